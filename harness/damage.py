@@ -1,0 +1,412 @@
+"""Measuring damage: specs x languages on one model, each cell stored as soon as it is known.
+
+The unit of work is one variant (a spec, or an ablation) on one language. A killed run resumes at the first cell that
+is not in the store, two runs share the work, and a run whose cells are all stored never loads the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.damage_table import DamageTable, SpecDamage
+from harness.errors import SpecError
+from harness.estimates import Estimate
+from harness.progress import Progress, Silent
+from harness.quantization.spec import QuantSpec
+from harness.records import Corpus, Losses, digest_of
+from harness.store import Entry, Store
+from harness.weights.superweights import SpikeProfile, SuperWeightCandidate, super_weight_candidates
+
+if TYPE_CHECKING:  # torch and transformers are imported when something has to be computed
+    from harness.models import LoadedModel, LocalModel
+    from harness.quantization.retention import Importance
+    from harness.scoring import HiddenStates
+    from harness.weights import WeightStatistics
+
+__all__ = ["FULL_PRECISION", "ModelUnderTest", "Variant", "measure_damage"]
+
+SCHEMA = 1
+"""Raised whenever the same inputs would give other scores."""
+
+FLOOR_LANGUAGES = 8
+FLOOR_SEGMENTS = 4
+"""The noise floor is measured on this many languages x segments: about a minute of float32 on a small machine."""
+
+SMALL_BATCH = 128
+"""Tokens per batch of the other batch composition that the noise floor is measured against."""
+
+DTYPES = ("bfloat16", "float32")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """A change of the model that can be applied and undone.
+
+    `label` names it for people, `key` identifies it in the store, `apply(loaded)` is a context manager under which the
+    model is changed. `dtype` overrides the run's arithmetic. `divergence`: whether KL is measured too.
+    """
+
+    label: str
+    key: Mapping[str, Any]
+    apply: Callable[[LoadedModel], AbstractContextManager[Any]]
+    dtype: str | None = None
+    divergence: bool = True
+
+
+def _unchanged(_loaded: LoadedModel) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+FULL_PRECISION = Variant(label="full precision", key={"spec": "full"}, apply=_unchanged, divergence=False)
+
+
+@dataclass(kw_only=True)
+class ModelUnderTest:
+    """One model on the bench: loaded on first need, changed only inside variants, measured into the store.
+
+    `probe` is the text that statistics-based retention criteria may look at; it never overlaps the scored text.
+    Holds at most one loaded model: asking for another dtype lets the first one go.
+    """
+
+    local: LocalModel
+    store: Store
+    dtype: str = "bfloat16"
+    seed: int = 0
+    context: int = 1024
+    probe: Corpus | None = None
+    progress: Progress = field(default_factory=Silent)
+    _loaded: dict[str, LoadedModel] = field(default_factory=dict, repr=False)
+    _hidden: dict[tuple[str, str], HiddenStates] = field(default_factory=dict, repr=False)
+
+    def loaded(self, dtype: str | None = None) -> LoadedModel:
+        """Return the model in memory, in `dtype` (default: the run's)."""
+        wanted = dtype or self.dtype
+        if wanted not in self._loaded:
+            import torch
+
+            from harness.models import load
+
+            self.release()
+            self._loaded[wanted] = load(self.local, dtype=getattr(torch, wanted))
+        return self._loaded[wanted]
+
+    def release(self) -> None:
+        """Give the model's memory back; it is loaded again when something has to be computed."""
+        self._loaded.clear()
+        self._hidden.clear()
+
+    def weight_statistics(self) -> WeightStatistics:
+        """Return the statistics of the checkpoint's linear tensors; no model is loaded."""
+        from harness.models.outline import outline_anatomy
+        from harness.weights import weight_statistics
+
+        return weight_statistics(self.local, outline_anatomy(self.local.folder), store=self.store)
+
+    def super_weight_candidates(self) -> tuple[SuperWeightCandidate, ...]:
+        """Return the weights at which activation spikes of the MLP down projections meet, strongest first.
+
+        Spikes are looked for on the first probe segment of up to eight languages: a super weight shows on any text.
+        """
+        if self.probe is None:
+            raise SpecError("the search for super weights needs probe text")
+        sample = self.probe.select(languages=_spread_of(self.probe.languages, FLOOR_LANGUAGES), indices=(0,))
+        texts = [sample.texts[tag][0] for tag in sample.languages]
+        key = {"schema": SCHEMA, "model": self.local.fingerprint, "dtype": self.dtype, "texts": digest_of(texts)}
+        entry = self.store.compute("super-weight-candidates", key, lambda: ({}, {"found": self._candidates(texts)}))
+        return tuple(SuperWeightCandidate(**row) for row in entry.meta["found"])
+
+    def _candidates(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        from harness.activations.spikes import spike_peaks
+        from harness.quantization.patching import checkpoint_source
+
+        loaded = self.loaded()
+        peaks, source = spike_peaks(loaded, texts), checkpoint_source(loaded)
+        profiles = [
+            SpikeProfile(
+                name=block.mlp_output,
+                layer=block.index,
+                input_peak=peaks[block.mlp_output].inputs,
+                output_peak=peaks[block.mlp_output].outputs,
+            )
+            for block in loaded.anatomy.blocks
+        ]
+        found = super_weight_candidates(profiles, lambda name, row, column: float(source(name)[row, column]))
+        return [asdict(candidate) for candidate in found]
+
+    def losses(self, variant: Variant, corpus: Corpus) -> dict[str, Losses]:
+        """Return the scores of `corpus` under `variant` by language; only what the store lacks is computed."""
+        dtype = variant.dtype or self.dtype
+        stored = {tag: self.store.get("losses", self._key(variant, corpus, tag)) for tag in corpus.languages}
+        missing = [tag for tag, entry in stored.items() if entry is None]
+        found = {tag: _losses(tag, corpus, entry) for tag, entry in stored.items() if entry is not None}
+        self.store.hits += len(found)
+        if not missing:
+            return {tag: found[tag] for tag in corpus.languages}
+        loaded = self.loaded(dtype)
+        if variant.divergence:
+            self._keep_full_precision(loaded, corpus, missing, dtype)
+        with (
+            self.progress.task(f"{self.local.text}  {variant.label}", total=len(missing)) as task,
+            variant.apply(loaded),
+        ):
+            for tag in missing:
+                entry = self.store.compute(
+                    "losses",
+                    self._key(variant, corpus, tag),
+                    lambda tag=tag: _pack(self._score(loaded, variant, corpus, tag, dtype)),  # type: ignore[misc]
+                )
+                found[tag] = _losses(tag, corpus, entry)
+                task.advance(1)
+        return {tag: found[tag] for tag in corpus.languages}
+
+    def sweep(self, variants: Sequence[tuple[int, Variant]], corpus: Corpus) -> list[dict[str, Losses]]:
+        """Return the scores of variants that change nothing before a decoder layer, each given with that layer's index.
+
+        The layers before a change run once for all variants. The variants share one arithmetic and go without
+        divergence; the scores are those of `losses`, and stand in the store under the same keys.
+        """
+        if any(variant.divergence or variant.dtype != variants[0][1].dtype for _, variant in variants):
+            raise ValueError("a sweep needs variants of one arithmetic and without divergence")
+        lacking = [(layer, variant, self._missing(variant, corpus)) for layer, variant in variants]
+        wanted = [(layer, variant) for layer, variant, tags in lacking if tags]
+        tags = [tag for tag in corpus.languages if any(tag in missing for _, _, missing in lacking)]
+        if wanted:
+            self._sweep(wanted, corpus, tags)
+        return [self.losses(variant, corpus) for _, variant in variants]
+
+    def _missing(self, variant: Variant, corpus: Corpus) -> set[str]:
+        return {
+            tag for tag in corpus.languages if self.store.get("losses", self._key(variant, corpus, tag)) is None
+        }  # fmt: skip
+
+    def _sweep(self, variants: Sequence[tuple[int, Variant]], corpus: Corpus, tags: Sequence[str]) -> None:
+        from harness.scoring.sweep import Change, sweep
+
+        loaded = self.loaded(variants[0][1].dtype)
+        changes = [Change(layer=layer, apply=partial(variant.apply, loaded)) for layer, variant in variants]
+        full = _in_dtype(FULL_PRECISION, variants[0][1].dtype or self.dtype)
+        texts = {tag: corpus.texts[tag] for tag in tags}
+        with self.progress.task(f"{self.local.text}  {len(changes)} single changes", total=None) as task:
+            for swept in sweep(
+                loaded, corpus.segment_ids, texts, changes, context=self.context, advance=task.advance
+            ):  # fmt: skip
+                for variant, by_tag in zip(
+                    [full, *(v for _, v in variants)], [swept.full, *swept.changed], strict=True
+                ):
+                    for tag, losses in by_tag.items():
+                        key = self._key(variant, corpus, tag)
+                        self.store.compute("losses", key, lambda losses=losses: _pack(losses))  # type: ignore[misc]
+
+    def spec_variant(self, spec: QuantSpec) -> Variant:
+        """Return `spec` as a variant; specs of 6 bits and more are scored in float32 (their damage is that small)."""
+        key: dict[str, Any] = {"spec": str(spec)}
+        if spec.keep is not None and spec.keep.criterion == "random":
+            key["seed"] = self.seed
+        if spec.needs:
+            if self.probe is None:
+                raise SpecError(
+                    f"{spec} needs {', '.join(sorted(spec.needs))}, and there is no probe text to measure on"
+                )
+            key["probe"] = self.probe.digest
+        return Variant(
+            label=str(spec),
+            key=key,
+            apply=lambda loaded: self._quantized(loaded, spec),
+            dtype="float32" if spec.needs_float32 else None,
+        )
+
+    def damage(self, spec: QuantSpec, corpus: Corpus, *, whole: Corpus | None = None) -> SpecDamage:
+        """Measure one spec over `corpus`, with the noise floor of `whole`, of which `corpus` may be a part."""
+        variant = self.spec_variant(spec)
+        dtype = variant.dtype or self.dtype
+        quantized = self.losses(variant, corpus)
+        return SpecDamage(
+            spec=str(spec),
+            dtype=dtype,
+            bits_per_weight=self.bits_per_weight(spec),
+            floor_bits=self.noise_floor(spec.base, corpus if whole is None else whole),
+            full=self.losses(_in_dtype(FULL_PRECISION, dtype), corpus),
+            quantized=quantized,
+        )
+
+    def bits_per_weight(self, spec: QuantSpec) -> float:
+        """Return the storage of a linear weight under `spec`; `SpecError` where the spec does not fit the model."""
+
+        def count() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+            from harness.quantization import bits_per_weight, plan_for
+
+            return {}, {"bits": bits_per_weight(plan_for(self.local, spec))}
+
+        key = {"schema": SCHEMA, "model": self.local.fingerprint, "spec": str(spec)}
+        return float(self.store.compute("plans", key, count).meta["bits"])
+
+    def noise_floor(self, spec: QuantSpec, corpus: Corpus) -> Estimate:
+        """Return the noise floor of a language's mean excess bits under `spec`, in bits per segment.
+
+        On a sample of languages and segments the excess bits are measured in the run's dtype and again (a) in float32,
+        (b) in batches of another composition. With d the differences over the sample and S the segments per language
+        of `corpus`, a floor is sqrt(mean(d)^2 + var(d) / S): what the arithmetic alone moves a language's mean by.
+        The larger of (a) and (b) is returned.
+        """
+        sample = _floor_sample(corpus)
+        variant = self.spec_variant(spec)
+        dtype = variant.dtype or self.dtype
+        floors = {"batches": self._floor(variant, sample, dtype, dtype, len(corpus), small_batches=True)}
+        if dtype != "float32":
+            floors["float32"] = self._floor(variant, sample, dtype, "float32", len(corpus), small_batches=False)
+        worst = max(floors, key=lambda name: floors[name])
+        return Estimate(
+            value=floors[worst],
+            n=len(sample) * len(sample.languages),
+            method=f"{dtype} against {'other batches' if worst == 'batches' else worst}, "
+            f"{len(sample.languages)} languages x {len(sample)} segments, root mean square of a language mean",
+        )
+
+    def _floor(self, variant: Variant, sample: Corpus, dtype: str, other: str, segments: int, *,
+               small_batches: bool) -> float:  # fmt: skip
+        def excess(arithmetic: str, *, small: bool) -> np.ndarray[Any, np.dtype[np.float64]]:
+            changed = self.losses(_for_floor(variant, arithmetic, small=small), sample)
+            full = self.losses(_for_floor(FULL_PRECISION, arithmetic, small=small), sample)
+            return np.concatenate([changed[tag].nll - full[tag].nll for tag in sample.languages]) / math.log(2)
+
+        difference = excess(other, small=small_batches) - excess(dtype, small=False)
+        return float(np.sqrt(difference.mean() ** 2 + difference.var() / segments))
+
+    def _key(self, variant: Variant, corpus: Corpus, tag: str) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "model": self.local.fingerprint,
+            "variant": dict(variant.key),
+            "dtype": variant.dtype or self.dtype,
+            "context": self.context,
+            "divergence": variant.divergence,
+            "texts": digest_of([corpus.segment_ids, corpus.texts[tag]]),
+        }
+
+    @contextmanager
+    def _quantized(self, loaded: LoadedModel, spec: QuantSpec) -> Iterator[None]:
+        from harness.quantization import quantized
+
+        with quantized(loaded, spec, importance=self._importance(loaded, spec), seed=self.seed):
+            yield
+
+    def _importance(self, loaded: LoadedModel, spec: QuantSpec) -> Importance | None:
+        if not spec.needs or self.probe is None:
+            return None
+        from harness.activations import ActivationImportance
+
+        return ActivationImportance(loaded, self.probe, store=self.store)
+
+    def _keep_full_precision(self, loaded: LoadedModel, corpus: Corpus, tags: Sequence[str], dtype: str) -> None:
+        """Keep the final hidden states of full precision for `tags`; KL is measured against them."""
+        wanted = {tag: (dtype, digest_of([corpus.segment_ids, corpus.texts[tag]])) for tag in tags}
+        missing = [tag for tag in tags if wanted[tag] not in self._hidden]
+        if not missing:
+            return
+        variant = _in_dtype(FULL_PRECISION, dtype)
+        with self.progress.task(f"{self.local.text}  full precision", total=len(missing)) as task:
+            for tag in missing:
+                losses, hidden = _run(loaded, corpus, tag, context=self.context, keep_hidden=True)
+                if hidden is not None:  # always, as it was asked for
+                    self._hidden[wanted[tag]] = hidden
+                self.store.compute("losses", self._key(variant, corpus, tag), lambda losses=losses: _pack(losses))  # type: ignore[misc]
+                task.advance(1)
+
+    def _score(self, loaded: LoadedModel, variant: Variant, corpus: Corpus, tag: str, dtype: str) -> Losses:
+        reference = None
+        if variant.divergence:
+            reference = self._hidden[dtype, digest_of([corpus.segment_ids, corpus.texts[tag]])]
+        small = bool(variant.key.get("small_batches"))
+        losses, _ = _run(loaded, corpus, tag, context=self.context, reference=reference, small_batches=small)
+        return losses
+
+
+def measure_damage(
+    model: ModelUnderTest, specs: Sequence[QuantSpec], corpus: Corpus, *, languages: Sequence[str] | None = None
+) -> DamageTable:
+    """Measure every spec on `corpus` and return the table, in the order of `specs`.
+
+    All specs are checked against the model before anything is computed. Specs are measured grouped by arithmetic, so
+    that the model is loaded once per dtype. `languages`: measure only these; the noise floor stays that of the whole
+    corpus, so that the rows of a part are those of the whole.
+    """
+    part = corpus if languages is None else corpus.select(languages=tuple(languages))
+    chosen = list(dict.fromkeys(specs))
+    for spec in chosen:
+        if spec.grid is None:
+            raise SpecError(f"{spec}: full precision is what damage is measured against; name a quantized spec")
+        model.spec_variant(spec)  # refuses statistics that there is no probe text for
+        model.bits_per_weight(spec)
+    order = sorted(chosen, key=lambda spec: spec.needs_float32)
+    columns = {str(spec): model.damage(spec, part, whole=corpus) for spec in order}
+    return DamageTable(
+        model=model.local.text,
+        fingerprint=model.local.fingerprint,
+        corpus_digest=corpus.digest,
+        languages=part.languages,
+        segment_ids=corpus.segment_ids,
+        columns={str(spec): columns[str(spec)] for spec in chosen},
+    )
+
+
+def _in_dtype(variant: Variant, dtype: str) -> Variant:
+    return replace(variant, dtype=dtype)
+
+
+def _for_floor(variant: Variant, dtype: str, *, small: bool) -> Variant:
+    """Return the variant as the noise floor needs it: without KL, and in small batches where asked."""
+    key = {**variant.key, "small_batches": True} if small else variant.key
+    return replace(variant, dtype=dtype, key=key, divergence=False)
+
+
+def _floor_sample(corpus: Corpus) -> Corpus:
+    """Return a few languages and segments spread evenly over the corpus."""
+    languages = _spread_of(corpus.languages, FLOOR_LANGUAGES)
+    return corpus.select(languages=languages, indices=_spread(len(corpus), FLOOR_SEGMENTS))
+
+
+def _spread_of(languages: tuple[str, ...], most: int) -> tuple[str, ...]:
+    return tuple(languages[place] for place in _spread(len(languages), most))
+
+
+def _spread(n: int, most: int) -> tuple[int, ...]:
+    return tuple(sorted({int(place) for place in np.linspace(0, n - 1, min(n, most))}))
+
+
+def _run(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    tag: str,
+    *,
+    context: int,
+    reference: HiddenStates | None = None,
+    keep_hidden: bool = False,
+    small_batches: bool = False,
+) -> tuple[Losses, HiddenStates | None]:
+    from harness.scoring import BATCH_TOKENS, score
+
+    return score(
+        loaded,
+        tag,
+        corpus.segment_ids,
+        corpus.texts[tag],
+        context=context,
+        reference=reference,
+        keep_hidden=keep_hidden,
+        batch_tokens=SMALL_BATCH if small_batches else BATCH_TOKENS,
+    )
+
+
+def _pack(losses: Losses) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+    return dict(losses.arrays()), {}
+
+
+def _losses(tag: str, corpus: Corpus, entry: Entry) -> Losses:
+    return Losses(language=tag, segment_ids=corpus.segment_ids, **entry.arrays)

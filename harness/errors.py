@@ -1,0 +1,66 @@
+"""The few kinds of error that callers catch.
+
+Every message is a sentence for a person: what is wrong, where (file, layer, language), and what to do about it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CorpusError",
+    "EvenbitsError",
+    "IntegrityError",
+    "ModelError",
+    "NonFiniteError",
+    "PolicyError",
+    "ReportError",
+    "SpecError",
+    "StoreError",
+    "UnsafeModelError",
+    "UsageError",
+]
+
+
+class EvenbitsError(Exception):
+    """Base of every error the harness raises on purpose; `exit_code` is what the command line returns for it."""
+
+    exit_code = 2
+
+
+class UsageError(EvenbitsError):
+    """An option or argument that cannot be understood or does not fit the others."""
+
+
+class ModelError(EvenbitsError):
+    """A model that cannot be found, loaded or supported."""
+
+
+class UnsafeModelError(ModelError):
+    """A model whose files would run code on loading (pickle, repository code)."""
+
+
+class IntegrityError(EvenbitsError):
+    """A file that is truncated, altered or not what its checksum says."""
+
+
+class CorpusError(EvenbitsError):
+    """Text that is missing, misaligned, empty or not decodable."""
+
+
+class SpecError(EvenbitsError):
+    """A quantization spec that cannot be parsed or cannot be applied to this model."""
+
+
+class NonFiniteError(EvenbitsError):
+    """NaN or infinity in weights or losses; the message names the tensor or segment."""
+
+
+class StoreError(EvenbitsError):
+    """The store cannot be written (disk full, no permission)."""
+
+
+class ReportError(EvenbitsError):
+    """A report document that does not follow the published schema."""
+
+
+class PolicyError(EvenbitsError):
+    """A policy file with unknown or impossible entries."""

@@ -1,0 +1,323 @@
+"""Estimate, Threshold, Verdict, Finding and Measurement: the results schema.
+
+An *estimate* is a number with its interval, its n and its method; where it is undefined the value is `None` and the
+reason says why. A *finding* is what a hypothesis module measured. A *measurement* is a finding held against a
+threshold, with its verdict. All of them convert to plain JSON types and back without loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+__all__ = ["Estimate", "Finding", "Measurement", "Role", "Threshold", "Verdict", "judge", "plain"]
+
+Role = Literal["criterion", "prediction", "robustness", "established", "gate", "control"]
+Operator = Literal[">", ">=", "<", "<="]
+
+ROLES: tuple[Role, ...] = ("criterion", "prediction", "robustness", "established", "gate", "control")
+OPERATORS: tuple[Operator, ...] = (">", ">=", "<", "<=")
+
+
+class Verdict(StrEnum):
+    """The five outcomes of a hypothesis test; only `SUPPORTED` passes."""
+
+    SUPPORTED = "supported"
+    NOT_SUPPORTED = "not_supported"
+    UNDERPOWERED = "underpowered"
+    NOT_APPLICABLE = "not_applicable"
+    ERROR = "error"
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401, PLR0911 - converts whatever a caller recorded, a line per type
+    """Return `value` as plain JSON types (str, int, float, bool, None, list, dict).
+
+    numpy scalars and arrays, tuples, enums and mappings are converted. NaN and infinity raise `ValueError`: undefined
+    numbers are `None` with a reason, never a float that JSON cannot carry.
+    """
+    if isinstance(value, StrEnum):
+        return str(value)
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = sorted(value) if isinstance(value, set | frozenset) else value
+        return [plain(item) for item in items]
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if hasattr(value, "tolist"):  # numpy scalar or array
+        return plain(value.tolist())
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} cannot be recorded: an undefined number is None with a reason")
+        return float(value)
+    raise TypeError(f"{type(value).__name__} cannot be written to a report: {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A number that supports a verdict.
+
+    `value`, `low`, `high`: the estimate and its interval (95 % unless `method` says otherwise), unrounded.
+    `n`: how many independent units it rests on. `method`: how value and interval were computed.
+    `reason`: why the value (or its interval) is undefined or limited; required where `value` is None.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int
+    method: str
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("value", "low", "high"):
+            number = getattr(self, name)
+            if number is None:
+                continue
+            if not math.isfinite(number):
+                raise ValueError(f"{name} is {number}: an undefined estimate is None with a reason")
+            object.__setattr__(self, name, float(number))
+        if self.value is None and not self.reason:
+            raise ValueError("an undefined estimate needs a reason")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"interval is upside down: low {self.low} > high {self.high}")
+        object.__setattr__(self, "n", int(self.n))
+
+    @classmethod
+    def undefined(cls, reason: str, *, n: int = 0, method: str = "none") -> Estimate:
+        """Return an estimate without a value; `reason` says why."""
+        return cls(value=None, n=n, method=method, reason=reason)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "value": self.value, "low": self.low, "high": self.high,
+            "n": self.n, "method": self.method, "reason": self.reason,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Estimate:
+        return cls(**{key: data[key] for key in ("value", "low", "high", "n", "method", "reason")})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Threshold:
+    """A success threshold, fixed before measuring: `metric` `op` `bound`, and why that bound."""
+
+    metric: str
+    op: Operator
+    bound: float
+    why: str
+
+    def __post_init__(self) -> None:
+        if self.op not in OPERATORS:
+            raise ValueError(f"unknown operator {self.op!r}: one of {', '.join(OPERATORS)}")
+        if not math.isfinite(self.bound):
+            raise ValueError("a threshold needs a finite bound")
+
+    def met_by(self, value: float) -> bool:
+        """Return whether `value` satisfies the threshold."""
+        match self.op:
+            case ">":
+                return value > self.bound
+            case ">=":
+                return value >= self.bound
+            case "<":
+                return value < self.bound
+            case "<=":
+                return value <= self.bound
+
+    def to_json(self) -> dict[str, Any]:
+        return {"metric": self.metric, "op": self.op, "bound": self.bound, "why": self.why}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Threshold:
+        return cls(metric=data["metric"], op=data["op"], bound=data["bound"], why=data["why"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What a hypothesis module measured, before it is held against a threshold.
+
+    `estimate`: the decisive number. `p_value`: of the test that belongs to it, if any.
+    `verdict`: set only where the number cannot decide (underpowered, not applicable, error) or where a condition beyond
+    the number refutes the hypothesis (not_supported); `because` then says why in a sentence.
+    `also`: the same number on other metrics or in other forms, by name; entries named like a degradation metric
+    (`relative_increase`, `kl`) decide `metric_sensitive`.
+    `summary`: a few words for the terminal line. `action`: what a user should do with it, in a sentence.
+    `data`: plain JSON tables for figures and for re-use.
+    """
+
+    estimate: Estimate
+    p_value: float | None = None
+    verdict: Verdict | None = None
+    because: str | None = None
+    also: Mapping[str, Estimate] = field(default_factory=dict)
+    summary: str = ""
+    action: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.verdict is Verdict.SUPPORTED:
+            raise ValueError("a finding never declares itself supported: the threshold does")
+        if self.verdict is not None and not self.because:
+            raise ValueError(f"verdict {self.verdict} needs a sentence that says why")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """A finding held against its threshold: one row of the report's `measurements`."""
+
+    hypothesis: str
+    test: str
+    role: Role
+    model: str | None
+    spec: str | None
+    verdict: Verdict
+    metric: str
+    estimate: Estimate
+    threshold: Threshold | None
+    p_value: float | None = None
+    metric_sensitive: bool = False
+    explanation: str = ""
+    seconds: float | None = None
+    summary: str = ""
+    action: str | None = None
+    also: Mapping[str, Estimate] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise ValueError(f"unknown role {self.role!r}: one of {', '.join(ROLES)}")
+        if self.p_value is not None and not 0 <= self.p_value <= 1:
+            raise ValueError(f"p-value {self.p_value} is outside [0, 1]")
+
+    @property
+    def supported(self) -> bool:
+        return self.verdict is Verdict.SUPPORTED
+
+    def explain(self) -> str:
+        """Return a sentence: what was measured, what was needed, what to do."""
+        return self.explanation
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "hypothesis": self.hypothesis,
+            "test": self.test,
+            "role": self.role,
+            "model": self.model,
+            "spec": self.spec,
+            "verdict": str(self.verdict),
+            "metric": self.metric,
+            "estimate": self.estimate.to_json(),
+            "threshold": None if self.threshold is None else self.threshold.to_json(),
+            "p_value": None if self.p_value is None else float(self.p_value),
+            "metric_sensitive": bool(self.metric_sensitive),
+            "explain": self.explanation,
+            "seconds": self.seconds,
+            "summary": self.summary,
+            "action": self.action,
+            "also": {name: estimate.to_json() for name, estimate in self.also.items()},
+            "data": plain(self.data),
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Measurement:
+        return cls(
+            hypothesis=row["hypothesis"],
+            test=row["test"],
+            role=row["role"],
+            model=row["model"],
+            spec=row["spec"],
+            verdict=Verdict(row["verdict"]),
+            metric=row["metric"],
+            estimate=Estimate.from_json(row["estimate"]),
+            threshold=None if row["threshold"] is None else Threshold.from_json(row["threshold"]),
+            p_value=row["p_value"],
+            metric_sensitive=row["metric_sensitive"],
+            explanation=row["explain"],
+            seconds=row["seconds"],
+            summary=row["summary"],
+            action=row["action"],
+            also={name: Estimate.from_json(item) for name, item in row["also"].items()},
+            data=row["data"],
+        )
+
+
+DEGRADATION_METRICS = ("excess_bits", "relative_increase", "kl")
+"""Names under which `Finding.also` carries the same number on another degradation metric."""
+
+
+def judge(
+    finding: Finding,
+    threshold: Threshold,
+    *,
+    hypothesis: str,
+    test: str,
+    role: Role,
+    model: str | None = None,
+    spec: str | None = None,
+) -> Measurement:
+    """Hold `finding` against `threshold` and return the measurement with its verdict.
+
+    An undefined estimate without a verdict of its own is an error of the instrument, not a refutation. The result is
+    metric sensitive where the same number on another degradation metric has another sign or another verdict.
+    """
+    value = finding.estimate.value
+    if finding.verdict is not None:
+        verdict = finding.verdict
+    elif value is None:
+        verdict = Verdict.ERROR
+    else:
+        verdict = Verdict.SUPPORTED if threshold.met_by(value) else Verdict.NOT_SUPPORTED
+    return Measurement(
+        hypothesis=hypothesis,
+        test=test,
+        role=role,
+        model=model,
+        spec=spec,
+        verdict=verdict,
+        metric=threshold.metric,
+        estimate=finding.estimate,
+        threshold=threshold,
+        p_value=finding.p_value,
+        metric_sensitive=_metric_sensitive(finding, threshold),
+        explanation=_sentence(finding, threshold, verdict),
+        summary=finding.summary,
+        action=finding.action,
+        also=dict(finding.also),
+        data=plain(finding.data),
+    )
+
+
+def _metric_sensitive(finding: Finding, threshold: Threshold) -> bool:
+    value = finding.estimate.value
+    if value is None:
+        return False
+    others = [finding.also[name].value for name in DEGRADATION_METRICS if name in finding.also]
+    return any(
+        other is not None and (threshold.met_by(other) != threshold.met_by(value) or other * value < 0)
+        for other in others
+    )
+
+
+def _sentence(finding: Finding, threshold: Threshold, verdict: Verdict) -> str:
+    estimate = finding.estimate
+    if estimate.value is None:
+        measured = f"{threshold.metric} is undefined: {estimate.reason}"
+    else:
+        known = estimate.low is not None and estimate.high is not None
+        interval = f" [{estimate.low:.3g}, {estimate.high:.3g}]" if known else ""
+        measured = f"{threshold.metric} {estimate.value:.3g}{interval}, n {estimate.n}"
+    parts = [f"{verdict}: {measured}; needed {threshold.op} {threshold.bound:g} ({threshold.why})."]
+    if finding.because:
+        parts.append(finding.because)
+    if finding.action:
+        parts.append(finding.action)
+    return " ".join(parts)

@@ -1,0 +1,47 @@
+"""Records of a model on disk and in memory. Importing this needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.models.anatomy import Anatomy
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+__all__ = ["LoadedModel", "LocalModel"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalModel:
+    """A checked model in a folder of this machine.
+
+    `text`: what the user typed. `folder`: holds config.json, tokenizer and safetensors. `fingerprint`: SHA-256 over
+    weights, tokenizer and the configuration that changes the function (64 hex digits). `parameters`: number of trained
+    numbers, tied weights counted once. `allow_code`: the user allowed the repository's own code to run.
+    """
+
+    text: str
+    folder: Path
+    fingerprint: str
+    model_type: str
+    parameters: int
+    allow_code: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LoadedModel:
+    """A model ready to score: evaluation mode, no gradients, on the CPU in `dtype`.
+
+    `unused`: tensors of the checkpoint that this architecture has no place for.
+    """
+
+    local: LocalModel
+    model: PreTrainedModel
+    tokenizer: Any
+    anatomy: Anatomy
+    dtype: torch.dtype
+    unused: tuple[str, ...] = ()

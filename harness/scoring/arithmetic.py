@@ -1,0 +1,92 @@
+"""How products of bfloat16 weights are computed on the machine at hand.
+
+With AMX a CPU multiplies bfloat16 several times faster than float32, and so does a GPU. Without it the vector
+instructions for bfloat16 reach about half the speed of float32's, so there the products of a bfloat16 model run in
+float32 on the same weights: faster, and with less rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+__all__ = ["WidenedProducts", "product_dtype", "products_for", "widened"]
+
+
+class WidenedProducts(TorchFunctionMode):
+    """While entered, `linear` and `addmm` with bfloat16 weights multiply in float32.
+
+    The result has the dtype of the input: bfloat16 activations are rounded back, float32 activations stay float32.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever `func` returns
+        del types
+        place = _INPUT.get(func)
+        if place is None or kwargs or not any(_is_bfloat16(arg) for arg in args):
+            return func(*args, **(kwargs or {}))
+        result = func(*(widened(arg) if _is_bfloat16(arg) else arg for arg in args))
+        return result.to(args[place].dtype)
+
+
+WIDENED_BYTES = 2 * 2**30
+"""Most memory that float32 copies of weights may take; weights beyond it are widened anew at every product."""
+
+_widened: MutableMapping[torch.Tensor, tuple[int, torch.Tensor]] = WeakIdKeyDictionary()
+
+
+def widened(tensor: torch.Tensor) -> torch.Tensor:
+    """Return `tensor` in float32; the copy of a parameter is kept as long as the parameter lives unchanged.
+
+    A short text costs less than widening a model's weights, and a run scores thousands of short texts.
+    """
+    if not isinstance(tensor, torch.nn.Parameter):
+        return tensor.float()
+    kept = _widened.get(tensor)
+    version = 0 if tensor.is_inference() else tensor._version  # noqa: SLF001 - torch has no public counter
+    if kept is not None and kept[0] == version:
+        return kept[1]
+    copy = tensor.detach().float()
+    held = sum(other.nbytes for _, other in _widened.values())
+    if held + copy.nbytes <= WIDENED_BYTES:
+        _widened[tensor] = (version, copy)
+    return copy
+
+
+_INPUT = {functional.linear: 0, torch.addmm: 1}
+"""Products by the place of their activations among the arguments; Conv1D of GPT-2 calls `addmm(bias, x, weight)`."""
+
+
+def _is_bfloat16(value: Any) -> bool:  # noqa: ANN401 - any argument of a product
+    return isinstance(value, torch.Tensor) and value.dtype is torch.bfloat16
+
+
+@cache
+def _has_matrix_units() -> bool:
+    """Return whether this CPU has AMX; where torch does not say, its own kernels are trusted."""
+    ask = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return True if ask is None else bool(ask())
+
+
+def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the dtype in which a model of `dtype` on `device` multiplies fastest."""
+    if dtype is torch.bfloat16 and device.type == "cpu" and not _has_matrix_units():
+        return torch.float32
+    return dtype
+
+
+def products_for(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context under which the products of such a model run in `product_dtype`."""
+    return nullcontext() if product_dtype(dtype, device) is dtype else WidenedProducts()

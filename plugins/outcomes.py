@@ -1,0 +1,109 @@
+"""From what an eval recorded to whether its test passes.
+
+An eval records first and asserts afterwards (`assert result.supported, result.explain()`). So a failure that only says
+"the verdict is not `supported`" can be told from a real one, and --advisory lets just that one pass. The other way
+round, a pass that measured nothing, or that swallows a verdict, is turned into a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+import pytest
+
+from harness.errors import EvenbitsError
+from harness.estimates import Measurement, Verdict
+from harness.report.channel import MEASUREMENT, payloads
+from plugins.items import Identity, identity
+from plugins.options import settings
+
+__all__ = ["ADVISORY", "BY_VERDICT", "recorded"]
+
+BY_VERDICT = "evenbits_by_verdict"
+"""Attribute of a call report: its failure says that a recorded verdict is not `supported`, and nothing else.
+
+The row of that measurement then says it all; any other failure gives a row of its own.
+"""
+
+ADVISORY = "evenbits_advisory"
+"""Attribute of a call report that --advisory let pass: the verdict it would have failed for."""
+
+MUST_ASSERT = ("criterion", "gate")
+"""Roles whose verdict decides; a test in one of them may not pass while it records another verdict than supported."""
+
+
+def recorded(properties: Sequence[tuple[str, object]]) -> list[Measurement]:
+    """Return the measurements that a test recorded, in its order."""
+    return [Measurement.from_json(row) for row in payloads(properties, MEASUREMENT)]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Settle the outcome of an eval; every other test keeps its own."""
+    report = yield
+    who = identity(item)
+    if who is None or report.when != "call":
+        return report
+    measurements = recorded(item.user_properties)
+    if hasattr(report, "wasxfail"):
+        del report.wasxfail
+        _fail(report, f"{who.test} is marked xfail, which would hide a refuted hypothesis. Remove the mark.")
+    elif report.passed:
+        _settle_pass(report, who, measurements)
+    elif report.failed and call.excinfo is not None:
+        setattr(report, BY_VERDICT, _says_unsupported(call.excinfo.value, measurements))
+    no_error = all(row.verdict is not Verdict.ERROR for row in measurements)
+    if getattr(report, BY_VERDICT, False) and no_error and _advisory(item.config):
+        _let_pass(report, measurements)
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Show an advised verdict as what it is: neither a pass nor a failure."""
+    verdict = getattr(report, ADVISORY, None)
+    return None if verdict is None else ("advisory", "a", f"ADVISORY ({verdict})")
+
+
+def _settle_pass(report: pytest.TestReport, who: Identity, measurements: Sequence[Measurement]) -> None:
+    if not measurements:
+        _fail(report, f"{who.test} passed without recording a measurement. Call record(finding, threshold) in it.")
+        return
+    swallowed = [
+        row for row in measurements
+        if row.verdict is Verdict.ERROR or (who.role in MUST_ASSERT and not row.supported)
+    ]  # fmt: skip
+    if swallowed:
+        _fail(report, f"{who.test} does not assert its verdict. {swallowed[0].explain()}")
+        setattr(report, BY_VERDICT, True)
+
+
+def _says_unsupported(error: BaseException, measurements: Sequence[Measurement]) -> bool:
+    """Whether `error` is the assertion of a recorded verdict."""
+    if not isinstance(error, AssertionError):
+        return False
+    said = " ".join(str(error).replace("~", " ").split())
+    unsupported = [row for row in measurements if not row.supported]
+    # With pytest's rewriting, `assert result.supported` without a message reads "... where False = ....supported".
+    return any(".supported" in said or " ".join(row.explain().replace("~", " ").split()) in said for row in unsupported)
+
+
+def _let_pass(report: pytest.TestReport, measurements: Sequence[Measurement]) -> None:
+    worst = next(row.verdict for row in measurements if not row.supported)
+    setattr(report, ADVISORY, str(worst))
+    report.outcome = "passed"
+    report.longrepr = None
+
+
+def _fail(report: pytest.TestReport, sentence: str) -> None:
+    report.outcome = "failed"
+    report.longrepr = sentence
+
+
+def _advisory(config: pytest.Config) -> bool:
+    try:
+        return settings(config).advisory
+    except EvenbitsError:
+        return False

@@ -1,0 +1,266 @@
+"""Collects what evals measured and writes the report when the session ends.
+
+Every collected eval gives at least one row: its measurements, or `error` with the message where set-up failed, a
+worker crashed or the test never ran, or `not_applicable` with the reason where it was skipped. Under xdist the
+controller alone collects and writes; nothing is written where no eval was collected or the command was not understood.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import EvenbitsError
+from harness.estimates import ROLES, Estimate, Measurement, Role, Verdict
+from harness.report.channel import CONTRIBUTION, IDENTITY, NAMES, payloads
+from plugins.items import CATALOGUE_FOLDER, Identity, catalogue, read_workers
+from plugins.options import end_with_usage_error, is_controller, settings
+from plugins.outcomes import BY_VERDICT, recorded
+
+__all__ = ["RESULTS", "Results"]
+
+LONGEST_MESSAGE = 500
+"""Characters of an error message that enter a row; the whole traceback stands in junit.xml."""
+
+PHASES = {"setup": "set-up: ", "teardown": "tear-down: "}
+
+NOT_LIFTED = "no condition is given that would lift this skip"
+
+
+@dataclass(kw_only=True)
+class Log:
+    """What has been reported of one eval so far."""
+
+    properties: Sequence[tuple[str, object]] = ()
+    errors: list[str] = field(default_factory=list)
+    skipped: str | None = None
+    seconds: float = 0.0
+    done: bool = False
+
+
+class Results:
+    """Gathers reports on the process that writes.
+
+    `document`: the report, once built. `folder`: where it was written. `problem`: why it could not be, in a sentence.
+    `note`: what is missing beside it, in a sentence.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.document: dict[str, Any] | None = None
+        self.folder: Path | None = None
+        self.problem: str | None = None
+        self.note: str | None = None
+        self._logs: dict[str, Log] = {}
+        self._workers: Path | None = None
+        self._began = time.perf_counter()
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+
+    # -- xdist ---------------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - xdist has no public type for it
+        """Tell a worker where to say what it collected: a crash must not take that knowledge with it."""
+        if self._workers is None:
+            self._workers = Path(tempfile.mkdtemp(prefix="evenbits-"))
+        node.workerinput[CATALOGUE_FOLDER] = str(self._workers)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self) -> None:
+        if self._workers is not None:
+            read_workers(self.config, self._workers)
+        self._begin()
+
+    # -- one process ---------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        """Before the first eval runs: check the settings, and let pytest write JUnit XML beside our report."""
+        option = self.config.option
+        if not catalogue(self.config).items or option.collectonly:
+            return
+        try:
+            folder = settings(self.config).report
+        except EvenbitsError as error:
+            end_with_usage_error(error)
+        if getattr(option, "xmlpath", None) is None and self.config.pluginmanager.has_plugin("junitxml"):
+            _start_junit(self.config, folder / "junit.xml")
+
+    # -- while running -------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take over the report of one phase, and leave only readable properties to the plugins after this one."""
+        book = catalogue(self.config)
+        for row in payloads(report.user_properties, IDENTITY):
+            book.items.setdefault(report.nodeid, Identity(**row))
+        if report.nodeid not in book.items:
+            return
+        log = self._logs.setdefault(report.nodeid, Log())
+        if len(report.user_properties) >= len(log.properties):
+            log.properties = report.user_properties
+        log.seconds += getattr(report, "duration", 0.0)
+        log.done = True
+        if report.failed and not getattr(report, BY_VERDICT, False):
+            log.errors.append(_message(report))
+        elif report.skipped:
+            log.skipped = _skip_reason(report)
+        report.user_properties = [pair for pair in report.user_properties if pair[0] not in NAMES]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the report. What prevents it is a sentence and exit code 1, not a traceback."""
+        book = catalogue(self.config)
+        if not book.items or book.problems or self.config.option.collectonly:
+            return
+        try:
+            self._write()
+        except EvenbitsError as error:
+            self.problem = str(error)
+            if session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_unconfigure(self) -> None:
+        if self._workers is not None:
+            shutil.rmtree(self._workers, ignore_errors=True)
+
+    # -- the report ----------------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        from harness.report.contributions import Contributions  # noqa: PLC0415 - only where evals ran
+        from harness.report.document import build, dump, write  # noqa: PLC0415
+        from harness.report.environment import describe_environment  # noqa: PLC0415
+        from harness.report.markdown import markdown  # noqa: PLC0415
+
+        chosen = settings(self.config)
+        book = catalogue(self.config)
+        contributions = Contributions()
+        rows: list[Measurement] = []
+        for nodeid in sorted(book.items):
+            log = self._logs.get(nodeid, Log())
+            rows.extend(_rows(book.items[nodeid], log))
+            for part in payloads(log.properties, CONTRIBUTION):
+                contributions.add(part["section"], part["payload"])
+        self.document = build(
+            measurements=rows,
+            contributions=contributions,
+            inputs={
+                "models": _texts(chosen.models, [row.model for row in rows]),
+                "corpus": chosen.corpus,
+                "specs": _texts(chosen.specs, [row.spec for row in rows]),
+            },
+            environment=describe_environment(
+                seed=chosen.seed, dtype=chosen.dtype, measured=contributions.mapping("environment")
+            ),
+            timing={
+                "started": self._started,
+                "seconds": time.perf_counter() - self._began,
+                **contributions.mapping("timing"),
+                "tests": {nodeid: self._logs[nodeid].seconds for nodeid in sorted(self._logs)},
+            },
+        )
+        write(chosen.report / "report.json", dump(self.document))
+        write(chosen.report / "summary.md", markdown(self.document))
+        self.folder = chosen.report
+        self.note = _write_html(self.document, chosen.report / "index.html")
+
+
+def _write_html(document: dict[str, Any], file: Path) -> str | None:
+    """Write the page, or say in a sentence why there is none. An older one must not stand beside this report."""
+    from harness.report.document import write  # noqa: PLC0415 - only where evals ran
+    from harness.report.html import MissingTemplatesError, html  # noqa: PLC0415
+
+    try:
+        write(file, html(document))
+    except MissingTemplatesError as error:
+        file.unlink(missing_ok=True)
+        return str(error)
+    return None
+
+
+RESULTS = pytest.StashKey[Results]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if is_controller(config):
+        config.stash[RESULTS] = Results(config)
+        config.pluginmanager.register(config.stash[RESULTS], "evenbits-results")
+
+
+def _start_junit(config: pytest.Config, file: Path) -> None:
+    """Start pytest's own JUnit writer late: a session without evals must not leave a file.
+
+    It is started through the hooks that pytest itself would have called, at their usual places.
+    """
+    plugins = config.pluginmanager
+    before = plugins.get_plugins()
+    config.option.xmlpath = str(file)
+    plugins.get_plugin("junitxml").pytest_configure(config)  # type: ignore[union-attr]
+    for started in plugins.get_plugins() - before:
+        started.pytest_sessionstart()
+
+
+def _rows(who: Identity, log: Log) -> list[Measurement]:
+    """Return the rows of one eval: never none."""
+    rows = recorded(log.properties)
+    errors = log.errors if log.done else ["it never ran: the session ended first"]
+    rows += [_row(who, Verdict.ERROR, message) for message in errors]
+    if not rows:
+        reason = log.skipped or "the test ended without a report"
+        verdict = Verdict.ERROR if log.skipped is None else Verdict.NOT_APPLICABLE
+        rows = [_row(who, verdict, reason)]
+    return rows
+
+
+def _row(who: Identity, verdict: Verdict, reason: str) -> Measurement:
+    action = reason.partition("; ")[2] or NOT_LIFTED if verdict is Verdict.NOT_APPLICABLE else None
+    return Measurement(
+        hypothesis=who.hypothesis,
+        test=who.test,
+        role=_role(who.role),
+        model=who.model,
+        spec=who.spec,
+        verdict=verdict,
+        metric="none",
+        estimate=Estimate.undefined(reason),
+        threshold=None,
+        explanation=f"{verdict}: {'skipped: ' if action else ''}{reason.rstrip('.')}.",
+        summary=reason,
+        action=action,
+    )
+
+
+def _role(name: str) -> Role:
+    return next(role for role in ROLES if role == name)
+
+
+def _message(report: pytest.TestReport) -> str:
+    """Return what went wrong as one short line: that of the exception, else the last line there is."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    lines = [line.strip() for line in str(report.longrepr if crash is None else crash.message).splitlines()]
+    told = [line.removeprefix("E ").strip() for line in lines if line.startswith("E ")]  # pytest's own error texts
+    chosen = [line for line in lines if line] or ["no message"]
+    line = (told[0] if told else chosen[-1 if crash is None else 0]).removeprefix("harness.errors.")
+    return PHASES.get(str(report.when), "") + (line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]}...")
+
+
+def _skip_reason(report: pytest.TestReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ").strip() or NOT_LIFTED
+
+
+def _texts(asked: Sequence[object], used: Sequence[str | None]) -> list[str]:
+    """Return the texts of `asked`, then those that rows name beyond them."""
+    texts = [getattr(one, "text", None) or str(one) for one in asked]
+    return [*texts, *sorted({text for text in used if text is not None} - set(texts))]

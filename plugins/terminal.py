@@ -1,0 +1,57 @@
+"""Shows the summary of the report at the end of a run, in colour where the terminal has it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from plugins.results import RESULTS
+
+if TYPE_CHECKING:
+    from harness.report.summary import Line, Style
+
+__all__: list[str] = []
+
+MARKUP: dict[Style, dict[str, bool]] = {
+    "plain": {},
+    "dim": {"light": True},
+    "strong": {"bold": True},
+    "supported": {"green": True},
+    "not_supported": {"red": True},
+    "underpowered": {"yellow": True},
+    "not_applicable": {"cyan": True},
+    "error": {"red": True, "bold": True},
+}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    results = config.stash.get(RESULTS, None)
+    if results is None or (results.document is None and results.problem is None):
+        return
+    terminalreporter.section("evenbits")
+    if results.document is not None:
+        from harness.report.summary import summary  # noqa: PLC0415 - only where evals ran
+
+        report = None if results.folder is None else _shortest(results.folder / "report.json", config)
+        width = shutil.get_terminal_size().columns
+        for line in summary(results.document, width=width, verbose=config.get_verbosity() > 0, report=report):
+            _write(terminalreporter, line)
+        if results.note is not None:
+            terminalreporter.write_line(results.note, light=True)
+    if results.problem is not None:
+        terminalreporter.write_line(f"report        not written: {results.problem}", red=True)
+
+
+def _shortest(file: Path, config: pytest.Config) -> Path:
+    """Return `file` as one would type it where the command was started."""
+    here = config.invocation_params.dir
+    return file.relative_to(here) if file.is_relative_to(here) else file
+
+
+def _write(terminalreporter: pytest.TerminalReporter, line: Line) -> None:
+    for span in line[:-1]:
+        terminalreporter.write(span.text, **MARKUP[span.style])
+    terminalreporter.write_line(line[-1].text.rstrip(), **MARKUP[line[-1].style])

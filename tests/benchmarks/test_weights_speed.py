@@ -1,0 +1,167 @@
+"""Weight statistics beside scipy.stats on the same tensors, and the memory they take.
+
+Both read the checkpoint from disk and give the same statistics; runs alternate.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from harness.models import checkpoint, parse_model, resolve
+from harness.store import Store
+from harness.weights import weight_statistics
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+FASTER = 5.0
+
+PEAK = """
+import json, sys
+from pathlib import Path
+from harness.models import parse_model, resolve
+from harness.models.outline import outline_anatomy
+from harness.store import Store
+from harness.weights import weight_statistics
+
+def resident(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+folder, store = Path(sys.argv[1]), Store(Path(sys.argv[2]))
+local = resolve(parse_model(str(folder)), store=store)
+outline_anatomy(folder)  # imports torch and transformers: not what is measured
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+start = resident("VmRSS")
+weight_statistics(local, store=store)
+print(json.dumps({"start": start, "peak": resident("VmHWM")}))
+"""
+
+
+def write_checkpoint(folder, *, hidden, layers, vocabulary, dtype):
+    """A llama with heavy-tailed random weights, without a tokenizer model beyond what resolving asks for."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    config = LlamaConfig(
+        hidden_size=hidden, intermediate_size=8 * hidden // 3 // 64 * 64, num_hidden_layers=layers,
+        num_attention_heads=hidden // 64, num_key_value_heads=hidden // 64, vocab_size=vocabulary,
+        tie_word_embeddings=True, bos_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).to(dtype)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.normal_(std=0.02, generator=generator)
+                parameter.view(-1)[::1009] *= 12  # tails, so that no statistic is that of a plain normal
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint_folder(tmp_path_factory, tiny_tokenizer):
+    """About 57 million weights in matrices of 768 x 768 to 768 x 2048, float32."""
+    folder = tmp_path_factory.mktemp("speed") / "llama"
+    tiny_tokenizer.save_pretrained(folder)
+    return write_checkpoint(folder, hidden=768, layers=8, vocabulary=512, dtype=torch.float32)
+
+
+def moments_by_scipy(w):
+    return {
+        "mean": w.mean(), "std": w.std(), "skew": scipy.stats.skew(w, axis=None),
+        "kurtosis": scipy.stats.kurtosis(w, axis=None), "rows": scipy.stats.kurtosis(w, axis=1),
+        "columns": scipy.stats.kurtosis(w, axis=0),
+    }  # fmt: skip
+
+
+def spread(a):
+    """Gini and concentration ratio of every line of the ascending magnitudes `a`."""
+    n = a.shape[-1]
+    gini = a @ (2.0 * np.arange(1, n + 1) - n - 1) / (n * a.sum(axis=-1))
+    top, wide = (max(1, round(share * n)) for share in (0.01, 0.1))
+    return gini, a[..., -top:].sum(axis=-1) / a[..., -wide:].sum(axis=-1)
+
+
+def order_by_numpy(w):
+    z = np.abs(scipy.stats.zscore(w, axis=None))
+    a = np.abs(w)
+    gini, concentration = spread(np.sort(a, axis=None))
+    row_gini, row_concentration = spread(np.sort(a, axis=1))
+    return {
+        "beyond": [int((z > sigma).sum()) for sigma in (3, 5, 10)], "gini": gini, "concentration": concentration,
+        "row_gini": row_gini, "row_concentration": row_concentration,
+    }  # fmt: skip
+
+
+def by_peers(folder, names):
+    """The statistics by scipy.stats, and by numpy where scipy has none; seconds of each part."""
+    found, moments, orders = {}, 0.0, 0.0
+    for name in names:
+        start = time.perf_counter()
+        w = checkpoint.read(folder, f"{name}.weight").numpy().astype(np.float64)
+        found[name] = moments_by_scipy(w)
+        middle = time.perf_counter()
+        found[name] |= order_by_numpy(w)
+        moments, orders = moments + middle - start, orders + time.perf_counter() - middle
+    return found, moments, orders
+
+
+def test_weight_statistics_are_five_times_faster_than_scipy(benchmark, checkpoint_folder, tmp_path):
+    local = resolve(parse_model(str(checkpoint_folder)), store=Store(tmp_path / "models"))
+    warm = weight_statistics(local, store=Store(tmp_path / "warm"))
+    names = [tensor.name for tensor in (*warm.tensors, *warm.outside)]
+    rounds, peer = [], {}
+
+    def peers_first():
+        found, *seconds = by_peers(checkpoint_folder, names)
+        peer.update(found)
+        rounds.append(seconds)
+        return (local,), {"store": Store(tmp_path / f"round{len(rounds)}")}
+
+    found = benchmark.pedantic(weight_statistics, setup=peers_first, rounds=5)
+    for tensor in (*found.tensors, *found.outside):
+        expected = peer[tensor.name]
+        for field in ("mean", "std", "skew", "kurtosis", "gini", "concentration"):
+            assert getattr(tensor, field) == pytest.approx(expected[field], rel=1e-7, abs=1e-12)
+        assert [count.count for count in tensor.beyond] == expected["beyond"]
+        np.testing.assert_allclose(tensor.row_kurtosis, expected["rows"], rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(tensor.column_kurtosis, expected["columns"], rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(tensor.row_gini, expected["row_gini"], rtol=1e-9)
+        np.testing.assert_allclose(tensor.row_concentration, expected["row_concentration"], rtol=1e-9)
+    ours = benchmark.stats.stats.median
+    moments, whole = np.median([m for m, _ in rounds]), np.median([m + o for m, o in rounds])
+    benchmark.extra_info.update(times_faster=float(whole / ours), than_moments_alone=float(moments / ours))
+    sys.stdout.write(
+        f"\nweight_statistics {ours:.2f} s; scipy.stats and numpy {whole:.2f} s ({whole / ours:.1f}x), of which "
+        f"scipy's moments {moments:.2f} s ({moments / ours:.1f}x)\n"
+    )
+    assert whole / ours >= FASTER
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="resident memory is read from Linux's /proc")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_peak_memory_does_not_grow_with_the_checkpoint(tmp_path, tiny_tokenizer, dtype):
+    """A checkpoint above the bound, one matrix of it too large to be sorted at once: 118 + 105 million weights."""
+    folder = tmp_path / "llama"
+    tiny_tokenizer.save_pretrained(folder)
+    write_checkpoint(folder, hidden=1536, layers=4, vocabulary=68_000, dtype=dtype)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(folder), str(tmp_path / "store")],
+        capture_output=True, text=True, check=True, env=environment,
+    )  # fmt: skip
+    memory = json.loads(done.stdout)
+    above = memory["peak"] - memory["start"]
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 2**20
+    sys.stdout.write(f"\n{size:.0f} MiB of weights, peak {above:.0f} MiB above start\n")
+    assert above <= 512

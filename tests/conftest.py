@@ -1,0 +1,84 @@
+"""Fixtures shared by the tests: an empty store, tiny models of every architecture."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test talks to a hub
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _beside(name):
+    """Import a module of this folder: with --import-mode=importlib it is not on the path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+tiny_models = _beside("tiny_models")
+_beside("chromium")
+_beside("report_documents")
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An empty store, outside the working folder of the test."""
+    from harness.store import Store
+
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """`tiny_model(architecture, **options)` -> folder of a tiny model, made once per session. Read-only.
+
+    Options are those of `build_model` and `build_config` in tiny_models.py: layers, hidden, seed, shard, and any entry
+    of the architecture's configuration.
+    """
+    made = {}
+
+    def make(architecture="llama", **options):
+        key = (architecture, *sorted(options.items()))
+        if key not in made:
+            folder = tmp_path_factory.mktemp(architecture) / architecture
+            made[key] = tiny_models.build_model(architecture, folder, **options)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tiny_model):
+    """Folder of a llama with 3 layers of width 64, tied embeddings, byte-level tokenizer. Read-only."""
+    return tiny_model("llama", layers=3, hidden=64)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    """The byte-level tokenizer of the tiny models: `<s>` 0, `</s>` 1, `<pad>` 2, `<unk>` 3, then bytes and 8 merges."""
+    return tiny_models.build_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny_llama, tmp_path_factory):
+    """The tiny llama as a float32 GGUF file. Read-only."""
+    return tiny_models.build_gguf(tiny_llama, tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture
+def loaded_tiny(tiny_llama, tmp_path_factory):
+    """The tiny llama, resolved and loaded in float32; a new copy for every test, which may change it."""
+    import torch
+
+    from harness.models import load, parse_model, resolve
+    from harness.store import Store
+
+    store = Store(tmp_path_factory.mktemp("loaded") / "store")
+    return load(resolve(parse_model(str(tiny_llama)), store=store), dtype=torch.float32)

@@ -1,0 +1,60 @@
+"""The directions of imports (pyproject.toml, [tool.importlinter]) hold, and the check itself can fail."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def lint(config):
+    """Run import-linter on `config` as a process of its own: it leaves its imports and logging behind."""
+    code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    return subprocess.run(
+        [sys.executable, "-c", code, "--config", str(config), "--no-cache"],
+        capture_output=True, text=True, cwd=ROOT, check=False, timeout=300,
+    )  # fmt: skip
+
+
+def test_every_import_follows_its_direction():
+    pytest.importorskip("importlinter", reason="install the extra dev")
+    done = lint(ROOT / "pyproject.toml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    assert f"{len(contracts['contracts'])} kept, 0 broken" in done.stdout
+
+
+def test_a_contract_that_is_broken_is_reported(tmp_path):
+    pytest.importorskip("importlinter", reason="install the extra dev")
+    config = tmp_path / "upside_down.toml"
+    config.write_text(
+        '[tool.importlinter]\nroot_packages = ["harness"]\n'
+        '[[tool.importlinter.contracts]]\nname = "Upside down"\ntype = "layers"\n'
+        'layers = ["harness.errors", "harness.damage"]\n',
+        encoding="utf-8",
+    )
+    done = lint(config)
+    assert done.returncode == 1
+    assert "Upside down BROKEN" in done.stdout
+
+
+HEAVY = ("torch", "transformers", "scipy.stats", "pandas", "datasets", "polib")
+
+
+@pytest.mark.parametrize(
+    "modules",
+    ["harness.damage, harness.damage_table, harness.retention, harness.sparsity, harness.statistics, harness.store",
+     "harness.cli", "harness.report.document, harness.report.summary, plugins.results, plugins.terminal",
+     "fixtures.models, fixtures.corpora, fixtures.damages, evals.test_h037_outlier_sparsity"],
+)  # fmt: skip
+def test_what_only_reads_and_judges_imports_nothing_heavy(modules):
+    """A run that the store serves, `--help` and the collection of evals stay quick."""
+    code = f"import sys, {modules}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,125 @@
+"""Tiny models for tests: every supported architecture, randomly initialised, with a byte-level tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+VOCABULARY = 272  # rows of the embedding; the tokenizer has 268 tokens
+SPECIAL = ("<s>", "</s>", "<pad>", "<unk>")
+MERGES = (("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("i", "n"), ("e", "r"), ("a", "n"), ("Ġ", "a"), ("o", "n"))
+
+
+def build_tokenizer() -> Any:
+    """Byte-level BPE: 4 special tokens, 256 bytes, 8 merges. Any text goes through and comes back."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(merge) for merge in MERGES)]
+    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=list(MERGES)))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    names = dict(zip(("bos_token", "eos_token", "pad_token", "unk_token"), SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **names,
+        clean_up_tokenization_spaces=False, model_max_length=256,
+    )  # fmt: skip
+
+
+def build_config(architecture: str, *, layers: int = 2, hidden: int = 32, **changes: Any) -> Any:
+    """The configuration of a tiny model; `changes` override entries of it."""
+    from transformers import AutoConfig
+
+    heads = 4
+    tokens = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    plain = {"hidden_size": hidden, "intermediate_size": hidden * 2, "num_hidden_layers": layers,
+             "num_attention_heads": heads, "max_position_embeddings": 256, "initializer_range": 0.2}  # fmt: skip
+    grouped = {**plain, "num_key_value_heads": 2, "head_dim": hidden // heads}
+    entries: dict[str, dict[str, Any]] = {
+        "llama": {**grouped, "tie_word_embeddings": True},
+        "qwen2": grouped,
+        "qwen3": {**grouped, "tie_word_embeddings": True},
+        "gemma3_text": {**grouped, "query_pre_attn_scalar": hidden // heads, "sliding_window": 128},
+        "smollm3": {**grouped, "tie_word_embeddings": True},
+        "olmo2": grouped,
+        "gpt_neox": plain,
+        "gpt2": {"n_embd": hidden, "n_layer": layers, "n_head": heads, "n_positions": 256, "initializer_range": 0.2},
+        "bloom": {"hidden_size": hidden, "n_layer": layers, "n_head": heads, "initializer_range": 0.2},
+        "opt": {"hidden_size": hidden, "ffn_dim": hidden * 2, "num_hidden_layers": layers, "init_std": 0.2,
+                "num_attention_heads": heads, "max_position_embeddings": 256, "word_embed_proj_dim": hidden},
+        "xglm": {"d_model": hidden, "ffn_dim": hidden * 2, "num_layers": layers, "attention_heads": heads,
+                 "max_position_embeddings": 256, "init_std": 0.2, "decoder_start_token_id": 0},
+    }  # fmt: skip
+    config = AutoConfig.for_model(architecture, **{**entries[architecture], **tokens, **changes})
+    if not getattr(config, "architectures", None):
+        config.architectures = None
+    return config
+
+
+def build_model(architecture: str, folder: Path, *, seed: int = 0, shard: str | None = None, **options: Any) -> Path:
+    """Save a tiny float32 model and its tokenizer into `folder`, return it. `shard`: largest file, e.g. "20KB"."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = build_config(architecture, **options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config)
+        # Freshly made norms and biases are all ones and zeros, which would hide a mix-up of names.
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.data += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))
+    build_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def build_gguf(folder: Path, path: Path) -> Path:
+    """Write the tiny llama in `folder` as a float32 GGUF file, return its path."""
+    import gguf
+    import numpy as np
+    from safetensors.numpy import load_file
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    tokens = build_tokenizer().convert_ids_to_tokens(range(len(SPECIAL) + 256 + len(MERGES)))
+    tokens += [f"[unused{i}]" for i in range(VOCABULARY - len(tokens))]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("tiny")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(VOCABULARY)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token in SPECIAL else 1 for token in tokens])
+    writer.add_token_merges([" ".join(merge) for merge in MERGES])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_pad_token_id(2)
+    names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm"}
+    parts = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
+             "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+             "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}  # fmt: skip
+    for layer in range(config.num_hidden_layers):
+        names |= {f"model.layers.{layer}.{part}": f"blk.{layer}.{short}" for part, short in parts.items()}
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        module = name.removesuffix(".weight")
+        role = module.rsplit(".", 1)[-1]
+        if role in heads:  # llama.cpp interleaves the two halves of each rotary head
+            rows, columns = weight.shape
+            halves = weight.reshape(heads[role], 2, rows // heads[role] // 2, columns)
+            weight = np.ascontiguousarray(halves.swapaxes(1, 2).reshape(rows, columns))  # noqa: PLW2901 - same weight
+        writer.add_tensor(f"{names[module]}.weight", weight)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
