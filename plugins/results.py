@@ -22,6 +22,7 @@ from harness.errors import EvenbitsError
 from harness.estimates import ROLES, Estimate, Measurement, Role, Verdict
 from harness.report.channel import CONTRIBUTION, IDENTITY, NAMES, payloads
 from plugins.items import CATALOGUE_FOLDER, Identity, catalogue, read_workers
+from plugins.junit import close_case, numbered, start_junit
 from plugins.options import end_with_usage_error, is_controller, settings
 from plugins.outcomes import BY_VERDICT, recorded
 
@@ -44,6 +45,7 @@ class Log:
     skipped: str | None = None
     seconds: float = 0.0
     done: bool = False
+    last: pytest.TestReport | None = None
 
 
 class Results:
@@ -95,7 +97,7 @@ class Results:
         except EvenbitsError as error:
             end_with_usage_error(error)
         if getattr(option, "xmlpath", None) is None and self.config.pluginmanager.has_plugin("junitxml"):
-            _start_junit(self.config, folder / "junit.xml")
+            start_junit(self.config, folder / "junit.xml")
 
     # -- while running -------------------------------------------------------------------------------------------
 
@@ -111,12 +113,16 @@ class Results:
         if len(report.user_properties) >= len(log.properties):
             log.properties = report.user_properties
         log.seconds += getattr(report, "duration", 0.0)
-        log.done = True
+        log.done, log.last = True, report
         if report.failed and not getattr(report, BY_VERDICT, False):
             log.errors.append(_message(report))
         elif report.skipped:
             log.skipped = _skip_reason(report)
         report.user_properties = [pair for pair in report.user_properties if pair[0] not in NAMES]
+        if report.when == "teardown":
+            known = len(recorded(log.properties))
+            made = _rows(book.items[report.nodeid], log)[known:]
+            report.user_properties += numbered(made, first=known + 1)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -124,6 +130,10 @@ class Results:
         book = catalogue(self.config)
         if not book.items or book.problems or self.config.option.collectonly:
             return
+        for nodeid in sorted(book.items):
+            log = self._logs.get(nodeid, Log())
+            if log.last is None or log.last.when != "teardown":
+                close_case(self.config, nodeid, _rows(book.items[nodeid], log), log.last)
         try:
             self._write()
         except EvenbitsError as error:
@@ -196,19 +206,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if is_controller(config):
         config.stash[RESULTS] = Results(config)
         config.pluginmanager.register(config.stash[RESULTS], "evenbits-results")
-
-
-def _start_junit(config: pytest.Config, file: Path) -> None:
-    """Start pytest's own JUnit writer late: a session without evals must not leave a file.
-
-    It is started through the hooks that pytest itself would have called, at their usual places.
-    """
-    plugins = config.pluginmanager
-    before = plugins.get_plugins()
-    config.option.xmlpath = str(file)
-    plugins.get_plugin("junitxml").pytest_configure(config)  # type: ignore[union-attr]
-    for started in plugins.get_plugins() - before:
-        started.pytest_sessionstart()
 
 
 def _rows(who: Identity, log: Log) -> list[Measurement]:

@@ -178,6 +178,8 @@ def test_a_crashed_worker_leaves_error_rows_also_for_what_never_ran(suite):
     reasons = [row["estimate"]["reason"] for row in document["measurements"]]
     assert reasons[1].startswith("worker 'gw0' crashed while running")
     assert reasons[2] == reasons[3] == "it never ran: the session ended first"
+    verdicts = {name: properties(suite, name)["evenbits.verdict"] for name in ("test_fatal", "test_last")}
+    assert verdicts == {"test_fatal": "error", "test_last": "error"}  # JUnit is as complete as the report
 
 
 def test_a_usage_error_found_by_workers_ends_the_run_with_its_sentence(suite):
@@ -199,6 +201,16 @@ def test_junit_properties_say_verdict_effect_size_and_n_and_carry_no_payload(sui
         "evenbits.2.spec": "int4-g64", "evenbits.2.verdict": "supported", "evenbits.2.metric": "second",
         "evenbits.2.estimate": "2.0", "evenbits.2.n": "3", "evenbits.2.p_value": "0.5", "evenbits.2.needed": "> 0",
     }  # fmt: skip
+
+
+def test_what_failed_before_it_could_record_has_its_verdict_and_reason_in_junit_too(suite):
+    suite.makepyfile(EVALS)
+    suite.runpytest_inprocess("--model=a/b", "--spec=int4-g64")
+    found = properties(suite, "test_broken")
+    assert (found["evenbits.hypothesis"], found["evenbits.verdict"]) == ("H-036", "error")
+    assert "fixture 'no_such_fixture' not found" in found["evenbits.reason"]
+    assert properties(suite, "test_skipped[0.5]")["evenbits.verdict"] == "not_applicable"
+    assert properties(suite, "test_silent[a/b]")["evenbits.outcome"] == "error"  # a test of the gate
 
 
 def test_a_junit_file_that_was_asked_for_elsewhere_stays_there(suite):

@@ -28,10 +28,12 @@ __all__ = [
     "Decision",
     "Outcome",
     "baseline_warning",
+    "case_of",
     "cases",
     "decide_disparity",
     "decide_language",
     "disparity_estimates",
+    "language_of",
     "lets_through",
     "outcome_of",
     "segments_of",
@@ -180,9 +182,23 @@ class Case:
 
 def cases(document: Mapping[str, Any]) -> list[Case]:
     """Return the gate's rows: what fails first, then what is excused, then what passes; each in the report's order."""
-    rows = [row for row in document["measurements"] if row.get("role") == "gate"]
-    found = [Case(outcome=outcome_of(row), subject=_subject(row), row=row) for row in rows]
+    found = [case_of(row) for row in document["measurements"] if row.get("role") == "gate"]
     return sorted(found, key=lambda case: FAILING_FIRST.index(Verdict(case.row["verdict"])))
+
+
+def case_of(row: Mapping[str, Any]) -> Case:
+    """Return a measurement row of the gate as its case, also where its test came to no decision."""
+    data = row.get("data") or {}
+    name = str(row["test"]).partition("[")[0]
+    subject = language_of(row) or ("all languages" if "outcome" in data else name)
+    return Case(outcome=outcome_of(row), subject=subject, row=row)
+
+
+def language_of(row: Mapping[str, Any]) -> str | None:
+    """Return the language that a measurement row of the gate is about, None where it is about all of them."""
+    language = (row.get("data") or {}).get("language")
+    name, _, rest = str(row["test"]).partition("[")
+    return str(language) if language else rest.removesuffix("]") if name == LANGUAGE_TEST else None
 
 
 def baseline_warning(document: Mapping[str, Any]) -> str:
@@ -191,14 +207,6 @@ def baseline_warning(document: Mapping[str, Any]) -> str:
     if not isinstance(differs, list) or not differs:
         return ""
     return f"the baseline was measured in another environment: {', '.join(map(str, differs))}"
-
-
-def _subject(row: Mapping[str, Any]) -> str:
-    data = row.get("data") or {}
-    if data.get("language"):
-        return str(data["language"])
-    name, _, rest = str(row["test"]).partition("[")
-    return rest.removesuffix("]") if name == LANGUAGE_TEST else "all languages" if "outcome" in data else name
 
 
 def lets_through(document: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.estimates import Measurement
+from harness.report.gate import language_of, outcome_of
 
 __all__ = ["properties"]
 
@@ -13,14 +14,15 @@ def properties(measurement: Measurement, *, number: int = 1) -> list[tuple[str, 
     Undefined numbers are left out, their reason stands under `reason`. Numbers are unrounded.
     """
     estimate, threshold = measurement.estimate, measurement.threshold
+    row = measurement.to_json() if measurement.role == "gate" else None
     values: dict[str, object | None] = {
         "hypothesis": measurement.hypothesis,
         "role": measurement.role,
         "model": measurement.model,
         "spec": measurement.spec,
         "verdict": str(measurement.verdict),
-        "outcome": measurement.data.get("outcome"),
-        "language": measurement.data.get("language"),
+        "outcome": outcome_of(row) if row else measurement.data.get("outcome"),
+        "language": language_of(row) if row else measurement.data.get("language"),
         "metric": measurement.metric,
         "estimate": estimate.value,
         "low": estimate.low,
