@@ -1,0 +1,33 @@
+"""H-037: are a model's outlier weights sparse, dense, or absent, where do they sit, and does it matter?
+
+The class comes twice: from the weights (how many lie beyond five standard deviations) and from ablation (how much more
+the largest weights carry than random ones). Super weights are searched through activation spikes and confirmed by
+zeroing them. Across models, sparsity is correlated with damage and with how much of it a fixed k recovers.
+"""
+
+from harness.sparsity.ablation import SHARES, Ablation, ablate, ablation_sample, normal_energy_ratio
+from harness.sparsity.classes import SIGMA, class_by_ablation, class_by_weights, clear_pattern
+from harness.sparsity.friendliness import ModelPoint, across_models, measure_point
+from harness.sparsity.runs import training_run
+from harness.sparsity.sizes import outliers_by_size
+from harness.sparsity.superweights import SuperWeight, find_super_weights, super_weights
+
+__all__ = [
+    "SHARES",
+    "SIGMA",
+    "Ablation",
+    "ModelPoint",
+    "SuperWeight",
+    "ablate",
+    "ablation_sample",
+    "across_models",
+    "class_by_ablation",
+    "class_by_weights",
+    "clear_pattern",
+    "find_super_weights",
+    "measure_point",
+    "normal_energy_ratio",
+    "outliers_by_size",
+    "super_weights",
+    "training_run",
+]
