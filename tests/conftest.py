@@ -24,6 +24,7 @@ def _beside(name):
 
 tiny_models = _beside("tiny_models")
 _beside("chromium")
+_beside("gate_suite")
 _beside("report_documents")
 
 

@@ -1,71 +1,17 @@
 """The deployment gate end to end: for every way it can end, exit code, JUnit, Markdown and terminal say the same."""
 
 import datetime as dt
-import json
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
-from pathlib import Path
 
+import gate_suite
 import pytest
 
 import harness.corpora  # noqa: F401 - numpy cannot be imported again in each of pytester's runs
 from harness.report.document import load
 
-EVALS = Path(__file__).resolve().parents[1] / "evals" / "test_deployment_gate.py"
 LIMIT = 20
 """Limit of the excess bits in the policy of these tests. `de` has 5 [4, 6]: below it in every case."""
-
-LOADING = """
-import json
-import os
-from pathlib import Path
-import pytest
-from harness.records import Corpus
-from plugins.loading import PLUGINS
-pytest_plugins = [name for name in PLUGINS if name != "fixtures.preparation"]  # there is no model to prepare
-
-from fixtures.gate import GateDamage
-
-ROWS = json.loads((Path(__file__).parent / "rows.json").read_text(encoding="utf-8"))
-
-@pytest.fixture(scope="session")
-def model(request):
-    return request.param
-
-@pytest.fixture(scope="session")
-def spec(request):
-    return request.param
-
-@pytest.fixture(scope="session")
-def corpus(contribute):
-    texts = {tag: ("one", "two", "three", "four") for tag in ("de", "sw")}
-    text = Corpus(name="t", source="t", languages=("de", "sw"), segment_ids=("a", "b", "c", "d"), texts=texts)
-    languages = [{"tag": tag, "name": tag, "script": "Latn", "family": "x", "tier": tier}
-                 for tag, tier in (("de", "high"), ("sw", "low"))]
-    contribute("corpus", {"text": "dir:t", "digest": text.digest, "languages": languages})
-    return text
-
-@pytest.fixture(scope="session")
-def gate_damage(model, spec, corpus, contribute):
-    def measure(languages):
-        if "sw" in languages and "crash" in ROWS:
-            os._exit(3)
-        rows = [{**ROWS[tag], "model": model.text, "spec": str(spec)} for tag in languages if tag in ROWS]
-        contribute("damage", rows)
-        return rows
-    return GateDamage(measure=measure)
-"""
-
-
-def damage_row(tag, value, width=1.0):
-    """Return the damage row of `tag`: `value` +- `width` excess bits per segment over four segments."""
-    excess = {"value": value, "low": value - width, "high": value + width, "n": 4, "method": "BCa", "reason": None}
-    return {
-        "language": tag, "segments": 4, "tokens": 99, "utf8_bytes": 300, "nll_full": 5.0, "nll_quantized": 6.0,
-        "excess_bits": excess, "relative_increase": excess, "rms_delta_p": 0.1,
-        "kl_nats_per_token": {"mean": 0.1, "p50": 0.1, "p99": None}, "top1_changed": 0.5, "bits_per_weight": 4.25,
-        "excess_bits_by_segment": [value - width, value, value, value + width],
-    }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,24 +76,20 @@ CASES = {
 def suite(pytester, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("COLUMNS", "300")
-    pytester.makeconftest(LOADING)
-    pytester.makepyprojecttoml('[tool.evenbits]\nreport = "out"\n')
-    pytester.makepyfile(test_deployment_gate=EVALS.read_text(encoding="utf-8"))
     return pytester
 
 
 def decide(suite, case):
     """Run the gate on `case`; return its exit code and what it printed."""
-    rows = {"de": damage_row("de", 5.0)}
-    rows |= {"sw": damage_row("sw", *case.sw)} if case.sw else {}
+    rows = {"de": gate_suite.damage_row("de", 5.0)}
+    rows |= {"sw": gate_suite.damage_row("sw", *case.sw)} if case.sw else {}
     rows |= {"crash": True} if case.workers else {}
-    (suite.path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     waiver = "" if case.expires is None else (
         f'[[waiver]]\nmetric = "excess_bits"\nlanguage = "sw"\nowner = "Ada"\nreason = "pilot"\n'
         f"expires = {case.expires}\n"
     )  # fmt: skip
     text = f"{case.policy}\n[metric.excess_bits]\nlimit = {LIMIT}\n{waiver}"
-    (suite.path / "policy.toml").write_text(text, encoding="utf-8")
+    gate_suite.prepare(suite, rows, text)
     options = ["-m", "gate", "--model=a/b", "--spec=int4-g64", "--languages=de,sw", "--policy=policy.toml"]
     if case.workers:
         result = suite.runpytest_subprocess(*options, "-p", "xdist", "-n", "1", "--max-worker-restart=0")

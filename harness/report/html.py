@@ -26,7 +26,7 @@ from harness.report.summary import left_out
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["LIMIT", "MissingTemplatesError", "html"]
+__all__ = ["LIMIT", "MissingTemplatesError", "asset", "html", "templates"]
 
 LIMIT = 6 * 1024 * 1024
 """Bytes that a report of 40 languages and 12 models stays below; more is written all the same."""
@@ -41,19 +41,18 @@ class MissingTemplatesError(ReportError):
 
 def html(document: Mapping[str, Any]) -> str:
     """Return the page of a checked document. `MissingTemplatesError` where jinja2 is not installed."""
+    return templates().get_template("report.html").render(_context(document))
+
+
+@cache
+def templates() -> Environment:
+    """Return the templates of all pages. `MissingTemplatesError` where jinja2 is not installed."""
     try:
-        environment = _environment()
+        from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - the extra `report`
     except ModuleNotFoundError:
         raise MissingTemplatesError(
             "index.html needs jinja2: install evenbits[report], then `evenbits report report.json` writes it."
         ) from None
-    return environment.get_template("report.html").render(_context(document))
-
-
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - the extra `report`
-
     environment = Environment(
         loader=PackageLoader("harness.report"),
         autoescape=True,
@@ -83,9 +82,9 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
     drawn, problems = figures(document)
     verdicts = cards(document)
     described = known(document)
-    shown = list(harms(document["damage"]))
-    everything = list(harms(document["damage"], every_spec=True))
-    scripts = {name.partition(".")[0]: Markup(_asset(name)) for name in SCRIPTS}  # noqa: S704 - our own files
+    shown = list(harms(document))
+    everything = list(harms(document, every_spec=True))
+    scripts = {name.partition(".")[0]: Markup(asset(name)) for name in SCRIPTS}  # noqa: S704 - our own files
     page_data: dict[str, Any] = {
         "damage": payload(document),
         "figures": {figure.id: [case.data for case in figure.cases] for figure in drawn},
@@ -108,14 +107,14 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
         "left_out_phrases": left_out(document["inputs"]["corpus"].get("left_out") or []),
         "facts": _environment_facts(document),
         "scripts": scripts,
-        "style": Markup(_asset("report.css")),  # noqa: S704 - our own file
+        "style": Markup(asset("report.css")),  # noqa: S704 - our own file
         "policy": _policy(),
         "page_data": Markup(_embedded(page_data)),  # noqa: S704 - escaped there
     }
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     """Return an embedded file. It must not hold what would end its element."""
     folder = files("harness.report")
     where = folder / "vendor" / "echarts" if name.startswith("echarts") else folder / "templates"
@@ -128,7 +127,7 @@ def _asset(name: str) -> str:
 @cache
 def _policy() -> str:
     """Return the content security policy: the scripts of this page, by checksum, and nothing from anywhere."""
-    digests = (hashlib.sha256(_asset(name).encode()).digest() for name in SCRIPTS)
+    digests = (hashlib.sha256(asset(name).encode()).digest() for name in SCRIPTS)
     allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "

@@ -1,0 +1,1 @@
+"""The commands of `evenbits`, one per module; `harness.cli` registers them."""

@@ -1,0 +1,69 @@
+"""A suite that runs the deployment gate on stored damage instead of a model: quick, with everything else as it is."""
+
+import json
+from pathlib import Path
+
+EVALS = Path(__file__).resolve().parents[1] / "evals" / "test_deployment_gate.py"
+
+LOADING = """
+import json
+import os
+from pathlib import Path
+import pytest
+from harness.records import Corpus
+from plugins.loading import PLUGINS
+pytest_plugins = [name for name in PLUGINS if name != "fixtures.preparation"]  # there is no model to prepare
+
+from fixtures.gate import GateDamage
+
+ROWS = json.loads((Path(__file__).parent / "rows.json").read_text(encoding="utf-8"))
+
+@pytest.fixture(scope="session")
+def model(request, contribute):
+    contribute("models", {"text": request.param.text, "digest": "0f"})
+    return request.param
+
+@pytest.fixture(scope="session")
+def spec(request, contribute):
+    contribute("specs", {"text": str(request.param), "digest": "f0"})
+    return request.param
+
+@pytest.fixture(scope="session")
+def corpus(settings, contribute):
+    tags = tuple(sorted(settings.languages.split(",")))
+    texts = {tag: ("one", "two", "three", "four") for tag in tags}
+    text = Corpus(name="t", source="t", languages=tags, segment_ids=("a", "b", "c", "d"), texts=texts)
+    languages = [{"tag": tag, "name": tag, "script": "Latn", "family": "x", "tier": None} for tag in tags]
+    contribute("corpus", {"text": "dir:t", "digest": text.digest, "languages": languages})
+    return text
+
+@pytest.fixture(scope="session")
+def gate_damage(model, spec, corpus, contribute):
+    def measure(languages):
+        if "sw" in languages and "crash" in ROWS:
+            os._exit(3)
+        rows = [{**ROWS[tag], "model": model.text, "spec": str(spec)} for tag in languages if tag in ROWS]
+        contribute("damage", rows)
+        return rows
+    return GateDamage(measure=measure)
+"""
+
+
+def damage_row(tag, value, width=1.0):
+    """Return the damage row of `tag`: `value` +- `width` excess bits per segment over four segments."""
+    excess = {"value": value, "low": value - width, "high": value + width, "n": 4, "method": "BCa", "reason": None}
+    return {
+        "language": tag, "segments": 4, "tokens": 99, "utf8_bytes": 300, "nll_full": 5.0, "nll_quantized": 6.0,
+        "excess_bits": excess, "relative_increase": excess, "rms_delta_p": 0.1,
+        "kl_nats_per_token": {"mean": 0.1, "p50": 0.1, "p99": None}, "top1_changed": 0.5, "bits_per_weight": 4.25,
+        "excess_bits_by_segment": [value - width, value - width / 4, value + width / 4, value + width],
+    }  # fmt: skip
+
+
+def prepare(pytester, rows, policy):
+    """Write the suite, its stored rows by language and its policy into the folder of `pytester`."""
+    pytester.makeconftest(LOADING)
+    pytester.makepyprojecttoml('[tool.evenbits]\nreport = "out"\n')
+    pytester.makepyfile(test_deployment_gate=EVALS.read_text(encoding="utf-8"))
+    (pytester.path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    (pytester.path / "policy.toml").write_text(policy, encoding="utf-8")
