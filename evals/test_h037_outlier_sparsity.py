@@ -7,7 +7,16 @@ Over eight models and more: whether sparsity predicts how much of the damage a f
 import pytest
 
 from harness.estimates import Threshold
-from harness.sparsity import across_models, clear_pattern, measure_point, outliers_by_size, super_weights
+from harness.sparsity import (
+    against_damage,
+    against_recovered,
+    clear_pattern,
+    measure_point,
+    outliers_by_size,
+    outliers_in_few_layers,
+    super_weights,
+    training_run,
+)
 
 CLEAR = Threshold(
     metric="class_stability",
@@ -21,11 +30,23 @@ SPARSE_IS_EASIER = Threshold(
     bound=0.0,
     why="programme prediction: sparse outliers are easier to preserve selectively; fixed 2026-11",
 )
+SPARSE_LOSE_MORE = Threshold(
+    metric="spearman_sparsity_damage",
+    op=">",
+    bound=0.0,
+    why="an absmax grid has to span its outliers: the more concentrated they are, the coarser it is for the rest",
+)
 FEW_CARRY_MOST = Threshold(
     metric="damage_ratio",
     op=">=",
     bound=0.5,
     why="Q3, super weights (.01 %) matter more than general outliers (1 %) if they do at least half of the damage",
+)
+FEW_LAYERS = Threshold(
+    metric="effective_share_of_layers",
+    op="<=",
+    bound=0.5,
+    why="Q3, outliers are a matter of layers if their damage is as if spread over half of them at most, else distributed",
 )
 ONE_WEIGHT = Threshold(
     metric="perplexity_factor",
@@ -43,13 +64,27 @@ def test_sparsity_pattern_is_clear(weight_statistics, ablations, record, rng):
     assert result.supported, result.explain()
 
 
+@pytest.fixture(scope="module")
+def points(models, bench, settings, corpus):
+    """Sparsity, damage and recovered damage of every model of the run."""
+    base = settings.specs[0].base
+    runs = {training_run(text) for text in models}
+    return [measure_point(bench.take(ref), base, corpus, runs=len(runs)) for ref in models.values()]
+
+
 @pytest.mark.hypothesis("H-037")
 @pytest.mark.prediction
-def test_sparse_outliers_are_easier_to_preserve(models, bench, settings, corpus, record, rng):
-    """Over models, sparser outliers go with a larger share of damage recovered at the same k."""
-    base = settings.specs[0].base
-    points = [measure_point(bench.take(ref), base, corpus, models=len(models)) for ref in models.values()]
-    result = record(across_models(points, rng=rng), SPARSE_IS_EASIER, spec=str(base))
+def test_sparse_outliers_are_easier_to_preserve(points, models, settings, record, rng):
+    """Over training runs, sparser outliers go with a larger share of damage recovered at the same k."""
+    result = record(against_recovered(points, rng=rng), SPARSE_IS_EASIER, spec=str(settings.specs[0].base))
+    assert result.supported, result.explain()
+
+
+@pytest.mark.hypothesis("H-037")
+@pytest.mark.robustness
+def test_sparse_outliers_cost_more_when_nothing_is_kept(points, models, settings, record, rng):
+    """Over training runs, sparser outliers go with more damage while nothing is kept."""
+    result = record(against_damage(points, rng=rng), SPARSE_LOSE_MORE, spec=str(settings.specs[0].base))
     assert result.supported, result.explain()
 
 
@@ -58,6 +93,15 @@ def test_sparse_outliers_are_easier_to_preserve(models, bench, settings, corpus,
 def test_few_weights_carry_most_of_the_damage(weight_statistics, ablations, record, rng):
     """Zeroing the largest .01 % does at least half the damage of zeroing the largest 1 %."""
     result = record(outliers_by_size(weight_statistics, ablations, rng=rng), FEW_CARRY_MOST)
+    assert result.supported, result.explain()
+
+
+@pytest.mark.hypothesis("H-037")
+@pytest.mark.robustness
+def test_outliers_sit_in_few_layers(weight_statistics, ablations, placements, record, rng):
+    """Zeroing the largest 1 % of one layer at a time does its damage in few of them."""
+    found = outliers_in_few_layers(weight_statistics, ablations, placements, bound=FEW_LAYERS.bound, rng=rng)
+    result = record(found, FEW_LAYERS)
     assert result.supported, result.explain()
 
 

@@ -7,20 +7,30 @@ zeroing them. Across models, sparsity is correlated with damage and with how muc
 
 from harness.sparsity.ablation import SHARES, Ablation, ablate, ablation_sample, normal_energy_ratio
 from harness.sparsity.classes import SIGMA, class_by_ablation, class_by_weights, clear_pattern
-from harness.sparsity.friendliness import ModelPoint, across_models, measure_point
+from harness.sparsity.friendliness import (
+    MIN_RUNS,
+    ModelPoint,
+    against_damage,
+    against_recovered,
+    measure_point,
+)
+from harness.sparsity.placement import Placement, outliers_in_few_layers, place_outliers
 from harness.sparsity.runs import training_run
 from harness.sparsity.sizes import outliers_by_size
 from harness.sparsity.superweights import SuperWeight, find_super_weights, super_weights
 
 __all__ = [
+    "MIN_RUNS",
     "SHARES",
     "SIGMA",
     "Ablation",
     "ModelPoint",
+    "Placement",
     "SuperWeight",
     "ablate",
     "ablation_sample",
-    "across_models",
+    "against_damage",
+    "against_recovered",
     "class_by_ablation",
     "class_by_weights",
     "clear_pattern",
@@ -28,6 +38,8 @@ __all__ = [
     "measure_point",
     "normal_energy_ratio",
     "outliers_by_size",
+    "outliers_in_few_layers",
+    "place_outliers",
     "super_weights",
     "training_run",
 ]

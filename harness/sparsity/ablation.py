@@ -6,7 +6,7 @@ Legend: L languages, S segments, U parts of the model (layers, or kinds of matri
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.damage import FULL_PRECISION, ModelUnderTest, Variant
-from harness.records import Corpus
+from harness.records import Corpus, Losses
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
 
-__all__ = ["SHARES", "Ablation", "ablate", "ablation_sample", "normal_energy_ratio"]
+__all__ = [
+    "SHARES",
+    "Ablation",
+    "ablate",
+    "ablation_sample",
+    "bits_of",
+    "normal_energy_ratio",
+    "without_largest",
+]
 
 SHARES = (1e-4, 1e-2)
 """Zeroed by ablation: super-weight scale and general-outlier scale."""
@@ -109,7 +117,10 @@ def _ablation(model: ModelUnderTest, sample: Corpus, full: FloatArray, share: fl
     return Ablation(share=share, top=excess("top", 0), random=np.mean(random, axis=0), floor_bits=max(noise, 1e-3))
 
 
-def _zeroing(loaded: LoadedModel, *, share: float, kind: str, seed: Sequence[int]) -> AbstractContextManager[None]:
+def _zeroing(
+    loaded: LoadedModel, *, share: float, kind: str, seed: Sequence[int], modules: frozenset[str] | None = None
+) -> AbstractContextManager[None]:
+    """Zero a share of every linear tensor, or of those among `modules` alone."""
     import torch
 
     from harness.quantization import zeroed
@@ -119,6 +130,8 @@ def _zeroing(loaded: LoadedModel, *, share: float, kind: str, seed: Sequence[int
     source = checkpoint_source(loaded)
     places = {}
     for number, linear in enumerate(loaded.anatomy.linears):
+        if modules is not None and linear.name not in modules:
+            continue
         weight = source(linear.name).numpy()
         top = top_positions(weight, share, name=linear.name)
         rng = np.random.default_rng([*seed, number])
@@ -127,6 +140,17 @@ def _zeroing(loaded: LoadedModel, *, share: float, kind: str, seed: Sequence[int
     return zeroed(loaded, places)
 
 
+def without_largest(share: float, where: str, modules: Iterable[str]) -> Variant:
+    """Return the variant in which the largest `share` of each of `modules`, the tensors of `where`, is zero."""
+    apply = partial(_zeroing, share=share, kind="top", seed=(), modules=frozenset(modules))
+    key = {"zeroed": "top", "share": share, "where": where}
+    return Variant(label=f"{share:.2%} largest weights of {where} zeroed", key=key, apply=apply, divergence=False)
+
+
 def _stacked(model: ModelUnderTest, variant: Variant, corpus: Corpus) -> FloatArray:
-    losses = model.losses(variant, corpus)
+    return bits_of(model.losses(variant, corpus), corpus)
+
+
+def bits_of(losses: Mapping[str, Losses], corpus: Corpus) -> FloatArray:
+    """Return the NLL of every segment in bits, [L, S]."""
     return np.stack([losses[tag].nll for tag in corpus.languages]) / math.log(2)

@@ -5,7 +5,7 @@ The unit is the training run: checkpoints of one run are averaged, whatever thei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,101 +16,150 @@ from harness.damage_table import FLOORS_NEEDED
 from harness.estimates import Estimate, Finding, Verdict
 from harness.quantization.spec import QuantSpec
 from harness.records import Corpus
-from harness.sparsity.ablation import ablation_sample
 from harness.sparsity.runs import training_run
-from harness.statistics import cluster_means, spearman
+from harness.statistics import cluster_means, leave_group_out, spearman
 
-__all__ = ["MIN_MODELS", "RECOVERED_PERCENT", "ModelPoint", "across_models", "measure_point"]
+__all__ = ["MIN_RUNS", "RECOVERED_PERCENT", "ModelPoint", "against_damage", "against_recovered", "measure_point"]
 
-MIN_MODELS = 8
+MIN_RUNS = 8
 RECOVERED_PERCENT = "0.1"
 """k at which models are compared by the share of damage it recovers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelPoint:
-    """One model of the cross-model correlation.
+    """One model of the cross-model correlations.
 
     `cluster`: the training run; checkpoints of one run are one unit. `sparsity`: concentration ratio of its weights.
-    `damage`: mean excess bits with nothing kept. `recovered`: share of it that keeping a fixed k takes away; None where
-    it was not measured, or there is no damage to recover.
+    `damage`: mean excess bits with nothing kept, None where it was not measured or is not above its floor.
+    `relative`: the same as a share of the full-precision NLL. `recovered`: share of the damage that keeping a fixed k
+    takes away; None where there is no damage to recover.
     """
 
     model: str
     cluster: str
     sparsity: float
     damage: float | None = None
+    relative: float | None = None
     recovered: float | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model, "cluster": self.cluster, "sparsity": self.sparsity, "damage": self.damage,
+            "relative_increase": self.relative, "recovered": self.recovered,
+        }  # fmt: skip
 
-def measure_point(model: ModelUnderTest, base: QuantSpec, corpus: Corpus, *, models: int) -> ModelPoint:
-    """Return a model's point; damage is measured only where there are `models` enough for a correlation."""
+
+def measure_point(model: ModelUnderTest, base: QuantSpec, corpus: Corpus, *, runs: int) -> ModelPoint:
+    """Return a model's point; damage is measured only where there are `runs` enough for a correlation.
+
+    It is measured on the whole of `corpus`: a study of retention has left these scores in the store.
+    """
     text = model.local.text
     sparsity = model.weight_statistics().weighted("concentration")
-    if models < MIN_MODELS:
+    if runs < MIN_RUNS:
         return ModelPoint(model=text, cluster=training_run(text), sparsity=sparsity)
     bare = base.base
     kept = bare.with_keep(RECOVERED_PERCENT, "magnitude")
-    table = measure_damage(model, [bare, kept], ablation_sample(corpus))
+    table = measure_damage(model, [bare, kept], corpus)
     before, after = (float(table.excess_bits(str(spec)).mean()) for spec in (bare, kept))
     floor = FLOORS_NEEDED * (table.columns[str(bare)].floor_bits.value or 0.0)
+    if before <= floor:
+        return ModelPoint(model=text, cluster=training_run(text), sparsity=sparsity)
     return ModelPoint(
         model=text,
         cluster=training_run(text),
         sparsity=sparsity,
         damage=before,
-        recovered=1 - after / before if before > floor else None,
+        relative=float(table.relative_increase(str(bare)).mean()),
+        recovered=1 - after / before,
     )
 
 
-def across_models(points: Sequence[ModelPoint], *, rng: np.random.Generator) -> Finding:
-    """Whether models with sparser outliers recover more of their damage at the same k (Spearman; unit = training run).
+def against_recovered(points: Sequence[ModelPoint], *, rng: np.random.Generator) -> Finding:
+    """Whether models with sparser outliers recover more of their damage at the same k (Spearman over training runs).
 
     Below eight training runs the verdict is `underpowered`, and no coefficient is given.
     """
-    usable = [point for point in points if point.recovered is not None]
-    given = len({point.cluster for point in points})
-    clusters = len({point.cluster for point in usable})
-    if clusters < MIN_MODELS:
-        few = given < MIN_MODELS
-        shown = given if few else clusters
-        runs = f"{shown} training run{'' if shown == 1 else 's'}"
-        reason = f"{runs}{'' if few else ' with damage above the floor'}, needed {MIN_MODELS}"
-        return Finding(
-            estimate=Estimate.undefined(reason, n=clusters, method="Spearman's rho over models"),
-            verdict=Verdict.UNDERPOWERED,
-            because=f"{reason}. Add models with more --model options.",
-            summary=reason,
-            data={"points": [_point_row(point) for point in points]},
-        )
-    labels = [point.cluster for point in usable]
-    _, sparsity = cluster_means([point.sparsity for point in usable], labels)
-    _, recovered = cluster_means([float(point.recovered or 0.0) for point in usable], labels)
-    _, damage = cluster_means([float(point.damage or 0.0) for point in usable], labels)
-    outcome = spearman(sparsity, recovered, rng=rng, alternative="greater")
-    with_damage = spearman(sparsity, damage, rng=rng)
+    return _correlated(points, lambda point: point.recovered, "sparsity against recovered damage", rng=rng)
+
+
+def against_damage(points: Sequence[ModelPoint], *, rng: np.random.Generator) -> Finding:
+    """Whether models with sparser outliers lose more while nothing is kept (Spearman over training runs)."""
+    return _correlated(
+        points, lambda point: point.damage, "sparsity against damage", rng=rng,
+        other=("relative_increase", lambda point: point.relative),
+    )  # fmt: skip
+
+
+Value = Callable[[ModelPoint], float | None]
+
+
+def _correlated(
+    points: Sequence[ModelPoint],
+    value: Value,
+    what: str,
+    *,
+    rng: np.random.Generator,
+    other: tuple[str, Value] | None = None,
+) -> Finding:
+    """Return the one-sided Spearman correlation of sparsity with `value` over training runs."""
+    usable = [point for point in points if value(point) is not None]
+    few = _too_few(points, usable)
+    if few is not None:
+        return few
+    data = {"points": [point.to_json() for point in points]}
+    runs, sparsity, values = _by_run(usable, value)
+    outcome = spearman(sparsity, values, rng=rng, alternative="greater")
     if outcome.estimate.value is None or outcome.p_value is None:
         return Finding(
             estimate=outcome.estimate,
             verdict=Verdict.NOT_APPLICABLE,
             because=f"There is no correlation to speak of: {outcome.estimate.reason or outcome.p_method}.",
-            data={"points": [_point_row(point) for point in points]},
+            data=data,
         )
+    also = {}
+    if other is not None:
+        name, second = other
+        _, _, seconds = _by_run(usable, second)
+        also[name] = spearman(sparsity, seconds, rng=rng, alternative="greater").estimate
     return Finding(
         estimate=outcome.estimate,
         p_value=outcome.p_value,
         verdict=None if outcome.p_value < 0.05 else Verdict.NOT_SUPPORTED,
-        because=f"Permutation p {outcome.p_value:.3g}; against damage itself rho "
-        + ("undefined" if with_damage.estimate.value is None else f"{with_damage.estimate.value:.2f}")
-        + ".",
-        also={"sparsity_against_damage": with_damage.estimate},
-        summary=f"sparsity against recovered damage over {clusters} models",
-        data={"points": [_point_row(point) for point in points]},
+        because=f"One-sided permutation p {outcome.p_value:.3g}. {_without_one(sparsity, values, runs)}",
+        also=also,
+        summary=f"{what} over {len(runs)} training runs",
+        data=data,
     )
 
 
-def _point_row(point: ModelPoint) -> dict[str, Any]:
-    return {
-        "model": point.model, "cluster": point.cluster, "sparsity": point.sparsity, "damage": point.damage,
-        "recovered": point.recovered,
-    }  # fmt: skip
+def _by_run(usable: Sequence[ModelPoint], value: Value) -> tuple[tuple[str, ...], Any, Any]:
+    labels = [point.cluster for point in usable]
+    runs, sparsity = cluster_means([point.sparsity for point in usable], labels)
+    return runs, sparsity, cluster_means([float(value(point) or 0.0) for point in usable], labels)[1]
+
+
+def _without_one(sparsity: Any, values: Any, runs: Sequence[str]) -> str:  # noqa: ANN401 - arrays of floats
+    """Return how far the coefficient moves when one training run is left out: few models can hang on one."""
+    left = [one.value for one in leave_group_out(sparsity, values, runs, kind="spearman").values()]
+    known = [value for value in left if value is not None]
+    return f"Leaving one run out gives {min(known):.2f} to {max(known):.2f}." if known else ""
+
+
+def _too_few(points: Sequence[ModelPoint], usable: Sequence[ModelPoint]) -> Finding | None:
+    given = len({point.cluster for point in points})
+    clusters = len({point.cluster for point in usable})
+    if clusters >= MIN_RUNS:
+        return None
+    few = given < MIN_RUNS
+    shown = given if few else clusters
+    runs = f"{shown} training run{'' if shown == 1 else 's'}"
+    reason = f"{runs}{'' if few else ' with damage above the floor'}, needed {MIN_RUNS}"
+    return Finding(
+        estimate=Estimate.undefined(reason, n=clusters, method="Spearman's rho over training runs"),
+        verdict=Verdict.UNDERPOWERED,
+        because=f"{reason}. Add models with more --model options.",
+        summary=reason,
+        data={"points": [point.to_json() for point in points]},
+    )
