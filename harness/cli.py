@@ -34,14 +34,15 @@ from harness.command_line import (
     subject_of,
     text_of,
 )
+from harness.commands.compare import compare
 from harness.commands.diagnose import diagnose
+from harness.commands.merge import merge
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.damage_table import DamageTable
     from harness.layers import ProtectionStudy
     from harness.records import Corpus
-    from harness.report.compare import Comparison
 
 __all__ = ["app", "main"]
 
@@ -210,57 +211,8 @@ def policy_init(
     note(f"wrote {output}")
 
 
-@app.command()
-@explained
-def compare(
-    report: ReportFile,
-    baseline: Annotated[Path, typer.Argument(help="report.json of the earlier run", metavar="BASELINE")],
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="print Markdown")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Compare two reports of the same text segment by segment: what each language loses now against a baseline."""
-    from harness.report.compare import compare as compared
-    from harness.report.compare import comparison_markdown
-    from harness.report.document import load
-
-    found = compared(load(report), load(baseline))
-    if as_json:
-        typer.echo(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False, indent=1))
-    elif as_markdown:
-        typer.echo(comparison_markdown(found), nl=False)
-    else:
-        _show_comparison(found)
-
-
-@app.command()
-@explained
-def merge(
-    reports: Annotated[list[Path], typer.Argument(help="report.json of each shard", metavar="REPORT...")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="file ending in .json, or a folder")],
-    baseline: Annotated[Path | None, typer.Option("--baseline", help="the baseline the shards ran with")] = None,
-) -> None:
-    """Join the reports of shards into that of an unsharded run; exit code 1 if its gate is not passed."""
-    from datetime import UTC, datetime
-
-    from harness.report.document import dump, load, write
-    from harness.report.gate import lets_through
-    from harness.report.markdown import markdown
-    from harness.report.merge import merge as merged
-    from harness.report.summary import summary
-
-    whole = merged(
-        {str(path): load(path) for path in reports},
-        today=datetime.now(UTC).date(),
-        baseline=None if baseline is None else load(baseline),
-    )
-    file = output if output.suffix == ".json" else output / "report.json"
-    write(file, dump(whole))
-    if file != output:
-        write(output / "summary.md", markdown(whole))
-    for line in summary(whole, report=file):
-        typer.echo("".join(span.text for span in line).rstrip())
-    if not lets_through(whole):
-        raise typer.Exit(1)
+app.command()(compare)
+app.command()(merge)
 
 
 @app.command("report")
@@ -394,34 +346,6 @@ def _show_plans(measured: ProtectionStudy, rows: list[dict[str, Any]]) -> None:
             interval(row["gap"]),
         )
     Console().print(shown)
-
-
-def _show_comparison(found: Comparison) -> None:
-    """Print a table per model and spec, the language that became worst first."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    from harness.report.compare import word
-    from harness.report.numbers import estimate, number, p_value
-
-    console = Console()
-    for (model, spec), then in found.pairs.items():
-        title = f"{model}  {spec}" + ("" if then == (model, spec) else f"  against {' '.join(then)}")
-        caption = "excess bits per segment, now minus baseline, over the same segments; p by Holm over the languages"
-        shown = Table(box=SIMPLE_HEAD, title=title, caption=caption)
-        for name in ("language", "baseline", "now", "change", "p", ""):
-            shown.add_column(name, justify="left" if name in {"language", ""} else "right", no_wrap=True)
-        for one in found.changes:
-            if (one.model, one.spec) == (model, spec):
-                values = [number(side.value, sign=True) for side in (one.before, one.after)]
-                values.append(estimate(one.difference.to_json(), sign=True))
-                shown.add_row(one.language, *values, p_value(one.adjusted_p).removeprefix("p "), word(one))
-        console.print(shown)
-    for phrase in found.unmatched:
-        note(f"not compared: {phrase}")
-    if found.warnings:
-        note(f"the environments differ: {', '.join(found.warnings)}")
 
 
 def _below(row: dict[str, Any]) -> bool:

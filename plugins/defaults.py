@@ -33,6 +33,10 @@ KEYS: Mapping[str, tuple[type, ...]] = {
     "store": (str,),
     "policy": (str,),
     "baseline": (str,),
+    "family": (str,),
+    "full": (bool,),
+    "autosave": (bool,),
+    "saved": (str,),
 }
 """Allowed keys of `[tool.evenbits]` and the types their values may have."""
 

@@ -19,7 +19,7 @@ from harness.errors import EvenbitsError, UsageError
 from harness.report.channel import IDENTITY, sealed
 from plugins.options import end_with_usage_error, is_controller, settings
 
-__all__ = ["CATALOGUE_FOLDER", "Catalogue", "Identity", "catalogue", "identity"]
+__all__ = ["CATALOGUE_FOLDER", "Catalogue", "Identity", "belongs", "catalogue", "identity"]
 
 ROLES = ("criterion", "prediction", "robustness", "established", "gate", "control")
 OWN_GROUP = ("established", "gate", "control")
@@ -80,7 +80,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for `model` or `spec` once for each of --model or --spec."""
     definition = metafunc.definition
     for name in ("model", "spec"):
-        if name not in metafunc.fixturenames or not (_fixture_is_ours(definition, name) or _is_eval(definition)):
+        if name not in metafunc.fixturenames or not (_fixture_is_ours(definition, name) or belongs(definition)):
             continue
         if any(name in _argument_names(mark) for mark in definition.iter_markers("parametrize")):
             continue
@@ -103,7 +103,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Last of all, because xdist's loadgroup still changes node ids.
     """
     for item in items:
-        if not _is_eval(item):
+        if not belongs(item):
             continue
         try:
             who = _identify(item)
@@ -159,7 +159,8 @@ def _problem(config: pytest.Config, sentence: str) -> None:
         problems.append(sentence)
 
 
-def _is_eval(item: pytest.Item) -> bool:
+def belongs(item: pytest.Item) -> bool:
+    """Return whether a collected test is an eval: somebody else's test is left alone, whatever its fixtures' names."""
     marked = any(mark.args for mark in item.iter_markers("hypothesis"))
     return marked or _fixture_is_ours(item, "record")
 
@@ -175,7 +176,7 @@ def _fixture_is_ours(item: pytest.Item, name: str) -> bool:
 
 
 def _lacks_model(item: pytest.Item) -> bool:
-    if not (_is_eval(item) or _fixture_is_ours(item, "model") or _fixture_is_ours(item, "models")):
+    if not (belongs(item) or _fixture_is_ours(item, "model") or _fixture_is_ours(item, "models")):
         return False
     params = getattr(getattr(item, "callspec", None), "params", {})
     if "model" in params:

@@ -116,7 +116,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("store", metavar="DIR", help="where measurements are kept between runs")
     add("policy", metavar="FILE", help="limits of the deployment gate, TOML; `evenbits policy init` writes one")
     add("baseline", metavar="REPORT",
-        help="an earlier report.json, a saved number or latest: the gate fails a language that became worse")  # fmt: skip
+        help="earlier report.json, saved number or latest: the gate fails a language that became worse")  # fmt: skip
     add("shard", metavar="I/N", help="gate only the I-th of N parts of the languages; `evenbits merge` joins the parts")
     add("family", metavar="NAME", help="a model family: stands for its models, specs and number of segments")
     add("full", action="store_true", help="take all segments, also where a family would take fewer")

@@ -1,4 +1,4 @@
-"""The order in which evals run: H-037, H-036, H-035, H-038, H-039, then the others.
+"""The order in which evals run: H-037, H-036, H-035, H-038, H-039, then the others; and on which worker.
 
 Later hypotheses use earlier measurements from the store. Evals of one model stay together, so that each model is
 loaded once; evals over several models come last, when every model has been measured. Tests that are no evals keep
@@ -7,12 +7,34 @@ their places.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from harness.report.verdicts import rank
-from plugins.items import identity
+from plugins.items import catalogue, identity
 
 __all__: list[str] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:  # noqa: ANN401 - xdist's own
+    """Under `--dist loadgroup`, give all evals of one model to one worker, so that each model is loaded once.
+
+    The groups come from what the workers say they collected, not from `xdist_group` marks: those travel as a suffix of
+    the test's id, which pytest 9.2 no longer lets a plugin write. A group that a test has by itself is kept.
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling  # noqa: PLC0415 - the extra `xdist`
+
+    class ByModel(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            given = super()._split_scope(nodeid)
+            who = catalogue(config).items.get(nodeid)
+            return given if given != nodeid or who is None or who.model is None else f"model {who.model}"
+
+    return ByModel(config, log)
 
 
 @pytest.hookimpl(trylast=True)

@@ -52,13 +52,14 @@ class Results:
     """Gathers reports on the process that writes.
 
     `document`: the report, once built. `folder`: where it was written. `problem`: why it could not be, in a sentence.
-    `note`: what is missing beside it, in a sentence.
+    `note`: what is missing beside it, in a sentence. `saved`: the numbered copy that --autosave kept.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.document: dict[str, Any] | None = None
         self.folder: Path | None = None
+        self.saved: Path | None = None
         self.problem: str | None = None
         self.note: str | None = None
         self._logs: dict[str, Log] = {}
@@ -152,6 +153,7 @@ class Results:
         from harness.report.document import build, dump, write  # noqa: PLC0415
         from harness.report.environment import describe_environment  # noqa: PLC0415
         from harness.report.markdown import markdown  # noqa: PLC0415
+        from harness.report.saved import save_report  # noqa: PLC0415
 
         chosen = settings(self.config)
         book = catalogue(self.config)
@@ -183,6 +185,8 @@ class Results:
         write(chosen.report / "report.json", dump(self.document))
         write(chosen.report / "summary.md", markdown(self.document))
         self.folder = chosen.report
+        if chosen.autosave:
+            self.saved = save_report(self.document, chosen.saved)
         self.note = _write_html(self.document, chosen.report / "index.html")
 
 

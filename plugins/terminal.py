@@ -39,6 +39,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         width = shutil.get_terminal_size().columns
         for line in summary(results.document, width=width, verbose=config.get_verbosity() > 0, report=report):
             _write(terminalreporter, line)
+        if results.saved is not None:
+            terminalreporter.write_line(f"saved         {_shortest(results.saved, config)}")
         if results.note is not None:
             terminalreporter.write_line(results.note, light=True)
     if results.problem is not None:

@@ -3,6 +3,7 @@
 import pytest
 
 import harness.corpora  # noqa: F401 - numpy cannot be imported again in each of pytester's runs
+from harness.report.document import load
 
 LOADING = """
 import pytest
@@ -168,3 +169,33 @@ def test_an_eval_that_does_not_say_what_it_is_ends_the_run(suite, marks, message
     assert result.ret == 2
     result.stdout.fnmatch_lines([message])
     assert "Traceback" not in result.stdout.str()
+
+
+def test_loadgroup_gives_every_model_to_one_worker(suite):
+    suite.makepyfile("""
+        import os
+        import pytest
+        from harness.estimates import Estimate, Finding, Threshold
+
+        @pytest.mark.hypothesis("H-037")
+        @pytest.mark.criterion
+        @pytest.mark.parametrize("case", range(4))
+        def test_claim(case, model, record):
+            finding = Finding(estimate=Estimate(value=1.0, n=3, method="given"), summary=str(os.getpid()))
+            assert record(finding, Threshold(metric="m", op=">", bound=0, why="w")).supported
+
+        def test_foreign(): pass
+        """)
+    # Revisions put an @ into a model's name, which xdist also uses to mark groups.
+    models = ("a/b@main", "c/d@main", "g/h")
+    chosen = [f"--model={model}" for model in models]
+    result = suite.runpytest_subprocess("-p", "xdist", "-n", "2", "--dist", "loadgroup", "--report=out", *chosen)
+    assert result.ret == 0
+    rows = load(suite.path / "out" / "report.json")["measurements"]
+    workers = {model: {row["summary"] for row in rows if row["model"] == model} for model in models}
+    assert {model: len(found) for model, found in workers.items()} == dict.fromkeys(workers, 1)
+    assert len(set.union(*workers.values())) == 2  # and both workers had something to do
+    serial = suite.runpytest_inprocess("--report=serial", *chosen)
+    assert serial.ret == 0
+    alone = load(suite.path / "serial" / "report.json")["measurements"]
+    assert [(row["test"], row["model"]) for row in rows] == [(row["test"], row["model"]) for row in alone]

@@ -108,7 +108,7 @@ def test_a_baseline_is_compared_over_all_languages_at_the_merge(suite):
     shards = [measure(suite, f"s{index}", f"--shard={index}/2", *options, models=MODELS[:1]) for index in (1, 2)]
     baseline = load(suite.path / "old" / "report.json")
     assert text(joined(shards, baseline)) == text(whole)
-    with pytest.raises(ReportError, match="the shards ran with --baseline.* give --baseline again"):
+    with pytest.raises(ReportError, match=r"the shards ran with --baseline.* give --baseline again"):
         joined(shards)
     baseline["damage"][0]["tokens"] += 1
     with pytest.raises(ReportError, match="--baseline is not the report that the shards ran with"):
@@ -128,7 +128,7 @@ def test_missing_and_overlapping_shards_are_refused_by_name(shards):
     again = copy.deepcopy(shards[0])
     assert text(joined([*shards, again])) == text(joined(shards))  # the same report twice changes nothing
     again["damage"][0]["nll_full"] += 1.0
-    with pytest.raises(ReportError, match="shard 4 contradicts the reports before it: .*different nll_full"):
+    with pytest.raises(ReportError, match=r"shard 4 contradicts the reports before it: .*different nll_full"):
         joined([*shards, again])
     row = next(row for row in copy.deepcopy(shards[0])["measurements"])
     other = copy.deepcopy(shards[0])

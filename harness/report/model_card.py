@@ -48,8 +48,8 @@ def eval_results(document: Mapping[str, Any], model: str) -> list[EvalResult]:
                 key: row["excess_bits"][key]
                 for key in ("low", "high", "n", "method", "reason")
                 if row["excess_bits"][key] is not None
-            },
-            source_name=f"evenbits {code['version'] or 'of unknown version'}",
+            }
+            | {"evenbits": code["version"] or "unknown"},  # the type's `source` needs an address, which we have not
         )
         for harm in _of(document, model)
         for row in harm.ranked
@@ -117,7 +117,7 @@ def _mark(row: Mapping[str, Any]) -> str:
 
 
 def _of(document: Mapping[str, Any], model: str) -> list[Harm]:
-    found = [harm for harm in harms(document["damage"]) if harm.model == model]
+    found = [harm for harm in harms(document) if harm.model == model]
     if not found:
         there = ", ".join(dict.fromkeys(row["model"] for row in document["damage"])) or "none"
         raise ReportError(f"The report has no damage of {model}; it has that of {there}.")
