@@ -49,8 +49,9 @@ def close_case(config: pytest.Config, nodeid: str, rows: Sequence[Measurement], 
         writer.pytest_runtest_logreport(_report(nodeid, path, "setup", message=rows[0].summary))
     closing = _report(nodeid, path, "teardown", message=None)
     closing.user_properties = numbered(rows, first=1)
-    if hasattr(last, "node"):  # the writer tells reports of several workers apart by it
-        closing.node = last.node  # type: ignore[union-attr]
+    node = getattr(last, "node", None)
+    if node is not None:  # the writer tells reports of several workers apart by it
+        closing.node = node  # type: ignore[attr-defined]
     writer.pytest_runtest_logreport(closing)
 
 

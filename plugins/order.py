@@ -28,9 +28,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | Non
         return None
     from xdist.scheduler import LoadGroupScheduling  # noqa: PLC0415 - the extra `xdist`
 
-    class ByModel(LoadGroupScheduling):
+    class ByModel(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
-            given = super()._split_scope(nodeid)
+            given: str = super()._split_scope(nodeid)
             who = catalogue(config).items.get(nodeid)
             return given if given != nodeid or who is None or who.model is None else f"model {who.model}"
 
