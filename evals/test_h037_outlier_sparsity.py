@@ -11,11 +11,9 @@ from harness.sparsity import (
     against_damage,
     against_recovered,
     clear_pattern,
-    measure_point,
     outliers_by_size,
     outliers_in_few_layers,
     super_weights,
-    training_run,
 )
 
 CLEAR = Threshold(
@@ -46,7 +44,7 @@ FEW_LAYERS = Threshold(
     metric="effective_share_of_layers",
     op="<=",
     bound=0.5,
-    why="Q3, outliers are a matter of layers if their damage is as if spread over half of them at most, else distributed",
+    why="Q3, per layer if the damage is as if spread over half of the layers at most, else distributed",
 )
 ONE_WEIGHT = Threshold(
     metric="perplexity_factor",
@@ -64,27 +62,19 @@ def test_sparsity_pattern_is_clear(weight_statistics, ablations, record, rng):
     assert result.supported, result.explain()
 
 
-@pytest.fixture(scope="module")
-def points(models, bench, settings, corpus):
-    """Sparsity, damage and recovered damage of every model of the run."""
-    base = settings.specs[0].base
-    runs = {training_run(text) for text in models}
-    return [measure_point(bench.take(ref), base, corpus, runs=len(runs)) for ref in models.values()]
-
-
 @pytest.mark.hypothesis("H-037")
 @pytest.mark.prediction
-def test_sparse_outliers_are_easier_to_preserve(points, models, settings, record, rng):
+def test_sparse_outliers_are_easier_to_preserve(model_points, settings, record, rng):
     """Over training runs, sparser outliers go with a larger share of damage recovered at the same k."""
-    result = record(against_recovered(points, rng=rng), SPARSE_IS_EASIER, spec=str(settings.specs[0].base))
+    result = record(against_recovered(model_points, rng=rng), SPARSE_IS_EASIER, spec=str(settings.specs[0].base))
     assert result.supported, result.explain()
 
 
 @pytest.mark.hypothesis("H-037")
 @pytest.mark.robustness
-def test_sparse_outliers_cost_more_when_nothing_is_kept(points, models, settings, record, rng):
+def test_sparse_outliers_cost_more_when_nothing_is_kept(model_points, settings, record, rng):
     """Over training runs, sparser outliers go with more damage while nothing is kept."""
-    result = record(against_damage(points, rng=rng), SPARSE_LOSE_MORE, spec=str(settings.specs[0].base))
+    result = record(against_damage(model_points, rng=rng), SPARSE_LOSE_MORE, spec=str(settings.specs[0].base))
     assert result.supported, result.explain()
 
 

@@ -20,6 +20,7 @@ PLUGINS: tuple[str, ...] = (
     "fixtures.layers",
     "fixtures.predictions",
     "fixtures.resilience",
+    "fixtures.established",
     "fixtures.gate",
     "fixtures.preparation",
     "plugins.outcomes",

@@ -15,7 +15,7 @@ from harness.sparsity.friendliness import (
     measure_point,
 )
 from harness.sparsity.placement import Placement, outliers_in_few_layers, place_outliers
-from harness.sparsity.runs import training_run
+from harness.sparsity.runs import latest, step_of, training_run
 from harness.sparsity.sizes import outliers_by_size
 from harness.sparsity.superweights import SuperWeight, find_super_weights, super_weights
 
@@ -35,11 +35,13 @@ __all__ = [
     "class_by_weights",
     "clear_pattern",
     "find_super_weights",
+    "latest",
     "measure_point",
     "normal_energy_ratio",
     "outliers_by_size",
     "outliers_in_few_layers",
     "place_outliers",
+    "step_of",
     "super_weights",
     "training_run",
 ]

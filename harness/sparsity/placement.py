@@ -41,7 +41,7 @@ class Placement:
     @property
     def bits(self) -> FloatArray:
         """Mean damage of each unit [U]; a gain counts as no damage."""
-        return np.maximum(self.excess.mean(axis=(1, 2)), 0.0)
+        return np.asarray(np.maximum(self.excess.mean(axis=(1, 2)), 0.0))
 
     def effective(self, *, rng: np.random.Generator) -> Estimate:
         """Return the effective share of units, (sum d)^2 / (U sum d^2) over their damages d, with its interval.
@@ -50,7 +50,7 @@ class Placement:
         unit (the participation ratio). The interval is over segments and languages.
         """
         damage = {str(place): self.excess[:, place] for place in range(self.excess.shape[1])}
-        drawn = crossed_bootstrap(damage, lambda means_BLU: effective_share(means_BLU.mean(axis=1)), rng=rng)
+        drawn = crossed_bootstrap(damage, lambda means_BLU: effective_share(np.asarray(means_BLU.mean(axis=1))), rng=rng)
         return drawn.estimate(what=f"effective share of {len(self.units)} {self.level}s by ablation damage")
 
 
@@ -58,8 +58,9 @@ def effective_share(damage_BU: FloatArray) -> FloatArray:
     """Return (sum d)^2 / (U sum d^2) of each row [B], negative damages counted as none; NaN where there is none."""
     d = np.maximum(damage_BU, 0.0)
     squares = (d * d).sum(axis=1)
-    return np.asarray(np.divide(d.sum(axis=1) ** 2, d.shape[1] * squares, out=np.full(len(d), np.nan),
-                                where=squares > 0))  # fmt: skip
+    share: FloatArray = np.full(len(d), np.nan)
+    np.divide(d.sum(axis=1) ** 2, d.shape[1] * squares, out=share, where=squares > 0)
+    return share
 
 
 def place_outliers(model: ModelUnderTest, corpus: Corpus) -> tuple[Placement, ...]:

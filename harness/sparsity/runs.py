@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable
 
-__all__ = ["training_run"]
+__all__ = ["latest", "step_of", "training_run"]
 
 STEP = re.compile(r"(-s\d+|@step\d+(-tokens\d+B)?|/checkpoint-\d+)$")
 """How public checkpoints name their step: `run-s0080`, `id@step1000` (Pythia), `id@step1000-tokens4B` (OLMo), and
@@ -14,3 +16,22 @@ STEP = re.compile(r"(-s\d+|@step\d+(-tokens\d+B)?|/checkpoint-\d+)$")
 def training_run(text: str) -> str:
     """Return the training run that a model belongs to: its name without a step or a slash at its end."""
     return STEP.sub("", text.rstrip("/"))
+
+
+def step_of(text: str) -> float:
+    """Return the step a checkpoint's name says, infinity for a name without one: the end of its run."""
+    found = STEP.search(text.rstrip("/"))
+    if found is None:
+        return math.inf
+    digits = re.search(r"\d+", found.group(0))
+    return float(digits.group(0)) if digits is not None else math.inf
+
+
+def latest(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the last checkpoint of every training run, in the order in which the runs first appear."""
+    last: dict[str, str] = {}
+    for text in texts:
+        run = training_run(text)
+        if run not in last or step_of(text) > step_of(last[run]):
+            last[run] = text
+    return tuple(last.values())
