@@ -148,8 +148,16 @@ def test_no_line_is_wider_than_the_terminal(width):
 
 def test_base_specs_alone_are_shown_unless_a_model_has_none():
     rows = [*damage("int3-row"), *damage("int3-row+keep1%:random")]
-    assert [harm.spec for harm in harms(rows)] == ["int3-row"]
-    assert [harm.spec for harm in harms(damage("int3-row+keep1%:random"))] == ["int3-row+keep1%:random"]
+    assert [harm.spec for harm in harms(document(damage=rows))] == ["int3-row"]
+    alone = document(damage=damage("int3-row+keep1%:random"))
+    assert [harm.spec for harm in harms(alone)] == ["int3-row+keep1%:random"]
+
+
+def test_specs_that_the_measurements_are_about_come_first_and_rivals_only_with_every_spec():
+    rows = [*damage("int3-g64"), *damage("int3-row"), *damage("int3-row+keep1%:random")]
+    whole = document(damage=rows, measurements=[{"spec": "int3-row"}, {"spec": None}])
+    assert [harm.spec for harm in harms(whole)] == ["int3-row"]
+    assert [harm.spec for harm in harms(whole, every_spec=True)] == ["int3-row", "int3-g64", "int3-row+keep1%:random"]
 
 
 @pytest.mark.parametrize(

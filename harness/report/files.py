@@ -11,7 +11,7 @@ from harness.report.document import write
 from harness.report.html import MissingTemplatesError, html
 from harness.report.markdown import markdown
 from harness.report.model_card import model_card
-from harness.report.tables import write_tables
+from harness.report.tables import parquet_is_missing, write_tables
 
 __all__ = ["write_files"]
 
@@ -35,6 +35,11 @@ def write_files(document: Mapping[str, Any], folder: Path) -> tuple[list[Path], 
     written.append(folder / "summary.md")
     write(written[-1], markdown(document))
     written += write_tables(document, folder)
+    if parquet_is_missing():
+        notes.append(
+            "damage.parquet and measurements.parquet need pyarrow: install evenbits[parquet], then "
+            "`evenbits report report.json` writes them."
+        )
     for name, model in _card_names(document).items():
         written.append(folder / name)
         write(written[-1], model_card(document, model))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Harm", "harms"]
+__all__ = ["Harm", "asked", "harms"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,19 +23,30 @@ class Harm:
     undefined: tuple[Mapping[str, Any], ...]
 
 
-def harms(damage: Sequence[Mapping[str, Any]], *, every_spec: bool = False) -> Iterator[Harm]:
+def asked(document: Mapping[str, Any]) -> frozenset[str]:
+    """Return the specs that measurements are about; others were measured to compare with."""
+    return frozenset(row["spec"] for row in document["measurements"] if row.get("spec"))
+
+
+def harms(document: Mapping[str, Any], *, every_spec: bool = False) -> Iterator[Harm]:
     """Yield one `Harm` per model and base spec, in the order of the rows; of every spec where that is asked for.
 
-    A base spec has no modifier (`int4-g64`, not `int4-g64+keep0.1%:magnitude`). A model whose specs all have one
-    shows them all.
+    A base spec has no modifier (`int4-g64`, not `int4-g64+keep0.1%:magnitude`) and is one that the measurements are
+    about. A model without such a one shows what it has. Base specs come before the other specs of their model.
     """
+    wanted = asked(document)
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in damage:
+    for row in document["damage"]:
         groups.setdefault((row["model"], row["spec"]), []).append(row)
-    plain = {model for model, spec in groups if "+" not in spec}
-    for (model, spec), rows in groups.items():
-        if every_spec or "+" not in spec or model not in plain:
-            yield _harm(model, spec, rows)
+    by_model: dict[str, list[str]] = {}
+    for model, spec in groups:
+        by_model.setdefault(model, []).append(spec)
+    for model, specs in by_model.items():
+        plain = [spec for spec in specs if "+" not in spec] or specs
+        first = [spec for spec in plain if spec in wanted] or plain
+        others = [spec for spec in specs if spec not in first] if every_spec else []
+        for spec in (*first, *others):
+            yield _harm(model, spec, groups[model, spec])
 
 
 def _harm(model: str, spec: str, rows: Sequence[Mapping[str, Any]]) -> Harm:

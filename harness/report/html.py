@@ -10,16 +10,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ReportError
-from harness.report.cards import cards, counted
+from harness.report.cards import cards, counted, metric_words
+from harness.report.described import described
 from harness.report.figures import figures
-from harness.report.harm import harms
-from harness.report.languages_table import COLUMNS, cells, known, overview, payload
+from harness.report.harm import Harm, harms
+from harness.report.languages_table import COLUMNS, TIERS, cells, overview, payload
 from harness.report.numbers import estimate, number, p_value
 from harness.report.summary import left_out
 
@@ -31,7 +32,6 @@ __all__ = ["LIMIT", "MissingTemplatesError", "asset", "html", "templates"]
 LIMIT = 6 * 1024 * 1024
 """Bytes that a report of 40 languages and 12 models stays below; more is written all the same."""
 
-TIERS = ("low", "middle", "high", "unknown")
 SCRIPTS = ("theme.js", "echarts.min.js", "report.js", "charts.js")
 
 
@@ -62,6 +62,8 @@ def templates() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["number"] = _shown
+    environment.filters["metric"] = metric_words
+    environment.filters["breakable"] = _breakable
     environment.filters["estimate"] = estimate
     environment.filters["p_value"] = lambda value: p_value(value).removeprefix("p ")
     return environment
@@ -76,12 +78,29 @@ def _shown(value: object) -> str:
     return number(value) if isinstance(value, float) else str(value)
 
 
+def _breakable(text: str) -> str:
+    """Return a test's name as markup that may break after an underscore."""
+    from markupsafe import Markup, escape  # noqa: PLC0415 - comes with jinja2
+
+    return Markup("_<wbr>").join(escape(part) for part in text.split("_"))
+
+
+def _extremes(shown: Sequence[Harm]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the damage rows of the language that loses most and of the one that loses least, over `shown`."""
+    ranked = [row for harm in shown for row in harm.ranked]
+    if not ranked:
+        return []
+    most = max(ranked, key=lambda row: float(row["excess_bits"]["value"]))
+    least = min(ranked, key=lambda row: float(row["excess_bits"]["value"]))
+    return [("Most harmed", most), ("Least harmed", least)]
+
+
 def _context(document: Mapping[str, Any]) -> dict[str, Any]:
     from markupsafe import Markup  # noqa: PLC0415 - comes with jinja2
 
     drawn, problems = figures(document)
     verdicts = cards(document)
-    described = known(document)
+    about = described(document)
     shown = list(harms(document))
     everything = list(harms(document, every_spec=True))
     scripts = {name.partition(".")[0]: Markup(asset(name)) for name in SCRIPTS}  # noqa: S704 - our own files
@@ -96,11 +115,17 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
         "figures": drawn,
         "problems": problems,
         "lead": shown[0] if shown else None,
-        "rows": cells(shown[0], described) if shown else [],
+        "several": len(shown) if len(shown) > 1 else 0,
+        "extremes": _extremes(shown),
+        "below": sum(harm.below_floor for harm in shown),
+        "undefined": sum(len(harm.undefined) for harm in shown),
+        "rows": cells(shown[0], described(document, shown[0].model)) if shown else [],
         "columns": COLUMNS,
-        "tiers": [tier for tier in TIERS if any(row["tier"] == tier for row in page_data["damage"]["languages"])],
-        "overview": overview(everything, described),
-        "described": described,
+        "tiers": [
+            tier for place, tier in enumerate(TIERS) if any(row[-1] == place for row in page_data["damage"]["rows"])
+        ],
+        "overview": overview(everything, about),
+        "described": about,
         "actions": _actions(document),
         "recipes": [_recipe(recipe) for recipe in document["recipes"]],
         "left_out": document["inputs"]["corpus"].get("left_out") or [],

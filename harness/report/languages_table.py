@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from harness.report.described import described
 from harness.report.figures.figure import short
 from harness.report.harm import Harm, harms
 from harness.report.numbers import estimate, interval, number
 
-__all__ = ["COLUMNS", "cells", "known", "overview", "payload"]
+__all__ = ["COLUMNS", "TIERS", "cells", "overview", "payload"]
 
 COLUMNS = (
     ("Language", "text"),
@@ -18,9 +19,9 @@ COLUMNS = (
     ("Spec", "text"),
     ("Script", "text"),
     ("Resource level", "text"),
-    ("Excess bits per segment [95 %]", "number"),
+    ("Excess bits [95 %]", "number"),
     ("Relative increase, %", "number"),
-    ("KL, nats per token", "number"),
+    ("KL per token", "number"),
     ("Top-1 changed, %", "number"),
     ("Segments", "number"),
     ("Note", "text"),
@@ -28,29 +29,27 @@ COLUMNS = (
 """Columns of the table of languages with how they sort."""
 
 UNKNOWN = "unknown"
-
-
-def known(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return what the document knows about each language, by tag."""
-    return {entry["tag"]: entry for entry in document["inputs"]["corpus"].get("languages") or []}
+TIERS = ("low", "middle", "high", UNKNOWN)
 
 
 def payload(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the damage rows as arrays of numbers and places; `start` names the model and spec shown at first."""
     rows = document["damage"]
-    described = known(document)
+    about = described(document)
     models = list(dict.fromkeys(row["model"] for row in rows))
     specs = list(dict.fromkeys(row["spec"] for row in rows))
     tags = list(dict.fromkeys(row["language"] for row in rows))
     notes = list(dict.fromkeys(row["excess_bits"]["reason"] or "" for row in rows))
-    first = next(harms(rows), None)
+    first = next(harms(document), None)
+    tiers = {model: {tag: _tier(entry) for tag, entry in described(document, model).items()} for model in models}
     where = {name: {text: place for place, text in enumerate(texts)}
              for name, texts in (("m", models), ("s", specs), ("l", tags), ("n", notes))}  # fmt: skip
     return {
         "models": models,
         "specs": specs,
         "notes": notes,
-        "languages": [_language(tag, described.get(tag, {})) for tag in tags],
+        "tiers": list(TIERS),
+        "languages": [_language(tag, about.get(tag, {})) for tag in tags],
         "start": [] if first is None else [where["m"][first.model], where["s"][first.spec]],
         "rows": [
             [
@@ -59,6 +58,7 @@ def payload(document: Mapping[str, Any]) -> dict[str, Any]:
                 *(_percent(row["relative_increase"][key]) for key in ("value", "low", "high")),
                 short(row["kl_nats_per_token"]["mean"]), _percent(row["top1_changed"]), row["segments"],
                 where["n"][row["excess_bits"]["reason"] or ""],
+                TIERS.index(tiers[row["model"]].get(row["language"], UNKNOWN)),
             ]
             for row in rows
         ],
@@ -74,16 +74,23 @@ def _language(tag: str, about: Mapping[str, Any]) -> dict[str, Any]:
         "tag": tag,
         "name": about.get("name") or tag,
         "script": about.get("script") or UNKNOWN,
-        "tier": about.get("tier") or UNKNOWN,
         "family": about.get("family") or UNKNOWN,
     }
 
 
-def cells(harm: Harm, described: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of one model and spec as the page shows them before any script runs, worst first."""
+def _tier(about: Mapping[str, Any]) -> str:
+    return about.get("tier") or UNKNOWN
+
+
+def cells(harm: Harm, about: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of one model and spec as the page shows them before any script runs, worst first.
+
+    `about`: what is known of each language, with its resource level for that model.
+    """
     return [
         {
-            **_language(row["language"], described.get(row["language"], {})),
+            **_language(row["language"], about.get(row["language"], {})),
+            "tier": _tier(about.get(row["language"], {})),
             "model": row["model"],
             "spec": row["spec"],
             "excess": _with_interval(row["excess_bits"]),
@@ -108,15 +115,13 @@ def _with_interval(found: Mapping[str, Any]) -> str:
     return " ".join(part for part in (number(rounded["value"], sign=True), interval(rounded)) if part)
 
 
-def overview(
-    groups: Iterable[Harm], described: Mapping[str, Mapping[str, Any]]
-) -> list[tuple[str | float | None, ...]]:
+def overview(groups: Iterable[Harm], about: Mapping[str, Mapping[str, Any]]) -> list[tuple[str | float | None, ...]]:
     """Return a row per model and spec: languages, worst, median and least excess bits, languages below the floor."""
     return [
         (
             harm.model, harm.spec, _bits(harm.ranked or harm.undefined), len(harm.ranked), len(harm.undefined),
-            *((_named(harm.ranked[0], described), median(row["excess_bits"]["value"] for row in harm.ranked),
-               _named(harm.ranked[-1], described)) if harm.ranked else ("", None, "")),
+            *((_named(harm.ranked[0], about), median(row["excess_bits"]["value"] for row in harm.ranked),
+               _named(harm.ranked[-1], about)) if harm.ranked else ("", None, "")),
             harm.below_floor,
         )
         for harm in groups
@@ -129,6 +134,6 @@ def _bits(rows: Sequence[Mapping[str, Any]]) -> float | None:
     return value
 
 
-def _named(row: Mapping[str, Any], described: Mapping[str, Mapping[str, Any]]) -> str:
-    name = described.get(row["language"], {}).get("name") or row["language"]
+def _named(row: Mapping[str, Any], about: Mapping[str, Mapping[str, Any]]) -> str:
+    name = about.get(row["language"], {}).get("name") or row["language"]
     return f"{name} {estimate(row['excess_bits'], sign=True)}"

@@ -83,7 +83,7 @@ def _tables(document: Mapping[str, Any]) -> Iterator[Table]:
         if row["action"] and row["verdict"] != "not_applicable"
     )
     yield Table(title="What to do", columns=("hypothesis", "action"), rows=tuple(actions), folded=False)
-    for harm in harms(document["damage"]):
+    for harm in harms(document):
         yield _damage(harm)
     yield Table(
         title="All measurements",

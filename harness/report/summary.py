@@ -57,7 +57,7 @@ def summary(
     for name, decision in document["verdicts"].items():
         lines += _decision(name.ljust(label), decision, width, verbose=verbose)
     lines += _gate(document, width, verbose=verbose)
-    for harm in harms(document["damage"], every_spec=verbose):
+    for harm in harms(document, every_spec=verbose):
         lines += _harm(harm, width, verbose=verbose)
     lines += _actions(document, width)
     lines += _left_out(document, width, verbose=verbose)

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ReportError
+from harness.report.described import described
 from harness.report.document import write
 
-__all__ = ["damage_table", "measurement_table", "to_csv", "write_tables"]
+__all__ = ["damage_table", "measurement_table", "parquet_is_missing", "to_csv", "write_tables"]
 
 Row = dict[str, str | int | float | bool | None]
 
@@ -52,10 +53,11 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def damage_table(document: Mapping[str, Any]) -> list[Row]:
     """Return the damage rows, flat, with name, script and tier of each language where the document knows them."""
-    described = {entry["tag"]: entry for entry in document["inputs"]["corpus"].get("languages") or []}
+    models = {row["model"] for row in document["damage"]}
+    known = {model: described(document, model) for model in models}
     rows = []
     for row in document["damage"]:
-        about = described.get(row["language"], {})
+        about = known[row["model"]].get(row["language"], {})
         flat = {key: value for key, value in row.items() if not isinstance(value, dict)}
         flat |= {"language_name": about.get("name"), "script": about.get("script"), "tier": about.get("tier")}
         flat |= _flat("excess_bits", row["excess_bits"]) | _flat("relative_increase", row["relative_increase"])
@@ -99,6 +101,11 @@ def _cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
+def parquet_is_missing() -> bool:
+    """Return whether the optional package that writes Parquet is not installed."""
+    return find_spec("pyarrow") is None
+
+
 def write_tables(document: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write `damage` and `measurements` into `folder` as CSV, and Parquet where pyarrow is installed.
 
@@ -109,9 +116,12 @@ def write_tables(document: Mapping[str, Any], folder: Path) -> list[Path]:
     for name, rows in tables.items():
         written.append(folder / f"{name}.csv")
         write(written[-1], to_csv(COLUMNS[name], rows))
-        if find_spec("pyarrow") is not None:
-            written.append(folder / f"{name}.parquet")
-            _write_parquet(written[-1], COLUMNS[name], rows)
+        parquet = folder / f"{name}.parquet"
+        if parquet_is_missing():
+            parquet.unlink(missing_ok=True)  # one of an earlier run must not stand beside this report
+        else:
+            written.append(parquet)
+            _write_parquet(parquet, COLUMNS[name], rows)
     return written
 
 

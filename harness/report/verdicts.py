@@ -1,13 +1,13 @@
 """From measurements to one verdict per hypothesis.
 
-The criterion decides a hypothesis. Established findings, the gate and the controls are groups of their own: each has
-its verdict beside those of the hypotheses and never changes them.
+The criterion decides a hypothesis. Established findings, the gate and the controls never change that verdict: an
+established finding has one under its own name (`E-1`), everything else of the kind one as a group (`gate`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from harness.estimates import Estimate, Measurement, Verdict
@@ -17,7 +17,8 @@ __all__ = ["GROUPS", "HYPOTHESES", "combine", "rank", "verdicts"]
 HYPOTHESES = ("H-037", "H-036", "H-035", "H-038", "H-039")
 """Order of execution and of reporting (METHOD section 4)."""
 
-GROUPS = ("established", "gate", "control")
+ESTABLISHED = "established"
+GROUPS = (ESTABLISHED, "gate", "control")
 """Roles that form a group of their own, in the order in which they follow the hypotheses."""
 
 WORST_FIRST = (Verdict.ERROR, Verdict.NOT_SUPPORTED, Verdict.UNDERPOWERED, Verdict.SUPPORTED, Verdict.NOT_APPLICABLE)
@@ -48,16 +49,24 @@ def combine(found: Iterable[Verdict]) -> Verdict:
 
 def verdicts(measurements: Sequence[Measurement]) -> dict[str, dict[str, Any]]:
     """Return the `verdicts` of the report: by hypothesis or group, in reporting order."""
-    names = sorted({row.hypothesis for row in measurements} | {row.role for row in measurements if row.role in GROUPS},
-                   key=rank)  # fmt: skip
-    return {name: _verdict(name, measurements) for name in names}
+    named = _established_by_name(measurements)
+    groups = {row.role for row in measurements if row.role in GROUPS and row.hypothesis not in named}
+    names = sorted({row.hypothesis for row in measurements} | groups, key=rank)
+    return {name: _verdict(name, measurements, named) for name in names}
 
 
-def _verdict(name: str, measurements: Sequence[Measurement]) -> dict[str, Any]:
+def _established_by_name(measurements: Sequence[Measurement]) -> set[str]:
+    """Return the names under which nothing but established findings stands: each is judged by itself."""
+    mixed = {row.hypothesis for row in measurements if row.role != ESTABLISHED}
+    return {row.hypothesis for row in measurements} - mixed - {ESTABLISHED, *HYPOTHESES}
+
+
+def _verdict(name: str, measurements: Sequence[Measurement], named: Collection[str]) -> dict[str, Any]:
     if name in GROUPS:
-        deciding = [row for row in measurements if row.role == name]
+        deciding = [row for row in measurements if row.role == name and row.hypothesis not in named]
     else:
-        deciding = [row for row in measurements if row.hypothesis == name and row.role == "criterion"]
+        role = ESTABLISHED if name in named else "criterion"
+        deciding = [row for row in measurements if row.hypothesis == name and row.role == role]
     if not deciding:
         return _undecided(name)
     verdict = combine(row.verdict for row in deciding)

@@ -6,19 +6,25 @@ than expected is named in `problems`, not drawn and not passed over in silence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from harness.report.described import described
 from harness.report.figures.figure import Case, Figure, Wrong
 from harness.report.figures.growth import growth
 from harness.report.figures.layers import layers
+from harness.report.figures.plans import plans
 from harness.report.figures.scatter import models, overlap
-from harness.report.figures.sparsity import sparsity
+from harness.report.figures.sparsity import by_model, sparsity
 from harness.report.figures.tradeoff import tradeoff
 
 __all__ = ["FIGURES", "Case", "Figure", "figures"]
 
 Maker = Callable[[Mapping[str, Any], Mapping[str, Any]], "Case | None"]
+"""Makes a case of one measurement, given what is known of each language by tag."""
+
+Joiner = Callable[[Sequence[Mapping[str, Any]], Mapping[str, Any]], "Case | None"]
+"""Makes one case of all measurements together."""
 
 FIGURES: tuple[tuple[Figure, Maker], ...] = (
     (
@@ -40,6 +46,16 @@ FIGURES: tuple[tuple[Figure, Maker], ...] = (
             note="Excess bits per segment when only that layer is quantized. Rows are languages, columns layers.",
         ),
         layers,
+    ),
+    (
+        Figure(
+            id="plans",
+            kind="dots",
+            title="What protection buys",
+            note="Plans (diamonds) and rules of thumb, each with the bits per weight that it costs more. Lines are "
+            "95 % intervals.",
+        ),
+        plans,
     ),
     (
         Figure(
@@ -78,25 +94,46 @@ FIGURES: tuple[tuple[Figure, Maker], ...] = (
         growth,
     ),
 )
-"""Figures in the order of the page, each with what makes a case of it from (measurement row, languages by tag)."""
+"""Figures in the order of the page, each with what makes a case of it."""
+
+JOINED: tuple[tuple[Figure, Joiner, str], ...] = (
+    (
+        Figure(
+            id="by-model",
+            kind="dots",
+            title="Sparsity by model",
+            note="One line per model, the one with the heaviest outliers first.",
+        ),
+        by_model,
+        "sparsity",
+    ),
+)
+"""Figures over all measurements, each with what makes its case, and the figure before which it stands."""
 
 
 def figures(document: Mapping[str, Any]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
     """Return the figures that have data, and a sentence for each measurement whose data cannot be drawn."""
-    languages = {entry["tag"]: entry for entry in document["inputs"]["corpus"].get("languages") or []}
+    rows = document["measurements"]
+    languages = {model: described(document, model) for model in {None, *(row["model"] for row in rows)}}
     found: list[Figure] = []
     problems: list[str] = []
     for figure, make in FIGURES:
-        cases: list[Case] = []
-        for row in document["measurements"]:
-            try:
-                case = make(row, languages)
-            except (Wrong, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-                reason = f"{type(error).__name__}: {error}"
-                problems.append(f"{figure.title}: the data of {row['test']} cannot be drawn ({reason}).")
-                continue
-            if case is not None:
-                cases.append(case)
-        if cases:
-            found.append(figure.with_cases(cases))
+        for joined, join, before in JOINED:
+            if before == figure.id:
+                case = _attempt(problems, joined, "all models", join, rows, languages[None])
+                found += [joined.with_cases([case])] if case else []
+        cases = [_attempt(problems, figure, row["test"], make, row, languages[row["model"]]) for row in rows]
+        drawn = [case for case in cases if case is not None]
+        found += [figure.with_cases(drawn)] if drawn else []
     return tuple(found), tuple(problems)
+
+
+def _attempt(
+    problems: list[str], figure: Figure, of: str, make: Callable[..., Case | None], *given: object
+) -> Case | None:
+    """Return what `make` gives; where the data has another form than it needs, add a sentence to `problems`."""
+    try:
+        return make(*given)
+    except (Wrong, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        problems.append(f"{figure.title}: the data of {of} cannot be drawn ({type(error).__name__}: {error}).")
+        return None

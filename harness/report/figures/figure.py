@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-__all__ = ["Case", "Figure", "Wrong", "finite", "label_of", "short"]
+__all__ = ["Case", "Figure", "Wrong", "finite", "label_of", "short", "text_or"]
 
 
 class Wrong(ValueError):  # noqa: N818 - it never leaves the package
@@ -61,6 +61,11 @@ def short(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Wrong(f"a number was expected, not {value!r:.40}")
     return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def text_or(value: object, otherwise: str = "") -> str:
+    """Return a text as it is, `otherwise` where there is none."""
+    return value if isinstance(value, str) else otherwise
 
 
 def finite(values: Sequence[Any]) -> list[float]:

@@ -20,7 +20,7 @@ def overlap(row: Mapping[str, Any], languages: Mapping[str, Any]) -> Case | None
     if not len(xs) == len(ys) == len(labels):
         raise Wrong(f"{len(xs)} x, {len(ys)} y and {len(labels)} labels")
     points = [(short(x), short(y), str(label)) for x, y, label in zip(xs, ys, labels, strict=True)]
-    return _case(row, points, str(found["x_name"]), str(found["y_name"]), languages)
+    return _case(row, points, ("language", str(found["x_name"]), str(found["y_name"])), languages)
 
 
 def models(row: Mapping[str, Any], languages: Mapping[str, Any]) -> Case | None:
@@ -30,16 +30,18 @@ def models(row: Mapping[str, Any], languages: Mapping[str, Any]) -> Case | None:
         return None
     points = [(short(one["sparsity"]), short(one["recovered"]), str(one["model"])) for one in found]
     drawn = [point for point in points if None not in point]
-    return _case(row, points, "sparsity", "recovered share of damage", languages) if len(drawn) > 1 else None
+    if len(drawn) < 2:
+        return None
+    return _case(row, points, ("model", "sparsity", "recovered share of damage"), languages)
 
 
 def _case(
     row: Mapping[str, Any],
     points: list[tuple[float | None, float | None, str]],
-    x_name: str,
-    y_name: str,
+    names: tuple[str, str, str],
     languages: Mapping[str, Any],
 ) -> Case:
+    _, x_name, y_name = names
     measured = row["estimate"]
     effect = f"{row['metric']} {estimate(measured)}" if measured["value"] is not None else str(measured["reason"])
     return Case(
@@ -54,6 +56,6 @@ def _case(
                 if x is not None and y is not None
             ],
         },
-        columns=("", x_name, y_name),
+        columns=names,
         rows=tuple((label, x, y) for x, y, label in points),
     )

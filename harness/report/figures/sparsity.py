@@ -1,14 +1,14 @@
-"""Outliers of every weight matrix, by layer and projection (H-037)."""
+"""Outliers of every weight matrix by layer and projection, and of whole models side by side (H-037)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.figures.figure import Case, finite, label_of, short
+from harness.report.figures.figure import Case, finite, label_of, short, text_or
 from harness.report.numbers import number
 
-__all__ = ["sparsity"]
+__all__ = ["by_model", "sparsity"]
 
 METRICS = {
     "kurtosis": "excess kurtosis",
@@ -56,6 +56,49 @@ def sparsity(row: Mapping[str, Any], _languages: Mapping[str, Any]) -> Case | No
             if (role, layer) in cells
         ),
     )
+
+
+WHOLE = {
+    "largest_kurtosis": "largest excess kurtosis of a matrix",
+    "concentration_ratio": METRICS["concentration"],
+    "gini": METRICS["gini"],
+    "hoyer": METRICS["hoyer"],
+}
+"""Keys of the measurement of a whole model, with their names."""
+
+
+def by_model(rows: Sequence[Mapping[str, Any]], _languages: Mapping[str, Any]) -> Case | None:
+    """Return one case over all measurements with `data.largest_kurtosis`, a line per model; None for fewer than two."""
+    found = [row for row in rows if row["model"] and row["data"].get("largest_kurtosis") is not None]
+    if len(found) < 2:
+        return None
+    found.sort(key=lambda row: (-row["data"]["largest_kurtosis"], row["model"]))
+    sigmas = list(dict.fromkeys(sigma for row in found for sigma in row["data"].get("sigma_shares") or {}))
+    values = {name: [short(row["data"].get(key)) for row in found] for key, name in WHOLE.items()}
+    for sigma in sigmas:
+        shares = [(row["data"].get("sigma_shares") or {}).get(sigma) for row in found]
+        name = f"% of weights beyond {sigma} standard deviations"
+        values[name] = [None if share is None else short(100 * share) for share in shares]
+    classes = [", ".join(filter(None, (text_or(row["data"].get("kurtosis_class")), text_or(row["data"].get("class")))))
+               for row in found]  # fmt: skip
+    first = found[0]
+    return Case(
+        label=f"{found[0]['hypothesis']} · {len(found)} models",
+        alternative=f"{WHOLE['largest_kurtosis'].capitalize()}: most {number(first['data']['largest_kurtosis'])} in "
+        f"{first['model']}, least {number(found[-1]['data']['largest_kurtosis'])} in {found[-1]['model']}.",
+        data={
+            "y": [row["model"] for row in found],
+            "notes": classes,
+            "marks": [None] * len(found),
+            "metrics": [{"name": name, "values": [[value, None, None] for value in column]}
+                        for name, column in values.items() if finite(column)],
+        },
+        columns=("model", "class", *values),
+        rows=tuple(
+            (row["model"], classes[place], *(column[place] for column in values.values()))
+            for place, row in enumerate(found)
+        ),
+    )  # fmt: skip
 
 
 def _share(tensor: Mapping[str, Any] | None, sigma: float) -> float | None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from harness.report.figures.figure import Case, label_of, short
 from harness.report.numbers import number
+from harness.statistics.front import pareto
 
-__all__ = ["pareto", "tradeoff"]
+__all__ = ["tradeoff"]
 
 PRIMARY = "excess_bits"
 
@@ -25,7 +26,7 @@ def tradeoff(row: Mapping[str, Any], _languages: Mapping[str, Any]) -> Case | No
     metrics = list(dict.fromkeys(name for entry in entries for name in entry["disparity"]))
     metrics.sort(key=lambda name: (name != PRIMARY, name))
     front = pareto([_objectives(entry, metrics[0]) for entry in entries])
-    chosen = _recommended(row["action"] or "", [str(entry.get("spec", "")) for entry in entries])
+    chosen = _recommended(row, [str(entry.get("spec", "")) for entry in entries])
     first, last = entries[0], entries[-1]
     return Case(
         label=label_of(row),
@@ -61,21 +62,6 @@ def tradeoff(row: Mapping[str, Any], _languages: Mapping[str, Any]) -> Case | No
     )  # fmt: skip
 
 
-def pareto(points: Sequence[tuple[float, ...] | None]) -> frozenset[int]:
-    """Return the places of points that no other point equals or betters in every objective (all are minimised).
-
-    None is a point with an undefined objective: it is neither on the front nor does it push others off.
-    """
-    known = {place: point for place, point in enumerate(points) if point is not None}
-    return frozenset(
-        place
-        for place, point in known.items()
-        if not any(
-            other != point and all(a <= b for a, b in zip(other, point, strict=True)) for other in known.values()
-        )
-    )
-
-
 def _objectives(entry: Mapping[str, Any], metric: str) -> tuple[float, ...] | None:
     """Return disparity, damage and bits; a ratio below 1 counts as 1, for it leaves no disadvantage to remove."""
     ratio = _ratio(entry, metric).get("value")
@@ -89,7 +75,13 @@ def _ratio(entry: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
     return found
 
 
-def _recommended(action: str, specs: Sequence[str]) -> int | None:
-    """Return the place of the spec that the action names: the longest one, as specs can begin alike."""
-    named = [place for place, spec in enumerate(specs) if spec and spec in action]
+def _recommended(row: Mapping[str, Any], specs: Sequence[str]) -> int | None:
+    """Return the place of the recommended spec, else of the one that the action names.
+
+    Of several that it names the longest counts, as specs can begin alike.
+    """
+    given = (row["data"].get("recommended") or {}).get("spec")
+    if given in specs:
+        return specs.index(given)
+    named = [place for place, spec in enumerate(specs) if spec and spec in (row["action"] or "")]
     return max(named, key=lambda place: len(specs[place])) if named else None

@@ -84,35 +84,42 @@
       var damage = page.data.damage;
       var rows = page.rows.filter(function (row) { return row[3] !== null; }).slice(0, MOST);
       var many = { m: new Set(rows.map(function (row) { return row[0]; })).size > 1, s: new Set(rows.map(function (row) { return row[1]; })).size > 1 };
-      var labels = rows.map(function (row) {
-        var language = damage.languages[row[2]];
-        return language.name + (many.m ? " \u00b7 " + damage.models[row[0]] : "") + (many.s ? " \u00b7 " + damage.specs[row[1]] : "");
+      var labels = [], means = {}, at = []; // at: line of each row, for a group begins with a line of its own
+      if (page.order) { page.groups(page.order).forEach(function (group) { means[group.name] = group.mean; }); }
+      rows.forEach(function (row, place) {
+        var language = damage.languages[row[2]], name = page.order ? page.group(row) : null;
+        if (name !== null && (place === 0 || page.group(rows[place - 1]) !== name)) {
+          labels.push("{group|" + name + (page.order === "tier" ? " resource" : "") + ": mean " + page.number(means[name], true) + "}");
+        }
+        at.push(labels.length);
+        labels.push(language.name + (many.m ? " \u00b7 " + damage.models[row[0]] : "") + (many.s ? " \u00b7 " + damage.specs[row[1]] : ""));
       });
       var room = Math.min(width * 0.38, many.m || many.s ? 300 : 190);
       var series = [];
       TIERS.forEach(function (tier) {
         var mine = [];
-        rows.forEach(function (row, place) { if (tierOf(damage.languages[row[2]].tier) === tier) { mine.push([row, place]); } });
+        rows.forEach(function (row, place) { if (page.tier(row) === tier) { mine.push([row, at[place], place]); } });
         if (!mine.length) { return; }
         series.push(intervals(mine.filter(function (one) { return one[0][4] !== null && one[0][5] !== null; })
           .map(function (one) { return [one[0][4], one[0][5], one[1]]; }), color("tier-" + tier), false, 4));
         series.push({
           type: "scatter", name: tier, symbol: SYMBOLS[tier], symbolSize: 11, z: 2, itemStyle: { color: color("tier-" + tier) },
-          data: mine.map(function (one) { return [one[0][3], one[1]]; }),
+          data: mine.map(function (one) { return [one[0][3], one[1], one[2]]; }),
           tooltip: { formatter: function (point) {
-            var row = rows[point.value[1]], language = damage.languages[row[2]];
+            var row = rows[point.value[2]], language = damage.languages[row[2]];
             return language.name + " (" + language.tag + ")\n" + page.estimate(row[3], row[4], row[5]) + " bits per segment\n" +
-              language.script + ", resource level " + language.tier + "\n" + damage.models[row[0]] + ", " + damage.specs[row[1]];
+              language.script + ", resource level " + page.tier(row) + "\n" + damage.models[row[0]] + ", " + damage.specs[row[1]];
           } }
         });
       });
       return {
-        height: Math.max(rows.length * 21, 42) + 74,
+        height: Math.max(labels.length * 21, 42) + 74,
         option: {
           grid: { left: room + 10, right: 22, top: 12, bottom: 52 },
           xAxis: valueAxis("excess bits per segment", { nameGap: 30, axisLine: { show: false } }),
           yAxis: axis({ type: "category", inverse: true, data: labels, axisTick: { show: false }, splitLine: { show: true, lineStyle: { color: color("line"), opacity: 0.5 } },
-            axisLabel: { color: color("ink"), width: room, overflow: "truncate", interval: 0 } }),
+            axisLabel: { color: color("ink"), width: room, overflow: "truncate", interval: 0,
+              rich: { group: { fontWeight: "bold", color: color("soft") } } } }),
           series: series
         }
       };
@@ -166,17 +173,19 @@
     }
     function cost() {
       function item(point) {
-        var chosen = points.indexOf(point) === data.recommended;
-        return { name: name(point), value: [point.bits, point.damage], symbolSize: chosen ? 17 : 11,
-          label: { show: true, formatter: name(point) + (chosen ? ", recommended" : ""), fontWeight: chosen ? "bold" : "normal" } };
+        var chosen = points.indexOf(point) === data.recommended, ratio = point.ratio[0][0];
+        return { name: name(point), value: [point.bits, point.damage, ratio], symbolSize: chosen ? 17 : 11,
+          label: { show: true, formatter: name(point) + (ratio === null ? "" : ", disparity " + page.number(ratio)) + (chosen ? ", recommended" : ""),
+            fontWeight: chosen ? "bold" : "normal" } };
       }
       var label = { position: [10, -15], color: color("ink"), textBorderColor: color("surface"), textBorderWidth: 3 };
       return { height: 360, option: {
         title: heading("Mean damage by storage"),
         legend: { bottom: 0, textStyle: { color: color("ink") }, data: ["on the Pareto front", "bettered by another k"] },
-        grid: { left: 60, right: 92, top: 44, bottom: 78 },
+        grid: { left: 60, right: 116, top: 44, bottom: 78 },
         tooltip: Object.assign(base().tooltip, { formatter: function (one) {
-          return one.name + "\n" + page.number(one.value[1]) + " excess bits per segment\n" + page.number(one.value[0]) + " bits per weight";
+          return one.name + "\n" + page.number(one.value[1]) + " excess bits per segment\n" + page.number(one.value[0]) + " bits per weight\n" +
+            "disparity " + page.number(one.value[2]);
         } }),
         xAxis: valueAxis("bits per weight", { nameGap: 28, scale: true }),
         yAxis: valueAxis("mean excess bits per segment", { nameGap: 44, scale: true }),
@@ -220,13 +229,54 @@
     }];
   }
 
+  // -- dots: a line per thing, with interval where there is one ---------------------------------------------------------
+  function dots(data, chosen) {
+    var metric = data.metrics[chosen.metric || 0];
+    var known = metric.values.map(function (one) { return one[0]; }).filter(function (value) { return value !== null; });
+    var low = Math.min.apply(null, known), high = Math.max.apply(null, known);
+    var log = low > 0 && high / low > 100 && metric.values.every(function (one) { return one[1] === null; });
+    function words(place) {
+      var one = metric.values[place];
+      return page.estimate(one[0], one[1], one[2]).replace(/^\+/, "");
+    }
+    return [function (width) {
+      var room = Math.min(width * 0.42, 260), tight = width < 520;
+      var bars = metric.values.map(function (one, place) { return [one[1], one[2], place]; }).filter(function (one) { return one[0] !== null && one[1] !== null; });
+      return { height: Math.max(data.y.length * 26, 60) + 96, option: {
+        title: heading(metric.name + (log ? ", logarithmic" : "")),
+        grid: { left: room + 10, right: tight ? 64 : 190, top: 34, bottom: 44 },
+        tooltip: Object.assign(base().tooltip, { formatter: function (one) {
+          return data.y[one.value[1]] + "\n" + metric.name + ": " + words(one.value[1]) + (data.notes[one.value[1]] ? "\n" + data.notes[one.value[1]] : "");
+        } }),
+        xAxis: valueAxis("", { type: log ? "log" : "value", axisLine: { show: false } }),
+        yAxis: axis({ type: "category", inverse: true, data: data.y, axisTick: { show: false }, splitLine: { show: true, lineStyle: { color: color("line"), opacity: 0.5 } },
+          axisLabel: { color: color("ink"), width: room, overflow: "truncate", interval: 0 } }),
+        series: [intervals(bars, color("accent"), false, 4), {
+          type: "scatter", symbolSize: 1, silent: true, itemStyle: { opacity: 0 }, // words beyond the end of each line
+          label: { show: true, position: "right", distance: 9, color: color("soft"), fontSize: 11.5, formatter: function (one) {
+            var note = data.notes[one.value[1]];
+            return page.number(metric.values[one.value[1]][0]) + (note && !tight ? "  " + note : "");
+          } },
+          data: metric.values.map(function (one, place) { return [one[2] === null ? one[0] : one[2], place]; }).filter(function (one) { return one[0] !== null; })
+        }, {
+          type: "scatter", symbolSize: 11, z: 2,
+          data: metric.values.map(function (one, place) {
+            var mark = data.marks[place];
+            return { value: [one[0], place], symbol: mark === "strong" ? "diamond" : "circle", symbolSize: mark === "strong" ? 15 : 11,
+              itemStyle: { color: mark === "strong" ? color("supported") : mark === "faint" ? color("tier-unknown") : color("accent") } };
+          }).filter(function (one) { return one.value[0] !== null; })
+        }]
+      } };
+    }];
+  }
+
   // -- scatter --------------------------------------------------------------------------------------------------------
   function scatter(data) {
     return [function (width) {
       var tiers = TIERS.filter(function (tier) { return data.points.some(function (point) { return tierOf(point[3]) === tier; }); });
       return { height: 440, option: {
-        legend: { bottom: 0, show: tiers.length > 1, textStyle: { color: color("ink") } },
-        grid: { left: 62, right: 40, top: 20, bottom: 84 },
+        legend: { bottom: 0, show: tiers.length > 1, itemWidth: 12, itemHeight: 12, textStyle: { color: color("ink") } },
+        grid: { left: 62, right: 40, top: 20, bottom: tiers.length > 1 ? 84 : 52 },
         tooltip: Object.assign(base().tooltip, { formatter: function (one) {
           return one.name + "\n" + data.x_name + ": " + page.number(one.value[0]) + "\n" + data.y_name + ": " + page.number(one.value[1]);
         } }),
@@ -264,7 +314,7 @@
   }
 
   // -- sections -------------------------------------------------------------------------------------------------------
-  var KINDS = { tradeoff: tradeoff, matrix: matrix, scatter: scatter, lines: lines };
+  var KINDS = { tradeoff: tradeoff, matrix: matrix, dots: dots, scatter: scatter, lines: lines };
   function section(element) {
     var cases = page.data.figures[element.dataset.figure], holders = element.querySelector(".charts");
     var texts = element.querySelectorAll(".case-text"), filters = element.querySelector(".filters");

@@ -165,6 +165,7 @@
     row.appendChild(td);
     return td;
   }
+  page.tier = function (entry) { return data.damage.tiers[entry[13]]; };
   function languageRow(entry) {
     var damage = data.damage, language = damage.languages[entry[2]], row = document.createElement("tr");
     var head = document.createElement("th"), name = document.createElement("bdi"), tag = document.createElement("span");
@@ -188,7 +189,7 @@
     cell(row, damage.specs[entry[1]]);
     cell(row, language.script);
     var tier = cell(row, "");
-    tier.appendChild(tierMark(language.tier));
+    tier.appendChild(tierMark(page.tier(entry)));
     cell(row, page.estimate(entry[3], entry[4], entry[5]), entry[3], "num");
     cell(row, page.estimate(entry[6], entry[7], entry[8]), entry[6], "num");
     cell(row, page.number(entry[9]), entry[9], "num");
@@ -197,6 +198,68 @@
     cell(row, damage.notes[entry[12]], undefined, "text");
     return row;
   }
+
+  // -- languages by resource level and by script -----------------------------------------------------------------------
+  function groupName(entry, by) { return by === "tier" ? page.tier(entry) : data.damage.languages[entry[2]].script; }
+  page.group = function (entry) { return groupName(entry, page.order); };
+  function groups(by) { // levels in their order, scripts by their mean
+    var found = {};
+    page.rows.forEach(function (entry) {
+      var name = groupName(entry, by);
+      (found[name] = found[name] || []).push(entry);
+    });
+    var list = Object.keys(found).map(function (name) {
+      var known = found[name].filter(function (entry) { return entry[3] !== null; }).sort(function (a, b) { return b[3] - a[3]; });
+      var sum = known.reduce(function (total, entry) { return total + entry[3]; }, 0);
+      return { name: name, rows: found[name].length, mean: known.length ? sum / known.length : null, known: known };
+    });
+    return list.sort(function (a, b) {
+      if (by === "tier") { return data.damage.tiers.indexOf(a.name) - data.damage.tiers.indexOf(b.name); }
+      return (a.mean === null) - (b.mean === null) || b.mean - a.mean || compare(a.name, b.name);
+    });
+  }
+  page.groups = groups;
+  function named(entry) { return data.damage.languages[entry[2]].name + " " + page.number(entry[3], true); }
+  function groupTable(title, by) {
+    var list = groups(by), frame = document.createElement("div"), table = document.createElement("table");
+    var caption = table.createCaption(), head = table.createTHead().insertRow(), body = table.createTBody();
+    frame.className = "scroll";
+    frame.tabIndex = 0;
+    frame.setAttribute("role", "region");
+    frame.setAttribute("aria-label", title);
+    caption.textContent = title;
+    [[by === "tier" ? "Level" : "Script", ""], ["Languages", "num"], ["Mean excess bits", "num"], ["Most harmed", ""], ["Least harmed", ""]]
+      .forEach(function (column) {
+        var th = document.createElement("th");
+        th.scope = "col";
+        th.className = column[1];
+        th.textContent = column[0];
+        head.appendChild(th);
+      });
+    list.forEach(function (group) {
+      var row = body.insertRow(), name = document.createElement("th");
+      name.scope = "row";
+      if (by === "tier") { name.appendChild(tierMark(group.name)); } else { name.textContent = group.name; }
+      row.appendChild(name);
+      cell(row, String(group.rows), group.rows, "num");
+      cell(row, page.number(group.mean, true), group.mean, "num");
+      cell(row, group.known.length ? named(group.known[0]) : DASH);
+      cell(row, group.known.length ? named(group.known[group.known.length - 1]) : DASH);
+    });
+    frame.appendChild(table);
+    return list.length > 1 ? frame : null;
+  }
+  function showGroups(comparable) { // means over several models or specs would say nothing
+    var holder = document.getElementById("language-groups");
+    holder.textContent = "";
+    if (comparable) {
+      [groupTable("By resource level", "tier"), groupTable("By script", "script")].forEach(function (frame) {
+        if (frame) { holder.appendChild(frame); }
+      });
+    }
+    holder.hidden = !holder.firstChild;
+  }
+
   var form = document.getElementById("language-filters");
   if (form && data.damage.rows.length) {
     var field = {};
@@ -206,10 +269,10 @@
     options(field.spec, places(data.damage.specs), "all");
     field.model.value = String(data.damage.start[0]);
     field.spec.value = String(data.damage.start[1]);
-    ["script", "tier"].forEach(function (name) {
-      var texts = distinct(data.damage.languages.map(function (language) { return language[name]; })).sort();
-      options(field[name], texts.map(function (text) { return [text, text]; }), "all");
-    });
+    var scripts = distinct(data.damage.languages.map(function (language) { return language.script; })).sort();
+    options(field.script, scripts.map(function (text) { return [text, text]; }), "all");
+    var levels = data.damage.tiers.filter(function (tier) { return data.damage.rows.some(function (entry) { return page.tier(entry) === tier; }); });
+    options(field.tier, levels.map(function (text) { return [text, text]; }), "all");
     var table = document.getElementById("language-table");
     var render = function () {
       var words = field.search.value.trim().toLowerCase();
@@ -219,18 +282,25 @@
         return (field.model.value === "" || entry[0] === Number(field.model.value)) &&
           (field.spec.value === "" || entry[1] === Number(field.spec.value)) &&
           (field.script.value === "" || language.script === field.script.value) &&
-          (field.tier.value === "" || language.tier === field.tier.value) &&
+          (field.tier.value === "" || page.tier(entry) === field.tier.value) &&
           (words === "" || searched.indexOf(words) >= 0);
       });
+      page.order = field.order.value;
+      var places = {};
+      if (page.order) { groups(page.order).forEach(function (group, place) { places[group.name] = place; }); }
       page.rows.sort(function (a, b) {
+        if (page.order && page.group(a) !== page.group(b)) { return places[page.group(a)] - places[page.group(b)]; }
         if (a[3] === null || b[3] === null) { return (a[3] === null) - (b[3] === null); }
         return b[3] - a[3] || compare(data.damage.languages[a[2]].tag, data.damage.languages[b[2]].tag);
       });
       var body = document.createElement("tbody");
       page.rows.forEach(function (entry) { body.appendChild(languageRow(entry)); });
       table.replaceChild(body, table.tBodies[0]);
+      table.classList.toggle("one-model", data.damage.models.length === 1 || field.model.value !== "");
+      table.classList.toggle("one-spec", data.damage.specs.length === 1 || field.spec.value !== "");
+      showGroups(field.model.value !== "" && field.spec.value !== "");
       each("th", function (head, column) {
-        if (column === 5) { head.setAttribute("aria-sort", "descending"); } else { head.removeAttribute("aria-sort"); }
+        if (column === 5 && !page.order) { head.setAttribute("aria-sort", "descending"); } else { head.removeAttribute("aria-sort"); }
       }, table.tHead);
       page.onRows.forEach(function (action) { action(); });
     };

@@ -1,0 +1,23 @@
+"""What a report knows about each language: name, script, family, and its resource level as one model was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.languages import describe
+
+__all__ = ["described"]
+
+
+def described(document: Mapping[str, Any], model: str | None = None) -> dict[str, Mapping[str, Any]]:
+    """Return the entries of the corpus' languages by tag.
+
+    `tier` is the public proxy that stands in the document, unless the document says what `model` was trained on: then
+    its training bytes decide, as they did when it was measured (`harness.languages.describe`).
+    """
+    entries = {entry["tag"]: entry for entry in document["inputs"]["corpus"].get("languages") or []}
+    exposure = next((one.get("exposure") for one in document["inputs"]["models"] if one["text"] == model), None)
+    if not exposure:
+        return entries
+    return {tag: {**entry, "tier": describe(tag, exposure=exposure).tier} for tag, entry in entries.items()}
