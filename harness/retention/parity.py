@@ -10,10 +10,11 @@ import numpy as np
 
 from harness.damage_table import FLOORS_NEEDED
 from harness.estimates import Estimate, Finding, Verdict
-from harness.retention.study import ALPHA, BELOW, CRITERION, RetentionStudy, brief, too_few
+from harness.retention.recommendation import recommend
+from harness.retention.study import ALPHA, BELOW, RetentionStudy, brief, too_few
 from harness.statistics import Disparity, disparities, holm, paired_differences
 
-__all__ = ["parity"]
+__all__ = ["curves_of", "made_worse", "parity", "start_verdict"]
 
 
 def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
@@ -26,9 +27,9 @@ def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
     few = too_few(study)
     if few is not None:
         return few
-    found = _curves(study, rng)
+    percents, specs = list(study.kept), list(study.kept.values())
+    found = curves_of(study, specs, rng=rng)
     excess = found["excess_bits"]
-    percents = list(study.kept)
     below = [place for place, percent in enumerate(percents) if 0 < percent < BELOW]
     adjusted = list(holm({str(percents[place]): excess[place].parity.p_value for place in below}).values())
     defined = [(p, place) for p, place in zip(adjusted, below, strict=True) if p is not None]
@@ -40,9 +41,16 @@ def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
             because=f"The disparity ratio is undefined: {reason}. Measure a coarser spec, where damage is real.",
             data=data_of(study, found),
         )
-    worse = {place: _made_worse(study, place, rng) for p, place in defined if p < ALPHA}
+    worse = {place: made_worse(study, specs[place], rng=rng) for p, place in defined if p < ALPHA}
     p_value, best = min([(p, place) for p, place in defined if worse.get(place) == []] or defined)
-    verdict, because = _parity_verdict(excess[0], p_value, worse.get(best, []))
+    verdict, because = start_verdict(excess[0]) or _parity_verdict(p_value, worse.get(best, []))
+    harm = {place: worse[place] if place in worse else made_worse(study, specs[place], rng=rng) for place in below}
+    advice = recommend(
+        study,
+        shown={percents[place] for place in worse} | ({percents[0]} if excess[0].parity.equivalent else set()),
+        harmful={percents[place] for place, tags in harm.items() if tags},
+        rng=rng,
+    )
     return Finding(
         estimate=excess[best].ratio,
         p_value=p_value,
@@ -50,29 +58,30 @@ def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
         because=because,
         also={name: curve[best].ratio for name, curve in found.items() if curve[best].ratio.value is not None},
         summary=f"disparity {brief(excess[0].ratio)} at k 0, {brief(excess[best].ratio)} at k {percents[best]} %",
-        action=_recommendation(study, worse),
-        data=data_of(study, found),
+        action=advice.sentence(),
+        data=data_of(study, found) | {"recommended": advice.to_json()},
     )
 
 
-def _curves(study: RetentionStudy, rng: np.random.Generator) -> dict[str, tuple[Disparity, ...]]:
-    """Return the disparity at every k, by degradation metric; all k share the draws of segments and languages."""
-    metrics = [study.table.degradation(spec) for spec in study.kept.values()]
+def curves_of(
+    study: RetentionStudy, specs: Sequence[str], *, rng: np.random.Generator
+) -> dict[str, tuple[Disparity, ...]]:
+    """Return the disparity under each of `specs`, by degradation metric; all share the draws of segments and languages."""
+    metrics = [study.table.degradation(spec) for spec in specs]
     chosen = {tag: place for place, tag in enumerate(study.table.languages) if tag in study.tier}
-    floor = study.table.columns[study.base].floor_bits.value or 0.0
+    floors = [FLOORS_NEEDED * (study.table.columns[spec].floor_bits.value or 0.0) for spec in specs]
     curves = {}
     for name in metrics[0]:
         damage = {tag: np.stack([metric[name][place] for metric in metrics]) for tag, place in chosen.items()}
-        noise = FLOORS_NEEDED * floor if name == "excess_bits" else 0.0
+        noise = floors if name == "excess_bits" else 0.0
         curves[name] = disparities(damage, low=study.low, high=study.high, rng=rng, noise_floor=noise)
     return curves
 
 
-def _parity_verdict(  # noqa: PLR0911 - a return per condition, in the order in which they decide
-    start: Disparity, p_value: float, worse: Sequence[str]
-) -> tuple[Verdict | None, str | None]:
-    """Return the verdict that conditions beyond the ratio impose, with the sentence that says why."""
-    band = "a factor of 1.25"
+def start_verdict(start: Disparity) -> tuple[Verdict, str] | None:
+    """Return the verdict that the disparity at k = 0 imposes, with the sentence that says why; None where there is one
+    to the disadvantage of low-resource languages.
+    """
     if start.ratio.value is None:
         return Verdict.NOT_APPLICABLE, f"At k = 0 the disparity ratio is undefined: {start.ratio.reason}."
     if start.ratio.value < 1 / 1.25:
@@ -83,25 +92,28 @@ def _parity_verdict(  # noqa: PLR0911 - a return per condition, in the order in 
     if start.parity.equivalent or start.ratio.value <= 1.25:
         return (
             Verdict.NOT_APPLICABLE,
-            f"At k = 0 the disparity {brief(start.ratio)} is within {band}: nothing to remove.",
+            f"At k = 0 the disparity {brief(start.ratio)} is within a factor of 1.25: nothing to remove.",
         )
     if start.log_ratio.low is None or start.log_ratio.low <= 0:
         return Verdict.UNDERPOWERED, (
             f"At k = 0 the disparity {brief(start.ratio)} is not distinguishable from none; add segments or languages."
         )
+    return None
+
+
+def _parity_verdict(p_value: float, worse: Sequence[str]) -> tuple[Verdict | None, str | None]:
     if worse:
         return Verdict.NOT_SUPPORTED, f"Retention makes high-resource languages worse: {', '.join(worse)}."
     if p_value >= ALPHA:
         return Verdict.NOT_SUPPORTED, (
-            f"No k < 1 % is shown to be inside {band}: "
+            f"No k < 1 % is shown to be inside a factor of 1.25: "
             f"the smallest p of two one-sided tests, Holm over k, is {p_value:.2g}."
         )
     return None, None
 
 
-def _made_worse(study: RetentionStudy, best: int, rng: np.random.Generator) -> list[str]:
-    """Return the high-resource languages that lose significantly more at this k than at k = 0 (paired, Holm)."""
-    spec = list(study.kept.values())[best]
+def made_worse(study: RetentionStudy, spec: str, *, rng: np.random.Generator) -> list[str]:
+    """Return the high-resource languages that lose significantly more under `spec` than at k = 0 (paired, Holm)."""
     before, after = study.table.excess_bits(study.base), study.table.excess_bits(spec)
     places = {tag: study.table.languages.index(tag) for tag in study.high}
     compared = paired_differences(
@@ -111,27 +123,6 @@ def _made_worse(study: RetentionStudy, best: int, rng: np.random.Generator) -> l
         alternative="greater",
     )
     return [tag for tag, outcome in compared.items() if outcome.adjusted_p is not None and outcome.adjusted_p < ALPHA]
-
-
-def _recommendation(study: RetentionStudy, worse: Mapping[int, Sequence[str]]) -> str:
-    """Return the k to use: the smallest with parity and no harm, else where retention stops paying, or none.
-
-    `worse`: at each k < 1 % with parity, the high-resource languages it harms.
-    """
-    percents = list(study.kept)
-    specs = list(study.kept.values())
-    for place in sorted(worse):
-        if not worse[place]:
-            bits = study.table.columns[specs[place]].bits_per_weight - study.table.columns[study.base].bits_per_weight
-            return f"Keep {percents[place]} % by {CRITERION} ({specs[place]}, +{bits:.2f} bits per weight)."
-    means = [float(study.table.excess_bits(spec).mean()) for spec in specs]
-    best = int(np.argmin(means))
-    if best == 0 or means[0] <= 0:
-        return "Keep nothing: retention does not lower the mean damage."
-    return (
-        f"No k < 1 % gives parity{' without harm' if worse else ''}; k {percents[best]} % lowers the mean damage "
-        f"most, by {1 - means[best] / means[0]:.0%} ({specs[best]})."
-    )
 
 
 def data_of(study: RetentionStudy, curves: Mapping[str, Sequence[Disparity]]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from harness.statistics.equivalence import (
     tost_independent,
     tost_paired,
 )
+from harness.statistics.front import pareto
 from harness.statistics.interaction import Interaction, layer_language_interaction, sums_of_squares
 from harness.statistics.multiplicity import benjamini_hochberg, holm
 from harness.statistics.outcomes import Alternative, Outcome
@@ -85,6 +86,7 @@ __all__ = [
     "page_trend",
     "paired_difference",
     "paired_differences",
+    "pareto",
     "partial_correlation",
     "pearson",
     "percentile_interval",
