@@ -25,6 +25,7 @@ def _beside(name):
 tiny_models = _beside("tiny_models")
 _beside("chromium")
 _beside("gate_suite")
+_beside("hub_cache")
 _beside("report_documents")
 
 

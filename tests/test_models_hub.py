@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import hub_cache
 import pytest
+from hub_cache import COMMIT
 
 from harness.errors import IntegrityError, ModelError, UnsafeModelError
 from harness.models import parse_model, resolve
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
@@ -28,18 +27,8 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def cached(cache, tiny_llama):
     """The tiny llama in the cache as tiny/llama: revision main and tag v1."""
-    repository = cache / "models--tiny--llama"
-    snapshot = repository / "snapshots" / COMMIT
-    for folder in (repository / "blobs", repository / "refs", snapshot):
-        folder.mkdir(parents=True)
-    for file in tiny_llama.iterdir():
-        content = file.read_bytes()
-        large = file.suffix == ".safetensors"  # such files lie under their SHA-256, small ones under git's SHA-1
-        name = (hashlib.sha256(content) if large else hashlib.sha1(content, usedforsecurity=False)).hexdigest()
-        (repository / "blobs" / name).write_bytes(content)
-        (snapshot / file.name).symlink_to(f"../../blobs/{name}")
-    for name in ("main", "v1"):
-        (repository / "refs" / name).write_text(COMMIT)
+    repository = hub_cache.put(cache, "tiny/llama", tiny_llama, commit=COMMIT)
+    (repository / "refs" / "v1").write_text(COMMIT)
     return repository
 
 
