@@ -37,6 +37,7 @@ from harness.command_line import (
 from harness.commands.compare import compare
 from harness.commands.diagnose import diagnose
 from harness.commands.merge import merge
+from harness.commands.rank import rank
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -213,6 +214,7 @@ def policy_init(
 
 app.command()(compare)
 app.command()(merge)
+app.command()(rank)
 
 
 @app.command("report")

@@ -15,6 +15,15 @@ from harness.sparsity.friendliness import (
     measure_point,
 )
 from harness.sparsity.placement import Placement, outliers_in_few_layers, place_outliers
+from harness.sparsity.ranking import (
+    Candidate,
+    Ranked,
+    Ranking,
+    measure_candidate,
+    rank_models,
+    weigh_candidate,
+    worth_of_weights,
+)
 from harness.sparsity.runs import latest, step_of, training_run
 from harness.sparsity.sizes import outliers_by_size
 from harness.sparsity.superweights import SuperWeight, find_super_weights, super_weights
@@ -24,8 +33,11 @@ __all__ = [
     "SHARES",
     "SIGMA",
     "Ablation",
+    "Candidate",
     "ModelPoint",
     "Placement",
+    "Ranked",
+    "Ranking",
     "SuperWeight",
     "ablate",
     "ablation_sample",
@@ -36,12 +48,16 @@ __all__ = [
     "clear_pattern",
     "find_super_weights",
     "latest",
+    "measure_candidate",
     "measure_point",
     "normal_energy_ratio",
     "outliers_by_size",
     "outliers_in_few_layers",
     "place_outliers",
+    "rank_models",
     "step_of",
     "super_weights",
     "training_run",
+    "weigh_candidate",
+    "worth_of_weights",
 ]

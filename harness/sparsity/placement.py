@@ -50,7 +50,9 @@ class Placement:
         unit (the participation ratio). The interval is over segments and languages.
         """
         damage = {str(place): self.excess[:, place] for place in range(self.excess.shape[1])}
-        drawn = crossed_bootstrap(damage, lambda means_BLU: effective_share(np.asarray(means_BLU.mean(axis=1))), rng=rng)
+        drawn = crossed_bootstrap(
+            damage, lambda means_BLU: effective_share(np.asarray(means_BLU.mean(axis=1))), rng=rng
+        )
         return drawn.estimate(what=f"effective share of {len(self.units)} {self.level}s by ablation damage")
 
 
