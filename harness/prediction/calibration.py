@@ -1,0 +1,162 @@
+"""Calibration: metrics and measured damage of known models, from which damage of a new model is forecast.
+
+A calibration is a small JSON file of measurements, not of fitted numbers: what is fitted depends on which models have
+to be left out for the model at hand. The one in the package comes from the reference family.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from harness.damage import ModelUnderTest, measure_damage
+from harness.errors import UsageError
+from harness.prediction.predictors import METRICS, Predictors, measure_predictors
+from harness.quantization.spec import QuantSpec
+from harness.records import Corpus
+
+__all__ = ["CalibratedModel", "Calibration", "calibrated_model", "load_calibration"]
+
+SCHEMA = 1
+SHIPPED = "calibration.json"
+DIGITS = 6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CalibratedModel:
+    """One model of a calibration.
+
+    `run`: training run; checkpoints of one run are left out together. `metrics`: spec -> metric -> value by language;
+    metrics that were undefined are absent. `excess_bits`: spec -> mean excess bits by language, on other segments.
+    """
+
+    text: str
+    fingerprint: str
+    run: str
+    model_type: str
+    parameters: int
+    resource_kind: str | None
+    languages: tuple[str, ...]
+    metrics: Mapping[str, Mapping[str, tuple[float, ...]]]
+    excess_bits: Mapping[str, tuple[float, ...]]
+
+    def __post_init__(self) -> None:
+        for spec, damage in self.excess_bits.items():
+            for name, values in {"excess_bits": damage, **self.metrics[spec]}.items():
+                if len(values) != len(self.languages):
+                    raise UsageError(
+                        f"calibration: {self.text} has {len(values)} values of {name} under {spec} for "
+                        f"{len(self.languages)} languages; make the calibration again."
+                    )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "text": self.text, "fingerprint": self.fingerprint, "run": self.run, "model_type": self.model_type,
+            "parameters": self.parameters, "resource_kind": self.resource_kind, "languages": list(self.languages),
+            "metrics": {
+                spec: {name: [_rounded(value) for value in values] for name, values in by_name.items()}
+                for spec, by_name in self.metrics.items()
+            },
+            "excess_bits": {spec: [_rounded(v) for v in values] for spec, values in self.excess_bits.items()},
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> CalibratedModel:
+        fields = ("text", "fingerprint", "run", "model_type", "parameters", "resource_kind")
+        return cls(
+            **{name: data[name] for name in fields},
+            languages=tuple(data["languages"]),
+            metrics={
+                spec: {name: tuple(values) for name, values in by_name.items() if name in METRICS}
+                for spec, by_name in data["metrics"].items()
+            },
+            excess_bits={spec: tuple(values) for spec, values in data["excess_bits"].items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """Known models on one text. `corpus`: name and numbers of the text; `name`: where the calibration came from."""
+
+    name: str
+    corpus: Mapping[str, Any]
+    models: tuple[CalibratedModel, ...]
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """Specs that every model was measured under."""
+        first, *others = [tuple(model.excess_bits) for model in self.models] or [()]
+        return tuple(spec for spec in first if all(spec in other for other in others))
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(model.run for model in self.models))
+
+    def without(self, *runs: str) -> Calibration:
+        """Return the calibration without all models of some training runs."""
+        return replace(self, models=tuple(model for model in self.models if model.run not in runs))
+
+    def runs_of(self, *, fingerprint: str, run: str) -> tuple[str, ...]:
+        """Return the training runs to leave out for a model: its own, by weights and by name."""
+        own = {model.run for model in self.models if model.fingerprint == fingerprint}
+        return tuple(sorted(own | {name for name in self.runs if name == run}))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema_version": SCHEMA, "corpus": dict(self.corpus), "models": [model.to_json() for model in self.models],
+        }  # fmt: skip
+
+    def dump(self) -> str:
+        """Return the text of the file: one line per list of numbers."""
+        return json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def calibrated_model(
+    model: ModelUnderTest, specs: Sequence[QuantSpec], *, probe: Corpus, evaluation: Corpus, run: str
+) -> CalibratedModel:
+    """Measure metrics on `probe` and damage on `evaluation`, which must not overlap."""
+    if set(probe.segment_ids) & set(evaluation.segment_ids):
+        raise ValueError("metrics and damage of a calibration must come from different segments")
+    found: dict[str, Predictors] = {str(spec): measure_predictors(model, spec, probe) for spec in specs}
+    table = measure_damage(model, specs, evaluation)
+    return CalibratedModel(
+        text=model.local.text,
+        fingerprint=model.local.fingerprint,
+        run=run,
+        model_type=model.local.model_type,
+        parameters=model.local.parameters,
+        resource_kind=next(iter(found.values())).resource_kind,
+        languages=probe.languages,
+        metrics={
+            spec: {name: tuple(values.tolist()) for name, values in one.values.items()} for spec, one in found.items()
+        },
+        excess_bits={spec: tuple(table.excess_bits(spec).mean(axis=1).tolist()) for spec in table.specs},
+    )
+
+
+def load_calibration(file: Path | None) -> Calibration:
+    """Return the calibration in `file`, or the one of the package. `UsageError` says what is wrong with the file."""
+    name = "the reference family (shipped)" if file is None else str(file)
+    remake = "make one with `evenbits diagnose --calibrate MODEL... -o FILE`"
+    try:
+        source = files("harness.prediction").joinpath(SHIPPED) if file is None else file
+        data = json.loads(source.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"there is no calibration at {name}; {remake}.") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name} is no calibration: {error}; {remake}.") from error
+    if not isinstance(data, dict) or data.get("schema_version") != SCHEMA:
+        raise UsageError(f"{name} is no calibration of version {SCHEMA}; {remake}.")
+    try:
+        models = tuple(CalibratedModel.from_json(one) for one in data["models"])
+        return Calibration(name=name, corpus=data["corpus"], models=models)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{name} lacks {error}; {remake}.") from error
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
