@@ -18,7 +18,9 @@ FILES = ("test_h037_outlier_sparsity.py", "test_h039_outlier_retention.py")
 H037 = {
     "test_sparsity_pattern_is_clear": "criterion",
     "test_sparse_outliers_are_easier_to_preserve": "prediction",
+    "test_sparse_outliers_cost_more_when_nothing_is_kept": "robustness",
     "test_few_weights_carry_most_of_the_damage": "robustness",
+    "test_outliers_sit_in_few_layers": "robustness",
     "test_a_super_weight_exists": "robustness",
 }
 H039 = {

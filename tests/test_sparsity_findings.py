@@ -15,7 +15,6 @@ from harness.sparsity import (
     ModelPoint,
     ablate,
     ablation_sample,
-    against_damage,
     against_recovered,
     class_by_ablation,
     class_by_weights,
