@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 from harness.errors import EvenbitsError
 from harness.estimates import ROLES, Estimate, Measurement, Role, Verdict
 from harness.report.channel import CONTRIBUTION, IDENTITY, NAMES, payloads
+from plugins.additions import add_measurements, add_sections
 from plugins.items import CATALOGUE_FOLDER, Identity, catalogue, read_workers
 from plugins.junit import close_case, numbered, start_junit
 from plugins.options import end_with_usage_error, is_controller, settings
@@ -52,7 +54,8 @@ class Results:
     """Gathers reports on the process that writes.
 
     `document`: the report, once built. `folder`: where it was written. `problem`: why it could not be, in a sentence.
-    `note`: what is missing beside it, in a sentence. `saved`: the numbered copy that --autosave kept.
+    `note`: what is missing beside it, in a sentence. `problems`: what other plugins' hooks failed with. `saved`: the
+    numbered copy that --autosave kept.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -62,6 +65,7 @@ class Results:
         self.saved: Path | None = None
         self.problem: str | None = None
         self.note: str | None = None
+        self.problems: list[str] = []
         self._logs: dict[str, Log] = {}
         self._workers: Path | None = None
         self._began = time.perf_counter()
@@ -139,8 +143,8 @@ class Results:
             self._write()
         except EvenbitsError as error:
             self.problem = str(error)
-            if session.exitstatus == pytest.ExitCode.OK:
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if (self.problem or self.problems) and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_unconfigure(self) -> None:
         if self._workers is not None:
@@ -150,7 +154,8 @@ class Results:
 
     def _write(self) -> None:
         from harness.report.contributions import Contributions  # noqa: PLC0415 - only where evals ran
-        from harness.report.document import build, dump, write  # noqa: PLC0415
+        from harness.report.document import build as build_document  # noqa: PLC0415
+        from harness.report.document import dump, write  # noqa: PLC0415
         from harness.report.environment import describe_environment  # noqa: PLC0415
         from harness.report.markdown import markdown  # noqa: PLC0415
         from harness.report.saved import save_report  # noqa: PLC0415
@@ -164,7 +169,9 @@ class Results:
             rows.extend(_rows(book.items[nodeid], log))
             for part in payloads(log.properties, CONTRIBUTION):
                 contributions.add(part["section"], part["payload"])
-        self.document = build(
+        add_measurements(self.config, rows, contributions, self.problems)
+        build = partial(
+            build_document,
             measurements=rows,
             contributions=contributions,
             inputs={
@@ -182,6 +189,9 @@ class Results:
                 "tests": {nodeid: self._logs[nodeid].seconds for nodeid in sorted(self._logs)},
             },
         )
+        self.document = build()
+        if add_sections(self.config, self.document, contributions, self.problems):
+            self.document = build()
         write(chosen.report / "report.json", dump(self.document))
         write(chosen.report / "summary.md", markdown(self.document))
         self.folder = chosen.report
@@ -204,6 +214,12 @@ def _write_html(document: dict[str, Any], file: Path) -> str | None:
 
 
 RESULTS = pytest.StashKey[Results]()
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from plugins import hooks  # noqa: PLC0415 - read by pytest alone
+
+    pluginmanager.add_hookspecs(hooks)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -43,6 +43,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(f"saved         {_shortest(results.saved, config)}")
         if results.note is not None:
             terminalreporter.write_line(results.note, light=True)
+    for sentence in results.problems:
+        terminalreporter.write_line(sentence, red=True)
     if results.problem is not None:
         terminalreporter.write_line(f"report        not written: {results.problem}", red=True)
 

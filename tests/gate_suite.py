@@ -1,7 +1,10 @@
 """A suite that runs the deployment gate on stored damage instead of a model: quick, with everything else as it is."""
 
+import datetime as dt
 import json
 from pathlib import Path
+
+TODAY = dt.datetime.now(dt.UTC).date()
 
 EVALS = Path(__file__).resolve().parents[1] / "evals" / "test_deployment_gate.py"
 

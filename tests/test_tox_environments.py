@@ -62,16 +62,22 @@ def cache(tmp_path_factory, tiny_model):
     return folder
 
 
-def run(command, here, cache, *options):
-    """Run an environment's command from another folder, with the options that a user writes behind `--`."""
-    words = shlex.split(command)
-    assert words[:2] == ["pytest", "evals"]
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", str(ROOT / "evals"), *words[2:], *options], cwd=here, capture_output=True,
-        text=True, check=False, timeout=600,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache), "COLUMNS": "200",
-             "PYTHONPATH": str(ROOT), "EVENBITS_STORE": str(here / "store")},
-    )  # fmt: skip
+@pytest.fixture
+def run(commands, cache, texts, tmp_path):
+    """`run(name, *options)`: an environment's command from another folder, with what a user writes behind `--`."""
+
+    def started(name, *options, hub=cache):
+        words = shlex.split(commands[name]["commands"])
+        assert words[:2] == ["pytest", "evals"]
+        chosen = (f"--corpus=dir:{texts}", "--languages=all", "--dtype=float32", *options)
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", str(ROOT / "evals"), *words[2:], *chosen], cwd=tmp_path, text=True,
+            capture_output=True, check=False, timeout=600,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(hub), "COLUMNS": "200",
+                 "PYTHONPATH": str(ROOT), "EVENBITS_STORE": str(tmp_path / "store")},
+        )  # fmt: skip
+
+    return started
 
 
 def test_every_family_has_an_environment_and_reports_into_a_folder_of_its_name(commands):
@@ -83,8 +89,8 @@ def test_every_family_has_an_environment_and_reports_into_a_folder_of_its_name(c
     assert commands["train-reference"]["commands"] == "python -m fixtures.reference.train"
 
 
-def test_without_the_hub_an_environment_ends_with_one_sentence_and_exit_2(commands, texts, tmp_path):
-    done = run(commands["gpt2"]["commands"], tmp_path, tmp_path / "empty", f"--corpus=dir:{texts}")
+def test_without_the_hub_an_environment_ends_with_one_sentence_and_exit_2(run, tmp_path):
+    done = run("gpt2", hub=tmp_path / "empty")
     assert done.returncode == 2
     said = [line for line in (done.stdout + done.stderr).splitlines() if "evenbits: " in line]
     assert len(said) == 1
@@ -115,11 +121,8 @@ def test_every_model_of_a_family_is_found_in_a_local_cache_and_takes_its_specs(n
         pytest.param("gemma3", (), {"H-036", "H-037", "H-039"}, marks=pytest.mark.slow),
     ],
 )
-def test_an_environment_runs_from_a_local_cache(name, options, verdicts, commands, cache, texts, tmp_path):
-    done = run(
-        commands[name]["commands"], tmp_path, cache, f"--corpus=dir:{texts}", "--languages=all", "--dtype=float32",
-        *options,
-    )  # fmt: skip
+def test_an_environment_runs_from_a_local_cache(name, options, verdicts, run, tmp_path):
+    done = run(name, *options)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "reports" / name / "report.json").read_text(encoding="utf-8"))
     assert [entry["text"] for entry in report["inputs"]["models"]] == [one.model for one in families()[name].models]

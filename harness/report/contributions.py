@@ -21,6 +21,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "specs": ("text",),
     "damage": ("model", "spec", "language"),
     "recipes": (),
+    "sections": ("title",),
     "policy": (),
     "baseline": (),
     "shard": (),

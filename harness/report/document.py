@@ -58,6 +58,7 @@ def build(
         "measurements": [row.to_json() for row in rows],
         "verdicts": verdicts(rows),
         "recipes": contributions.entries("recipes"),
+        **({"sections": added} if (added := contributions.entries("sections")) else {}),
         "timing": plain(timing),
     }
     validate(document)

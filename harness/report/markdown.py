@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.report.actions import actions
 from harness.report.gate import Case, baseline_warning, cases
 from harness.report.harm import Harm, harms
 from harness.report.numbers import estimate, number, p_value
+from harness.report.sections import sections_of, shown
 
 __all__ = ["LIMIT", "markdown"]
 
@@ -23,12 +25,13 @@ SIGNS = {"supported": "✅", "not_supported": "❌", "underpowered": "⚠️", "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """A titled table; `folded` ones are collapsed until somebody opens them."""
+    """A titled table; `folded` ones are collapsed until somebody opens them. `text` stands above the rows."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     folded: bool = True
+    text: str = ""
 
 
 def markdown(document: Mapping[str, Any], *, limit: int = LIMIT) -> str:
@@ -77,14 +80,18 @@ def _tables(document: Mapping[str, Any]) -> Iterator[Table]:
     for title, folded in (("Gate: not passed", False), ("Gate: passed", True)):
         rows = tuple(_case(case) for case in gated if (case.row["verdict"] == "supported") is folded)
         yield Table(title=title, columns=columns, rows=rows, folded=folded)
-    actions = dict.fromkeys(
-        (row["hypothesis"], row["action"])
-        for row in document["measurements"]
-        if row["action"] and row["verdict"] != "not_applicable"
-    )
-    yield Table(title="What to do", columns=("hypothesis", "action"), rows=tuple(actions), folded=False)
+    advices = tuple((one.hypothesis, one.text, ", ".join(one.subjects)) for one in actions(document))
+    yield Table(title="What to do", columns=("hypothesis", "action", "for"), rows=advices, folded=False)
     for harm in harms(document):
         yield _damage(harm)
+    for section in sections_of(document):
+        yield Table(
+            title=section["title"],
+            columns=tuple(_cell(name) for name in section["columns"]),
+            rows=tuple(tuple(shown(cell) for cell in row) for row in section["rows"]),
+            folded=False,
+            text=section["text"],
+        )
     yield Table(
         title="All measurements",
         columns=("hypothesis", "role", "test", "model", "spec", "verdict", "effect size [interval]", "explanation"),
@@ -148,10 +155,12 @@ def _damage(harm: Harm) -> Table:
 
 def _render(table: Table, room: int) -> str:
     """Return the table in at most `room` bytes: rows are left out from the end, and counted."""
-    if not table.rows:
-        return ""
     title = _cell(table.title)
+    if not table.rows:
+        alone = f"\n### {title}\n\n{_cell(table.text)}\n"
+        return alone if table.text and len(alone.encode()) <= room else ""
     opening = f"\n<details><summary>{title} ({len(table.rows)})</summary>\n\n" if table.folded else f"\n### {title}\n\n"
+    opening += f"{_cell(table.text)}\n\n" if table.text else ""
     closing = "\n</details>\n" if table.folded else "\n"
     lines = [f"| {' | '.join(table.columns)} |", "|" + " --- |" * len(table.columns)]
     lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in table.rows]

@@ -27,6 +27,7 @@ from harness.report.contributions import Contributions
 from harness.report.document import build, order_key
 from harness.report.gate import DISPARITY_TEST, LANGUAGE_TEST, decide_disparity
 from harness.report.policy import BaselineRule, Policy
+from harness.report.sections import sections_of
 
 __all__ = ["merge"]
 
@@ -138,7 +139,23 @@ def _contributions(documents: Mapping[str, Document]) -> Contributions:
             raise ReportError(
                 f"{name} contradicts the reports before it: {sentence}. Measure that part again."
             ) from None
+    joined.add("sections", _sections(documents))
     return joined
+
+
+def _sections(documents: Mapping[str, Document]) -> list[dict[str, Any]]:
+    """Return the sections that other plugins added: equal ones once, the rows of different ones one after the other."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, document in documents.items():
+        for section in sections_of(document):
+            first = found.setdefault(section["title"], {**section, "rows": []})
+            if any(first[key] != section[key] for key in ("text", "columns")):
+                raise ReportError(
+                    f"{name} has another text or other columns in the section {section['title']!r} than the reports "
+                    "before it, so they cannot be joined."
+                )
+            first["rows"] += [row for row in section["rows"] if row not in first["rows"]]
+    return list(found.values())
 
 
 def _measurements(documents: Mapping[str, Document]) -> list[Measurement]:

@@ -2,18 +2,24 @@
 
 Made from the document alone. A line is a sequence of spans, a span a text with a style; the caller knows how to colour
 a style, or does not. Lines break between items, never inside one, and continue below the column where they began.
+
+However many models were measured, a hypothesis has one entry and a test one advice; `verbose` shows them all.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from harness.report.actions import Action, actions, subject
 from harness.report.gate import baseline_warning, cases
-from harness.report.harm import Harm, harms
+from harness.report.harm import Harm, asked, harms
 from harness.report.numbers import estimate, interval, number, p_value
+from harness.report.sections import sections_of
 
 __all__ = ["Line", "Span", "Style", "left_out", "summary"]
 
@@ -25,6 +31,9 @@ MARGIN = 14
 VERDICT_WIDTH = len("not applicable") + 1
 SHOWN = 5
 """Languages shown as most and as least harmed."""
+
+MOST_BLOCKS, MOST_LINES, WORST = 3, 12, 3
+"""Models and specs shown in blocks of their own; beyond them lines of the `WORST` languages of each, and how many."""
 
 NARROWEST = 60
 """Below this many columns lines run over: names of models and tests need their room."""
@@ -57,9 +66,16 @@ def summary(
     for name, decision in document["verdicts"].items():
         lines += _decision(name.ljust(label), decision, width, verbose=verbose)
     lines += _gate(document, width, verbose=verbose)
-    for harm in harms(document, every_spec=verbose):
-        lines += _harm(harm, width, verbose=verbose)
-    lines += _actions(document, width)
+    shown = list(harms(document, every_spec=verbose))
+    if verbose or len(shown) <= MOST_BLOCKS:
+        for harm in shown:
+            lines += _harm(harm, width, verbose=verbose)
+    else:
+        lines += _worst_of_each(shown, width)
+    for section in sections_of(document):
+        lines += _labelled("also", [f"{section['title']}:", *section["text"].split()], width, gap=" ")
+    lines += _actions(document, width, verbose=verbose)
+    lines += _skipped(document, width)
     lines += _left_out(document, width, verbose=verbose)
     if report is not None:
         lines.append((Span(text="report".ljust(MARGIN)), Span(text=str(report), style="strong")))
@@ -70,13 +86,20 @@ def _header(document: Mapping[str, Any], width: int) -> Iterator[Line]:
     inputs, environment = document["inputs"], document["environment"]
     version = environment["code"]["version"]
     items = [f"evenbits {version}" if version else "evenbits"]
-    items += [entry["text"] for entry in inputs["models"]]
-    items += [", ".join(entry["text"] for entry in inputs["specs"])] if len(inputs["specs"]) <= SHOWN else [
-        f"{len(inputs['specs'])} specs"
-    ]  # fmt: skip
+    models = [entry["text"] for entry in inputs["models"]]
+    items += models if len(models) <= SHOWN else [f"{len(models)} models, {models[0]} to {models[-1]}"]
+    items.append(_specs([entry["text"] for entry in inputs["specs"]], asked(document)))
     items.append(_corpus(inputs["corpus"]) + f", seed {environment['seed']}, {environment['dtype']}")
     for text in _wrapped([item for item in items if item], width, 2):
         yield (Span(text=text, style="strong"),)
+
+
+def _specs(texts: Sequence[str], wanted: frozenset[str]) -> str:
+    """Return the specs that were asked about, and how many were measured beside them."""
+    first = [text for text in texts if text in wanted] or list(texts)
+    named = ", ".join(first) if len(first) <= SHOWN else f"{len(first)} specs"
+    others = len(texts) - len(first)
+    return f"{named} (and {others} to compare with)" if others else named
 
 
 def _corpus(corpus: Mapping[str, Any]) -> str:
@@ -94,12 +117,15 @@ def _decision(label: str, decision: Mapping[str, Any], width: int, *, verbose: b
     items = _measured(decision)
     if len(cases) > 1:
         supported = sum(case["verdict"] == "supported" for case in cases)
-        items.append(f"supported in {supported} of {len(cases)} cases")
+        shown = next(case for case in cases if case["verdict"] == decision["verdict"])
+        items = [f"supported in {supported} of {len(cases)} cases", f"{subject(shown) or shown['test']}:", *items]
     yield from _verdict_line(label, decision["verdict"], items, width)
     if verbose and len(cases) > 1:
+        several = len({case["test"] for case in cases}) > 1
         for case in cases:
-            where = " ".join(part for part in (case["test"], case["model"], case["spec"]) if part)
-            yield from _verdict_line(" " * len(label), case["verdict"], [where, *_measured(case)], width)
+            where = " ".join(part for part in (case["test"] if several else "", subject(case)) if part)
+            items = [f"{where or case['test']}:", *_measured(case)]
+            yield from _verdict_line(" " * len(label), case["verdict"], items, width)
 
 
 def _measured(found: Mapping[str, Any]) -> list[str]:
@@ -108,7 +134,7 @@ def _measured(found: Mapping[str, Any]) -> list[str]:
     threshold = found["threshold"]
     if found["estimate"]["value"] is not None:
         needed = "" if threshold is None else f", needed {threshold['op']} {threshold['bound']:g}"
-        items.append(f"{found['metric']} {estimate(found['estimate'])}{needed}")
+        items.append(f"{found['metric'].replace('_', ' ')} {estimate(found['estimate'])}{needed}")
         items.append(f"n {found['n']}")
     elif not items or found["verdict"] in {"underpowered", "error"}:
         reason = str(found["estimate"]["reason"])
@@ -158,6 +184,26 @@ def _harm(harm: Harm, width: int, *, verbose: bool) -> Iterator[Line]:
         yield from _labelled("undefined", why, width)
 
 
+def _worst_of_each(shown: Sequence[Harm], width: int) -> Iterator[Line]:
+    """Yield a line per model and spec, the one with the most harmed language first."""
+    known = [harm for harm in shown if harm.ranked]
+    known.sort(key=lambda harm: -harm.ranked[0]["excess_bits"]["value"])
+    below = sum(harm.below_floor for harm in shown)
+    notes = [f"the {WORST} most harmed languages of each model: excess bits per segment [95 % interval], worst first"]
+    notes += [f"{below} damages below three noise floors (*)"] if below else []
+    yield from _labelled("damage", notes, width)
+    names = [f"{harm.model} {harm.spec}" for harm in known[:MOST_LINES]]
+    pad = max((len(name) for name in names), default=0)
+    texts = iter(_languages([row for harm in known[:MOST_LINES] for row in harm.ranked[:WORST]]))
+    for name, harm in zip(names, known, strict=False):
+        yield from _labelled("", [name.ljust(pad), *islice(texts, len(harm.ranked[:WORST]))], width)
+    undefined = sum(len(harm.undefined) for harm in shown)
+    more = [f"{len(shown) - len(names)} more models and specs"] if len(shown) > len(names) else []
+    more += [f"{undefined} damages undefined"] if undefined else []
+    if more:
+        yield from _labelled("", [f"{', '.join(more)}: -v shows them"], width, style="dim")
+
+
 def _languages(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return an item per language, padded alike so that columns stand below each other."""
     texts = []
@@ -172,17 +218,39 @@ def _languages(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _actions(document: Mapping[str, Any], width: int) -> Iterator[Line]:
-    seen: dict[str, str] = {}
-    for row in document["measurements"]:
-        if row["action"] and row["verdict"] != "not_applicable":
-            seen.setdefault(row["action"], row["hypothesis"])
-    for action, hypothesis in seen.items():
-        yield from _labelled("next", [f"{hypothesis}:", *action.split()], width, gap=" ")
-    for row in document["measurements"]:
-        if row["verdict"] == "not_applicable" and row["estimate"]["method"] == "none":
-            words = f"{row['test']}: {row['estimate']['reason']}".split()
-            yield from _labelled("skipped", words, width, gap=" ", style="dim")
+def _actions(document: Mapping[str, Any], width: int, *, verbose: bool) -> Iterator[Line]:
+    """Yield what to do: of each test the advice that most models share, or (`verbose`) every one with its models."""
+    by_test: dict[tuple[str, str], list[Action]] = {}
+    for one in actions(document):
+        by_test.setdefault((one.hypothesis, one.test), []).append(one)
+    for (hypothesis, _), advices in by_test.items():
+        first = max(advices, key=lambda one: len(one.subjects))  # the earliest of equals
+        for one in advices if verbose else [first]:
+            words = [f"{hypothesis}:", *one.text.split(), *_for_whom(one, advices, verbose=verbose)]
+            yield from _labelled("next", words, width, gap=" ")
+
+
+def _for_whom(one: Action, advices: Sequence[Action], *, verbose: bool) -> list[str]:
+    """Return whom an advice is for, in brackets, as words; nothing where it is the only one for the only model."""
+    others = sum(len(other.subjects) for other in advices if other is not one)
+    if not one.subjects or (not others and len(one.subjects) == 1):
+        return []
+    if verbose:
+        return f"({', '.join(one.subjects)})".split()
+    named = one.subjects[0] if len(one.subjects) == 1 else f"{len(one.subjects)} models and specs"
+    return f"({named}{f'; other advice for {others} more: -v' if others else ''})".split()
+
+
+def _skipped(document: Mapping[str, Any], width: int) -> Iterator[Line]:
+    """Yield why a test had nothing to say, once for all models that it could not speak of for that reason."""
+    reasons = Counter(
+        (row["test"], row["estimate"]["reason"])
+        for row in document["measurements"]
+        if row["verdict"] == "not_applicable" and row["estimate"]["method"] == "none"
+    )
+    for (test, reason), count in reasons.items():
+        words = f"{test}: {reason}{f' ({count} times)' if count > 1 else ''}".split()
+        yield from _labelled("skipped", words, width, gap=" ", style="dim")
 
 
 def _left_out(document: Mapping[str, Any], width: int, *, verbose: bool) -> Iterator[Line]:
