@@ -143,8 +143,10 @@ def measured(model, layers, rng):
     predictor = Finding(
         estimate=Estimate(value=0.31, low=0.02, high=0.55, n=40, method="Pearson r, BCa"), p_value=0.051,
         summary="token parity alone gives .62", also={"kl": Estimate(value=0.55, n=40, method="Pearson r")},
-        data={"scatter": {"x": x, "y": y, "labels": TAGS, "x_name": "kurtosis overlap",
-                          "y_name": "excess bits per segment"}},
+        data={"languages": TAGS, "damage": {"excess_bits": y},
+              "metrics": {"kurtosis_overlap": x, "token_parity": [1.0 + value for value in x]},
+              "comparators": [comparator("token_parity", "token parity", 0.62),
+                              comparator("kurtosis_overlap", "kurtosis overlap", 0.31)]},
     )  # fmt: skip
     yield judge(predictor, needed("r", ">", 0.5), hypothesis="H-035", test="test_overlap_predicts_degradation",
                 role="criterion", spec="int3-row", **place)  # fmt: skip
@@ -159,7 +161,11 @@ def measured(model, layers, rng):
     )  # fmt: skip
     yield judge(growth, needed("growth_factor", ">", 1.0), hypothesis="E-3", test="test_outliers_grow",
                 role="established", **place)  # fmt: skip
-    parity = Finding(estimate=around(0.62, 0.2, n=40), p_value=0.0004, summary="token parity goes with damage")
+    parity = Finding(
+        estimate=around(0.62, 0.2, n=40), p_value=0.0004, summary="token parity goes with damage",
+        data={"scatter": {"x": [1.0 + value for value in x], "y": y, "labels": TAGS, "x_name": "tokens over English",
+                          "y_name": "excess bits per segment"}},
+    )  # fmt: skip
     yield judge(parity, needed("abs_r", "<", 0.3), hypothesis="E-5", test="test_parity_is_not_degradation",
                 role="established", spec="int3-row", **place)  # fmt: skip
 
@@ -188,6 +194,12 @@ def retention(spec):
         action=f"No k < 1 % gives parity; k 0.5 % lowers the mean damage most ({spec}+keep0.5%:magnitude).",
         data={"rows": rows, "margin": math.log(1.25)},
     )  # fmt: skip
+
+
+def comparator(metric, label, r):
+    found = around(r, 0.2, n=40).to_json()
+    return {"metric": metric, "label": label, "r": found, "p_value": 0.05, "rho": found, "r2_language_out": found,
+            "r2_family_out": Estimate.undefined("one family").to_json()}  # fmt: skip
 
 
 def contestants():

@@ -197,7 +197,7 @@ def test_hostile_texts_stay_texts(document):
 def test_figures_are_drawn_for_the_data_there_is_and_left_out_without(document):
     drawn, problems = figures(document)
     assert [figure.id for figure in drawn] == [
-        "tradeoff", "layers", "plans", "overlap", "sparsity", "models", "growth",
+        "tradeoff", "layers", "plans", "overlap", "comparators", "sparsity", "models", "growth",
     ]  # fmt: skip
     assert problems == ()
     assert [case.label for case in drawn[0].cases] == [
@@ -245,6 +245,20 @@ def test_plans_and_rivals_stand_least_damage_first_with_what_they_cost(document)
     assert case.data["y"][0] == "plan:worst  +0.21"
     assert case.data["marks"] == ["strong", None, "faint", None]  # the third costs more than the budget
     assert case.alternative.startswith("The worst language loses least with plan:worst: 114 excess bits")
+
+
+def test_every_predictor_can_be_held_against_damage(document):
+    drawn = {figure.id: figure for figure in figures(document)[0]}
+    case = drawn["overlap"].cases[0]
+    assert [metric["name"] for metric in case.data["metrics"]] == ["kurtosis overlap", "token parity"]
+    parity = case.data["metrics"][1]["points"][3]
+    assert parity[2:] == ["bn", "middle"]
+    assert parity[0] == pytest.approx(1 + case.data["metrics"][0]["points"][3][0], rel=1e-4)
+    assert [one.label for one in drawn["overlap"].cases][1] == "E-5 · reference:b3 · int3-row"
+    ranked = drawn["comparators"].cases[0]
+    assert ranked.data["y"] == ["token parity", "kurtosis overlap"]  # the strongest correlation first
+    assert ranked.data["marks"] == [None, "strong"]
+    assert ranked.data["metrics"][3]["values"] == [[None, None, None]] * 2
 
 
 def test_data_in_another_form_is_named_and_the_rest_drawn(document):
@@ -342,7 +356,7 @@ class TestInABrowser:
         opened.open(opened.file)
         assert opened.errors == []
         assert opened.requests == [opened.file.resolve().as_uri()]
-        assert opened.run("document.querySelectorAll('.chart svg').length") == 9  # languages, 2, and 1 of six more
+        assert opened.run("document.querySelectorAll('.chart svg').length") == 10  # languages, 2, and 1 of 7 more
 
     def test_scripts_show_the_rows_that_stood_in_the_page(self, opened, page):
         opened.open(opened.file)

@@ -97,8 +97,50 @@ def test_verbose_shows_every_language_every_spec_and_every_case():
     assert " he " not in short
     assert "int4-g64+keep0.1%:magnitude" in full
     assert all(f" {tag} " in full for tag in TAGS)
-    assert full.count("test_pattern") == 2
+    assert full.count(" m int4-g64:  sparse") == 3  # the case whose numbers the entry has, then both
     assert "supported in 2 of 2 cases" in short
+
+
+def test_many_models_have_one_entry_per_hypothesis_that_says_whose_numbers_it_shows():
+    cases = [decision(model=f"m{place}", verdict="supported" if place else "not_supported")["by_case"][0]
+             for place in range(17)]  # fmt: skip
+    mixed = {**decision("not_supported"), "by_case": cases}
+    lines = text(document(verdicts={"H-037": mixed}), width=200)
+    about = [line for line in lines if "m0 int4-g64:" in line or line.startswith("H-037")]
+    assert len(about) == 1
+    assert "not supported   supported in 16 of 17 cases  m0 int4-g64:  sparse" in about[0]
+    assert sum(" m16 int4-g64: " in line for line in text(document(verdicts={"H-037": mixed}), verbose=True)) == 1
+
+
+def test_many_models_have_a_line_each_with_their_most_harmed_languages_the_worst_model_first():
+    rows = [row | {"model": f"m{place:02}", "excess_bits": found(row["excess_bits"]["value"] + place)}
+            for place in range(14) for row in damage(tags=("de", "en", "fr", "sw"))]  # fmt: skip
+    lines = text(document(damage=rows), width=120)
+    start = next(place for place, line in enumerate(lines) if line.startswith("damage"))
+    assert "worst first" in lines[start]
+    # `sw`, fourth, loses 40 bits and one more in each model: m13 comes first, and the last two of 14 are counted.
+    assert lines[start + 1].split() == ["m13", "int4-g64", "sw", "+53.0", "fr", "+43.0", "en", "+33.0"]
+    assert lines[start + 12].split()[0] == "m02"
+    assert lines[start + 13].strip() == "2 more models and specs: -v shows them"
+    assert any("m00 int4-g64" in line for line in text(document(damage=rows), verbose=True))
+
+
+def test_of_several_advices_of_a_test_the_one_for_most_models_is_shown_and_all_when_verbose():
+    def row(model, action):
+        return {"hypothesis": "H-036", "test": "test_plan", "verdict": "supported", "action": action,
+                "estimate": found(1.0), "model": model, "spec": None}  # fmt: skip
+
+    whole = document(measurements=[row("a", "protect 0"), row("b", "protect 3"), row("c", "protect 3")])
+    assert "next          H-036: protect 3 (2 models and specs; other advice for 1 more: -v)" in text(whole)
+    verbose = text(whole, verbose=True)
+    assert "next          H-036: protect 0 (a)" in verbose
+    assert "next          H-036: protect 3 (b, c)" in verbose
+
+
+def test_what_several_models_skip_for_one_reason_is_told_once():
+    skipped = {"hypothesis": "H-037", "test": "test_rank", "verdict": "not_applicable", "action": None,
+               "estimate": found(None, reason="no damage") | {"method": "none"}}  # fmt: skip
+    assert "skipped       test_rank: no damage (3 times)" in text(document(measurements=[skipped] * 3))
 
 
 def test_damage_below_the_noise_floor_is_starred_and_counted():

@@ -16,10 +16,11 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ReportError
+from harness.report.actions import actions
 from harness.report.cards import cards, counted, metric_words
 from harness.report.described import described
 from harness.report.figures import figures
-from harness.report.harm import Harm, harms
+from harness.report.harm import Harm, asked, harms
 from harness.report.languages_table import COLUMNS, TIERS, cells, overview, payload
 from harness.report.numbers import estimate, number, p_value
 from harness.report.summary import left_out
@@ -126,7 +127,8 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "overview": overview(everything, about),
         "described": about,
-        "actions": _actions(document),
+        "actions": actions(document),
+        "specs": _specs(document),
         "recipes": [_recipe(recipe) for recipe in document["recipes"]],
         "left_out": document["inputs"]["corpus"].get("left_out") or [],
         "left_out_phrases": left_out(document["inputs"]["corpus"].get("left_out") or []),
@@ -166,13 +168,11 @@ def _embedded(value: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _actions(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what to do, each sentence once, with the hypothesis it comes from."""
-    found: dict[str, str] = {}
-    for row in document["measurements"]:
-        if row["action"] and row["verdict"] != "not_applicable":
-            found.setdefault(row["action"], row["hypothesis"])
-    return [(hypothesis, action) for action, hypothesis in found.items()]
+def _specs(document: Mapping[str, Any]) -> list[str]:
+    """Return the specs that were asked about, all of them where no measurement names one."""
+    texts = [entry["text"] for entry in document["inputs"]["specs"]]
+    wanted = asked(document)
+    return [text for text in texts if text in wanted] or texts
 
 
 def _recipe(recipe: Mapping[str, Any]) -> dict[str, str]:

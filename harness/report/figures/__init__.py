@@ -14,7 +14,7 @@ from harness.report.figures.figure import Case, Figure, Wrong
 from harness.report.figures.growth import growth
 from harness.report.figures.layers import layers
 from harness.report.figures.plans import plans
-from harness.report.figures.scatter import models, overlap
+from harness.report.figures.scatter import comparators, models, overlap
 from harness.report.figures.sparsity import by_model, sparsity
 from harness.report.figures.tradeoff import tradeoff
 
@@ -65,6 +65,16 @@ FIGURES: tuple[tuple[Figure, Maker], ...] = (
             note="One point per language. The predictor is computed before anything is quantized.",
         ),
         overlap,
+    ),
+    (
+        Figure(
+            id="comparators",
+            kind="dots",
+            title="Which predictor holds",
+            note="What is known before quantizing, by how well it goes with damage over languages; the hypothesis' own "
+            "predictor is the diamond. Lines are 95 % intervals.",
+        ),
+        comparators,
     ),
     (
         Figure(

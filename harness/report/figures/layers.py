@@ -30,14 +30,15 @@ def layers(row: Mapping[str, Any], languages: Mapping[str, Any]) -> Case | None:
     cells = [(value, tags[y], names[x]) for y, line in enumerate(by_language) for x, value in enumerate(line)
              if value is not None]  # fmt: skip
     worst = max(cells, default=None)
+    named = {tag: str(languages.get(tag, {}).get("name") or tag) for tag in tags}
     return Case(
         label=label_of(row),
         alternative="No cell has a value."
         if worst is None
-        else f"The largest damage is {number(worst[0])} excess bits, in {worst[1]} at layer {worst[2]}.",
+        else f"The largest damage is {number(worst[0])} excess bits, in {named[worst[1]]} at layer {worst[2]}.",
         data={
             "x": names,
-            "y": [languages.get(tags[place], {}).get("name") or str(tags[place]) for place in order],
+            "y": [named[tags[place]] for place in order],
             "x_name": "layer",
             "metrics": [{"name": "excess bits per segment", "values": [by_language[place] for place in order]}],
         },

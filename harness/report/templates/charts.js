@@ -55,6 +55,7 @@
     return axis(Object.assign({ type: "value", name: name, nameLocation: "middle", axisLabel: { color: color("soft"),
       formatter: compact, hideOverlap: true } }, more));
   }
+  function hollow(name) { return { color: color("surface"), borderColor: color(name), borderWidth: 2 }; }
   function heading(text) {
     return { text: text, left: 4, top: 0, textStyle: { fontSize: 13, fontWeight: 600, color: color("ink") } };
   }
@@ -150,8 +151,9 @@
         .filter(function (one) { return one[0][1] !== null && one[0][2] !== null; });
       var series = data.metrics.map(function (metric, m) {
         return {
-          type: "line", name: words(metric), symbol: m ? "emptyCircle" : "circle", symbolSize: m ? 6 : 10, z: m ? 2 : 3,
-          lineStyle: { width: m ? 1.5 : 2.5, type: kinds[m % 4], color: color(styles[m % 4]) }, itemStyle: { color: color(styles[m % 4]) },
+          type: "line", name: words(metric), symbol: "circle", symbolSize: m ? 7 : 10, z: m ? 2 : 3,
+          lineStyle: { width: m ? 1.5 : 2.5, type: kinds[m % 4], color: color(styles[m % 4]) },
+          itemStyle: m ? hollow(styles[m % 4]) : { color: color(styles[m % 4]) },
           data: points.map(function (point) { return point.ratio[m][0]; }),
           markArea: m ? undefined : { silent: true, itemStyle: { color: color("supported"), opacity: 0.14 },
             label: { show: true, position: "insideBottomLeft", color: color("supported"), formatter: "parity" },
@@ -174,15 +176,16 @@
     function cost() {
       function item(point) {
         var chosen = points.indexOf(point) === data.recommended, ratio = point.ratio[0][0];
+        var far = (point.bits - points[0].bits) * 2 > points[points.length - 1].bits - points[0].bits;
         return { name: name(point), value: [point.bits, point.damage, ratio], symbolSize: chosen ? 17 : 11,
-          label: { show: true, formatter: name(point) + (ratio === null ? "" : ", disparity " + page.number(ratio)) + (chosen ? ", recommended" : ""),
+          label: { show: true, position: [far ? 0 : 10, -15], align: far ? "right" : "left", formatter: name(point) + (ratio === null ? "" : ", disparity " + page.number(ratio)) + (chosen ? ", recommended" : ""),
             fontWeight: chosen ? "bold" : "normal" } };
       }
-      var label = { position: [10, -15], color: color("ink"), textBorderColor: color("surface"), textBorderWidth: 3 };
+      var label = { color: color("ink"), textBorderColor: color("surface"), textBorderWidth: 3 };
       return { height: 360, option: {
         title: heading("Mean damage by storage"),
         legend: { bottom: 0, textStyle: { color: color("ink") }, data: ["on the Pareto front", "bettered by another k"] },
-        grid: { left: 60, right: 116, top: 44, bottom: 78 },
+        grid: { left: 60, right: 30, top: 44, bottom: 78 },
         tooltip: Object.assign(base().tooltip, { formatter: function (one) {
           return one.name + "\n" + page.number(one.value[1]) + " excess bits per segment\n" + page.number(one.value[0]) + " bits per weight\n" +
             "disparity " + page.number(one.value[2]);
@@ -192,8 +195,8 @@
         series: [
           { type: "line", name: "on the Pareto front", symbol: "circle", label: label, labelLayout: { hideOverlap: true }, data: front.map(item),
             itemStyle: { color: color("accent") }, lineStyle: { color: color("accent"), width: 2 } },
-          { type: "scatter", name: "bettered by another k", symbol: "emptyCircle", label: label, labelLayout: { hideOverlap: true },
-            itemStyle: { color: color("soft") }, data: points.filter(function (point) { return !point.front; }).map(item) }
+          { type: "scatter", name: "bettered by another k", symbol: "circle", label: label, labelLayout: { hideOverlap: true },
+            itemStyle: hollow("soft"), data: points.filter(function (point) { return !point.front; }).map(item) }
         ]
       } };
     }
@@ -250,9 +253,10 @@
         } }),
         xAxis: valueAxis("", { type: log ? "log" : "value", axisLine: { show: false } }),
         yAxis: axis({ type: "category", inverse: true, data: data.y, axisTick: { show: false }, splitLine: { show: true, lineStyle: { color: color("line"), opacity: 0.5 } },
-          axisLabel: { color: color("ink"), width: room, overflow: "truncate", interval: 0 } }),
+          axisLabel: { color: color("ink"), width: room, overflow: "truncate", interval: 0,
+            formatter: function (text) { return tight && text.indexOf("/") >= 0 ? text.split("/").pop() : text; } } }),
         series: [intervals(bars, color("accent"), false, 4), {
-          type: "scatter", symbolSize: 1, silent: true, itemStyle: { opacity: 0 }, // words beyond the end of each line
+          type: "scatter", symbolSize: 1, silent: true, itemStyle: { color: "transparent" }, // words beyond the end of each line
           label: { show: true, position: "right", distance: 9, color: color("soft"), fontSize: 11.5, formatter: function (one) {
             var note = data.notes[one.value[1]];
             return page.number(metric.values[one.value[1]][0]) + (note && !tight ? "  " + note : "");
@@ -271,23 +275,24 @@
   }
 
   // -- scatter --------------------------------------------------------------------------------------------------------
-  function scatter(data) {
+  function scatter(data, chosen) {
+    var metric = data.metrics[chosen.metric || 0];
     return [function (width) {
-      var tiers = TIERS.filter(function (tier) { return data.points.some(function (point) { return tierOf(point[3]) === tier; }); });
+      var tiers = TIERS.filter(function (tier) { return metric.points.some(function (point) { return tierOf(point[3]) === tier; }); });
       return { height: 440, option: {
         legend: { bottom: 0, show: tiers.length > 1, itemWidth: 12, itemHeight: 12, textStyle: { color: color("ink") } },
         grid: { left: 62, right: 40, top: 20, bottom: tiers.length > 1 ? 84 : 52 },
         tooltip: Object.assign(base().tooltip, { formatter: function (one) {
-          return one.name + "\n" + data.x_name + ": " + page.number(one.value[0]) + "\n" + data.y_name + ": " + page.number(one.value[1]);
+          return one.name + "\n" + metric.name + ": " + page.number(one.value[0]) + "\n" + data.y_name + ": " + page.number(one.value[1]);
         } }),
-        xAxis: valueAxis(data.x_name, { nameGap: 28, scale: true }),
+        xAxis: valueAxis(metric.name, { nameGap: 28, scale: true }),
         yAxis: valueAxis(data.y_name, { nameGap: 44, scale: true }),
         series: tiers.map(function (tier) {
           return { type: "scatter", name: tiers.length > 1 ? tier + " resource" : "", symbol: SYMBOLS[tier], symbolSize: 11,
             itemStyle: { color: tiers.length > 1 ? color("tier-" + tier) : color("accent") },
-            label: { show: width > 420 || data.points.length < 14, position: "top", formatter: "{b}", color: color("ink"), fontSize: 11, textBorderColor: color("surface"), textBorderWidth: 2 },
+            label: { show: width > 420 || metric.points.length < 14, position: "top", formatter: "{b}", color: color("ink"), fontSize: 11, textBorderColor: color("surface"), textBorderWidth: 2 },
             labelLayout: { hideOverlap: true },
-            data: data.points.filter(function (point) { return tierOf(point[3]) === tier; })
+            data: metric.points.filter(function (point) { return tierOf(point[3]) === tier; })
               .map(function (point) { return { name: point[2], value: [point[0], point[1]] }; }) };
         })
       } };
@@ -320,10 +325,10 @@
     var texts = element.querySelectorAll(".case-text"), filters = element.querySelector(".filters");
     var select = element.querySelector("select.case"), chosen = { metric: 0 }, metrics = null;
     filters.hidden = false;
+    var label = document.createElement("label");
     if (cases[0].metrics && cases[0].metrics[0].name && cases.some(function (one) { return one.metrics.length > 1; })) {
-      var label = document.createElement("label");
       metrics = document.createElement("select");
-      label.append("Metric ", metrics);
+      label.append(element.dataset.kind === "scatter" ? "Predictor " : "Metric ", metrics);
       filters.appendChild(label);
     }
     function draw() {
@@ -335,17 +340,18 @@
         return !mine;
       });
       holders.textContent = "";
-      var label = texts[place].querySelector(".alternative").textContent;
+      var words = texts[place].querySelector(".alternative").textContent;
       KINDS[element.dataset.kind](data, chosen).forEach(function (routine) {
         var frame = document.createElement("div"), holder = document.createElement("div");
         frame.appendChild(holder);
         holders.appendChild(frame);
-        chart(holder, label, routine).draw();
+        chart(holder, words, routine).draw();
       });
     }
     function refill() {
       if (!metrics) { return; }
       metrics.textContent = "";
+      label.hidden = cases[select ? Number(select.value) : 0].metrics.length < 2;
       cases[select ? Number(select.value) : 0].metrics.forEach(function (metric, place) {
         var option = document.createElement("option");
         option.value = place;
