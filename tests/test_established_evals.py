@@ -24,8 +24,8 @@ FINDINGS = {
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
-    for tag in TAGS:
-        lines = [f"{tag}: the inner thing an {number} says {tag * (1 + number % 3)}" for number in range(6)]
+    for place, tag in enumerate(TAGS):  # from language to language it takes more tokens to say the same
+        lines = [f"{tag}: the inner thing an {number} says {tag * (place + number % 3)}" for number in range(6)]
         (folder / f"{tag}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
@@ -39,7 +39,7 @@ def checkpoints(tiny_llama, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("run")
     made = []
-    for step, size in ((10, 1), (20, 6), (40, 20), (None, 80)):
+    for step, size in ((10, 1), (20, 12), (40, 30), (None, 80)):
         target = folder / ("run" if step is None else f"run-s{step}")
         shutil.copytree(tiny_llama, target)
         tensors = load_file(target / "model.safetensors")
@@ -82,10 +82,10 @@ def test_five_findings_are_measured_once_over_all_models(run):
 def test_growth_is_that_of_the_planted_weight(run):
     row = rows(run[1])["E-3"]
     assert row["verdict"] == "supported", row["explain"]
-    # [64, 192] normal weights and one of z standard deviations: excess kurtosis about z^4 / n
+    # n = 64 x 128 normal weights and one of z standard deviations: z^4 / n over the square of the variance, 1 + z^2 / n
     assert row["estimate"]["value"] > 100
     tails = row["data"]["growth"]["series"][0]["y"]
-    assert tails[-1] == pytest.approx(80**4 / (64 * 192) * (1 + 80**2 / (64 * 192)) ** -2, rel=0.05)
+    assert tails[-1] == pytest.approx(80**4 / (64 * 128) / (1 + 80**2 / (64 * 128)) ** 2, rel=0.05)
     assert tails == sorted(tails)
     assert row["p_value"] == pytest.approx(1 / 24)
 
@@ -99,7 +99,7 @@ def test_what_one_training_run_cannot_say_is_underpowered_with_its_sentence(run)
 
 
 def test_correlations_within_models_have_size_interval_n_and_p(run):
-    for name, n in (("E-4", 12), ("E-5", 10)):  # layers of four checkpoints, languages
+    for name, n in (("E-4", 3), ("E-5", 10)):  # layers of one run, languages
         row = rows(run[1])[name]
         assert row["estimate"]["n"] == n
         assert row["estimate"]["low"] <= row["estimate"]["value"] <= row["estimate"]["high"]
@@ -110,7 +110,7 @@ def test_terminal_markdown_and_page_show_all_five(run):
     done, report, folder = run
     terminal = done.stdout[done.stdout.index(" evenbits ") :]
     assert re.findall(r"^(E-\d) ", terminal, flags=re.MULTILINE) == list(FINDINGS)
-    assert "growth_of_largest_kurtosis" in terminal
+    assert re.search("growth.of.largest.kurtosis", terminal)
     summary = (folder / "summary.md").read_text(encoding="utf-8")
     assert all(f"| {name} |" in summary for name in FINDINGS)
     from harness.report.html import html

@@ -71,6 +71,13 @@ def test_shared_clusters_are_drawn_once_for_all_models():
     assert (shared.n, own.n) == (30, 240)
 
 
+def test_checkpoints_of_a_run_share_their_draws():
+    # the same points at four checkpoints tell no more than at one
+    one = sample(n=30, r=0.2, seed=6)
+    alone, four = (pooled_correlation([one] * m, shared=False, margin=0.3, rng=rng()).estimate for m in (1, 4))
+    assert (four.n, four.low, four.high) == (30, pytest.approx(alone.low), pytest.approx(alone.high))
+
+
 def test_a_constant_is_no_correlation():
     flat = Sample(run="a", x=np.ones(9), y=np.arange(9.0), clusters=np.arange(9))
     found = pooled_correlation([flat], shared=True, margin=0.3, rng=rng())

@@ -50,31 +50,34 @@ def pooled_correlation(
     """Test whether the mean correlation lies inside +-`margin` (two one-sided tests, bootstrap).
 
     Each resample draws training runs, where there are several, and clusters. `shared`: cluster c is the same thing in
-    every model (a language), and is drawn once for all; else every model draws its own. Undefined where no model has a
-    correlation.
+    every model (a language), and is drawn once for all; else every run draws its own, once for all of its checkpoints.
+    Undefined where no model has a correlation.
     """
-    clusters = _cluster_counts(samples, shared=shared)
-    n = max(clusters) if shared else sum(clusters)
+    if not samples:
+        raise ValueError("a pooled correlation needs at least one model")
+    sizes = _clusters_by_run(samples, shared=shared)
+    n = max(sizes.values()) if shared else sum(sizes.values())
     plain = [_weighted_r(one, np.ones((1, len(one.x)))) for one in samples]
     value = float(_mean_over_runs(np.stack(plain, axis=1), samples)[0])
     if not np.isfinite(value):
         return Equivalence.undefined("x or y is constant in every model", margin=margin, alpha=0.05, n=n)
     if n < 3:
         return Equivalence.undefined(f"{n} units: a correlation needs at least 3", margin=margin, alpha=0.05, n=n)
-    drawn = _counts(max(clusters), resamples, rng) if shared else None
-    rows = []
-    for one, size in zip(samples, clusters, strict=True):
-        counts = _counts(size, resamples, rng) if drawn is None else drawn
-        rows.append(_weighted_r(one, counts[:, one.clusters]))
+    if shared:
+        counts = dict.fromkeys(sizes, _counts(n, resamples, rng))
+    else:
+        counts = {run: _counts(size, resamples, rng) for run, size in sizes.items()}
+    rows = [_weighted_r(one, counts[one.run][:, one.clusters]) for one in samples]
     found = _resampled_means(np.stack(rows, axis=1), samples, rng)
     return bootstrap_equivalence(value, found, n=n, margin=margin)
 
 
-def _cluster_counts(samples: Sequence[Sample], *, shared: bool) -> list[int]:
-    if not samples:
-        raise ValueError("a pooled correlation needs at least one model")
-    sizes = [int(one.clusters.max()) + 1 for one in samples]
-    return [max(sizes)] * len(sizes) if shared else sizes
+def _clusters_by_run(samples: Sequence[Sample], *, shared: bool) -> dict[str, int]:
+    """Return how many clusters each run has; where they are shared, as many as the run with most."""
+    sizes: dict[str, int] = {}
+    for one in samples:
+        sizes[one.run] = max(sizes.get(one.run, 0), int(one.clusters.max()) + 1)
+    return dict.fromkeys(sizes, max(sizes.values())) if shared else sizes
 
 
 def _counts(n: int, resamples: int, rng: np.random.Generator) -> Float64:
