@@ -8,7 +8,15 @@ import math
 import pytest
 
 from harness.estimates import Threshold
-from harness.retention import equal_bits, monotone, parity, random_control
+from harness.retention import (
+    against_protection,
+    better_choice,
+    equal_bits,
+    language_awareness,
+    monotone,
+    parity_elsewhere,
+    random_control,
+)
 
 PARITY = Threshold(
     metric="disparity_ratio",
@@ -34,15 +42,39 @@ BEATS_SMALLER_GROUPS = Threshold(
     bound=0.0,
     why="retention must leave less disparity than the same bits spent on smaller groups",
 )
+PARITY_ELSEWHERE = Threshold(
+    metric="disparity_ratio",
+    op="<",
+    bound=1.25,
+    why="the criterion's own bound and tests, for another choice of as many weights where magnitude has no parity",
+)
+BEATS_MAGNITUDE = Threshold(
+    metric="saved_bits",
+    op=">",
+    bound=0.0,
+    why="a choice that looks at activations, gradients, scope or range must leave less damage at equal k, p < .05",
+)
+LANGUAGES_MATTER = Threshold(
+    metric="saved_bits_of_low_resource_languages",
+    op=">",
+    bound=0.0,
+    why="looking at low-resource languages must help these more than looking at all, or it was in vain; p < .05",
+)
+BEATS_PROTECTION = Threshold(
+    metric="log_disparity_change",
+    op="<",
+    bound=0.0,
+    why="retention must leave less disparity than the same bits spent on layers in high precision",
+)
 
 assert math.isclose(math.log(PARITY.bound), 0.2231, abs_tol=1e-4)  # the band of METHOD's equivalence test
 
 
 @pytest.mark.hypothesis("H-039")
 @pytest.mark.criterion
-def test_parity_below_one_percent(retention, record, rng):
+def test_parity_below_one_percent(retention_parity, record):
     """Some k < 1 % brings low- and high-resource languages to parity, and makes no high-resource language worse."""
-    result = record(parity(retention, rng=rng), PARITY)
+    result = record(retention_parity, PARITY)
     assert result.supported, result.explain()
 
 
@@ -67,4 +99,36 @@ def test_largest_weights_beat_random_ones(retention, record, rng):
 def test_retention_beats_smaller_groups_at_equal_bits(retention, record, rng):
     """Retention leaves less disparity than smaller groups that cost the same bits."""
     result = record(equal_bits(retention, rng=rng), BEATS_SMALLER_GROUPS)
+    assert result.supported, result.explain()
+
+
+@pytest.mark.hypothesis("H-039")
+@pytest.mark.robustness
+def test_retention_beats_layer_protection_at_equal_bits(contenders, record, rng):
+    """Retention leaves less disparity than layers, or parts of them, in high precision that cost the same bits."""
+    result = record(against_protection(contenders, rng=rng), BEATS_PROTECTION)
+    assert result.supported, result.explain()
+
+
+@pytest.mark.hypothesis("H-039")
+@pytest.mark.robustness
+def test_another_choice_reaches_parity_where_magnitude_does_not(contenders, record, rng):
+    """Where the largest magnitudes leave a disparity, as many weights chosen otherwise bring parity."""
+    result = record(parity_elsewhere(contenders, rng=rng), PARITY_ELSEWHERE)
+    assert result.supported, result.explain()
+
+
+@pytest.mark.hypothesis("H-039")
+@pytest.mark.robustness
+def test_another_choice_recovers_more_than_magnitude(contenders, record, rng):
+    """As many weights chosen otherwise leave less damage than the largest magnitudes."""
+    result = record(better_choice(contenders, rng=rng), BEATS_MAGNITUDE)
+    assert result.supported, result.explain()
+
+
+@pytest.mark.hypothesis("H-039")
+@pytest.mark.robustness
+def test_statistics_of_low_resource_languages_help_these_more(contenders, record, rng):
+    """Choosing by statistics of the low-resource languages helps them more than choosing by those of all languages."""
+    result = record(language_awareness(contenders, rng=rng), LANGUAGES_MATTER)
     assert result.supported, result.explain()

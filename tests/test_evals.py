@@ -28,6 +28,10 @@ H039 = {
     "test_disparity_falls_with_k": "prediction",
     "test_largest_weights_beat_random_ones": "robustness",
     "test_retention_beats_smaller_groups_at_equal_bits": "robustness",
+    "test_retention_beats_layer_protection_at_equal_bits": "robustness",
+    "test_another_choice_reaches_parity_where_magnitude_does_not": "robustness",
+    "test_another_choice_recovers_more_than_magnitude": "robustness",
+    "test_statistics_of_low_resource_languages_help_these_more": "robustness",
 }
 
 

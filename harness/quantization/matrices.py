@@ -88,6 +88,7 @@ def quantize_planned(
     if plan.spec.needs and importance is None:
         needed = " and ".join(sorted(plan.spec.needs))
         raise SpecError(f"spec {str(plan.spec)!r} needs measurements ({needed}), and none were given")
+    _measure_first(plan, importance)
     choice = _choose_globally(plan, source, importance, seed)
     for tensor in plan.quantized:
         w_OI = _read(tensor, source)
@@ -105,6 +106,28 @@ def quantize_planned(
             clip_weight_I=_clip_weight(plan.spec, tensor, importance),
             name=tensor.name,
         )
+
+
+def _measure_first(plan: Plan, importance: Importance | None) -> None:
+    """Ask for every measurement once before the first tensor is given.
+
+    Whoever patches a model puts each tensor in as it comes, and what is measured on demand must see none of them. The
+    first tensor alone would not do: where it keeps no weight, nothing is asked of it.
+    """
+    spec = plan.spec
+    if importance is None or not spec.needs or not plan.quantized:
+        return
+    name = plan.quantized[0].name
+    if spec.keep is not None:
+        languages = spec.keep.languages or None
+        if spec.keep.criterion == "activation":
+            importance.input_rms(name, languages)
+        elif spec.keep.criterion == "sensitivity":
+            importance.gradient_square(name, languages)
+        elif spec.keep.criterion == "superweight":
+            importance.peaks(name)
+    if spec.clip is not None and spec.clip.languages:
+        importance.input_rms(name, spec.clip.languages)
 
 
 def _choose_globally(plan: Plan, source: Source, importance: Importance | None, seed: int) -> GlobalChoice | None:

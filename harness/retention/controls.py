@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.damage_table import FLOORS_NEEDED
 from harness.estimates import Estimate, Finding, Verdict
+from harness.retention.parity import curves_of
 from harness.retention.study import ALPHA, RetentionStudy, brief, too_few
-from harness.statistics import disparities, disparity_change, mean_interval, page_trend
+from harness.statistics import disparity_change, mean_interval, page_trend
 
-__all__ = ["equal_bits", "monotone", "random_control"]
+__all__ = ["at_equal_bits", "equal_bits", "monotone", "random_control"]
 
 
 def monotone(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
@@ -89,35 +89,30 @@ def _on_metrics(study: RetentionStudy, worse: str, better: str, rng: np.random.G
 
 
 def equal_bits(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
-    """Whether retention leaves less disparity than smaller groups that cost the same bits.
-
-    The estimate is the log disparity ratio with retention minus that with smaller groups, paired draws: negative where
-    retention does better.
-    """
+    """Whether retention leaves less disparity than smaller groups that cost the same bits."""
     few = too_few(study)
     if few is not None:
         return few
     if study.rival is None or study.matched is None:
         reason = "no smaller group of this grid divides the model's layers"
         return Finding(estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.")
-    changes = {}
-    metrics = [study.table.degradation(spec) for spec in (study.rival, study.matched)]
-    floor = FLOORS_NEEDED * (study.table.columns[study.rival].floor_bits.value or 0.0)
-    for name in metrics[0]:
-        damage = {
-            tag: np.stack([metric[name][place] for metric in metrics])
-            for place, tag in enumerate(study.table.languages)
-            if tag in study.tier
-        }
-        noise = floor if name == "excess_bits" else 0.0
-        rival, matched = disparities(damage, low=study.low, high=study.high, rng=rng, noise_floor=noise)
-        changes[name] = disparity_change(rival, matched)
+    return at_equal_bits(study, rival=study.rival, matched=study.matched, what="smaller groups", rng=rng)
+
+
+def at_equal_bits(study: RetentionStudy, *, rival: str, matched: str, what: str, rng: np.random.Generator) -> Finding:
+    """Return how the disparity that retention leaves compares with that of a rival (`what`) of the same cost.
+
+    The estimate is the log disparity ratio under `matched` minus that under `rival`, paired draws: negative where
+    retention does better.
+    """
+    curves = curves_of(study, [rival, matched], rng=rng)
+    changes = {name: disparity_change(before, after) for name, (before, after) in curves.items()}
     estimate = changes["excess_bits"]
     if estimate.value is None:
         return Finding(estimate=estimate, verdict=Verdict.NOT_APPLICABLE, because=f"Undefined: {estimate.reason}.")
     clear = estimate.high is not None and estimate.high < 0
     columns = study.table.columns
-    mean = {spec: float(study.table.excess_bits(spec).mean()) for spec in (study.rival, study.matched)}
+    mean = {spec: float(study.table.excess_bits(spec).mean()) for spec in (rival, matched)}
     return Finding(
         estimate=estimate,
         verdict=None if clear else Verdict.NOT_SUPPORTED,
@@ -126,6 +121,6 @@ def equal_bits(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
             for spec, left in mean.items()
         ),
         also={name: change for name, change in changes.items() if change.value is not None},
-        summary=f"equal bits: log disparity {brief(estimate)} against smaller groups",
-        data={"rival": study.rival, "matched": study.matched, "mean_excess_bits": mean},
+        summary=f"equal bits: log disparity {brief(estimate)} against {what}",
+        data={"rival": rival, "matched": matched, "mean_excess_bits": mean},
     )

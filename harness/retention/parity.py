@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ from harness.damage_table import FLOORS_NEEDED
 from harness.estimates import Estimate, Finding, Verdict
 from harness.retention.recommendation import recommend
 from harness.retention.study import ALPHA, BELOW, RetentionStudy, brief, too_few
-from harness.statistics import Disparity, disparities, holm, paired_differences
+from harness.statistics import LOG_PARITY, Disparity, disparities, holm, paired_differences
 
-__all__ = ["curves_of", "made_worse", "parity", "start_verdict"]
+__all__ = ["curves_of", "made_worse", "parity", "rows_of", "start_verdict"]
 
 
 def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
@@ -66,7 +66,7 @@ def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
 def curves_of(
     study: RetentionStudy, specs: Sequence[str], *, rng: np.random.Generator
 ) -> dict[str, tuple[Disparity, ...]]:
-    """Return the disparity under each of `specs`, by degradation metric; all share the draws of segments and languages."""
+    """Return the disparity under each of `specs`, by degradation metric; all share their draws."""
     metrics = [study.table.degradation(spec) for spec in specs]
     chosen = {tag: place for place, tag in enumerate(study.table.languages) if tag in study.tier}
     floors = [FLOORS_NEEDED * (study.table.columns[spec].floor_bits.value or 0.0) for spec in specs]
@@ -79,8 +79,9 @@ def curves_of(
 
 
 def start_verdict(start: Disparity) -> tuple[Verdict, str] | None:
-    """Return the verdict that the disparity at k = 0 imposes, with the sentence that says why; None where there is one
-    to the disadvantage of low-resource languages.
+    """Return the verdict that the disparity at k = 0 imposes, with the sentence that says why.
+
+    None where low-resource languages are shown to be at a disadvantage.
     """
     if start.ratio.value is None:
         return Verdict.NOT_APPLICABLE, f"At k = 0 the disparity ratio is undefined: {start.ratio.reason}."
@@ -127,23 +128,30 @@ def made_worse(study: RetentionStudy, spec: str, *, rng: np.random.Generator) ->
 
 def data_of(study: RetentionStudy, curves: Mapping[str, Sequence[Disparity]]) -> dict[str, Any]:
     """Return the table behind the verdict: a row per k, with disparity on every metric and the cost in bits."""
-    rows = []
-    for place, (percent, spec) in enumerate(study.kept.items()):
-        excess = study.table.excess_bits(spec)
-        rows.append(
-            {
-                "percent": float(percent),
-                "spec": spec,
-                "bits_per_weight": study.table.columns[spec].bits_per_weight,
-                "mean_excess_bits": float(excess.mean()),
-                "disparity": {
-                    name: {
-                        "ratio": curve[place].ratio.to_json(),
-                        "difference": curve[place].difference.to_json(),
-                        "parity_p": curve[place].parity.p_value,
-                    }
-                    for name, curve in curves.items()
-                },
-            }
-        )
-    return {"rows": rows, "low": list(study.low), "high": list(study.high), "margin": math.log(1.25)}
+    specs = {spec: percent for percent, spec in study.kept.items()}
+    return {
+        "rows": rows_of(study, specs, curves), "low": list(study.low), "high": list(study.high), "margin": LOG_PARITY,
+    }  # fmt: skip
+
+
+def rows_of(
+    study: RetentionStudy, specs: Mapping[str, Decimal], curves: Mapping[str, Sequence[Disparity]]
+) -> list[dict[str, Any]]:
+    """Return a row for each spec, in the order of `curves`: k in percent, cost in bits, mean damage, disparity."""
+    return [
+        {
+            "percent": float(percent),
+            "spec": spec,
+            "bits_per_weight": study.table.columns[spec].bits_per_weight,
+            "mean_excess_bits": float(study.table.excess_bits(spec).mean()),
+            "disparity": {
+                name: {
+                    "ratio": curve[place].ratio.to_json(),
+                    "difference": curve[place].difference.to_json(),
+                    "parity_p": curve[place].parity.p_value,
+                }
+                for name, curve in curves.items()
+            },
+        }
+        for place, (spec, percent) in enumerate(specs.items())
+    ]

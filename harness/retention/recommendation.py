@@ -26,7 +26,7 @@ from harness.estimates import Estimate
 from harness.retention.study import ALPHA, BELOW, CRITERION, RetentionStudy
 from harness.statistics import LOG_PARITY, RESAMPLES, CrossedBootstrap, crossed_bootstrap, percentile_interval
 
-__all__ = ["Recommendation", "recommend"]
+__all__ = ["Recommendation", "recommend", "retention_recipe"]
 
 Float64 = NDArray[np.float64]
 Reason = Literal["parity", "parity_at_0", "least_damage", "no_gain"]
@@ -180,4 +180,21 @@ def _parity_p(logs_B: Float64, value: float) -> Float64:
 
 def _first_or_least(shown_BK: NDArray[np.bool_], damage_BK: Float64) -> NDArray[np.int64]:
     """Return the place of the first k with parity, else of the least damage, [B]."""
-    return np.where(shown_BK.any(axis=1), shown_BK.argmax(axis=1), damage_BK.argmin(axis=1))
+    return np.asarray(np.where(shown_BK.any(axis=1), shown_BK.argmax(axis=1), damage_BK.argmin(axis=1)))
+
+
+def retention_recipe(study: RetentionStudy, advice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe of a recommendation (`Recommendation.to_json`): spec, k with its interval, cost, command."""
+    spec = str(advice["spec"])
+    percent = advice["percent"]["value"]
+    return {
+        "title": f"Keep {percent:g} % of the weights in FP16" if percent else "Keep no weights in FP16",
+        "hypothesis": "H-039",
+        "kind": "retain",
+        "model": study.table.model,
+        "base_spec": study.base,
+        "spec": spec,
+        "recommended": dict(advice),
+        "bits_per_weight": study.table.columns[spec].bits_per_weight,
+        "command": f"evenbits quantize {study.table.model} --spec {spec} -o FOLDER",
+    }

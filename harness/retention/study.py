@@ -24,6 +24,7 @@ __all__ = [
     "MIN_LANGUAGES",
     "PERCENTS",
     "RetentionStudy",
+    "at_bits_of",
     "brief",
     "retention_specs",
     "study_retention",
@@ -38,7 +39,7 @@ CONTROL_PERCENTS: tuple[Decimal, ...] = (Decimal("0.1"), Decimal(1))
 """k at which the same number of random weights is kept."""
 
 CRITERION: Criterion = "magnitude"
-"""The programme's outliers are the largest magnitudes; other criteria are compared in studies of their own."""
+"""The programme's outliers are the largest magnitudes; other criteria are contenders (`contenders.py`)."""
 
 BELOW = Decimal(1)
 """The hypothesis speaks of k < 1 %."""
@@ -48,6 +49,8 @@ MIN_LANGUAGES = 5
 
 ALPHA = 0.05
 RIVAL_GROUP = 64
+MOST_MATCHED = 5
+"""Percent of weights kept, at most, to match a rival's bits."""
 
 
 def tiers(languages: Sequence[str], *, exposure: Mapping[str, int] | None = None) -> dict[str, str]:
@@ -118,12 +121,21 @@ def _rivals(model: ModelUnderTest, grid: QuantSpec) -> tuple[QuantSpec | None, Q
     if rival is None:
         return None, None
     try:
-        extra = model.bits_per_weight(rival) - model.bits_per_weight(grid)
+        matched = at_bits_of(model, grid, rival)
     except SpecError:  # the smaller group does not divide a layer of this model
         return None, None
-    one_percent = model.bits_per_weight(grid.with_keep(1, CRITERION)) - model.bits_per_weight(grid)
-    percent = Decimal(str(extra / one_percent)).quantize(Decimal("0.001"))
-    return (rival, grid.with_keep(percent, CRITERION)) if 0 < percent <= 5 else (None, None)
+    return (None, None) if matched is None else (rival, matched)
+
+
+def at_bits_of(model: ModelUnderTest, grid: QuantSpec, rival: QuantSpec) -> QuantSpec | None:
+    """Return `grid` with so many weights kept, largest first, that it costs the bits of `rival`.
+
+    None where that would be none, or more than a few percent: such a matrix is no longer a sparse remainder.
+    """
+    base = model.bits_per_weight(grid)
+    one_percent = model.bits_per_weight(grid.with_keep(1, CRITERION)) - base
+    percent = Decimal(str((model.bits_per_weight(rival) - base) / one_percent)).quantize(Decimal("0.001"))
+    return grid.with_keep(percent, CRITERION) if 0 < percent <= MOST_MATCHED else None
 
 
 def _smaller_groups(grid: QuantSpec) -> QuantSpec | None:
@@ -141,6 +153,15 @@ def too_few(study: RetentionStudy) -> Finding | None:
     low, high = len(study.low), len(study.high)
     if min(low, high) >= MIN_LANGUAGES:
         return None
+    if low == high == 0:
+        reason = "no language of this text is low- or high-resource for the model"
+        return Finding(
+            estimate=Estimate.undefined(reason, method="disparity ratio"),
+            verdict=Verdict.NOT_APPLICABLE,
+            because="All languages saw about as much training text, or their levels are unknown or in between: there "
+            "is no disparity between levels to speak of.",
+            summary=reason,
+        )
     lacking = f"{low} low-resource and {high} high-resource languages, needed {MIN_LANGUAGES} of each"
     return Finding(
         estimate=Estimate.undefined(lacking, n=low + high, method="disparity ratio"),
