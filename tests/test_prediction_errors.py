@@ -16,6 +16,7 @@ from harness.quantization import patched, quantized
 from harness.quantization.patching import checkpoint_source
 from harness.quantization.spec import parse_spec
 from harness.records import Corpus
+from harness.store import Store
 
 SPEC = parse_spec("int3-row")
 TEXTS = ("the inner thing says an other thing", "another inn, and then on", "they said it on the hill")
@@ -29,7 +30,6 @@ def corpus(texts=TEXTS):
 @pytest.fixture(params=["llama", "gpt2"])
 def loaded(request, tiny_model, tmp_path):
     from harness.models import load, parse_model, resolve
-    from harness.store import Store
 
     folder = tiny_model(request.param, layers=2)
     return load(resolve(parse_model(str(folder)), store=Store(tmp_path / "models")), dtype=torch.float32)
@@ -57,7 +57,7 @@ def bits(loaded, texts=TEXTS):
 
 
 def test_the_relative_error_is_that_of_each_product_on_its_own_inputs(loaded, store):
-    found = local_errors(loaded, corpus(), SPEC, store=store)["de"]
+    found = local_errors(loaded, corpus(), [SPEC], store=store)[str(SPEC)]["de"]
     values, source = rounded(loaded), checkpoint_source(loaded)
     seen = {}
     hooks = [
@@ -77,7 +77,7 @@ def test_the_relative_error_is_that_of_each_product_on_its_own_inputs(loaded, st
 
 
 def test_the_first_order_change_is_the_slope_of_the_loss_towards_the_rounded_weights(loaded, store):
-    found = local_errors(loaded, corpus(), SPEC, store=store)["de"]
+    found = local_errors(loaded, corpus(), [SPEC], store=store)[str(SPEC)]["de"]
     values, source = rounded(loaded), checkpoint_source(loaded)
     step = 1e-2
     sides = []
@@ -90,7 +90,7 @@ def test_the_first_order_change_is_the_slope_of_the_loss_towards_the_rounded_wei
 
 
 def test_the_weighted_error_is_half_the_squared_error_times_the_squared_gradient(loaded, store):
-    found = local_errors(loaded, corpus(), SPEC, store=store)["de"]
+    found = local_errors(loaded, corpus(), [SPEC], store=store)[str(SPEC)]["de"]
     squares = measure_gradients(loaded, TEXTS[:FISHER_SEGMENTS], language="de")
     values, source = rounded(loaded), checkpoint_source(loaded)
     expected = [
@@ -101,9 +101,9 @@ def test_the_weighted_error_is_half_the_squared_error_times_the_squared_gradient
 
 def test_errors_are_stored_and_the_model_keeps_weights_and_gradient_flags(loaded, store):
     before = {name: (p.detach().clone(), p.requires_grad) for name, p in loaded.model.named_parameters()}
-    first = local_errors(loaded, corpus(), SPEC, store=store)["de"]
+    first = local_errors(loaded, corpus(), [SPEC], store=store)[str(SPEC)]["de"]
     misses = store.misses
-    again = local_errors(loaded, corpus(), SPEC, store=store)["de"]
+    again = local_errors(loaded, corpus(), [SPEC], store=store)[str(SPEC)]["de"]
     assert store.misses == misses
     assert all(np.array_equal(getattr(first, name), getattr(again, name)) for name in first.ARRAYS)
     for name, parameter in loaded.model.named_parameters():
@@ -112,7 +112,11 @@ def test_errors_are_stored_and_the_model_keeps_weights_and_gradient_flags(loaded
         assert parameter.grad is None
 
 
-def test_protected_products_make_no_error(loaded, store):
-    name = loaded.anatomy.linears[0].name
-    spec = parse_spec(f"int3-row+protect:{name}")
-    assert len(local_errors(loaded, corpus(), spec, store=store)["de"].relative) == len(loaded.anatomy.linears) - 1
+def test_protected_products_make_no_error_and_specs_measured_together_do_not_mix(loaded, store, tmp_path):
+    protected = parse_spec(f"int3-row+protect:{loaded.anatomy.linears[0].name}")
+    both = local_errors(loaded, corpus(), [protected, SPEC], store=store)
+    alone = local_errors(loaded, corpus(), [SPEC], store=Store(tmp_path / "other"))
+    part, whole = both[str(protected)]["de"], both[str(SPEC)]["de"]
+    for name in whole.ARRAYS:
+        assert np.array_equal(getattr(whole, name), getattr(alone[str(SPEC)]["de"], name))
+        assert np.array_equal(getattr(part, name), getattr(whole, name)[1:])

@@ -28,7 +28,6 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from harness.damage import ModelUnderTest
     from harness.prediction import Calibration, Diagnosis
-    from harness.prediction.performance import LeftOut
     from harness.quantization.spec import QuantSpec
     from harness.records import Corpus
 
@@ -136,31 +135,30 @@ def _calibrate(
 
 
 def _show_performance(made: Calibration, spec: str) -> None:
-    """Print how the metrics do on every left-out model."""
+    """Print how the chosen metric and its rivals do on every left-out model."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     from harness.prediction import METRICS, performances
 
     found = performances(made, spec)
-    shown = Table(title=f"{spec}: coverage of the 90 % interval / recall of the worst quarter, run left out")
-    shown.add_column("left-out model")
+    shown = Table(
+        box=SIMPLE_HEAD,
+        title=f"{spec}: each training run left out",
+        caption="share of languages inside the 90 % interval / share of the worst quarter found",
+    )
+    shown.add_column("left out")
+    shown.add_column("chosen metric")
     for name in found:
-        shown.add_column("chosen metric" if name == "best" else METRICS[name].label, justify="right")
+        shown.add_column("chosen" if name == "best" else METRICS[name].label, justify="right")
     for model in made.models:
         rows = [next((one for one in p.models if one.model == model.text), None) for p in found.values()]
-        shown.add_row(model.text, *(_shares(one, named=n == 0) for n, one in enumerate(rows)))
-    shown.add_row("mean over runs", *(f"{_share(p.coverage)} / {_share(p.recall)}" for p in found.values()))
+        metric = METRICS[rows[0].metric].label if rows[0] is not None else "none"
+        held = [f"{_share(one.coverage)} / {_share(one.recall)}" if one is not None else "n/a" for one in rows]
+        shown.add_row(model.text, metric, *held)
+    shown.add_row("mean over runs", "", *(f"{_share(p.coverage)} / {_share(p.recall)}" for p in found.values()))
     Console().print(shown)
-
-
-def _shares(one: LeftOut | None, *, named: bool) -> str:
-    from harness.prediction import METRICS
-
-    if one is None:
-        return "n/a"
-    text = f"{_share(one.coverage)} / {_share(one.recall)}"
-    return f"{METRICS[one.metric].label} {text}" if named else text
 
 
 def _share(value: float | None) -> str:

@@ -7,13 +7,14 @@ to be left out for the model at hand. The one in the package comes from the refe
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from harness.damage import ModelUnderTest, measure_damage
+from harness.damage import FULL_PRECISION, ModelUnderTest
 from harness.errors import UsageError
 from harness.prediction.predictors import METRICS, Predictors, measure_predictors
 from harness.quantization.spec import QuantSpec
@@ -121,8 +122,10 @@ def calibrated_model(
     """Measure metrics on `probe` and damage on `evaluation`, which must not overlap."""
     if set(probe.segment_ids) & set(evaluation.segment_ids):
         raise ValueError("metrics and damage of a calibration must come from different segments")
+    from harness.prediction.errors import local_errors  # noqa: PLC0415 - imports torch
+
+    local_errors(model.loaded(), probe, specs, store=model.store, seed=model.seed)  # all specs in the same passes
     found: dict[str, Predictors] = {str(spec): measure_predictors(model, spec, probe) for spec in specs}
-    table = measure_damage(model, specs, evaluation)
     return CalibratedModel(
         text=model.local.text,
         fingerprint=model.local.fingerprint,
@@ -134,8 +137,16 @@ def calibrated_model(
         metrics={
             spec: {name: tuple(values.tolist()) for name, values in one.values.items()} for spec, one in found.items()
         },
-        excess_bits={spec: tuple(table.excess_bits(spec).mean(axis=1).tolist()) for spec in table.specs},
+        excess_bits={str(spec): _excess_bits(model, spec, evaluation) for spec in specs},
     )
+
+
+def _excess_bits(model: ModelUnderTest, spec: QuantSpec, text: Corpus) -> tuple[float, ...]:
+    """Return the mean excess bits by language; a damage table would add divergence and noise floor."""
+    variant = replace(model.spec_variant(spec), divergence=False)
+    full = model.losses(replace(FULL_PRECISION, dtype=variant.dtype or model.dtype), text)
+    quantized = model.losses(variant, text)
+    return tuple(float((quantized[tag].nll - full[tag].nll).mean()) / math.log(2) for tag in text.languages)
 
 
 def load_calibration(file: Path | None) -> Calibration:

@@ -35,11 +35,14 @@ from harness.store import Store
 __all__ = ["FISHER_SEGMENTS", "GRADIENT_SEGMENTS", "LocalErrors", "local_errors"]
 
 Float64 = NDArray[np.float64]
+Deltas = Mapping[str, Mapping[str, torch.Tensor]]
+"""Spec -> module -> W - Q(W), O x I."""
 
-SCHEMA = 1
+KIND = "rounding-errors"
+SCHEMA = 2
 BATCH_TOKENS = 4096
 GRADIENT_TOKENS = 1024  # logits and what the backward pass keeps are held for a whole batch
-GRADIENT_SEGMENTS = 24
+GRADIENT_SEGMENTS = 48
 """Segments per language for the mean gradient: batches of text, one backward pass each."""
 FISHER_SEGMENTS = 2
 """Segments per language for squared gradients, which need a backward pass of their own: each costs as much as scoring
@@ -72,27 +75,34 @@ class LocalErrors:
 
 
 def local_errors(
-    loaded: LoadedModel, corpus: Corpus, spec: QuantSpec, *, store: Store, seed: int = 0
-) -> dict[str, LocalErrors]:
-    """Return the errors of `spec` on every language of `corpus`, measured or from the store.
+    loaded: LoadedModel, corpus: Corpus, specs: Sequence[QuantSpec], *, store: Store, seed: int = 0
+) -> dict[str, dict[str, LocalErrors]]:
+    """Return the errors by spec and language of `corpus`, measured or from the store.
 
-    Head and embedding take no part, also where the spec includes them. `seed`: of random retention. All weight errors
-    are held in memory in the model's dtype, which is what quantizing the model would hold.
+    Specs that are missing are measured together: the passes of the model serve all of them. Head and embedding take no
+    part, also where a spec includes them. `seed`: of random retention. The weight errors are held in memory in the
+    model's dtype, for each spec what quantizing the model would hold.
     """
-    entries = {tag: store.get("rounding-errors", _key(loaded, corpus, spec, tag, seed)) for tag in corpus.languages}
-    found = {tag: LocalErrors(language=tag, **entry.arrays) for tag, entry in entries.items() if entry is not None}
-    store.hits += len(found)
-    missing = [tag for tag in corpus.languages if tag not in found]
-    if missing:
-        deltas = _deltas(loaded, corpus, spec, store=store, seed=seed)
-        for tag in missing:
-            one = _measure(loaded, corpus, tag, deltas)
+    chosen = {str(spec): spec for spec in specs}
+    found: dict[str, dict[str, LocalErrors]] = {text: {} for text in chosen}
+    missing: dict[str, list[str]] = {}
+    for text, spec in chosen.items():
+        for tag in corpus.languages:
+            entry = store.get(KIND, _key(loaded, corpus, spec, tag, seed))
+            if entry is None:
+                missing.setdefault(tag, []).append(text)
+            else:
+                store.hits += 1
+                found[text][tag] = LocalErrors(language=tag, **entry.arrays)
+    lacking = {text for texts in missing.values() for text in texts}
+    deltas = {text: _deltas(loaded, corpus, chosen[text], store=store, seed=seed) for text in chosen if text in lacking}
+    for tag, texts in missing.items():
+        for text, one in _measure(loaded, corpus, tag, {text: deltas[text] for text in texts}).items():
             arrays = {name: getattr(one, name) for name in LocalErrors.ARRAYS}
-            store.compute(
-                "rounding-errors", _key(loaded, corpus, spec, tag, seed), lambda arrays=arrays: (arrays, {})  # type: ignore[misc]
-            )  # fmt: skip
-            found[tag] = one
-    return {tag: found[tag] for tag in corpus.languages}
+            key = _key(loaded, corpus, chosen[text], tag, seed)
+            store.compute(KIND, key, lambda arrays=arrays: (arrays, {}))  # type: ignore[misc]
+            found[text][tag] = one
+    return {text: {tag: by_tag[tag] for tag in corpus.languages} for text, by_tag in found.items()}
 
 
 def _key(loaded: LoadedModel, corpus: Corpus, spec: QuantSpec, tag: str, seed: int) -> dict[str, object]:
@@ -125,51 +135,75 @@ def _deltas(
     }
 
 
-def _measure(loaded: LoadedModel, corpus: Corpus, tag: str, deltas: Mapping[str, torch.Tensor]) -> LocalErrors:
+def _measure(loaded: LoadedModel, corpus: Corpus, tag: str, deltas: Deltas) -> dict[str, LocalErrors]:
+    """Return the errors of one language by spec: a forward pass, and the backward passes of two kinds of gradient."""
     texts = corpus.texts[tag]
-    error, signal = (dict.fromkeys(deltas, 0.0) for _ in range(2))
+    relative = _relative(loaded, texts, tag, deltas)
+    first_order = _first_order(loaded, texts[:GRADIENT_SEGMENTS], tag, deltas)
+    squares = measure_gradients(loaded, texts[:FISHER_SEGMENTS], language=tag)
+    return {
+        spec: LocalErrors(
+            language=tag,
+            relative=relative[spec],
+            first_order=first_order[spec],
+            weighted=np.array(
+                [0.5 * _dot(squares[name], delta.float().square()) / math.log(2) for name, delta in by_name.items()]
+            ),
+        )
+        for spec, by_name in deltas.items()
+    }
+
+
+def _relative(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Deltas) -> dict[str, Float64]:
+    """Return the relative error of every product by spec, [M]."""
     transposed = {linear.name for linear in loaded.anatomy.linears if linear.transposed}
+    names = _names(deltas)
+    signal = dict.fromkeys(names, 0.0)
+    error = {spec: dict.fromkeys(by_name, 0.0) for spec, by_name in deltas.items()}
     real = torch.empty(0, dtype=torch.long)
 
     def look(name: str, x: torch.Tensor) -> None:
         x_NI = x.reshape(-1, x.shape[-1]).index_select(0, real)
         weight = _weight(loaded, name)
-        w_OI = weight.t() if name in transposed else weight
-        error[name] += _squares(functional.linear(x_NI, deltas[name]))
-        signal[name] += _squares(functional.linear(x_NI, w_OI))
+        signal[name] += _squares(functional.linear(x_NI, weight.t() if name in transposed else weight))
+        for spec, by_name in deltas.items():
+            if name in by_name:
+                error[spec][name] += _squares(functional.linear(x_NI, by_name[name]))
 
     sequences = sequences_of(loaded.tokenizer, loaded.model.config, texts, language=tag)
-    before = {name: partial(look, name) for name in deltas}
-    with torch.inference_mode(), listening(loaded.model, before=before):
+    with torch.inference_mode(), listening(loaded.model, before={name: partial(look, name) for name in names}):
         for batch in batches_of(sequences, tokens=BATCH_TOKENS):
             real = batch.real
             decoder(loaded)(input_ids=batch.ids, use_cache=False)
-    squares = measure_gradients(loaded, texts[:FISHER_SEGMENTS], language=tag)
-    weighted = [0.5 * _dot(squares[name], delta.float().square()) / math.log(2) for name, delta in deltas.items()]
-    relative = [error[name] / signal[name] if signal[name] > 0 else 0.0 for name in deltas]
-    return LocalErrors(
-        language=tag,
-        relative=np.array(relative),
-        first_order=_first_order(loaded, texts[:GRADIENT_SEGMENTS], tag, deltas),
-        weighted=np.array(weighted),
-    )
+    return {
+        spec: np.array([lost / signal[name] if signal[name] > 0 else 0.0 for name, lost in by_name.items()])
+        for spec, by_name in error.items()
+    }
 
 
-def _first_order(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Mapping[str, torch.Tensor]) -> Float64:
-    """Return the first-order change of the mean NLL of a segment by product, bits, [M]; no gradient is kept."""
+def _first_order(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Deltas) -> dict[str, Float64]:
+    """Return the first-order change of a segment's mean NLL by spec and product, bits, [M]; no gradient is kept."""
     transposed = {linear.name for linear in loaded.anatomy.linears if linear.transposed}
-    weights = {name: _weight(loaded, name) for name in deltas}
-    change = np.zeros(len(deltas))
+    weights = {name: _weight(loaded, name) for name in _names(deltas)}
+    change = {spec: dict.fromkeys(by_name, 0.0) for spec, by_name in deltas.items()}
     sequences = sequences_of(loaded.tokenizer, loaded.model.config, texts, language=tag)
     with _differentiable(loaded.model, list(weights.values())), torch.enable_grad():
         for batch in batches_of(sequences, tokens=GRADIENT_TOKENS):
             logits = loaded.model(input_ids=batch.ids, use_cache=False).logits
             before_NV = logits.reshape(-1, logits.shape[-1]).index_select(0, batch.real - 1)
             loss = functional.cross_entropy(before_NV.float(), batch.ids.reshape(-1)[batch.real], reduction="sum")
-            gradients = torch.autograd.grad(loss, list(weights.values()))
-            for place, (name, gradient) in enumerate(zip(weights, gradients, strict=True)):
-                change[place] -= _dot((gradient.t() if name in transposed else gradient).float(), deltas[name].float())
-    return change / (len(texts) * math.log(2))
+            for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
+                gradient_OI = (gradient.t() if name in transposed else gradient).float()
+                for spec, by_name in deltas.items():
+                    if name in by_name:
+                        change[spec][name] -= _dot(gradient_OI, by_name[name].float())
+    bits = len(texts) * math.log(2)
+    return {spec: np.array(list(by_name.values())) / bits for spec, by_name in change.items()}
+
+
+def _names(deltas: Deltas) -> tuple[str, ...]:
+    """Return the products that any of the specs rounds."""
+    return tuple(dict.fromkeys(name for by_name in deltas.values() for name in by_name))
 
 
 @contextmanager

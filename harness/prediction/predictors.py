@@ -142,7 +142,7 @@ def measure_predictors(
     statistics = activations(loaded, text, store=model.store)
     losses = model.losses(FULL_PRECISION, text)
     overlap = kurtosis_overlap(statistics, model.weight_statistics())
-    errors = local_errors(loaded, text, spec, store=model.store, seed=model.seed)
+    errors = local_errors(loaded, text, [spec], store=model.store, seed=model.seed)[str(spec)]
     known = model.local.exposure if exposure is None else exposure
     kind, resource = _resource(text.languages, known)
     first_order = np.array([errors[tag].first_order.sum() for tag in text.languages])
