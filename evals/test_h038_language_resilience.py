@@ -8,6 +8,7 @@ import pytest
 
 from harness.estimates import Threshold
 from harness.resilience import (
+    along_all_languages,
     beyond_resource_level,
     discriminating_features,
     more_distributed,
@@ -46,6 +47,12 @@ WITHOUT_A_FAMILY = Threshold(
     op=">=",
     bound=0.474,
     why="related languages are not independent: the effect must be large without any one family",
+)
+OVER_ALL_LANGUAGES = Threshold(
+    metric="largest_partial_r",
+    op=">=",
+    bound=0.5,
+    why="groups of a few languages see large effects only; over all languages a large correlation is .5 (Cohen 1988)",
 )
 SAVES_DAMAGE = Threshold(
     metric="damage_difference",
@@ -92,6 +99,14 @@ def test_the_features_tell_more_than_resource_level(resilience, record, rng):
 def test_no_family_alone_makes_the_effect(resilience, record, rng):
     """The decisive feature keeps a large effect when any one family is left out."""
     result = record(without_a_family(resilience, rng=rng), WITHOUT_A_FAMILY)
+    assert result.supported, result.explain()
+
+
+@pytest.mark.hypothesis("H-038")
+@pytest.mark.robustness
+def test_the_residual_goes_with_a_feature_over_all_languages(resilience, record, rng):
+    """Damage beyond expectation correlates with some feature over low, middle and high resource levels."""
+    result = record(along_all_languages(resilience, rng=rng), OVER_ALL_LANGUAGES)
     assert result.supported, result.explain()
 
 

@@ -6,6 +6,7 @@ Groups of languages are settled before any feature is measured; findings are fun
 from harness.resilience.contrasts import CONTRASTS, Contrast, TrainedModel, contrasted, needed_models
 from harness.resilience.discrimination import Discrimination, discriminate
 from harness.resilience.features import EXPECTED, FeatureTable, measured_features
+from harness.resilience.gradient import along_all_languages
 from harness.resilience.groups import Refusal, ResilienceGroups, divide
 from harness.resilience.recommendations import Recommendation, recommend, training_choices, training_recipes
 from harness.resilience.redundancy import loss_increase
@@ -30,6 +31,7 @@ __all__ = [
     "ResilienceStudy",
     "SettledGroups",
     "TrainedModel",
+    "along_all_languages",
     "beyond_resource_level",
     "contrasted",
     "discriminate",

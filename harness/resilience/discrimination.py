@@ -32,7 +32,17 @@ from harness.statistics import (
     rearrangements,
 )
 
-__all__ = ["ALPHA", "Arrangements", "Discrimination", "arrange", "deltas", "discriminate", "fewest", "nested_aucs"]
+__all__ = [
+    "ALPHA",
+    "Arrangements",
+    "Discrimination",
+    "arrange",
+    "deltas",
+    "discriminate",
+    "fewest",
+    "nested_aucs",
+    "standardising",
+]
 
 Float64 = NDArray[np.float64]
 
@@ -46,7 +56,8 @@ SELECTIONS = 999
 class Arrangements:
     """Groups under the null hypothesis: masks [B, N] of either group, whether all are there, and the method.
 
-    Only arrangements that leave at least two languages in each group count. `same`: share with the observed groups.
+    Only arrangements in whose groups something could be found count, as the observed ones are only searched where that
+    is so. `same`: share with the observed groups.
     """
 
     resilient: Masks
@@ -56,8 +67,13 @@ class Arrangements:
     same: float
 
     def p_value(self, observed: float, null_B: Float64, alternative: Alternative = "two-sided") -> float:
-        """Return the p-value of `observed`; two-sided by the distance from the mean over all arrangements."""
+        """Return the p-value of a standardised effect; two-sided by the distance from the mean over arrangements."""
         return permutation_p(observed, null_B, exact=self.exact, alternative=alternative, centred=False)
+
+    @property
+    def scale(self) -> Float64:
+        """What makes effects in groups of different sizes comparable, [B]."""
+        return standardising(self.resilient, self.vulnerable)
 
     def first(self, count: int) -> Arrangements:
         """Return at most `count` of them; of all arrangements, all."""
@@ -121,17 +137,21 @@ class Discrimination:
         }
 
 
-def arrange(groups: ResilienceGroups, *, rng: np.random.Generator, count: int = ARRANGEMENTS) -> Arrangements | Refusal:
-    """Exchange residuals within family x script and make the groups anew."""
+def arrange(
+    groups: ResilienceGroups, *, features: int, rng: np.random.Generator, count: int = ARRANGEMENTS
+) -> Arrangements | Refusal:
+    """Exchange residuals within family x script and make the groups anew, for a search over `features`."""
     orders = rearrangements(len(groups.languages), rng=rng, strata=groups.strata, permutations=count)
     if orders is None:
-        lacking = "no two languages share family and script, so none can be exchanged"
+        lacking = "no two languages can be exchanged"
         return Refusal(
             verdict=Verdict.UNDERPOWERED, lacking=lacking, n=len(groups.languages),
             because=f"{lacking}. Add related languages with --languages.",
         )  # fmt: skip
     resilient, vulnerable = groups.masks(groups.residual[orders.rows])
-    enough = (resilient.sum(axis=1) > 1) & (vulnerable.sum(axis=1) > 1)
+    most = len(groups.languages) + 1
+    allowed = np.array([[_reachable(n, m, features) for m in range(most)] for n in range(most)])
+    enough = allowed[resilient.sum(axis=1), vulnerable.sum(axis=1)]
     resilient, vulnerable = resilient[enough], vulnerable[enough]
     own = groups.masks(groups.residual[None])
     same = ((resilient == own[0]) & (vulnerable == own[1])).all(axis=1)
@@ -156,7 +176,7 @@ def discriminate(
     refusal = _too_small(groups, len(usable.names))
     if refusal is not None:
         return refusal
-    null = arrange(groups, rng=rng)
+    null = arrange(groups, features=len(usable.names), rng=rng)
     if isinstance(null, Refusal):
         return null
     if null.same * len(usable.names) >= ALPHA:
@@ -172,7 +192,11 @@ def _searched(groups: ResilienceGroups, usable: Usable, null: Arrangements, rng:
     resilient, vulnerable = (mask[0] for mask in groups.masks(groups.residual[None]))
     observed = deltas(usable.table, resilient[None], vulnerable[None])[0]
     null_BK = deltas(usable.table, null.resilient, null.vulnerable)
-    p = {name: null.p_value(float(observed[k]), null_BK[:, k]) for k, name in enumerate(usable.names)}
+    scale, scale_B1 = standardising(resilient[None], vulnerable[None])[0], null.scale[:, None]
+    p = {
+        name: null.p_value(float(scale * observed[k]), (scale_B1 * null_BK)[:, k])
+        for k, name in enumerate(usable.names)
+    }
     q = {name: 1.0 if found is None else found for name, found in benjamini_hochberg(p).items()}
     found = {
         name: cliffs_delta(column[resilient], column[vulnerable], rng=rng, permutations=1).estimate
@@ -198,7 +222,7 @@ def _searched(groups: ResilienceGroups, usable: Usable, null: Arrangements, rng:
     null_B = nested_aucs(usable.table, few.resilient, few.vulnerable)
     return Discrimination(
         rows=rows, best=ranked[0], delta=found[ranked[0]], q=q[ranked[0]], selection=selection,
-        auc_p=few.p_value(auc, null_B, "greater"), sizes=(int(resilient.sum()), int(vulnerable.sum())),
+        auc_p=few.p_value(float(scale * (2 * auc - 1)), few.scale * (2 * null_B - 1), "greater"), sizes=(int(resilient.sum()), int(vulnerable.sum())),
         method=null.method,
     )  # fmt: skip
 
@@ -233,6 +257,15 @@ def _too_small(groups: ResilienceGroups, features: int) -> Refusal | None:
         because=f"{lacking}: in smaller groups even a perfect split among {features} features can have q >= {ALPHA:g}. "
         "Add languages with --languages or a corpus that has them.",
     )  # fmt: skip
+
+
+def standardising(resilient_BN: Masks, vulnerable_BN: Masks) -> Float64:
+    """Return 1 / SD of Cliff's delta of unrelated groups of these sizes, sqrt(3 n m / (n + m + 1)): [B].
+
+    That of the rank sum (Mann & Whitney 1947), as delta = 2 U / (n m) - 1. Small groups have extreme effects by chance.
+    """
+    n, m = resilient_BN.sum(axis=1), vulnerable_BN.sum(axis=1)
+    return np.asarray(np.sqrt(3.0 * n * m / (n + m + 1)))
 
 
 def deltas(table_NK: Float64, resilient_BN: Masks, vulnerable_BN: Masks) -> Float64:

@@ -145,7 +145,9 @@ def divide(
     target_N = np.log(damage_L[kept])
     fitted, *_ = np.linalg.lstsq(design_NC, target_N, rcond=1e-10)
     residual_N = target_N - design_NC @ fitted
-    if residual_N.std() <= 1e-9 * max(1.0, float(np.abs(target_N).max())):
+    # What rounding leaves of a perfect fit must not put a language on either side.
+    residual_N[np.abs(residual_N) <= 1e-9 * max(1.0, float(np.abs(target_N).max()))] = 0.0
+    if not residual_N.any():
         return _all_as_expected(len(kept))
     return ResilienceGroups(
         spec=spec, metric=metric, languages=languages, tier=tuple(tier.get(tag, "between") for tag in languages),

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from harness.estimates import Estimate, Finding, Verdict
 from harness.languages import describe
-from harness.resilience.discrimination import ALPHA, Discrimination, arrange, deltas, discriminate
+from harness.resilience.discrimination import ALPHA, Discrimination, arrange, deltas, discriminate, standardising
 from harness.resilience.features import EXPECTED, FeatureTable
+from harness.resilience.gradient import left_over
 from harness.resilience.groups import Refusal, ResilienceGroups
 from harness.resilience.study import ResilienceStudy
 from harness.statistics import LARGE_DELTA, cliffs_delta
@@ -79,12 +80,14 @@ def more_distributed(study: ResilienceStudy, *, rng: np.random.Generator) -> Fin
     standard = (usable.table - usable.table.mean(axis=0)) / usable.table.std(axis=0)
     index_N1 = (standard * signs).mean(axis=1, keepdims=True)
     resilient, vulnerable = (mask[0] for mask in groups.masks(groups.residual[None]))
-    null = arrange(groups, rng=rng)
+    null = arrange(groups, features=len(usable.names), rng=rng)
     assert not isinstance(null, Refusal)  # noqa: S101 - the search above would have been refused as well
     delta = cliffs_delta(index_N1[resilient, 0], index_N1[vulnerable, 0], rng=rng, permutations=1).estimate
     if delta.value is None:
         return _refused(Refusal(verdict=Verdict.NOT_APPLICABLE, lacking=str(delta.reason), because=f"{delta.reason}."))
-    p = null.p_value(delta.value, deltas(index_N1, null.resilient, null.vulnerable)[:, 0], "greater")
+    scale = float(standardising(resilient[None], vulnerable[None])[0])
+    null_B = null.scale * deltas(index_N1, null.resilient, null.vulnerable)[:, 0]
+    p = null.p_value(scale * delta.value, null_B, "greater")
     by_feature = {row["feature"]: row["delta"]["value"] or 0.0 for row in checked.rows}
     agreeing = [name for name, value in by_feature.items() if value * EXPECTED[name] > 0]
     against = "" if p < ALPHA else f", needed below {ALPHA:g}"
@@ -120,10 +123,7 @@ def beyond_resource_level(study: ResilienceStudy, *, rng: np.random.Generator) -
     usable = study.features.over(groups.languages)
     if not usable.names:
         return _refused(_search(groups, study.features, rng), groups)
-    fitted, *_ = np.linalg.lstsq(groups.design, usable.table, rcond=1e-10)
-    left_NK = usable.table - groups.design @ fitted
-    # What the covariates explain completely leaves rounding errors, which must not be ranked.
-    left_NK[:, left_NK.std(axis=0) <= 1e-9 * usable.table.std(axis=0)] = 0.0
+    left_NK = left_over(usable, groups)
     adjusted = FeatureTable(
         values={
             name: dict(zip(groups.languages, column.tolist(), strict=True))
