@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness.estimates import Threshold, Verdict, judge
-from harness.sparsity import ModelPoint, against_damage, against_recovered
+from harness.sparsity import ModelPoint, across_models, against_damage
 
 POSITIVE = Threshold(metric="rho", op=">", bound=0.0, why="test")
 
@@ -49,5 +49,5 @@ def test_models_without_measurable_damage_are_no_units():
 
 
 def test_equal_recovery_gives_no_coefficient():
-    finding = against_recovered(points([float(i) for i in range(1, 10)]), rng=rng())
+    finding = across_models(points([float(i) for i in range(1, 10)]), rng=rng())
     assert finding.verdict is Verdict.NOT_APPLICABLE  # all recover .5

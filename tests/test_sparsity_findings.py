@@ -15,7 +15,7 @@ from harness.sparsity import (
     ModelPoint,
     ablate,
     ablation_sample,
-    against_recovered,
+    across_models,
     class_by_ablation,
     class_by_weights,
     clear_pattern,
@@ -197,21 +197,21 @@ def points(n, *, follow=1.0, seed=2):
 
 @pytest.mark.parametrize("n", [1, 7])
 def test_below_eight_models_the_correlation_is_underpowered_and_has_no_number(n):
-    finding = against_recovered(points(n), rng=rng())
+    finding = across_models(points(n), rng=rng())
     assert finding.verdict is Verdict.UNDERPOWERED
     assert finding.estimate.value is None
     assert "needed 8" in finding.because
 
 
 def test_a_planted_correlation_over_ten_models_is_found():
-    finding = against_recovered(points(10), rng=rng())
+    finding = across_models(points(10), rng=rng())
     assert finding.estimate.value == pytest.approx(1.0)
     assert finding.p_value < 0.01
     assert finding.verdict is None
 
 
 def test_a_correlation_of_the_other_sign_is_not_supported():
-    finding = against_recovered(points(10, follow=-1.0), rng=rng())
+    finding = across_models(points(10, follow=-1.0), rng=rng())
     assert finding.estimate.value == pytest.approx(-1.0)
     assert finding.verdict is Verdict.NOT_SUPPORTED
 
@@ -219,23 +219,23 @@ def test_a_correlation_of_the_other_sign_is_not_supported():
 def test_checkpoints_of_one_run_are_one_unit():
     one_run = [ModelPoint(model=f"a-s{100 * i}", cluster=training_run(f"a-s{100 * i}"), sparsity=float(i), damage=5.0,
                           recovered=float(i)) for i in range(12)]  # fmt: skip
-    finding = against_recovered(one_run, rng=rng())
+    finding = across_models(one_run, rng=rng())
     assert finding.verdict is Verdict.UNDERPOWERED
     assert "1 training run, needed 8" in finding.because
-    mixed = against_recovered([*points(9), *one_run[:5]], rng=rng())
+    mixed = across_models([*points(9), *one_run[:5]], rng=rng())
     assert mixed.estimate.n == 10
 
 
 def test_models_without_damage_to_recover_do_not_count_as_models():
     bare = [ModelPoint(model=f"b{i}", cluster=f"b{i}", sparsity=0.5, damage=0.1) for i in range(5)]
-    finding = against_recovered([*points(6), *bare], rng=rng())
+    finding = across_models([*points(6), *bare], rng=rng())
     assert finding.verdict is Verdict.UNDERPOWERED
     assert "6 training runs with damage above the floor, needed 8" in finding.because
 
 
 def test_models_that_are_all_alike_give_no_coefficient_and_no_crash():
     alike = [ModelPoint(model=f"m{i}", cluster=f"m{i}", sparsity=0.5, damage=9.0, recovered=i / 10) for i in range(9)]
-    finding = against_recovered(alike, rng=rng())
+    finding = across_models(alike, rng=rng())
     assert finding.estimate.value is None
     assert finding.verdict is Verdict.NOT_APPLICABLE
 

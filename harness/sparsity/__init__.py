@@ -10,8 +10,8 @@ from harness.sparsity.classes import SIGMA, class_by_ablation, class_by_weights,
 from harness.sparsity.friendliness import (
     MIN_RUNS,
     ModelPoint,
+    across_models,
     against_damage,
-    against_recovered,
     measure_point,
 )
 from harness.sparsity.placement import Placement, outliers_in_few_layers, place_outliers
@@ -41,8 +41,8 @@ __all__ = [
     "SuperWeight",
     "ablate",
     "ablation_sample",
+    "across_models",
     "against_damage",
-    "against_recovered",
     "class_by_ablation",
     "class_by_weights",
     "clear_pattern",

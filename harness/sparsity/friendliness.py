@@ -19,7 +19,7 @@ from harness.records import Corpus
 from harness.sparsity.runs import training_run
 from harness.statistics import cluster_means, leave_group_out, spearman
 
-__all__ = ["MIN_RUNS", "RECOVERED_PERCENT", "ModelPoint", "against_damage", "against_recovered", "measure_point"]
+__all__ = ["MIN_RUNS", "RECOVERED_PERCENT", "ModelPoint", "across_models", "against_damage", "measure_point"]
 
 MIN_RUNS = 8
 RECOVERED_PERCENT = "0.1"
@@ -76,7 +76,7 @@ def measure_point(model: ModelUnderTest, base: QuantSpec, corpus: Corpus, *, run
     )
 
 
-def against_recovered(points: Sequence[ModelPoint], *, rng: np.random.Generator) -> Finding:
+def across_models(points: Sequence[ModelPoint], *, rng: np.random.Generator) -> Finding:
     """Whether models with sparser outliers recover more of their damage at the same k (Spearman over training runs).
 
     Below eight training runs the verdict is `underpowered`, and no coefficient is given.
