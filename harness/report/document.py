@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -136,10 +137,10 @@ def load(path: Path | str) -> dict[str, Any]:
         raise ReportError(f"{file} cannot be read: {error.strerror or error}.") from None
     except UnicodeDecodeError:
         raise ReportError(f"{file} is not UTF-8 text, so it is no report.") from None
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ReportError(f"{file} is not a report: {error}.") from None
     except ReportError as error:
         raise ReportError(f"{file} {error}") from None
+    except (ValueError, RecursionError) as error:  # not JSON, or a number longer than Python reads
+        raise ReportError(f"{file} is not a report: {str(error).rstrip('.')}.") from None
     if isinstance(document, dict) and isinstance(document.get("schema_version"), int):
         found = document["schema_version"]
         if found > SCHEMA_VERSION:
@@ -171,11 +172,14 @@ def _upside_down(value: object, path: str) -> Iterator[str]:
             yield from _upside_down(item, f"{path}[{place}]")
 
 
-def _not_finite(value: object, path: str) -> Iterator[tuple[str, float]]:
-    """Yield path and value of every NaN and infinity: the schema calls them numbers, JSON does not."""
+def _not_finite(value: object, path: str) -> Iterator[tuple[str, str]]:
+    """Yield path and name of every number that no float holds: NaN, infinity, and whole numbers without end."""
     if isinstance(value, float):
         if not math.isfinite(value):
-            yield path.lstrip("."), value
+            yield path.lstrip("."), str(value)
+    elif isinstance(value, int):
+        if abs(value) > sys.float_info.max:
+            yield path.lstrip("."), "a number too large for a float"
     elif isinstance(value, Mapping):
         for key, item in value.items():
             yield from _not_finite(item, f"{path}.{key}")
