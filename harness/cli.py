@@ -37,6 +37,7 @@ from harness.command_line import (
 from harness.commands.compare import compare
 from harness.commands.diagnose import diagnose
 from harness.commands.merge import merge
+from harness.commands.quantize import quantize
 from harness.commands.rank import rank
 from harness.errors import UsageError
 
@@ -214,6 +215,7 @@ def policy_init(
 
 app.command()(compare)
 app.command()(merge)
+app.command()(quantize)
 app.command()(rank)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = [
     "CorpusError",
     "EvenbitsError",
+    "ExportError",
     "IntegrityError",
     "ModelError",
     "NonFiniteError",
@@ -56,6 +57,10 @@ class NonFiniteError(EvenbitsError):
 
 class StoreError(EvenbitsError):
     """The store cannot be written (disk full, no permission)."""
+
+
+class ExportError(EvenbitsError):
+    """A quantized model that cannot be written (disk full, no permission)."""
 
 
 class ReportError(EvenbitsError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,18 +20,26 @@ __all__ = ["load"]
 
 
 def load(
-    local: LocalModel, *, dtype: torch.dtype, threads: int | None = None, progress: Progress | None = None
+    local: LocalModel,
+    *,
+    dtype: torch.dtype,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    weights: Mapping[str, torch.Tensor] | None = None,
+    quantized: str | None = None,
 ) -> LoadedModel:
     """Return `local` in evaluation mode, without gradients, in `dtype`, with torch's own attention kernel.
 
-    `threads` sets torch's threads for this process. Raises `ModelError` naming tensors that the checkpoint lacks or
-    has in another shape, `NonFiniteError` naming the first tensor with NaN or infinity.
+    `threads` sets torch's threads for this process. `weights`: by name as in a checkpoint, used instead of those in the
+    folder; `quantized`: the method they were dequantized from, where the configuration names it. Raises `ModelError`
+    naming tensors that the checkpoint lacks or has in another shape, `NonFiniteError` naming the first tensor with NaN
+    or infinity.
     """
     family_of(local.model_type)
     if threads is not None:
         torch.set_num_threads(threads)
     with quiet_transformers(progress):
-        model, unused = _model(local, dtype)
+        model, unused = _model(local, dtype, weights, quantized)
         tokenizer = _tokenizer(local)
     _check_vocabulary(local, model, tokenizer)
     for name, parameter in model.named_parameters():
@@ -41,18 +49,25 @@ def load(
     )
 
 
-def _model(local: LocalModel, dtype: torch.dtype) -> tuple[PreTrainedModel, tuple[str, ...]]:
+def _model(
+    local: LocalModel, dtype: torch.dtype, weights: Mapping[str, torch.Tensor] | None, quantized: str | None
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
     config = AutoConfig.from_pretrained(local.folder, local_files_only=True, trust_remote_code=local.allow_code)
+    if quantized and (getattr(config, "quantization_config", None) or {}).get("quant_method") == quantized:
+        del config.quantization_config
     known = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     # bloom and xglm bring only their own attention
     sdpa = bool(getattr(known, "_supports_sdpa", False))
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        local.folder,
+    # with weights given, the model's own class: the automatic one would look for files
+    maker: Any = AutoModelForCausalLM if weights is None else known or AutoModelForCausalLM
+    loaded: Any = maker.from_pretrained(
+        local.folder if weights is None else None,
         config=config,
+        state_dict=None if weights is None else dict(weights),
         dtype=dtype,
         attn_implementation="sdpa" if sdpa else "eager",
         local_files_only=True,
-        trust_remote_code=local.allow_code,
+        **({"trust_remote_code": local.allow_code} if maker is AutoModelForCausalLM else {}),
         use_safetensors=True,
         ignore_mismatched_sizes=True,  # so that they come back in `info` and are named below
         output_loading_info=True,
