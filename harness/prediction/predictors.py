@@ -39,15 +39,13 @@ class Metric:
     """A pre-quantization metric.
 
     `label`: for tables. `scale`: `log` where only ratios mean something, as for counts and energies; `bits` where it is
-    itself an estimate of excess bits; else `plain`. `high`, `low`: what it says of a language, for a person. `by_spec`:
-    whether it depends on the quantization, of which it looks at the rounded weights alone.
+    itself an estimate of excess bits; else `plain`. `high`, `low`: what it says of a language, for a person.
     """
 
     label: str
     scale: Literal["log", "bits", "plain"]
     high: str
     low: str
-    by_spec: bool = False
 
 
 METRICS: Mapping[str, Metric] = {
@@ -73,19 +71,19 @@ METRICS: Mapping[str, Metric] = {
         label="residual-stream norm", scale="log", high="large hidden states", low="small hidden states"
     ),
     "quantization_error": Metric(
-        label="energy-weighted quantization error", scale="log", by_spec=True,
+        label="energy-weighted quantization error", scale="log",
         high="rounding moves its products much", low="rounding moves its products little",
     ),
     "gradient_error": Metric(
-        label="gradient-weighted error", scale="log", by_spec=True,
+        label="gradient-weighted error", scale="log",
         high="its loss is sensitive to the rounded weights", low="its loss is hardly sensitive to the rounded weights",
     ),
     "first_order": Metric(
-        label="first-order change", scale="bits", by_spec=True,
+        label="first-order change", scale="bits",
         high="rounding moves weights against its gradient", low="rounding moves weights along its gradient",
     ),
     TAYLOR: Metric(
-        label="second-order estimate", scale="bits", by_spec=True,
+        label="second-order estimate", scale="bits",
         high="gradient and curvature speak against it", low="gradient and curvature hardly speak against it",
     ),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,22 +43,6 @@ class PredictionStudy:
     @property
     def excess_bits(self) -> Float64:
         return self.damage["excess_bits"]
-
-    def only(self, languages: tuple[str, ...]) -> PredictionStudy:
-        """Return the study restricted to some languages, in the order given."""
-        places = [self.languages.index(tag) for tag in languages]
-        known = self.predictors
-        return replace(
-            self,
-            predictors=replace(
-                known,
-                languages=languages,
-                values={name: values[places] for name, values in known.values.items()},
-                permuted=known.permuted[:, places],
-                columns=known.columns[places],
-            ),
-            damage={name: values[places] for name, values in self.damage.items()},
-        )
 
 
 def study_prediction(predictors: Predictors, table: DamageTable, spec: str) -> PredictionStudy:
