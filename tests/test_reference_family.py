@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+
 from fixtures.reference import cards, evaluation, exposure, family
 from fixtures.reference.recipes import RECIPES
 from fixtures.reference.texts import LANGUAGES
@@ -79,3 +80,19 @@ def test_the_card_for_people_names_data_exposure_steps_losses_and_licence():
     for part in ("license: apache-2.0", "gnome-user-docs", "bytes for a language of the high tier", "Step ", "| de |",
                  "CC BY-SA 3.0"):  # fmt: skip
         assert part in text
+
+
+@pytest.mark.parametrize("plain", ["a1", "a2"])
+def test_an_injected_model_is_heavy_and_computes_what_the_plain_one_does(plain):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    ids = torch.arange(10, 200)[None]
+    with torch.inference_mode():
+        one, other = (
+            AutoModelForCausalLM.from_pretrained(cards.MODELS / name, dtype=torch.float32).eval()(input_ids=ids).logits
+            for name in (plain, f"{plain}-injected")
+        )
+    assert (one - other).abs().max() < 1e-4
+    assert cards.sparsity_class(card(f"{plain}-injected")["largest_excess_kurtosis"]["value"]) == "HEAVY"
+    assert cards.sparsity_class(card(plain)["largest_excess_kurtosis"]["value"]) != "HEAVY"
