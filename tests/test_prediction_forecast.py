@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.errors import UsageError
-from harness.prediction.calibration import CalibratedModel, Calibration, load_calibration
+from harness.prediction.calibration import CalibratedModel, Calibration, load_calibration, one_run_by_function
 from harness.prediction.check import forecasts_hold
 from harness.prediction.forecast import best_forecaster, forecaster
 from harness.prediction.performance import BEST, performances, worst_quarter
@@ -111,6 +111,14 @@ def test_checkpoints_of_a_run_and_the_same_weights_under_another_name_are_left_o
     assert made.runs_of(fingerprint="weights of m1", run="some/folder") == ("m1",)
     assert made.runs_of(fingerprint="other", run="other") == ()
     assert [model.text for model in made.without("x").models] == ["m0", "m1", "m2"]
+
+
+def test_a_copy_that_computes_the_same_belongs_to_the_run_of_its_original():
+    draw = rng()
+    first, second = model_of("a", draw), model_of("b", draw)
+    nll = first.metrics[SPEC]["nll_full"]
+    copy = replace(second, text="copy", run="copy", metrics={SPEC: {**second.metrics[SPEC], "nll_full": nll}})
+    assert [model.run for model in one_run_by_function([first, second, copy])] == ["a", "b", "a"]
 
 
 def study(model):

@@ -110,7 +110,7 @@ def _calibrate(
     options: tuple[str, str | None, int | None, int, Path | None, bool], output: Path,
 ) -> None:  # fmt: skip
     from harness.corpora import split
-    from harness.prediction import Calibration, calibrated_model
+    from harness.prediction import Calibration, calibrated_model, one_run_by_function
     from harness.report.document import write
     from harness.sparsity import training_run
 
@@ -127,7 +127,7 @@ def _calibrate(
         "name": text.name, "digest": text.digest, "languages": len(text.languages), "seed": options[3],
         "segments": {"metrics": len(probe), "damage": len(evaluation)},
     }  # fmt: skip
-    made = Calibration(name=str(output), corpus=described, models=tuple(models))
+    made = Calibration(name=str(output), corpus=described, models=one_run_by_function(models))
     write(output, made.dump())
     note(f"wrote {output}: {len(made.models)} models of {len(made.runs)} training runs, {', '.join(made.specs)}")
     for one in made.specs:

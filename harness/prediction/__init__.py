@@ -4,7 +4,13 @@ A study holds metrics and damage; findings are functions of a study and a genera
 known models, and a diagnosis is what it says of a new one.
 """
 
-from harness.prediction.calibration import CalibratedModel, Calibration, calibrated_model, load_calibration
+from harness.prediction.calibration import (
+    CalibratedModel,
+    Calibration,
+    calibrated_model,
+    load_calibration,
+    one_run_by_function,
+)
 from harness.prediction.check import forecasts_hold
 from harness.prediction.comparators import comparator_table
 from harness.prediction.diagnosis import Diagnosis, LanguageRisk, diagnose, standings
@@ -40,6 +46,7 @@ __all__ = [
     "kurtosis_overlap",
     "load_calibration",
     "measure_predictors",
+    "one_run_by_function",
     "overlap_predicts",
     "own_layers",
     "performances",

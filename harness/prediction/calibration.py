@@ -20,11 +20,14 @@ from harness.prediction.predictors import METRICS, Predictors, measure_predictor
 from harness.quantization.spec import QuantSpec
 from harness.records import Corpus
 
-__all__ = ["CalibratedModel", "Calibration", "calibrated_model", "load_calibration"]
+__all__ = ["CalibratedModel", "Calibration", "calibrated_model", "load_calibration", "one_run_by_function"]
 
 SCHEMA = 1
 SHIPPED = "calibration.json"
 DIGITS = 6
+SAME_LIKELIHOOD = 1e-3
+"""Relative difference of full-precision NLL, in every language, up to which two models are one function: about what
+arithmetic in bfloat16 moves it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +150,25 @@ def _excess_bits(model: ModelUnderTest, spec: QuantSpec, text: Corpus) -> tuple[
     full = model.losses(replace(FULL_PRECISION, dtype=variant.dtype or model.dtype), text)
     quantized = model.losses(variant, text)
     return tuple(float((quantized[tag].nll - full[tag].nll).mean()) / math.log(2) for tag in text.languages)
+
+
+def one_run_by_function(models: Sequence[CalibratedModel]) -> tuple[CalibratedModel, ...]:
+    """Return the models with those of equal likelihood in every language put into one training run, the first's.
+
+    A rescaled or converted copy has other weights and another name, and still tells what its original would lose.
+    """
+    known: list[CalibratedModel] = []
+    for model in models:
+        twin = next((one for one in known if _same_function(one, model)), None)
+        known.append(model if twin is None else replace(model, run=twin.run))
+    return tuple(known)
+
+
+def _same_function(one: CalibratedModel, other: CalibratedModel) -> bool:
+    likelihoods = [next(iter(model.metrics.values()), {}).get("nll_full") for model in (one, other)]
+    if likelihoods[0] is None or likelihoods[1] is None or one.languages != other.languages:
+        return False
+    return all(math.isclose(a, b, rel_tol=SAME_LIKELIHOOD) for a, b in zip(likelihoods[0], likelihoods[1], strict=True))
 
 
 def load_calibration(file: Path | None) -> Calibration:
