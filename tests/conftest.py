@@ -27,6 +27,7 @@ _beside("chromium")
 _beside("gate_suite")
 _beside("hub_cache")
 _beside("report_documents")
+_beside("retention_tables")
 _beside("weight_records")
 
 
