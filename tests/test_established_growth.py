@@ -56,6 +56,11 @@ def test_growth_needs_size_order_and_checkpoints(tails, verdict):
     assert measured(course(*tails))[1].verdict is verdict
 
 
+def test_a_peak_on_the_way_is_told():
+    _, row = measured(course(0.5, 2.0, 41.0, 20.0, 10.0))
+    assert "0.5 to 10 over 5 checkpoints with a peak of 41 at the 3rd" in row.explain()
+
+
 def test_the_tail_of_a_start_that_is_normal_is_its_standard_error():
     # 10,000 normal weights: sqrt(24 / 10,000) = .049; the kurtosis of a start may be anything around 0
     models = course(-0.02, 0.1, 0.2, 4.9)

@@ -137,9 +137,20 @@ def _sentence(course: Course) -> str:
     few = len(course.checkpoints) < FEWEST_CHECKPOINTS
     need = f" {len(course.checkpoints)} checkpoints, needed {FEWEST_CHECKPOINTS}." if few else ""
     return (
-        f"{course.run}: largest kurtosis {tails[0]:.2g} to {tails[-1]:.2g} over {len(tails)} checkpoints, "
-        f"weights beyond {SIGMA} sigma {outliers[0]:.3g} to {outliers[-1]:.3g} per million.{need}"
+        f"{course.run}: largest kurtosis {tails[0]:.2g} to {tails[-1]:.2g} over {len(tails)} checkpoints"
+        f"{_peak(tails)}, weights beyond {SIGMA} sigma {outliers[0]:.3g} to {outliers[-1]:.3g} per million.{need}"
     )
+
+
+def _peak(tails: Sequence[float]) -> str:
+    """Return where the largest value stands, if it is not the last."""
+    place = int(np.argmax(tails))
+    return "" if place == len(tails) - 1 else f" with a peak of {tails[place]:.2g} at the {_ordinal(place + 1)}"
+
+
+def _ordinal(place: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th") if place % 100 // 10 != 1 else "th"
+    return f"{place}{ending}"
 
 
 def _figure(course: Course) -> dict[str, Any]:
