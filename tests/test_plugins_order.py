@@ -1,5 +1,7 @@
 """Which tests are evals, in which order they run, and that nobody else's tests are touched."""
 
+from importlib.metadata import distribution
+
 import pytest
 
 import harness.corpora  # noqa: F401 - numpy cannot be imported again in each of pytester's runs
@@ -89,6 +91,11 @@ def test_other_tests_keep_their_places_among_the_evals(suite):
         def test_037(record): pass
         """)
     assert collected(suite) == ["test_037", "test_b", "test_039", "test_a", "test_gate"]
+
+
+def test_installed_beside_another_suite_it_does_nothing_at_all():
+    """Installing the distribution registers no pytest plugin: a suite that does not ask for one never sees it."""
+    assert [point for point in distribution("evenbits").entry_points if point.group != "console_scripts"] == []
 
 
 def test_a_foreign_suite_is_left_alone(suite):

@@ -174,7 +174,7 @@ def places(value, path=()):
 
 @st.composite
 def spoilt(draw):
-    """A valid policy with one entry replaced, removed or added."""
+    """(content, path): a valid policy with the entry at `path` replaced, removed or added."""
     content = tomllib.loads(TEXT)
     path = draw(st.sampled_from([place for place in places(content) if place]))
     holder = content
@@ -186,12 +186,35 @@ def spoilt(draw):
         case "remove":
             del holder[path[-1]]
         case "add" if isinstance(holder, dict):
-            holder[draw(st.text(max_size=8))] = draw(junk)
-    return content
+            key = draw(st.text(max_size=8))
+            holder[key] = draw(junk)
+            path = (*path[:-1], key)
+    return content, path
+
+
+def refusal(content):
+    """Return why `content` is no policy, None where it is one."""
+    try:
+        Policy.parse(content, source="p.toml")
+    except PolicyError as error:
+        return str(error)
+    return None
 
 
 @settings(max_examples=200, deadline=None)
-@given(spoilt() | junk)
+@given(spoilt())
+def test_a_spoilt_policy_is_refused_with_a_sentence_that_names_the_key(change):
+    content, path = change
+    said = refusal(content)
+    if said is None:  # some changes leave a policy valid
+        return
+    keys = [repr(key)[1:-1] for key in path if isinstance(key, str)]
+    assert any(key in said for key in keys), (said, path)
+    assert "\n" not in said
+
+
+@settings(max_examples=200, deadline=None)
+@given(spoilt().map(lambda change: change[0]) | junk)
 @example({"metric": {"kl": {"limit": 10**400}}})
 @example({"metric": {"kl": {"limit": 1}}, "waiver": [[]]})
 @example({"inconclusive": []})

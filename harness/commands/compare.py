@@ -19,7 +19,7 @@ Named = "a report.json, the number of a saved report (--autosave), or latest"
 
 
 @explained
-def compare(  # noqa: PLR0917 - typer's commands take their options as parameters
+def compare(
     report: Annotated[str, typer.Argument(help=Named, metavar="REPORT")],
     baseline: Annotated[str, typer.Argument(help=f"the earlier one: {Named}", metavar="BASELINE")],
     as_markdown: Annotated[bool, typer.Option("--markdown", help="print Markdown")] = False,

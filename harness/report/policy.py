@@ -221,7 +221,7 @@ def _metric(name: str, value: object, source: str) -> MetricRules:
         tag = _tag(text, source, f"{where}.language")
         if tag in languages:
             raise PolicyError(f"{source}: {where}.language names {tag} twice, the second time as {text!r}.")
-        languages[tag] = _rule(entry, source, f"{where}.language.{text}")
+        languages[tag] = _rule(entry, source, f"{where}.language.{' '.join(text.split())}")
     rules = MetricRules(
         rule=_rule({key: table[key] for key in ("limit", "inconclusive") if key in table}, source, where),
         tiers={tier: _rule(entry, source, f"{where}.tier.{tier}") for tier, entry in tiers.items()},

@@ -1,0 +1,46 @@
+"""Collecting the evals beside bare pytest on the same number of tests; runs alternate."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.bench]
+
+ROOT = Path(__file__).resolve().parents[2]
+MORE = 0.5
+"""Seconds that collecting may cost beyond bare pytest: a shell user must not wait for what is not measured yet."""
+
+
+@pytest.fixture
+def contenders(tmp_path, tiny_llama):
+    """Two commands that collect as many tests: the evals with a model, and plain tests."""
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    options = ["--collect-only", "-q", "-p", "no:cacheprovider"]
+
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *arguments], cwd=tmp_path, env=env, capture_output=True,
+            text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [line for line in done.stdout.splitlines() if "::" in line]
+
+    evals = ["-c", str(ROOT / "plugins" / "evals.ini"), "-p", "plugins.loading", str(ROOT / "evals"),
+             f"--model={tiny_llama}", "--spec=int4-g64"]  # fmt: skip
+    count = len(run(*evals))
+    lines = "".join(f"def test_{number}(): pass\n" for number in range(count))
+    (tmp_path / "test_bare.py").write_text(lines, encoding="utf-8")
+    assert len(run("test_bare.py")) == count
+    return {"evals": lambda: run(*evals), "bare": lambda: run("test_bare.py")}
+
+
+def test_collecting_the_evals_costs_little_more_than_bare_pytest(interleaved, contenders):
+    seconds = interleaved(contenders, rounds=7, main="evals")
+    more = statistics.median(seconds["evals"]) - statistics.median(seconds["bare"])
+    assert more <= MORE, f"collecting costs {more:.2f} s more than bare pytest, at most {MORE}"
