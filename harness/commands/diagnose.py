@@ -82,6 +82,7 @@ def diagnose(
     wanted = chosen or specs_of(list(known.specs[:1]))
     if not wanted:
         raise UsageError(f"{known.name} has no quantization that all of its models were measured under")
+    known.require(str(wanted[0]))  # before anything is measured
     subject = next(iter(subjects))
     text = _text([subject], corpus, languages, segments, seed, store, offline=offline)
     predictors = measure_predictors(subject, wanted[0], text)

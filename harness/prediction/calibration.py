@@ -96,6 +96,14 @@ class Calibration:
         first, *others = [tuple(model.excess_bits) for model in self.models] or [()]
         return tuple(spec for spec in first if all(spec in other for other in others))
 
+    def require(self, spec: str) -> None:
+        """Raise `UsageError` where damage under `spec` is not known of every model."""
+        if spec not in self.specs:
+            raise UsageError(
+                f"{self.name} has no damage under {spec}; it knows {', '.join(self.specs) or 'nothing'}. Choose one "
+                f"with --spec, or calibrate it: evenbits diagnose --calibrate MODEL... --spec {spec} -o FILE"
+            )
+
     @property
     def runs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(model.run for model in self.models))

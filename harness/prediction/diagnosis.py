@@ -99,11 +99,7 @@ def diagnose(
     or fewer than three other runs are left.
     """
     spec = predictors.spec
-    if spec not in calibration.specs:
-        raise UsageError(
-            f"{calibration.name} has no damage under {spec}; it knows {', '.join(calibration.specs) or 'nothing'}. "
-            f"Choose one with --spec, or calibrate it: evenbits diagnose --calibrate MODEL... --spec {spec} -o FILE"
-        )
+    calibration.require(spec)
     left_out = calibration.runs_of(fingerprint=local.fingerprint, run=run)
     rest = calibration.without(*left_out)
     names = [name for name in shared_metrics(rest.models, resource_kind=predictors.resource_kind)
