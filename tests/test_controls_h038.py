@@ -1,0 +1,52 @@
+"""Controls of H-038: features that follow resilience by a planted dose, and features of other languages."""
+
+import numpy as np
+import pytest
+
+from fixtures.controls import count_supported, resilience_study, supported
+from harness.estimates import Threshold
+from harness.resilience import discriminating_features, discrimination
+from harness.statistics import binomial_band
+
+pytestmark = pytest.mark.control
+
+LARGE = Threshold(metric="largest_cliffs_delta", op=">=", bound=0.474, why="as in the eval")
+REPLICATES = 200
+
+
+@pytest.fixture(autouse=True)
+def _few_arrangements(monkeypatch):
+    monkeypatch.setattr(discrimination, "ARRANGEMENTS", 999)
+    monkeypatch.setattr(discrimination, "SELECTIONS", 199)
+
+
+def hits_at(dose, *, replicates, seed, permuted=False):
+    return count_supported(
+        lambda rng: discriminating_features(resilience_study(dose, rng=rng, permuted=permuted), rng=rng),
+        LARGE, hypothesis="H-038", replicates=replicates, seed=seed,
+    )  # fmt: skip
+
+
+def test_a_planted_effect_is_supported_and_its_features_are_named():
+    rng = np.random.default_rng(38)
+    study = resilience_study(8.0, rng=rng)
+    finding = discriminating_features(study, rng=rng)
+    assert supported(finding, LARGE, hypothesis="H-038"), finding.because
+    named = {row["feature"] for row in finding.data["search"]["features"] if row["q"] < 0.05}
+    assert len(named & set(list(study.features.values)[:5])) == 5
+
+
+@pytest.mark.slow
+def test_power_grows_with_the_planted_dose():
+    power = [hits_at(dose, replicates=20, seed=38) for dose in (0.0, 0.5, 1.5, 8.0)]
+    assert power == sorted(power)
+    assert power[0] <= 3
+    assert power[-1] >= 18
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("permuted", [False, True], ids=["random features", "permuted languages"])
+def test_without_an_effect_support_is_rare(permuted):
+    hits = hits_at(8.0 if permuted else 0.0, replicates=REPLICATES, seed=39, permuted=permuted)
+    # q over all features and the AUC of the whole search both have to be small: at most the nominal rate
+    assert hits <= binomial_band(REPLICATES, 0.05)[1]
