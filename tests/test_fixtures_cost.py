@@ -50,9 +50,9 @@ def test_models_specs_text_passes_and_cost_are_shown_and_nothing_is_written(suit
         "*evenbits would measure*",
         "text      dir:texts: 2 languages, 4 + 4 segments (probe + evaluation), 80 bytes to score",
         # per spec damage 2 and retention 12; per model ablations 4, and 3 for the damage of all models: 2 x 14 + 7
-        f"model     {tiny_llama}: 0.* M parameters, int4-g64, int3-g64; 4 tests, about 35 passes, about 1 s",
-        "model     org/elsewhere: not on this machine yet, int4-g64, int3-g64; 4 tests, about 35 passes, cost unknown",
-        "cost      cost unknown on this machine, less what is stored already",
+        f"model     {tiny_llama}: 0.* M parameters, int4-g64, int3-g64; 4 tests, about 35 passes: about 1 s",
+        "model     org/elsewhere: not on this machine yet, int4-g64, int3-g64; 4 tests, about 35 passes: unknown time",
+        "cost      unknown time on this machine, less what is stored already",
     ])  # fmt: skip
     assert not (suite.path / "reports").exists()
 
@@ -66,7 +66,7 @@ def test_the_list_for_programs_and_other_peoples_suites_stay_as_they_are(suite, 
 def test_text_that_is_not_there_leaves_the_cost_open_with_its_reason(suite, tiny_llama):
     result = suite.runpytest_inprocess("--collect-only", "--corpus=dir:absent", f"--model={tiny_llama}")
     assert re.search(r"text      no text: .*absent.*does not exist", result.stdout.str())
-    assert "cost unknown" in result.stdout.str()
+    assert "unknown time" in result.stdout.str()
 
 
 def test_the_estimate_is_products_times_what_scoring_may_take():
