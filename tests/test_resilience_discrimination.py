@@ -6,9 +6,17 @@ from scipy import stats
 
 from harness.estimates import Verdict
 from harness.languages import describe
-from harness.resilience import EXPECTED, FeatureTable, Refusal, ResilienceGroups, discriminate
-from harness.resilience import discrimination as module
-from harness.resilience.discrimination import arrange, deltas, fewest, nested_aucs, standardising
+from harness.resilience import (
+    EXPECTED,
+    FeatureTable,
+    Refusal,
+    ResilienceGroups,
+    arrangements,
+    discriminate,
+    discrimination,
+)
+from harness.resilience.arrangements import arrange, fewest, standardising
+from harness.resilience.discrimination import deltas, nested_aucs
 from harness.statistics import benjamini_hochberg, binomial_band, nested_selection_auc
 
 # As many languages as the reference family has; tiers are dealt in turn, so that family and tier are unrelated.
@@ -23,8 +31,8 @@ LEVEL = np.array([{"low": -1.0, "between": 0.0, "high": 1.0}[tier] for tier in T
 
 @pytest.fixture(autouse=True)
 def _few_arrangements(monkeypatch):
-    monkeypatch.setattr(module, "ARRANGEMENTS", 999)
-    monkeypatch.setattr(module, "SELECTIONS", 199)
+    monkeypatch.setattr(arrangements, "ARRANGEMENTS", 999)
+    monkeypatch.setattr(discrimination, "SELECTIONS", 199)
 
 
 def rng(seed=0):
@@ -117,7 +125,7 @@ def test_a_planted_effect_is_found_named_and_turned_to_its_size():
 def test_power_grows_with_the_dose():
     def found(dose):
         count = 0
-        for seed in range(12):
+        for seed in range(8):
             residual = random_residual(rng(100 + seed))
             columns = noise(rng(200 + seed))
             columns[:, :5] += dose * residual[:, None]
@@ -126,7 +134,7 @@ def test_power_grows_with_the_dose():
 
     weak, strong = found(0.5), found(8.0)
     assert weak < strong
-    assert strong >= 10
+    assert strong >= 6
 
 
 def test_a_feature_that_only_follows_resource_level_is_not_found_though_it_splits_the_groups_perfectly():

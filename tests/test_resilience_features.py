@@ -62,7 +62,7 @@ def test_the_loss_increase_is_the_mean_over_draws_of_the_relative_increase_and_i
     assert model.store.misses == misses
 
 
-def test_draws_differ_and_languages_share_them(model):
+def test_draws_differ_and_languages_share_them():
     keys = [dict(drop_variant(kind, seed=0, draw=draw).key) for kind in KINDS for draw in range(DRAWS)]
     assert len({tuple(sorted(key.items())) for key in keys}) == len(keys)
     assert not any("language" in key for key in keys)

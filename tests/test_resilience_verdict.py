@@ -13,8 +13,11 @@ from harness.resilience import (
     ResilienceStudy,
     SettledGroups,
     along_all_languages,
+    arrangements,
     beyond_resource_level,
     discriminating_features,
+    discrimination,
+    gradient,
     more_distributed,
     without_a_family,
     without_likelihood,
@@ -34,6 +37,13 @@ LARGE = Threshold(metric="largest_cliffs_delta", op=">=", bound=0.474, why="as i
 ABOVE_ZERO = Threshold(metric="x", op=">", bound=0.0, why="as in the eval")
 FINDINGS = (discriminating_features, more_distributed, without_likelihood, beyond_resource_level, without_a_family,
             along_all_languages)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _few_arrangements(monkeypatch):
+    for module in (arrangements, gradient):
+        monkeypatch.setattr(module, "ARRANGEMENTS", 1999)
+    monkeypatch.setattr(discrimination, "SELECTIONS", 199)
 
 
 def rng(seed=0):

@@ -5,6 +5,7 @@ Groups of languages are settled before any feature is measured; findings are fun
 
 from harness.resilience.contrasts import CONTRASTS, Contrast, TrainedModel, contrasted, needed_models
 from harness.resilience.discrimination import Discrimination, discriminate
+from harness.resilience.distribution import more_distributed
 from harness.resilience.features import EXPECTED, FeatureTable, measured_features
 from harness.resilience.gradient import along_all_languages
 from harness.resilience.groups import Refusal, ResilienceGroups, divide
@@ -14,7 +15,6 @@ from harness.resilience.study import ResilienceStudy, SettledGroups, group_langu
 from harness.resilience.verdict import (
     beyond_resource_level,
     discriminating_features,
-    more_distributed,
     without_a_family,
     without_likelihood,
 )

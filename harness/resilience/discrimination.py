@@ -10,79 +10,22 @@ Shapes: B arrangements, K features, N languages; true/false masks [B, N] of the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.estimates import Estimate, Verdict
+from harness.resilience.arrangements import ALPHA, Arrangements, arrange, fewest, reachable, standardising
 from harness.resilience.features import FeatureTable, Usable
-from harness.resilience.groups import Masks, Refusal, ResilienceGroups
-from harness.statistics import (
-    LARGE_DELTA,
-    Alternative,
-    Selection,
-    benjamini_hochberg,
-    cliffs_delta,
-    nested_selection_auc,
-    permutation_p,
-    rearrangements,
-)
+from harness.resilience.groups import Float64, Masks, Refusal, ResilienceGroups
+from harness.statistics import LARGE_DELTA, Selection, benjamini_hochberg, cliffs_delta, nested_selection_auc
 
-__all__ = [
-    "ALPHA",
-    "Arrangements",
-    "Discrimination",
-    "arrange",
-    "deltas",
-    "discriminate",
-    "fewest",
-    "nested_aucs",
-    "standardising",
-]
+__all__ = ["Discrimination", "deltas", "discriminate", "nested_aucs"]
 
-Float64 = NDArray[np.float64]
-
-ALPHA = 0.05
-ARRANGEMENTS = 9999
 SELECTIONS = 999
-"""Arrangements in which the whole selection is repeated, the first of those above."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Arrangements:
-    """Groups under the null hypothesis: masks [B, N] of either group, whether all are there, and the method.
-
-    Only arrangements in whose groups something could be found count, as the observed ones are only searched where that
-    is so. `same`: share with the observed groups.
-    """
-
-    resilient: Masks
-    vulnerable: Masks
-    exact: bool
-    method: str
-    same: float
-
-    def p_value(self, observed: float, null_B: Float64, alternative: Alternative = "two-sided") -> float:
-        """Return the p-value of a standardised effect; two-sided by the distance from the mean over arrangements."""
-        return permutation_p(observed, null_B, exact=self.exact, alternative=alternative, centred=False)
-
-    @property
-    def scale(self) -> Float64:
-        """What makes effects in groups of different sizes comparable, [B]."""
-        return standardising(self.resilient, self.vulnerable)
-
-    def first(self, count: int) -> Arrangements:
-        """Return at most `count` of them; of all arrangements, all."""
-        if self.exact:
-            return self
-        return Arrangements(
-            resilient=self.resilient[:count], vulnerable=self.vulnerable[:count], exact=False, method=self.method,
-            same=self.same,
-        )  # fmt: skip
+"""Arrangements in which the whole selection is repeated, the first of those that effects are held against."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,31 +78,6 @@ class Discrimination:
             "resilient": self.sizes[0],
             "vulnerable": self.sizes[1],
         }
-
-
-def arrange(
-    groups: ResilienceGroups, *, features: int, rng: np.random.Generator, count: int = ARRANGEMENTS
-) -> Arrangements | Refusal:
-    """Exchange residuals within family x script and make the groups anew, for a search over `features`."""
-    orders = rearrangements(len(groups.languages), rng=rng, strata=groups.strata, permutations=count)
-    if orders is None:
-        lacking = "no two languages can be exchanged"
-        return Refusal(
-            verdict=Verdict.UNDERPOWERED, lacking=lacking, n=len(groups.languages),
-            because=f"{lacking}. Add related languages with --languages.",
-        )  # fmt: skip
-    resilient, vulnerable = groups.masks(groups.residual[orders.rows])
-    most = len(groups.languages) + 1
-    allowed = np.array([[_reachable(n, m, features) for m in range(most)] for n in range(most)])
-    enough = allowed[resilient.sum(axis=1), vulnerable.sum(axis=1)]
-    resilient, vulnerable = resilient[enough], vulnerable[enough]
-    own = groups.masks(groups.residual[None])
-    same = ((resilient == own[0]) & (vulnerable == own[1])).all(axis=1)
-    share = float(same.mean()) if orders.exact else float((same.sum() + 1) / (len(same) + 1))
-    return Arrangements(
-        resilient=resilient, vulnerable=vulnerable, exact=orders.exact, same=share,
-        method=f"residuals exchanged: {orders.method}",
-    )  # fmt: skip
 
 
 def discriminate(
@@ -222,30 +140,15 @@ def _searched(groups: ResilienceGroups, usable: Usable, null: Arrangements, rng:
     null_B = nested_aucs(usable.table, few.resilient, few.vulnerable)
     return Discrimination(
         rows=rows, best=ranked[0], delta=found[ranked[0]], q=q[ranked[0]], selection=selection,
-        auc_p=few.p_value(float(scale * (2 * auc - 1)), few.scale * (2 * null_B - 1), "greater"), sizes=(int(resilient.sum()), int(vulnerable.sum())),
-        method=null.method,
+        # 2 AUC - 1 is the delta of the held-out scores
+        auc_p=few.p_value(float(scale * (2 * auc - 1)), few.scale * (2 * null_B - 1), "greater"),
+        sizes=(int(resilient.sum()), int(vulnerable.sum())), method=null.method,
     )  # fmt: skip
-
-
-def fewest(features: int) -> int:
-    """Return how many languages each of two equal groups needs, so that a perfect split can reach q < .05.
-
-    The least two-sided p of a split of n and n labelled freely is 2 / C(2n, n); it stands first among `features`.
-    """
-    n = 2
-    while not _reachable(n, n, features):
-        n += 1
-    return n
-
-
-def _reachable(first: int, second: int, features: int) -> bool:
-
-    return min(first, second) > 1 and 2 * features / math.comb(first + second, first) < ALPHA
 
 
 def _too_small(groups: ResilienceGroups, features: int) -> Refusal | None:
     resilient, vulnerable = len(groups.resilient), len(groups.vulnerable)
-    if _reachable(resilient, vulnerable, features):
+    if reachable(resilient, vulnerable, features):
         return None
     tiers = {name: groups.tier.count(name) for name in ("low", "high")}
     lacking = (
@@ -257,15 +160,6 @@ def _too_small(groups: ResilienceGroups, features: int) -> Refusal | None:
         because=f"{lacking}: in smaller groups even a perfect split among {features} features can have q >= {ALPHA:g}. "
         "Add languages with --languages or a corpus that has them.",
     )  # fmt: skip
-
-
-def standardising(resilient_BN: Masks, vulnerable_BN: Masks) -> Float64:
-    """Return 1 / SD of Cliff's delta of unrelated groups of these sizes, sqrt(3 n m / (n + m + 1)): [B].
-
-    That of the rank sum (Mann & Whitney 1947), as delta = 2 U / (n m) - 1. Small groups have extreme effects by chance.
-    """
-    n, m = resilient_BN.sum(axis=1), vulnerable_BN.sum(axis=1)
-    return np.asarray(np.sqrt(3.0 * n * m / (n + m + 1)))
 
 
 def deltas(table_NK: Float64, resilient_BN: Masks, vulnerable_BN: Masks) -> Float64:

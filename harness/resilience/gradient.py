@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness.estimates import Estimate, Finding, Verdict
-from harness.resilience.discrimination import ALPHA, ARRANGEMENTS
+from harness.resilience.arrangements import ALPHA, ARRANGEMENTS
 from harness.resilience.features import EXPECTED, Usable
 from harness.resilience.groups import Float64, Refusal, ResilienceGroups
 from harness.resilience.study import ResilienceStudy

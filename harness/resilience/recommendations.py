@@ -93,7 +93,9 @@ def _recommendation(found: Contrasted, spec: str) -> Recommendation:
     if not clear:
         head = f"Not recommended for quantization's sake: {_lower(advice)}. The difference is not significant."
     elif value > 0:
-        head = f"Not recommended: {_lower(advice)}. It costs damage."
+        better = found.quantized.high is not None and found.quantized.high < 0
+        yet = ", less than it gains before quantizing" if better else ""
+        head = f"Not recommended for quantization's sake: {_lower(advice)}. It costs damage{yet}."
     elif not agree:
         head = f"Not recommended: {_lower(advice)}. Pairs of models disagree on its sign."
     elif after > 0:

@@ -1,4 +1,4 @@
-"""Findings of H-038: do features of redundancy tell resilient from vulnerable languages, with the predicted sign?"""
+"""Findings of H-038: do features of redundancy tell resilient from vulnerable languages, and does that hold?"""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 
 from harness.estimates import Estimate, Finding, Verdict
 from harness.languages import describe
-from harness.resilience.discrimination import ALPHA, Discrimination, arrange, deltas, discriminate, standardising
-from harness.resilience.features import EXPECTED, FeatureTable
+from harness.resilience.arrangements import ALPHA
+from harness.resilience.discrimination import Discrimination, discriminate
+from harness.resilience.features import FeatureTable
 from harness.resilience.gradient import left_over
 from harness.resilience.groups import Refusal, ResilienceGroups
+from harness.resilience.sentences import WHAT, left_out, members, refused
 from harness.resilience.study import ResilienceStudy
 from harness.statistics import LARGE_DELTA, cliffs_delta
 
 __all__ = [
     "beyond_resource_level",
     "discriminating_features",
-    "more_distributed",
     "without_a_family",
     "without_likelihood",
 ]
 
 Float64 = NDArray[np.float64]
-WHAT = "Cliff's delta, resilient against vulnerable"
 
 
 def discriminating_features(study: ResilienceStudy, *, rng: np.random.Generator) -> Finding:
@@ -38,7 +38,7 @@ def discriminating_features(study: ResilienceStudy, *, rng: np.random.Generator)
     groups = study.groups.primary
     found = _search(groups, study.features, rng)
     if isinstance(groups, Refusal) or isinstance(found, Refusal):
-        return _refused(found, groups)
+        return _without(found, groups)
     others = {
         metric: _search(of_metric, study.features, rng)
         for metric, of_metric in study.groups.by_metric.items()
@@ -51,7 +51,7 @@ def discriminating_features(study: ResilienceStudy, *, rng: np.random.Generator)
     known = {metric: one for metric, one in others.items() if isinstance(one, Discrimination)}
     return _judged(
         found,
-        because=f"{_because(found)} Groups: {_members(groups)}.{_left_out(groups)}",
+        because=f"{_because(found)} Groups: {members(groups)}.{left_out(groups)}",
         summary=f"{_sizes(found)}; {_brief(found)}",
         action=_action(groups, found),
         also=also,
@@ -61,47 +61,6 @@ def discriminating_features(study: ResilienceStudy, *, rng: np.random.Generator)
             "search": found.to_json(),
             "search_by_metric": {metric: one.to_json() for metric, one in known.items()},
             "features": study.features.to_json(),
-        },
-    )
-
-
-def more_distributed(study: ResilienceStudy, *, rng: np.random.Generator) -> Finding:
-    """Whether resilient languages score higher on all features together, each with the sign fixed in advance.
-
-    A language's index is the mean over features of sign x standardised value. The estimate is Cliff's delta of the
-    index; p is one-sided, by the same exchange of residuals as the search.
-    """
-    groups = study.groups.primary
-    checked = _search(groups, study.features, rng)
-    if isinstance(groups, Refusal) or isinstance(checked, Refusal):
-        return _refused(checked, groups)
-    usable = study.features.over(groups.languages)
-    signs = np.array([EXPECTED[name] for name in usable.names])
-    standard = (usable.table - usable.table.mean(axis=0)) / usable.table.std(axis=0)
-    index_N1 = (standard * signs).mean(axis=1, keepdims=True)
-    resilient, vulnerable = (mask[0] for mask in groups.masks(groups.residual[None]))
-    null = arrange(groups, features=len(usable.names), rng=rng)
-    assert not isinstance(null, Refusal)  # noqa: S101 - the search above would have been refused as well
-    delta = cliffs_delta(index_N1[resilient, 0], index_N1[vulnerable, 0], rng=rng, permutations=1).estimate
-    if delta.value is None:
-        return _refused(Refusal(verdict=Verdict.NOT_APPLICABLE, lacking=str(delta.reason), because=f"{delta.reason}."))
-    scale = float(standardising(resilient[None], vulnerable[None])[0])
-    null_B = null.scale * deltas(index_N1, null.resilient, null.vulnerable)[:, 0]
-    p = null.p_value(scale * delta.value, null_B, "greater")
-    by_feature = {row["feature"]: row["delta"]["value"] or 0.0 for row in checked.rows}
-    agreeing = [name for name, value in by_feature.items() if value * EXPECTED[name] > 0]
-    against = "" if p < ALPHA else f", needed below {ALPHA:g}"
-    return Finding(
-        estimate=delta,
-        p_value=p,
-        verdict=None if p < ALPHA else Verdict.NOT_SUPPORTED,
-        because=f"p {p:.3g}{against} ({null.method}, one-sided). {len(agreeing)} of {len(by_feature)} features differ "
-        f"in the predicted direction.",
-        summary=f"index of distribution; {len(agreeing)} of {len(by_feature)} features as predicted",
-        data={
-            "index": dict(zip(groups.languages, index_N1[:, 0].tolist(), strict=True)),
-            "as_predicted": agreeing,
-            "expected_signs": {name: EXPECTED[name] for name in usable.names},
         },
     )
 
@@ -119,10 +78,10 @@ def beyond_resource_level(study: ResilienceStudy, *, rng: np.random.Generator) -
     """
     groups = study.groups.primary
     if isinstance(groups, Refusal):
-        return _refused(groups)
+        return refused(groups)
     usable = study.features.over(groups.languages)
     if not usable.names:
-        return _refused(_search(groups, study.features, rng), groups)
+        return _without(_search(groups, study.features, rng), groups)
     left_NK = left_over(usable, groups)
     adjusted = FeatureTable(
         values={
@@ -141,10 +100,7 @@ def without_a_family(study: ResilienceStudy, *, rng: np.random.Generator) -> Fin
     groups = study.groups.primary
     found = _search(groups, study.features, rng)
     if isinstance(groups, Refusal) or isinstance(found, Refusal):
-        return _refused(found, groups)
-    if not found.discriminates:
-        reason = "no feature discriminates, so there is nothing to hold against families"
-        return _refused(Refusal(verdict=Verdict.NOT_APPLICABLE, lacking=reason, because=f"{found.refuted or reason}"))
+        return _without(found, groups)
     column = study.features.values[found.best]
     sign = 1.0 if (found.delta.value or 0.0) > 0 else -1.0
     rows: dict[str, float | None] = {}
@@ -158,18 +114,24 @@ def without_a_family(study: ResilienceStudy, *, rng: np.random.Generator) -> Fin
         rows[family] = estimate.value
         if estimate.value is not None:
             estimates[family] = estimate
+    data = {"feature": found.best, "without": rows}
+    if not found.discriminates:
+        reason = "no feature discriminates, so there is nothing to hold against families"
+        return refused(
+            Refusal(verdict=Verdict.NOT_APPLICABLE, lacking=reason, because=found.refuted or f"{reason}."), data=data
+        )
     alone = [family for family, value in rows.items() if value is None]
     if alone:
         lacking = f"without {alone[0]} fewer than two languages are left in a group"
-        return _refused(
-            Refusal(verdict=Verdict.UNDERPOWERED, lacking=lacking, because=f"{lacking}. Add other families.")
+        return refused(
+            Refusal(verdict=Verdict.UNDERPOWERED, lacking=lacking, because=f"{lacking}. Add other families."), data=data
         )
     worst = min(estimates, key=lambda family: estimates[family].value or 0.0)
     return Finding(
         estimate=estimates[worst],
         because=f"{found.best} is held up least without {worst}, of {len(estimates)} families.",
         summary=f"{found.best}, least without {worst}",
-        data={"feature": found.best, "without": rows},
+        data=data,
     )
 
 
@@ -182,7 +144,7 @@ def _search(
 def _again(groups: ResilienceGroups | Refusal, found: Discrimination | Refusal) -> Finding:
     """Return the finding of a search under another choice."""
     if isinstance(groups, Refusal) or isinstance(found, Refusal):
-        return _refused(found, groups)
+        return _without(found, groups)
     return _judged(
         found, because=_because(found), summary=f"{_sizes(found)}; {_brief(found)}",
         data={"groups": groups.to_json(), "search": found.to_json()},
@@ -198,19 +160,11 @@ def _judged(found: Discrimination, *, because: str, summary: str, data: Mapping[
     )  # fmt: skip
 
 
-def _refused(why: Discrimination | Refusal, groups: ResilienceGroups | Refusal | None = None) -> Finding:
-    refusal = why if isinstance(why, Refusal) else groups
+def _without(found: Discrimination | Refusal, groups: ResilienceGroups | Refusal) -> Finding:
+    """Return the finding of a search that could not be made, by whichever of the two says why."""
+    refusal = found if isinstance(found, Refusal) else groups
     assert isinstance(refusal, Refusal)  # noqa: S101 - called where one of the two is
-    who, data = "", {}
-    if isinstance(groups, ResilienceGroups):
-        who, data = f" Groups: {_members(groups)}.{_left_out(groups)}", {groups.metric: groups.to_json()}
-    return Finding(
-        estimate=Estimate.undefined(refusal.lacking, n=refusal.n, method=WHAT),
-        verdict=refusal.verdict,
-        because=refusal.because + who,
-        summary=refusal.lacking,
-        data={"groups": data},
-    )
+    return refused(refusal, groups)
 
 
 def _json_of(groups: ResilienceGroups | Refusal) -> dict[str, Any]:
@@ -223,19 +177,6 @@ def _family(tag: str) -> str:
 
 def _sizes(found: Discrimination) -> str:
     return f"{found.sizes[0]} resilient low-resource, {found.sizes[1]} vulnerable high-resource languages"
-
-
-def _members(groups: ResilienceGroups) -> str:
-    resilient, vulnerable = (", ".join(side) or "none" for side in (groups.resilient, groups.vulnerable))
-    return f"resilient {resilient}; vulnerable {vulnerable}"
-
-
-def _left_out(groups: ResilienceGroups) -> str:
-    by_reason: dict[str, list[str]] = {}
-    for tag, reason in groups.left_out.items():
-        by_reason.setdefault(reason, []).append(tag)
-    out = "; ".join(f"{', '.join(tags)} ({reason})" for reason, tags in by_reason.items())
-    return f" Left out: {out}." if out else ""
 
 
 def _brief(found: Discrimination) -> str:
