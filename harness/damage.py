@@ -107,7 +107,9 @@ class ModelUnderTest:
         from harness.models.outline import outline_anatomy
         from harness.weights import weight_statistics
 
-        return weight_statistics(self.local, outline_anatomy(self.local.folder), store=self.store)
+        return weight_statistics(
+            self.local, outline_anatomy(self.local.folder), store=self.store, progress=self.progress
+        )
 
     def super_weight_candidates(self) -> tuple[SuperWeightCandidate, ...]:
         """Return the weights at which activation spikes of the MLP down projections meet, strongest first.
@@ -157,6 +159,7 @@ class ModelUnderTest:
             variant.apply(loaded),
         ):
             for tag in missing:
+                task.doing(tag)
                 entry = self.store.compute(
                     "losses",
                     self._key(variant, corpus, tag),
@@ -193,9 +196,11 @@ class ModelUnderTest:
         changes = [Change(layer=layer, apply=partial(variant.apply, loaded)) for layer, variant in variants]
         full = _in_dtype(FULL_PRECISION, variants[0][1].dtype or self.dtype)
         texts = {tag: corpus.texts[tag] for tag in tags}
-        with self.progress.task(f"{self.local.text}  {len(changes)} single changes", total=None) as task:
+        what = f"{self.local.text}  {len(changes)} single changes in {len(tags)} languages"
+        with self.progress.task(what) as task:
             for swept in sweep(
-                loaded, corpus.segment_ids, texts, changes, context=self.context, advance=task.advance
+                loaded, corpus.segment_ids, texts, changes,
+                context=self.context, advance=task.advance, expect=task.expect,
             ):  # fmt: skip
                 for variant, by_tag in zip(
                     [full, *(v for _, v in variants)], [swept.full, *swept.changed], strict=True
@@ -313,6 +318,7 @@ class ModelUnderTest:
         variant = _in_dtype(FULL_PRECISION, dtype)
         with self.progress.task(f"{self.local.text}  full precision", total=len(missing)) as task:
             for tag in missing:
+                task.doing(tag)
                 losses, hidden = _run(loaded, corpus, tag, context=self.context, keep_hidden=True)
                 if hidden is not None:  # always, as it was asked for
                     self._hidden[wanted[tag]] = hidden
@@ -344,8 +350,12 @@ def measure_damage(
             raise SpecError(f"{spec}: full precision is what damage is measured against; name a quantized spec")
         model.spec_variant(spec)  # refuses statistics that there is no probe text for
         model.bits_per_weight(spec)
-    order = sorted(chosen, key=lambda spec: spec.needs_float32)
-    columns = {str(spec): model.damage(spec, part, whole=corpus) for spec in order}
+    columns: dict[str, SpecDamage] = {}
+    with model.progress.task(f"{model.local.text}  damage", total=len(chosen)) as task:
+        for spec in sorted(chosen, key=lambda spec: spec.needs_float32):
+            task.doing(str(spec))
+            columns[str(spec)] = model.damage(spec, part, whole=corpus)
+            task.advance()
     return DamageTable(
         model=model.local.text,
         fingerprint=model.local.fingerprint,

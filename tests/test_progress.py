@@ -1,12 +1,14 @@
-"""Progress is shown on terminals only, and nested tasks end with their context."""
+"""Progress is shown on terminals only, after a while, and nested tasks end with their context."""
 
 from __future__ import annotations
 
 import io
+import threading
 
 import pytest
 
-from harness.progress import Bars, Silent, progress_for
+from harness import progress as module
+from harness.progress import Bars, Silent, progress_for, time_left
 
 
 class Terminal(io.StringIO):
@@ -14,31 +16,101 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    return Terminal()
+
+
 def test_a_file_that_is_no_terminal_gets_nothing():
     file = io.StringIO()
     progress = progress_for(file)
     assert isinstance(progress, Silent)
     with progress.task("work", 3) as task:
+        task.doing("ug")
+        task.expect(4)
         task.advance()
     assert file.getvalue() == ""
 
 
-def test_a_terminal_gets_the_description(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    file = Terminal()
-    progress = progress_for(file)
-    assert isinstance(progress, Bars)
+def test_a_terminal_gets_the_description_what_is_worked_on_and_a_count(terminal):
+    progress = Bars(terminal, delay=0)
     with progress.task("Reading tensors", 2) as outer, progress.task("inside") as inner:
         outer.advance()
+        inner.expect(7)
+        inner.doing("Uyghur")
         inner.advance(5)
-    assert "Reading tensors" in file.getvalue()
+        wait_for("5/7", terminal)  # bars are drawn ten times a second
+    shown = terminal.getvalue()
+    assert "Reading tensors" in shown
+    assert "inside  Uyghur" in shown
+    assert "1/2" in shown
+    assert "5/7" in shown
 
 
-def test_bars_can_be_used_again_after_an_error(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    progress = Bars(Terminal())
+def test_short_work_draws_nothing(terminal):
+    progress = Bars(terminal, delay=3600)
+    with progress.task("short", 2) as task:
+        task.advance()
+    assert terminal.getvalue() == ""
+
+
+def test_long_work_is_drawn_also_where_it_reports_nothing(terminal):
+    progress = Bars(terminal, delay=0.2)
+    with progress.task("long"):
+        wait_for("long", terminal)
+
+
+def test_many_short_tasks_in_a_row_are_long_work(terminal, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    progress = Bars(terminal, delay=5)
+    for seconds in range(7):  # without a pause between them
+        assert (terminal.getvalue() == "") is (seconds <= 5)  # drawn by the task that starts after five
+        with progress.task("one of many", 1) as task:
+            now[0] += 1.0
+            task.advance()
+    assert "one of many" in terminal.getvalue()
+
+
+def wait_for(text, terminal):
+    for _ in range(600):
+        if text in terminal.getvalue():
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError(f"{text} was not drawn: {terminal.getvalue()!r}")
+
+
+def test_whoever_shares_the_terminal_is_told_before_bars_are_drawn(terminal):
+    progress = Bars(terminal, delay=0, before=lambda: terminal.write("line ended\n"))
+    with progress.task("work", 1) as task:
+        task.advance()
+        wait_for("work", terminal)
+    assert terminal.getvalue().index("line ended") < terminal.getvalue().index("work")
+
+
+def test_bars_can_be_used_again_after_an_error(terminal):
+    progress = Bars(terminal)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), progress.task("fails", 1) as task:
             task.advance(1 // 0)
     assert progress._open == 0
     assert progress._bars.tasks == []
+
+
+def test_a_terminal_is_recognised(terminal):
+    assert isinstance(progress_for(terminal), Bars)
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "words"),
+    [
+        (0, 5.0, ""),  # nothing to judge by
+        (1, 10.0, "about 30 s left"),  # 3 more of 10 s
+        (2, 600.0, "about 10 min left"),  # 2 more of 300 s
+        (4, 10.0, ""),  # all is done
+    ],
+)
+def test_the_time_left_is_judged_by_what_is_done(done, seconds, words):
+    assert time_left(done=done, total=4, seconds=seconds) == words

@@ -23,6 +23,7 @@ from harness.activations.statistics import ActivationStatistics, packed, unpacke
 from harness.activations.writes import WriteSums
 from harness.errors import ModelError
 from harness.models.records import LoadedModel
+from harness.progress import Progress, Silent
 from harness.records import Corpus, digest_of
 from harness.store import Store
 
@@ -37,11 +38,22 @@ of two languages differ by their states alone."""
 
 
 def activations(
-    loaded: LoadedModel, corpus: Corpus, *, store: Store, languages: Sequence[str] | None = None
+    loaded: LoadedModel,
+    corpus: Corpus,
+    *,
+    store: Store,
+    languages: Sequence[str] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, ActivationStatistics]:
     """Return the statistics of every language of `corpus` (or of `languages`), measured or from the store."""
     chosen = corpus.languages if languages is None else tuple(languages)
-    return {tag: activation_statistics(loaded, corpus.texts[tag], language=tag, store=store) for tag in chosen}
+    found = {}
+    with (progress or Silent()).task(f"{loaded.local.text}  activations", total=len(chosen)) as task:
+        for tag in chosen:
+            task.doing(tag)
+            found[tag] = activation_statistics(loaded, corpus.texts[tag], language=tag, store=store)
+            task.advance()
+    return found
 
 
 def activation_statistics(

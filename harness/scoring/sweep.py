@@ -79,16 +79,20 @@ def sweep(
     context: int = CONTEXT,
     batch_tokens: int = BATCH_TOKENS,
     advance: Callable[[], None] = lambda: None,
+    expect: Callable[[int], None] = lambda _total: None,
 ) -> Iterator[SweptLosses]:
     """Score full precision and every change on `texts` (by language), a chunk of languages at a time.
 
     Losses are those of `score` on the changed model, to rounding (float32: 1e-5 relative), without divergence.
-    `advance` is called after each change of each chunk. Raises what `score` raises.
+    `advance` is called after each change of each chunk, `expect` once before with how often that will be. Raises what
+    `score` raises.
     """
     limit = context_limit(loaded.model.config, context)
     runner = _runner(loaded, context=limit)
     sheets = {tag: _Text.of(loaded, tag, segment_ids, texts[tag], limit) for tag in texts}
-    for tags in _chunks(sheets, int(loaded.model.config.hidden_size)):
+    chunks = list(_chunks(sheets, int(loaded.model.config.hidden_size)))
+    expect(len(changes) * len(chunks))
+    for tags in chunks:
         if runner is None or not _gives_the_same(runner, loaded, sheets[tags[0]], batch_tokens):
             chosen = [sheets[tag] for tag in tags]
             yield _from_the_start(loaded, chosen, changes, context=context, batch_tokens=batch_tokens, advance=advance)

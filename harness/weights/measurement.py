@@ -25,6 +25,7 @@ from harness.models.checkpoint import tensor_names
 from harness.models.families import anatomy_of
 from harness.models.outline import outline, parameter_names
 from harness.models.records import LocalModel
+from harness.progress import Progress, Silent, Task
 from harness.store import Entry, Store
 from harness.weights.magnitudes import hoyer, spread_of, spread_of_sorted_rows
 from harness.weights.matrix import ArrayMatrix, Matrix, StoredMatrix
@@ -72,7 +73,12 @@ class _Place:
 
 
 def weight_statistics(
-    local: LocalModel, anatomy: Anatomy | None = None, *, store: Store, threads: int = 2
+    local: LocalModel,
+    anatomy: Anatomy | None = None,
+    *,
+    store: Store,
+    threads: int = 2,
+    progress: Progress | None = None,
 ) -> WeightStatistics:
     """Return the statistics of `local`'s weights, from the store where they are there already.
 
@@ -92,14 +98,15 @@ def weight_statistics(
     places = [*inside, *outside]
 
     def measure() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        return _packed(_measured(local.folder, places, threads))
+        with (progress or Silent()).task(f"{local.text}  weight matrices", total=len(places)) as task:
+            return _packed(_measured(local.folder, places, threads, task))
 
     key = {"model": local.fingerprint, "schema": SCHEMA, "matrices": [asdict(place) for place in places]}
     every = _unpacked(store.compute("weight-statistics", key, measure))
     return WeightStatistics(fingerprint=local.fingerprint, tensors=every[: len(inside)], outside=every[len(inside) :])
 
 
-def _measured(folder: Path, places: Sequence[_Place], threads: int) -> list[TensorStatistics]:
+def _measured(folder: Path, places: Sequence[_Place], threads: int, task: Task) -> list[TensorStatistics]:
     """Measure every place. numpy releases the interpreter while it computes, so threads divide the work."""
     matrices = [StoredMatrix(folder, place.tensor, transposed=place.transposed) for place in places]
     own = threading.local()
@@ -108,10 +115,13 @@ def _measured(folder: Path, places: Sequence[_Place], threads: int) -> list[Tens
         if not hasattr(own, "workspace"):
             own.workspace = _Workspace()
         place = places[number]
-        return matrix_statistics(
+        task.doing(place.name)
+        measured = matrix_statistics(
             matrices[number], name=place.name, layer=place.layer, part=place.part, role=place.role,
             workspace=own.workspace,
         )  # fmt: skip
+        task.advance()
+        return measured
 
     # Largest first: no thread is left alone with a large matrix at the end.
     order = sorted(range(len(places)), key=lambda number: -matrices[number].size)
