@@ -8,6 +8,7 @@ import pytest
 from harness.established import ModelDamage, outliers_explain_disparity
 from harness.established.disparity import log_disparity
 from harness.estimates import Threshold, Verdict, judge
+from harness.sparsity import training_run
 from harness.statistics import binomial_band
 
 CLAIM = Threshold(metric="r", op="<", bound=-0.5, why="test")
@@ -23,7 +24,7 @@ def damaged(name, tail, ratio, *, high=10.0, floor=1.0, tier=TIER):
     """A model of which low-resource languages lose `ratio` times as much as high-resource ones."""
     values = np.array([high * 0.9, high, high * 1.1, *(high * ratio * f for f in (0.9, 1.0, 1.1))])
     return ModelDamage(
-        model=name, tail=tail, languages=LANGUAGES, tier=tier, tokens=np.arange(6.0) + 1,
+        model=name, run=training_run(name), tail=tail, languages=LANGUAGES, tier=tier, tokens=np.arange(6.0) + 1,
         damage={"excess_bits": values, "relative_increase": values / 100, "kl": values * 2}, floor=floor,
         outliers=np.array([0.1, 0.3, 0.2, 0.5, 0.4, 0.6]),
     )  # fmt: skip

@@ -9,13 +9,14 @@ import weight_records
 from harness.established import ModelWeights, outliers_grow
 from harness.established.records import largest_tail
 from harness.estimates import Threshold, Verdict, judge
+from harness.sparsity import training_run
 
 CLAIM = Threshold(metric="growth", op=">=", bound=10.0, why="test")
 
 
 def checkpoint(name, kurtosis, *, seen=None, beyond=0, otherwise=0.1):
     statistics = weight_records.model({(0, "o_proj"): kurtosis}, {(0, "o_proj"): beyond}, otherwise=otherwise)
-    return ModelWeights(model=name, statistics=statistics, trained_bytes=seen)
+    return ModelWeights(model=name, run=training_run(name), statistics=statistics, trained_bytes=seen)
 
 
 def course(*tails, name="run", last=None):

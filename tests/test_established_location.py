@@ -6,13 +6,14 @@ import weight_records
 
 from harness.established import ModelWeights, outliers_sit_in_attention
 from harness.estimates import Threshold, Verdict, judge
+from harness.sparsity import training_run
 
 CLAIM = Threshold(metric="share", op=">", bound=0.5, why="test")
 
 
 def of(name, kind, kurtosis, **beyond):
     statistics = weight_records.model({(1, kind): kurtosis}, {(1, k): n for k, n in (beyond or {kind: 10}).items()})
-    return ModelWeights(model=name, statistics=statistics)
+    return ModelWeights(model=name, run=training_run(name), statistics=statistics)
 
 
 def measured(models):
@@ -75,6 +76,13 @@ def test_the_matrices_of_the_heaviest_model_are_there_to_be_drawn():
 
 
 def test_without_outlier_weights_no_share_is_made_up():
-    finding, row = measured([ModelWeights(model="a", statistics=weight_records.model())])
+    finding, row = measured([ModelWeights(model="a", run="a", statistics=weight_records.model())])
     assert "share_of_outlier_weights" not in finding.also
     assert "beyond 5 sigma" not in row.explain()
+
+
+def test_a_copy_with_outliers_put_in_is_not_a_heavy_model_of_its_own():
+    original = of("a", "up_proj", 6.0)
+    copy = ModelWeights(model="a-injected", run="a", statistics=of("b", "up_proj", 200.0).statistics)
+    finding, _ = measured([original, copy])
+    assert [row["model"] for row in finding.data["models"]] == ["a"]

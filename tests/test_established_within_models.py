@@ -21,7 +21,8 @@ def heads(name, *, follow=0.0, layers=30, count=9, seed=1, queries=True):
     sink = draws.random((layers, count))
     noise = draws.random((2, layers, count))
     kurtosis = follow * sink + (1 - abs(follow)) * noise[0]
-    return ModelHeads(model=name, sink=sink, output_kurtosis=kurtosis, query_kurtosis=noise[1] if queries else None)
+    query = noise[1] if queries else None
+    return ModelHeads(model=name, run=name, sink=sink, output_kurtosis=kurtosis, query_kurtosis=query)
 
 
 def languages(name, *, follow=0.0, seed=1, tags=LANGUAGES, common=True):
@@ -29,7 +30,7 @@ def languages(name, *, follow=0.0, seed=1, tags=LANGUAGES, common=True):
     tokens = rng(99).uniform(20, 60, len(tags)) if common else draws.uniform(20, 60, len(tags))
     excess = 10 + follow * (tokens - 40) + (1 - abs(follow)) * 10 * draws.standard_normal(len(tags))
     return ModelDamage(
-        model=name, tail=5.0, languages=tuple(tags), tier={}, tokens=tokens,
+        model=name, run=name, tail=5.0, languages=tuple(tags), tier={}, tokens=tokens,
         damage={"excess_bits": excess, "relative_increase": excess / tokens, "kl": excess}, floor=0.0,
         outliers=tokens,
     )  # fmt: skip

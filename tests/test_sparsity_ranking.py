@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import weight_records
 
-from harness.sparsity import Candidate, latest, rank_models, step_of, worth_of_weights
+from harness.sparsity import Candidate, latest, rank_models, step_of, training_run, training_runs, worth_of_weights
 
 LANGUAGES = ("de", "en", "fr", "ga", "mt", "yo")
 
@@ -20,7 +21,7 @@ def candidate(name, damage=None, *, kept=0.5, kurtosis=10.0, kind="MILD", outlie
         noise = 1 + 0.3 * draws.standard_normal((6, 1)) + 0.3 * draws.standard_normal((1, 20))
         excess = np.stack([damage * noise, kept * damage * noise])
     return Candidate(
-        model=name, sparsity_class=outliers, kurtosis_class=kind, largest_kurtosis=kurtosis,
+        model=name, run=training_run(name), sparsity_class=outliers, kurtosis_class=kind, largest_kurtosis=kurtosis,
         heaviest="layers.0.q_proj", beyond=1e-4, concentration=0.2, languages=LANGUAGES if damage is not None else (),
         excess=excess, floor=floor, bits_per_weight=4.25,
     )  # fmt: skip
@@ -113,3 +114,13 @@ def test_the_last_checkpoint_stands_for_its_run():
     assert step_of("a-s0080") == 80
     assert step_of("org/x@step1000-tokens4B") == 1000
     assert step_of("a") == float("inf")
+
+
+def test_a_changed_copy_belongs_to_the_training_of_its_original():
+    from dataclasses import replace
+
+    plain, heavy = weight_records.model(), weight_records.model({(0, "up_proj"): 200.0})
+    first, other = (weight_records.tensor("embed_tokens", kurtosis=k, part="embedding") for k in (0.5, 0.6))
+    models = {"a-s0010": replace(plain, outside=(other,)), "a": replace(plain, outside=(first,)),
+              "a-injected": replace(heavy, outside=(first,)), "no-embedding": plain}  # fmt: skip
+    assert training_runs(models) == {"a-s0010": "a", "a": "a", "a-injected": "a", "no-embedding": "no-embedding"}

@@ -99,11 +99,12 @@ def _languages(subjects: Sequence[ModelUnderTest], languages: str | None) -> str
 
 def _measured(subjects: Sequence[ModelUnderTest], spec: QuantSpec, text: Corpus) -> list[Candidate]:
     """Measure one model after the other; each gives its memory back before the next one is loaded."""
-    from harness.sparsity import measure_candidate
+    from harness.sparsity import measure_candidate, training_runs
 
+    runs = training_runs({subject.local.text: subject.weight_statistics() for subject in subjects})
     found = []
     for subject in subjects:
-        found.append(measure_candidate(subject, spec, text))
+        found.append(measure_candidate(subject, spec, text, run=runs[subject.local.text]))
         subject.release()
     return found
 

@@ -93,9 +93,11 @@ def _courses(models: Sequence[ModelWeights]) -> list[Course]:
         by_run.setdefault(one.run, []).append(one)
     found = []
     for run, members in by_run.items():
-        members.sort(key=lambda one: step_of(one.model))
-        if len(members) > 1 and largest_tail(members[0].statistics.tensors) is not None:
-            found.append(Course(run=run, checkpoints=tuple(members)))
+        # a changed copy of a checkpoint is no further checkpoint
+        by_step = {step_of(one.model): one for one in reversed(members)}
+        checkpoints = tuple(by_step[step] for step in sorted(by_step))
+        if len(checkpoints) > 1 and largest_tail(checkpoints[0].statistics.tensors) is not None:
+            found.append(Course(run=run, checkpoints=checkpoints))
     return found
 
 

@@ -1,6 +1,6 @@
 """E-2: outliers sit in attention projections. Which matrix has the heaviest tail, and where are outlier weights?
 
-The unit is the training run, by its last checkpoint.
+The unit is the training run, by its last checkpoint; of a model and its changed copies, by the first of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.established.records import ModelWeights
 from harness.estimates import Estimate, Finding, Verdict
-from harness.sparsity import SIGMA, latest
+from harness.sparsity import SIGMA, step_of
 from harness.statistics import mean_interval, wilson
 from harness.weights import KurtosisClass, WeightStatistics
 
@@ -31,8 +31,7 @@ def outliers_sit_in_attention(models: Sequence[ModelWeights], *, rng: np.random.
     binomial, against the share of matrices that belong to attention. Also over all models, and by the share of weights
     beyond five standard deviations that lie in attention.
     """
-    last = set(latest(one.model for one in models))
-    chosen = [one for one in models if one.model in last]
+    chosen = last_of_each_run(models)
     heavy = [one for one in chosen if one.statistics.kurtosis_class is KurtosisClass.HEAVY]
     data: dict[str, Any] = {"models": [_row(one) for one in chosen], "fewest_heavy": FEWEST_HEAVY}
     worst = max(chosen, key=lambda one: one.statistics.largest_kurtosis or 0.0)
@@ -61,6 +60,15 @@ def outliers_sit_in_attention(models: Sequence[ModelWeights], *, rng: np.random.
         estimate=wilson(found, len(heavy)), p_value=p_value, verdict=verdict, because=because, also=also,
         summary=summary, data=data,
     )  # fmt: skip
+
+
+def last_of_each_run(models: Sequence[ModelWeights]) -> list[ModelWeights]:
+    """Return the last checkpoint of every run; of several that are the last, the first given."""
+    last: dict[str, ModelWeights] = {}
+    for one in models:
+        if one.run not in last or step_of(one.model) > step_of(last[one.run].model):
+            last[one.run] = one
+    return list(last.values())
 
 
 def attention_share(statistics: WeightStatistics) -> float | None:

@@ -18,7 +18,6 @@ from harness.prediction import kurtosis_overlap
 from harness.quantization.spec import QuantSpec
 from harness.records import Corpus
 from harness.retention import tiers
-from harness.sparsity import training_run
 from harness.weights import TensorStatistics, WeightStatistics
 
 __all__ = ["ModelDamage", "ModelHeads", "ModelWeights", "largest_tail", "measure_damages", "measure_heads"]
@@ -41,22 +40,23 @@ def largest_tail(tensors: Sequence[TensorStatistics]) -> float | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelWeights:
-    """Weight statistics of one model. `trained_bytes`: of all languages together, None where it is not known."""
+    """Weight statistics of one model.
+
+    `run`: its training run; checkpoints and changed copies of one training are one unit. `trained_bytes`: of all
+    languages together, None where it is not known.
+    """
 
     model: str
+    run: str
     statistics: WeightStatistics
     trained_bytes: int | None = None
 
-    @property
-    def run(self) -> str:
-        """The training run: checkpoints of one run are one unit."""
-        return training_run(self.model)
-
     @classmethod
-    def of(cls, model: ModelUnderTest) -> ModelWeights:
+    def of(cls, model: ModelUnderTest, *, run: str) -> ModelWeights:
         exposure = model.local.exposure
         return cls(
             model=model.local.text,
+            run=run,
             statistics=model.weight_statistics(),
             trained_bytes=None if exposure is None else sum(exposure.values()),
         )
@@ -73,6 +73,7 @@ class ModelDamage:
     """
 
     model: str
+    run: str
     tail: float | None
     languages: tuple[str, ...]
     tier: Mapping[str, str]
@@ -80,10 +81,6 @@ class ModelDamage:
     damage: Mapping[str, Float64]
     floor: float
     outliers: Float64
-
-    @property
-    def run(self) -> str:
-        return training_run(self.model)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,16 +93,13 @@ class ModelHeads:
     """
 
     model: str
+    run: str
     sink: Float64
     output_kurtosis: Float64
     query_kurtosis: Float64 | None
 
-    @property
-    def run(self) -> str:
-        return training_run(self.model)
 
-
-def measure_damages(model: ModelUnderTest, spec: QuantSpec, corpus: Corpus, probe: Corpus) -> ModelDamage:
+def measure_damages(model: ModelUnderTest, spec: QuantSpec, corpus: Corpus, probe: Corpus, *, run: str) -> ModelDamage:
     """Measure damage on `corpus`, and on `probe` where the languages' activations go."""
     from harness.activations import activations  # noqa: PLC0415 - imports torch
 
@@ -117,6 +111,7 @@ def measure_damages(model: ModelUnderTest, spec: QuantSpec, corpus: Corpus, prob
     overlap = kurtosis_overlap(activations(model.loaded(), probe, store=model.store), statistics)
     return ModelDamage(
         model=model.local.text,
+        run=run,
         tail=largest_tail(statistics.tensors),
         languages=table.languages,
         tier=tiers(table.languages, exposure=model.local.exposure),
@@ -127,7 +122,7 @@ def measure_damages(model: ModelUnderTest, spec: QuantSpec, corpus: Corpus, prob
     )
 
 
-def measure_heads(model: ModelUnderTest, probe: Corpus) -> ModelHeads:
+def measure_heads(model: ModelUnderTest, probe: Corpus, *, run: str) -> ModelHeads:
     """Measure each head's attention to the first token on `probe`, and how heavy the tails of its weights are."""
     from harness.activations import activations  # noqa: PLC0415 - imports torch
 
@@ -141,6 +136,7 @@ def measure_heads(model: ModelUnderTest, probe: Corpus) -> ModelHeads:
     queries = [t for t in statistics.tensors if t.role == "q_proj"]
     return ModelHeads(
         model=model.local.text,
+        run=run,
         sink=sink,
         # heads lie side by side in the inputs of the output product, and in the outputs of the query product
         output_kurtosis=np.stack([by_head(t.column_kurtosis, heads) for t in outputs]),

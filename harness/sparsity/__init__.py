@@ -24,7 +24,7 @@ from harness.sparsity.ranking import (
     weigh_candidate,
     worth_of_weights,
 )
-from harness.sparsity.runs import latest, step_of, training_run
+from harness.sparsity.runs import latest, step_of, training_run, training_runs
 from harness.sparsity.sizes import outliers_by_size
 from harness.sparsity.superweights import SuperWeight, find_super_weights, super_weights
 
@@ -58,6 +58,7 @@ __all__ = [
     "step_of",
     "super_weights",
     "training_run",
+    "training_runs",
     "weigh_candidate",
     "worth_of_weights",
 ]

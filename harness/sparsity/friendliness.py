@@ -50,25 +50,29 @@ class ModelPoint:
         }  # fmt: skip
 
 
-def measure_point(model: ModelUnderTest, base: QuantSpec, corpus: Corpus, *, runs: int) -> ModelPoint:
+def measure_point(
+    model: ModelUnderTest, base: QuantSpec, corpus: Corpus, *, runs: int, cluster: str | None = None
+) -> ModelPoint:
     """Return a model's point; damage is measured only where there are `runs` enough for a correlation.
 
-    It is measured on the whole of `corpus`: a study of retention has left these scores in the store.
+    It is measured on the whole of `corpus`: a study of retention has left these scores in the store. `cluster`: the
+    training run, where it is not what the name says.
     """
     text = model.local.text
+    run = training_run(text) if cluster is None else cluster
     sparsity = model.weight_statistics().weighted("concentration")
     if runs < MIN_RUNS:
-        return ModelPoint(model=text, cluster=training_run(text), sparsity=sparsity)
+        return ModelPoint(model=text, cluster=run, sparsity=sparsity)
     bare = base.base
     kept = bare.with_keep(RECOVERED_PERCENT, "magnitude")
     table = measure_damage(model, [bare, kept], corpus)
     before, after = (float(table.excess_bits(str(spec)).mean()) for spec in (bare, kept))
     floor = FLOORS_NEEDED * (table.columns[str(bare)].floor_bits.value or 0.0)
     if before <= floor:
-        return ModelPoint(model=text, cluster=training_run(text), sparsity=sparsity)
+        return ModelPoint(model=text, cluster=run, sparsity=sparsity)
     return ModelPoint(
         model=text,
-        cluster=training_run(text),
+        cluster=run,
         sparsity=sparsity,
         damage=before,
         relative=float(table.relative_increase(str(bare)).mean()),

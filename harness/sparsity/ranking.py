@@ -44,13 +44,14 @@ BARE, KEPT = 0, 1
 class Candidate:
     """A model with what speaks for and against quantizing it.
 
-    `sparsity_class`, `kurtosis_class`, `largest_kurtosis`, `heaviest` (the matrix that has it), `beyond` (share of
-    weights beyond five standard deviations) and `concentration` come from its weights. `languages`, `excess` [2, L, S]
-    (excess bits with nothing kept, and with the largest .1 % kept), `floor` and `bits_per_weight` of the bare grid:
-    None where damage was not measured.
+    `run`: its training run. `sparsity_class`, `kurtosis_class`, `largest_kurtosis`, `heaviest` (the matrix that has
+    it), `beyond` (share of weights beyond five standard deviations) and `concentration` come from its weights.
+    `languages`, `excess` [2, L, S] (excess bits with nothing kept, and with the largest .1 % kept), `floor` and
+    `bits_per_weight` of the bare grid: None where damage was not measured.
     """
 
     model: str
+    run: str
     sparsity_class: str
     kurtosis_class: str | None
     largest_kurtosis: float | None
@@ -95,12 +96,13 @@ class Ranking:
     models: tuple[Ranked, ...]
 
 
-def weigh_candidate(model: ModelUnderTest) -> Candidate:
-    """Return a candidate from its weights alone; no model is loaded."""
+def weigh_candidate(model: ModelUnderTest, *, run: str | None = None) -> Candidate:
+    """Return a candidate from its weights alone; no model is loaded. `run`: where it is not what the name says."""
     statistics = model.weight_statistics()
     heaviest, kurtosis_class = statistics.heaviest, statistics.kurtosis_class
     return Candidate(
         model=model.local.text,
+        run=training_run(model.local.text) if run is None else run,
         sparsity_class=class_by_weights(statistics.tensors),
         kurtosis_class=None if kurtosis_class is None else str(kurtosis_class),
         largest_kurtosis=statistics.largest_kurtosis,
@@ -110,14 +112,14 @@ def weigh_candidate(model: ModelUnderTest) -> Candidate:
     )
 
 
-def measure_candidate(model: ModelUnderTest, spec: QuantSpec, text: Corpus) -> Candidate:
+def measure_candidate(model: ModelUnderTest, spec: QuantSpec, text: Corpus, *, run: str | None = None) -> Candidate:
     """Return a candidate with its damage on `text` under the grid of `spec`, and with the largest .1 % kept."""
     bare = spec.base
     kept = bare.with_keep(RECOVERED_PERCENT, "magnitude")
     table = measure_damage(model, [bare, kept], text)
     column = table.columns[str(bare)]
     return replace(
-        weigh_candidate(model),
+        weigh_candidate(model, run=run),
         languages=table.languages,
         excess=np.stack([table.excess_bits(str(one)) for one in (bare, kept)]),
         floor=FLOORS_NEEDED * (column.floor_bits.value or 0.0),
@@ -165,7 +167,7 @@ def worth_of_weights(candidates: Sequence[Candidate], *, rng: np.random.Generato
     Undefined below eight runs: so few say nothing about others.
     """
     measured = [one for one in candidates if one.excess is not None and one.largest_kurtosis is not None]
-    runs = [training_run(one.model) for one in measured]
+    runs = [one.run for one in measured]
     if len(set(runs)) < MIN_RUNS:
         reason = f"{len(set(runs))} measured training runs, needed {MIN_RUNS}"
         return Outcome.undefined(reason, n=len(set(runs)), method="Spearman rho")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-__all__ = ["latest", "step_of", "training_run"]
+from harness.weights import WeightStatistics
+
+__all__ = ["latest", "step_of", "training_run", "training_runs"]
 
 STEP = re.compile(r"(-s\d+|@step\d+(-tokens\d+B)?|/checkpoint-\d+)$")
 """How public checkpoints name their step: `run-s0080`, `id@step1000` (Pythia), `id@step1000-tokens4B` (OLMo), and
@@ -16,6 +18,20 @@ STEP = re.compile(r"(-s\d+|@step\d+(-tokens\d+B)?|/checkpoint-\d+)$")
 def training_run(text: str) -> str:
     """Return the training run that a model belongs to: its name without a step or a slash at its end."""
     return STEP.sub("", text.rstrip("/"))
+
+
+def training_runs(models: Mapping[str, WeightStatistics]) -> dict[str, str]:
+    """Return the training run of each of several models: by name, and where a model is a changed copy of another.
+
+    Two trainings never end in the same embedding. A model whose embedding has exactly the statistics of another's is a
+    copy with some weights changed (rescaled, pruned, with outliers put in): it belongs to the run of the first of them.
+    """
+    found: dict[str, str] = {}
+    known: dict[tuple[object, ...], str] = {}
+    for text, statistics in models.items():
+        mark = tuple((t.name, t.shape, t.mean, t.std, t.kurtosis, t.absmax) for t in statistics.outside)
+        found[text] = known.setdefault(mark, training_run(text)) if mark else training_run(text)
+    return found
 
 
 def step_of(text: str) -> float:
