@@ -35,7 +35,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if results.document is not None:
         from harness.report.summary import summary  # noqa: PLC0415 - only where evals ran
 
-        report = None if results.folder is None else _shortest(results.folder / "report.json", config)
+        report = None if results.folder is None else _shortest(_to_look_at(results.folder), config)
         width = shutil.get_terminal_size().columns
         for line in summary(results.document, width=width, verbose=config.get_verbosity() > 0, report=report):
             _write(terminalreporter, line)
@@ -47,6 +47,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(sentence, red=True)
     if results.problem is not None:
         terminalreporter.write_line(f"report        not written: {results.problem}", red=True)
+
+
+def _to_look_at(folder: Path) -> Path:
+    """Return the page, or the document where what the page needs is not installed."""
+    page = folder / "index.html"
+    return page if page.exists() else folder / "report.json"
 
 
 def _shortest(file: Path, config: pytest.Config) -> Path:

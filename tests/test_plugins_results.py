@@ -275,7 +275,7 @@ def test_the_run_ends_with_the_summary_within_80_columns(suite):
         "damage        a/b int4-g64: excess bits per segment [[]95 % interval[]]  2 languages",
         "worst first   de +2.00 [[]1.00, 3.00[]]  sw +2.00 [[]1.00, 3.00[]]",
         "skipped       test_skipped[[]0.5[]]: no; yes",
-        "report        out/report.json",
+        "report        out/index.html",
     ])  # fmt: skip
     ours = lines[: next(place for place, line in enumerate(lines) if line.startswith("report  "))]
     assert max(len(line) for line in ours) <= 80

@@ -165,7 +165,7 @@ def _glyph(found: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Gly
     def at(mark: float) -> float:
         # Halved first: the distance of two huge numbers can overflow.
         share = (mark / 2 - start / 2) / (end / 2 - start / 2)
-        return round(MARGIN + share * (WIDTH - 2 * MARGIN), 1)
+        return float(round(MARGIN + share * (WIDTH - 2 * MARGIN), 1))
 
     def place(mark: float | None) -> float | None:
         return None if mark is None else at(mark)

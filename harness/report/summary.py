@@ -118,7 +118,7 @@ def _decision(label: str, decision: Mapping[str, Any], width: int, *, verbose: b
     if len(cases) > 1:
         supported = sum(case["verdict"] == "supported" for case in cases)
         shown = next(case for case in cases if case["verdict"] == decision["verdict"])
-        items = [f"supported in {supported} of {len(cases)} cases", f"{subject(shown) or shown['test']}:", *items]
+        items.append(f"supported in {supported} of {len(cases)} cases (here {subject(shown) or shown['test']})")
     yield from _verdict_line(label, decision["verdict"], items, width)
     if verbose and len(cases) > 1:
         several = len({case["test"] for case in cases}) > 1
