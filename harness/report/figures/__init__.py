@@ -34,7 +34,7 @@ FIGURES: tuple[tuple[Figure, Maker], ...] = (
             title="What keeping outliers buys",
             note="Left: how many times more low-resource languages lose than high-resource ones, by share k of weights "
             "kept in FP16; the band is parity (a factor of 1.25). Right: mean damage against storage; points on the "
-            "line are on the Pareto front of disparity, damage and bits: no other k is better in all three.",
+            "line are on the Pareto front of disparity, damage and bits: nothing else is better in all three.",
         ),
         tradeoff,
     ),

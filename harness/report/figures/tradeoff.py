@@ -16,18 +16,21 @@ PRIMARY = "excess_bits"
 
 
 def tradeoff(row: Mapping[str, Any], _languages: Mapping[str, Any]) -> Case | None:
-    """Return the case of a measurement whose `data.rows` has an entry per k with disparity and cost; None without."""
+    """Return the case of a measurement whose `data.rows` has an entry per k with disparity and cost; None without.
+
+    Entries with a `label` are other specs: they follow, and are drawn by cost alone.
+    """
     entries = row["data"].get("rows")
     if not isinstance(entries, list) or not entries or "bits_per_weight" not in entries[0]:
         return None
     if "disparity" not in entries[0]:
         return None
-    entries = sorted(entries, key=lambda entry: entry["percent"])
+    entries = sorted(entries, key=lambda entry: (bool(entry.get("label")), entry["percent"]))
     metrics = list(dict.fromkeys(name for entry in entries for name in entry["disparity"]))
     metrics.sort(key=lambda name: (name != PRIMARY, name))
     front = pareto([_objectives(entry, metrics[0]) for entry in entries])
     chosen = _recommended(row, [str(entry.get("spec", "")) for entry in entries])
-    first, last = entries[0], entries[-1]
+    first, last = entries[0], [entry for entry in entries if not entry.get("label")][-1]
     return Case(
         label=label_of(row),
         alternative=f"Mean damage {number(first['mean_excess_bits'])} bits per segment at k {first['percent']:g} %, "
@@ -40,6 +43,7 @@ def tradeoff(row: Mapping[str, Any], _languages: Mapping[str, Any]) -> Case | No
             "points": [
                 {
                     "k": short(entry["percent"]),
+                    "name": entry.get("label") or "",
                     "bits": short(entry["bits_per_weight"]),
                     "damage": short(entry["mean_excess_bits"]),
                     "front": place in front,
@@ -49,11 +53,11 @@ def tradeoff(row: Mapping[str, Any], _languages: Mapping[str, Any]) -> Case | No
                 for place, entry in enumerate(entries)
             ],
         },
-        columns=("k, % of weights", "bits per weight", "mean excess bits", *(f"disparity, {name}" for name in metrics),
+        columns=("kept", "k, % of weights", "bits per weight", "mean excess bits", *(f"disparity, {name}" for name in metrics),
                  "Pareto front", "recommended"),
         rows=tuple(
             (
-                entry["percent"], entry["bits_per_weight"], entry["mean_excess_bits"],
+                entry.get("label") or "magnitude", entry["percent"], entry["bits_per_weight"], entry["mean_excess_bits"],
                 *(_ratio(entry, name).get("value") for name in metrics),
                 "yes" if place in front else "no", "yes" if place == chosen else "",
             )

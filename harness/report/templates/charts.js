@@ -142,23 +142,23 @@
   // -- disparity, damage, bits ----------------------------------------------------------------------------------------
   function tradeoff(data) {
     function words(metric) { return metric === "kl" ? "KL" : metric.replace(/_/g, " "); }
-    function name(point) { return "k " + compact(point.k) + " %"; }
-    var points = data.points, front = points.filter(function (point) { return point.front; })
+    function name(point) { return point.name || "k " + compact(point.k) + " %"; }
+    var points = data.points, byk = points.filter(function (point) { return !point.name; }), front = points.filter(function (point) { return point.front; })
       .sort(function (a, b) { return a.bits - b.bits; });
     var styles = ["accent", "tier-middle", "tier-low", "soft"], kinds = ["solid", "dashed", "dotted", "dashed"];
     function disparity(width) {
-      var known = points.map(function (point, place) { return [point.ratio[0], place]; })
+      var known = byk.map(function (point, place) { return [point.ratio[0], place]; })
         .filter(function (one) { return one[0][1] !== null && one[0][2] !== null; });
       var series = data.metrics.map(function (metric, m) {
         return {
           type: "line", name: words(metric), symbol: "circle", symbolSize: m ? 7 : 10, z: m ? 2 : 3,
           lineStyle: { width: m ? 1.5 : 2.5, type: kinds[m % 4], color: color(styles[m % 4]) },
           itemStyle: m ? hollow(styles[m % 4]) : { color: color(styles[m % 4]) },
-          data: points.map(function (point) { return point.ratio[m][0]; }),
+          data: byk.map(function (point) { return point.ratio[m][0]; }),
           markArea: m ? undefined : { silent: true, itemStyle: { color: color("supported"), opacity: 0.14 },
             label: { show: true, position: "insideBottomLeft", color: color("supported"), formatter: "parity" },
             data: [[{ yAxis: 1 / data.margin }, { yAxis: data.margin }]] },
-          markLine: m || data.recommended === null ? undefined : { symbol: "none", silent: true, lineStyle: { color: color("soft"), type: "dotted" },
+          markLine: m || data.recommended === null || data.recommended >= byk.length ? undefined : { symbol: "none", silent: true, lineStyle: { color: color("soft"), type: "dotted" },
             label: { formatter: "recommended", color: color("soft"), position: "insideEndTop", rotate: 0, align: "center" }, data: [{ xAxis: data.recommended }] }
         };
       });
@@ -168,7 +168,7 @@
         legend: { bottom: 0, textStyle: { color: color("ink") }, data: data.metrics.map(words) },
         grid: { left: 56, right: 20, top: 44, bottom: 78 },
         tooltip: Object.assign(base().tooltip, { trigger: "axis", valueFormatter: function (value) { return Array.isArray(value) ? "" : page.number(value); } }),
-        xAxis: axis({ type: "category", data: points.map(function (point) { return compact(point.k) + " %"; }), name: "share of weights kept, k", nameLocation: "middle", nameGap: 28 }),
+        xAxis: axis({ type: "category", data: byk.map(function (point) { return compact(point.k) + " %"; }), name: "share of weights kept, k", nameLocation: "middle", nameGap: 28 }),
         yAxis: valueAxis("low over high resource", { nameGap: 38, scale: true }),
         series: series
       } };
@@ -184,7 +184,7 @@
       var label = { color: color("ink"), textBorderColor: color("surface"), textBorderWidth: 3 };
       return { height: 360, option: {
         title: heading("Mean damage by storage"),
-        legend: { bottom: 0, textStyle: { color: color("ink") }, data: ["on the Pareto front", "bettered by another k"] },
+        legend: { bottom: 0, textStyle: { color: color("ink") }, data: ["on the Pareto front", "bettered by another"] },
         grid: { left: 60, right: 30, top: 44, bottom: 78 },
         tooltip: Object.assign(base().tooltip, { formatter: function (one) {
           return one.name + "\n" + page.number(one.value[1]) + " excess bits per segment\n" + page.number(one.value[0]) + " bits per weight\n" +
@@ -195,7 +195,7 @@
         series: [
           { type: "line", name: "on the Pareto front", symbol: "circle", label: label, labelLayout: { hideOverlap: true }, data: front.map(item),
             itemStyle: { color: color("accent") }, lineStyle: { color: color("accent"), width: 2 } },
-          { type: "scatter", name: "bettered by another k", symbol: "circle", label: label, labelLayout: { hideOverlap: true },
+          { type: "scatter", name: "bettered by another", symbol: "circle", label: label, labelLayout: { hideOverlap: true },
             itemStyle: hollow("soft"), data: points.filter(function (point) { return !point.front; }).map(item) }
         ]
       } };
