@@ -24,7 +24,8 @@ def _few_resamples(monkeypatch):
     """999 resamples instead of 9,999: verdicts here are far from their thresholds, or counted over many tables."""
     module = sys.modules["harness.retention.parity"]  # the package's `parity` is the function, not the module
     monkeypatch.setattr(module, "disparities", partial(disparities, resamples=999))
-    monkeypatch.setattr(module, "paired_differences", partial(paired_differences, resamples=199, permutations=999))
+    fewer = partial(paired_differences, resamples=199, permutations=999)
+    monkeypatch.setattr(sys.modules["harness.retention.recommendation"], "paired_differences", fewer)
     monkeypatch.setattr(module, "recommend", partial(recommend, resamples=199))
 
 
@@ -163,7 +164,10 @@ def drawn_study(seed, ratios, *, percents, sigma=0.3, n=12):
 
 @pytest.fixture
 def only_excess_bits(monkeypatch):
-    """Error rates are those of the verdict, which stands on excess bits; the other metrics cost time only."""
+    """Error rates are those of the verdict, which stands on excess bits; other metrics and advice cost time only."""
+    study = study_of(means_of(REMOVED))
+    advice = recommend(study, shown=(), worse=dict.fromkeys(PERCENTS, ()), rng=rng(), resamples=199)
+    monkeypatch.setattr(sys.modules["harness.retention.parity"], "recommend", lambda *_args, **_kwargs: advice)
     real = DamageTable.degradation
     monkeypatch.setattr(
         DamageTable, "degradation", lambda table, spec: {"excess_bits": real(table, spec)["excess_bits"]}

@@ -33,7 +33,7 @@ SPECS = {
 def _few_resamples(monkeypatch):
     module = sys.modules["harness.retention.parity"]
     monkeypatch.setattr(module, "disparities", partial(disparities, resamples=199))
-    for name in ("parity", "comparison"):
+    for name in ("recommendation", "comparison"):
         fewer = partial(paired_differences, resamples=199, permutations=999)
         monkeypatch.setattr(sys.modules[f"harness.retention.{name}"], "paired_differences", fewer)
 

@@ -14,9 +14,8 @@ FEW = 199
 
 
 def advice(study, *, shown=(), harmful=()):
-    return recommend(
-        study, shown={Decimal(k) for k in shown}, harmful={Decimal(k) for k in harmful}, rng=rng(), resamples=FEW
-    )
+    worse = {k: ["h00"] if str(k) in harmful else [] for k in study.kept}
+    return recommend(study, shown={Decimal(k) for k in shown}, worse=worse, rng=rng(), resamples=FEW)
 
 
 def test_the_smallest_k_with_parity_is_recommended_and_its_interval_holds_it():
@@ -100,3 +99,10 @@ def test_the_recipe_names_the_spec_and_the_command():
     assert recipe["recommended"]["percent"]["value"] == 0.1
     assert recipe["command"] == "evenbits quantize m --spec int4-row+keep0.1%:magnitude -o FOLDER"
     assert recipe["bits_per_weight"] == study.table.columns[recipe["spec"]].bits_per_weight
+
+
+def test_harm_that_is_not_known_yet_is_tested():
+    means = means_of((2.0, 1.01, 1.01, 1.01, 1.01, 1.01), falls=1.0, scatter=0.02)
+    means[1]["h03"] *= 1.5
+    found = recommend(study_of(means, spread=0.05), shown={Decimal("0.01")}, worse={}, rng=rng(), resamples=FEW)
+    assert found.percent.value != 0.01

@@ -19,7 +19,8 @@ from harness.estimates import Estimate, Finding, Verdict
 from harness.quantization.spec import parse_spec
 from harness.retention.contenders import AWARE, PERCENT, ContenderStudy
 from harness.retention.controls import at_equal_bits
-from harness.retention.parity import curves_of, made_worse, rows_of, start_verdict
+from harness.retention.parity import curves_of, rows_of, start_verdict
+from harness.retention.recommendation import made_worse
 from harness.retention.study import ALPHA, brief, too_few
 from harness.statistics import (
     LOG_PARITY,

@@ -10,11 +10,11 @@ import numpy as np
 
 from harness.damage_table import FLOORS_NEEDED
 from harness.estimates import Estimate, Finding, Verdict
-from harness.retention.recommendation import recommend
+from harness.retention.recommendation import made_worse, recommend
 from harness.retention.study import ALPHA, BELOW, RetentionStudy, brief, too_few
-from harness.statistics import LOG_PARITY, Disparity, disparities, holm, paired_differences
+from harness.statistics import LOG_PARITY, Disparity, disparities, holm
 
-__all__ = ["curves_of", "made_worse", "parity", "rows_of", "start_verdict"]
+__all__ = ["curves_of", "parity", "rows_of", "start_verdict"]
 
 
 def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
@@ -44,11 +44,10 @@ def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
     worse = {place: made_worse(study, specs[place], rng=rng) for p, place in defined if p < ALPHA}
     p_value, best = min([(p, place) for p, place in defined if worse.get(place) == []] or defined)
     verdict, because = start_verdict(excess[0]) or _parity_verdict(p_value, worse.get(best, []))
-    harm = {place: worse[place] if place in worse else made_worse(study, specs[place], rng=rng) for place in below}
     advice = recommend(
         study,
         shown={percents[place] for place in worse} | ({percents[0]} if excess[0].parity.equivalent else set()),
-        harmful={percents[place] for place, tags in harm.items() if tags},
+        worse={percents[place]: tags for place, tags in worse.items()},
         rng=rng,
     )
     return Finding(
@@ -111,19 +110,6 @@ def _parity_verdict(p_value: float, worse: Sequence[str]) -> tuple[Verdict | Non
             f"the smallest p of two one-sided tests, Holm over k, is {p_value:.2g}."
         )
     return None, None
-
-
-def made_worse(study: RetentionStudy, spec: str, *, rng: np.random.Generator) -> list[str]:
-    """Return the high-resource languages that lose significantly more under `spec` than at k = 0 (paired, Holm)."""
-    before, after = study.table.excess_bits(study.base), study.table.excess_bits(spec)
-    places = {tag: study.table.languages.index(tag) for tag in study.high}
-    compared = paired_differences(
-        {tag: after[place] for tag, place in places.items()},
-        {tag: before[place] for tag, place in places.items()},
-        rng=rng,
-        alternative="greater",
-    )
-    return [tag for tag, outcome in compared.items() if outcome.adjusted_p is not None and outcome.adjusted_p < ALPHA]
 
 
 def data_of(study: RetentionStudy, curves: Mapping[str, Sequence[Disparity]]) -> dict[str, Any]:

@@ -24,9 +24,16 @@ from numpy.typing import NDArray
 from harness.damage_table import FLOORS_NEEDED
 from harness.estimates import Estimate
 from harness.retention.study import ALPHA, BELOW, CRITERION, RetentionStudy
-from harness.statistics import LOG_PARITY, RESAMPLES, CrossedBootstrap, crossed_bootstrap, percentile_interval
+from harness.statistics import (
+    LOG_PARITY,
+    RESAMPLES,
+    CrossedBootstrap,
+    crossed_bootstrap,
+    paired_differences,
+    percentile_interval,
+)
 
-__all__ = ["Recommendation", "recommend", "retention_recipe"]
+__all__ = ["Recommendation", "made_worse", "recommend", "retention_recipe"]
 
 Float64 = NDArray[np.float64]
 Reason = Literal["parity", "parity_at_0", "least_damage", "no_gain"]
@@ -86,16 +93,20 @@ def recommend(
     study: RetentionStudy,
     *,
     shown: Collection[Decimal],
-    harmful: Collection[Decimal],
+    worse: Mapping[Decimal, Sequence[str]],
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> Recommendation:
     """Return the k that the rule gives on the data, with the interval of k over resamples.
 
-    `shown`: the k at which the tests of the criterion show parity. `harmful`: those that make a high-resource language
-    significantly worse.
+    `shown`: the k at which the tests of the criterion show parity. `worse`: the high-resource languages that a k makes
+    worse, where that is known already.
     """
     percents = [k for k in study.kept if k <= BELOW]
+    harms = {
+        k: worse[k] if k in worse else made_worse(study, study.kept[k], rng=rng) for k in percents if 0 < k < BELOW
+    }
+    harmful = {k for k, tags in harms.items() if tags}
     drawn = _resampled(study, percents, rng, resamples)
     logs_K, damage_K, high_K = drawn.value.T
     floor = FLOORS_NEEDED * (study.table.columns[study.base].floor_bits.value or 0.0)
@@ -120,6 +131,19 @@ def recommend(
         shares={k: float((chosen_B == place).mean()) for place, k in enumerate(percents)},
         harmful=bool(set(shown) & set(harmful)),
     )
+
+
+def made_worse(study: RetentionStudy, spec: str, *, rng: np.random.Generator) -> list[str]:
+    """Return the high-resource languages that lose significantly more under `spec` than at k = 0 (paired, Holm)."""
+    before, after = study.table.excess_bits(study.base), study.table.excess_bits(spec)
+    places = {tag: study.table.languages.index(tag) for tag in study.high}
+    compared = paired_differences(
+        {tag: after[place] for tag, place in places.items()},
+        {tag: before[place] for tag, place in places.items()},
+        rng=rng,
+        alternative="greater",
+    )
+    return [tag for tag, outcome in compared.items() if outcome.adjusted_p is not None and outcome.adjusted_p < ALPHA]
 
 
 def _resampled(
