@@ -225,6 +225,18 @@ def test_the_pareto_front_keeps_what_nothing_else_betters():
     assert pareto(points) == {1, 2}
 
 
+def test_other_specs_follow_those_over_k_in_the_trade_off(document):
+    changed = copy.deepcopy(document)
+    row = next(row for row in changed["measurements"] if "rows" in row["data"])
+    other = copy.deepcopy(row["data"]["rows"][0]) | {"label": "activation", "percent": 0.1, "spec": "other"}
+    row["data"]["rows"].insert(0, other)
+    before, after = (figures(one)[0][0].cases[0] for one in (document, changed))
+    assert [point["name"] for point in after.data["points"]] == [""] * len(before.data["points"]) + ["activation"]
+    assert after.data["recommended"] == before.data["recommended"]
+    assert after.alternative == before.alternative  # what the first and the last k leave
+    assert after.rows[-1][0] == "activation"
+
+
 def test_the_recommended_share_is_that_of_the_action(document):
     case = figures(document)[0][0].cases[0]
     assert case.data["points"][case.data["recommended"]]["k"] == 0.5

@@ -53,11 +53,12 @@ def tradeoff(row: Mapping[str, Any], _languages: Mapping[str, Any]) -> Case | No
                 for place, entry in enumerate(entries)
             ],
         },
-        columns=("kept", "k, % of weights", "bits per weight", "mean excess bits", *(f"disparity, {name}" for name in metrics),
-                 "Pareto front", "recommended"),
+        columns=("kept", "k, % of weights", "bits per weight", "mean excess bits",
+                 *(f"disparity, {name}" for name in metrics), "Pareto front", "recommended"),
         rows=tuple(
             (
-                entry.get("label") or "magnitude", entry["percent"], entry["bits_per_weight"], entry["mean_excess_bits"],
+                entry.get("label") or "magnitude", entry["percent"],
+                entry["bits_per_weight"], entry["mean_excess_bits"],
                 *(_ratio(entry, name).get("value") for name in metrics),
                 "yes" if place in front else "no", "yes" if place == chosen else "",
             )
