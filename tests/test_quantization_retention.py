@@ -77,6 +77,30 @@ def test_the_planned_way_refits_the_grid():
     assert matrix.scales.scale.tolist() == [[1755 / 4096]] * 2
 
 
+def test_measurements_are_taken_before_the_first_tensor_is_given_also_where_it_keeps_nothing():
+    from harness.quantization.matrices import quantize_planned
+    from harness.quantization.planning import Plan, PlannedTensor
+
+    asked = []
+
+    class Watched(MeasuredImportance):
+        def input_rms(self, name, languages):
+            asked.append((name, languages))
+            return super().input_rms(name, languages)
+
+    spec = parse_spec("int4-row+keep1%:activation[de]+clip:mse[ka]")
+    tensors = tuple(
+        PlannedTensor(name=name, part="mlp", shape=(2, 4), status="quantized", grid=spec.grid, kept=kept)
+        for name, kept in (("first", 0), ("second", 1))
+    )
+    moments = {tag: dict.fromkeys(("first", "second"), np.ones(4)) for tag in ("de", "ka")}
+    made = quantize_planned(Plan(spec=spec, tensors=tensors), lambda _name: OUTLIERS,
+                            importance=Watched(second_moment=moments))  # fmt: skip
+    next(made)
+    assert {languages for _, languages in asked} == {("de",), ("ka",)}
+    assert [matrix.kept.tolist() for matrix in made] == [[0]]
+
+
 def test_kept_weights_are_fp16_numbers():
     # 0.1 in FP16 is 0.0999755859375; 1e9 is beyond FP16 and is saturated
     w = torch.tensor([[0.1, 1e9, 0.5, 0.25]])
