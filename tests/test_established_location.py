@@ -84,5 +84,6 @@ def test_without_outlier_weights_no_share_is_made_up():
 def test_a_copy_with_outliers_put_in_is_not_a_heavy_model_of_its_own():
     original = of("a", "up_proj", 6.0)
     copy = ModelWeights(model="a-injected", run="a", statistics=of("b", "up_proj", 200.0).statistics)
-    finding, _ = measured([original, copy])
-    assert [row["model"] for row in finding.data["models"]] == ["a"]
+    for models in ([original, copy], [copy, original]):
+        finding, _ = measured(models)
+        assert [row["model"] for row in finding.data["models"]] == ["a"]

@@ -123,4 +123,5 @@ def test_a_changed_copy_belongs_to_the_training_of_its_original():
     first, other = (weight_records.tensor("embed_tokens", kurtosis=k, part="embedding") for k in (0.5, 0.6))
     models = {"a-s0010": replace(plain, outside=(other,)), "a": replace(plain, outside=(first,)),
               "a-injected": replace(heavy, outside=(first,)), "no-embedding": plain}  # fmt: skip
+    assert training_runs(dict(reversed(models.items()))) == training_runs(models)  # in whatever order
     assert training_runs(models) == {"a-s0010": "a", "a": "a", "a-injected": "a", "no-embedding": "no-embedding"}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.established.records import ModelWeights, largest_tail
+from harness.established.records import ModelWeights, largest_tail, originals_first
 from harness.estimates import Estimate, Finding, Verdict
 from harness.sparsity import step_of
 from harness.statistics import Outcome, spearman
@@ -94,7 +94,7 @@ def _courses(models: Sequence[ModelWeights]) -> list[Course]:
     found = []
     for run, members in by_run.items():
         # a changed copy of a checkpoint is no further checkpoint
-        by_step = {step_of(one.model): one for one in reversed(members)}
+        by_step = {step_of(one.model): one for one in reversed(originals_first(members))}
         checkpoints = tuple(by_step[step] for step in sorted(by_step))
         if len(checkpoints) > 1 and largest_tail(checkpoints[0].statistics.tensors) is not None:
             found.append(Course(run=run, checkpoints=checkpoints))

@@ -1,6 +1,6 @@
 """E-2: outliers sit in attention projections. Which matrix has the heaviest tail, and where are outlier weights?
 
-The unit is the training run, by its last checkpoint; of a model and its changed copies, by the first of them.
+The unit is the training run, by its last checkpoint; changed copies of it are none of their own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.established.records import ModelWeights
+from harness.established.records import ModelWeights, originals_first
 from harness.estimates import Estimate, Finding, Verdict
 from harness.sparsity import SIGMA, step_of
 from harness.statistics import mean_interval, wilson
@@ -63,9 +63,9 @@ def outliers_sit_in_attention(models: Sequence[ModelWeights], *, rng: np.random.
 
 
 def last_of_each_run(models: Sequence[ModelWeights]) -> list[ModelWeights]:
-    """Return the last checkpoint of every run; of several that are the last, the first given."""
+    """Return the last checkpoint of every run; of a model and its changed copies, the one the run is named after."""
     last: dict[str, ModelWeights] = {}
-    for one in models:
+    for one in originals_first(models):
         if one.run not in last or step_of(one.model) > step_of(last[one.run].model):
             last[one.run] = one
     return list(last.values())

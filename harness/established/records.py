@@ -18,9 +18,18 @@ from harness.prediction import kurtosis_overlap
 from harness.quantization.spec import QuantSpec
 from harness.records import Corpus
 from harness.retention import tiers
+from harness.sparsity import training_run
 from harness.weights import TensorStatistics, WeightStatistics
 
-__all__ = ["ModelDamage", "ModelHeads", "ModelWeights", "largest_tail", "measure_damages", "measure_heads"]
+__all__ = [
+    "ModelDamage",
+    "ModelHeads",
+    "ModelWeights",
+    "largest_tail",
+    "measure_damages",
+    "measure_heads",
+    "originals_first",
+]
 
 Float64 = NDArray[np.float64]
 
@@ -60,6 +69,11 @@ class ModelWeights:
             statistics=model.weight_statistics(),
             trained_bytes=None if exposure is None else sum(exposure.values()),
         )
+
+
+def originals_first(models: Sequence[ModelWeights]) -> list[ModelWeights]:
+    """Return the models in their order, but those their run is named after before changed copies of them."""
+    return sorted(models, key=lambda one: training_run(one.model) != one.run)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,14 +23,18 @@ def training_run(text: str) -> str:
 def training_runs(models: Mapping[str, WeightStatistics]) -> dict[str, str]:
     """Return the training run of each of several models: by name, and where a model is a changed copy of another.
 
-    Two trainings never end in the same embedding. A model whose embedding has exactly the statistics of another's is a
-    copy with some weights changed (rescaled, pruned, with outliers put in): it belongs to the run of the first of them.
+    Two trainings never end in the same embedding. Models whose embeddings have exactly the same statistics are copies
+    with some weights changed (rescaled, pruned, with outliers put in): they belong to one run, which takes the shortest
+    of their names, as a copy is usually named after its original.
     """
-    found: dict[str, str] = {}
-    known: dict[tuple[object, ...], str] = {}
+    found = {text: training_run(text) for text in models}
+    copies: dict[tuple[object, ...], list[str]] = {}
     for text, statistics in models.items():
         mark = tuple((t.name, t.shape, t.mean, t.std, t.kurtosis, t.absmax) for t in statistics.outside)
-        found[text] = known.setdefault(mark, training_run(text)) if mark else training_run(text)
+        copies.setdefault(mark or (text,), []).append(text)
+    for texts in copies.values():
+        original = min((found[text] for text in texts), key=lambda run: (len(run), run))
+        found.update(dict.fromkeys(texts, original))
     return found
 
 
