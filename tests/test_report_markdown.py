@@ -9,7 +9,8 @@ VALUE = {"value": 12.5, "low": 11.0, "high": 14.0, "n": 30, "method": "BCa", "re
 DECISION = {
     "verdict": "not_supported", "metric": "disparity", "estimate": VALUE, "n": 30, "p_value": 0.01,
     "threshold": {"metric": "disparity", "op": "<", "bound": 1.25, "why": "parity"},
-    "metric_sensitive": True, "explain": "It was | measured <b>.",
+    "metric_sensitive": True, "explain": "All of it.", "summary": "It was | measured <b>.",
+    "by_case": [{"verdict": "not_supported"}, {"verdict": "supported"}],
 }  # fmt: skip
 
 
@@ -46,8 +47,14 @@ def test_the_verdict_comes_first_with_effect_size_need_n_and_p():
     assert text.index("H-039") < text.index("l00002")
     assert [cell.strip() for cell in row.replace("\\|", "").strip("|").split("|")] == [
         "❌", "H-039", "not supported (metric-sensitive)", "disparity 12.5 [11.0, 14.0]", "&lt; 1.25", "30", "0.010",
-        "It was  measured &lt;b>.",
+        "It was  measured &lt;b>. (supported in 1 of 2 cases)",
     ]  # fmt: skip
+
+
+def test_specs_measured_to_compare_with_are_counted_not_listed():
+    whole = document()
+    whole["inputs"] = {**whole["inputs"], "specs": [{"text": "s"}, {"text": "rival"}, {"text": "s+keep1%:random"}]}
+    assert "`s` (and 2 to compare with) on `gettext`" in markdown(whole)
 
 
 def test_details_are_folded_and_the_worst_language_comes_first():

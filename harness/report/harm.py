@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Harm", "asked", "harms"]
+__all__ = ["Harm", "asked", "harms", "specs_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +26,14 @@ class Harm:
 def asked(document: Mapping[str, Any]) -> frozenset[str]:
     """Return the specs that measurements are about; others were measured to compare with."""
     return frozenset(row["spec"] for row in document["measurements"] if row.get("spec"))
+
+
+def specs_of(document: Mapping[str, Any]) -> tuple[list[str], int]:
+    """Return the specs that were asked about, all where no measurement names one, and how many there are beside."""
+    texts = [entry["text"] for entry in document["inputs"]["specs"]]
+    wanted = asked(document)
+    first = [text for text in texts if text in wanted] or texts
+    return first, len(texts) - len(first)
 
 
 def harms(document: Mapping[str, Any], *, every_spec: bool = False) -> Iterator[Harm]:

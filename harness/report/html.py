@@ -20,7 +20,7 @@ from harness.report.actions import actions
 from harness.report.cards import cards, counted, metric_words
 from harness.report.described import described
 from harness.report.figures import figures
-from harness.report.harm import Harm, asked, harms
+from harness.report.harm import Harm, harms, specs_of
 from harness.report.languages_table import COLUMNS, TIERS, cells, overview, payload
 from harness.report.numbers import estimate, number, p_value
 from harness.report.summary import left_out
@@ -128,7 +128,7 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
         "overview": overview(everything, about),
         "described": about,
         "actions": actions(document),
-        "specs": _specs(document),
+        "specs": specs_of(document)[0],
         "recipes": [_recipe(recipe) for recipe in document["recipes"]],
         "left_out": document["inputs"]["corpus"].get("left_out") or [],
         "left_out_phrases": left_out(document["inputs"]["corpus"].get("left_out") or []),
@@ -166,13 +166,6 @@ def _embedded(value: object) -> str:
     """Return JSON that cannot end the element it stands in, whatever texts it holds."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _specs(document: Mapping[str, Any]) -> list[str]:
-    """Return the specs that were asked about, all of them where no measurement names one."""
-    texts = [entry["text"] for entry in document["inputs"]["specs"]]
-    wanted = asked(document)
-    return [text for text in texts if text in wanted] or texts
 
 
 def _recipe(recipe: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.report.actions import actions
 from harness.report.gate import Case, baseline_warning, cases
-from harness.report.harm import Harm, harms
+from harness.report.harm import Harm, harms, specs_of
 from harness.report.numbers import estimate, number, p_value
 from harness.report.sections import sections_of, shown
 
@@ -49,7 +49,8 @@ def markdown(document: Mapping[str, Any], *, limit: int = LIMIT) -> str:
 def _head(document: Mapping[str, Any]) -> Iterator[str]:
     inputs, environment = document["inputs"], document["environment"]
     models = ", ".join(f"`{_cell(entry['text'])}`" for entry in inputs["models"]) or "no model"
-    specs = ", ".join(f"`{_cell(entry['text'])}`" for entry in inputs["specs"])
+    first, others = specs_of(document)
+    specs = ", ".join(f"`{_cell(text)}`" for text in first) + (f" (and {others} to compare with)" if others else "")
     yield f"## evenbits: {models}"
     yield ""
     yield f"{specs} on `{_cell(inputs['corpus']['text'])}`, seed {environment['seed']}, {environment['dtype']}"
@@ -115,8 +116,16 @@ def _decision(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
         "" if threshold is None else f"{threshold['op']} {threshold['bound']:g}",
         str(found["n"]),
         p_value(found["p_value"]).removeprefix("p "),
-        found["explain"],
+        _words(found),
     )
+
+
+def _words(found: Mapping[str, Any]) -> str:
+    """Return a verdict in a few words, and in how many of several cases it is supported; all is explained below."""
+    cases = found["by_case"]
+    supported = sum(case["verdict"] == "supported" for case in cases)
+    tally = f" (supported in {supported} of {len(cases)} cases)" if len(cases) > 1 else ""
+    return f"{found['summary'] or found['explain']}{tally}"
 
 
 def _case(case: Case) -> tuple[str, ...]:
@@ -136,7 +145,11 @@ def _measurement(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _effect(found: Mapping[str, Any]) -> str:
     """Return metric and effect size; nothing where there is none, because the explanation says why."""
-    return "" if found["estimate"]["value"] is None else f"{found['metric']} {estimate(found['estimate'])}"
+    return (
+        ""
+        if found["estimate"]["value"] is None
+        else f"{found['metric'].replace('_', ' ')} {estimate(found['estimate'])}"
+    )
 
 
 def _damage(harm: Harm) -> Table:

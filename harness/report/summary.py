@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 
 from harness.report.actions import Action, actions, subject
 from harness.report.gate import baseline_warning, cases
-from harness.report.harm import Harm, asked, harms
+from harness.report.harm import Harm, harms, specs_of
 from harness.report.numbers import estimate, interval, number, p_value
 from harness.report.sections import sections_of
 
@@ -88,17 +88,14 @@ def _header(document: Mapping[str, Any], width: int) -> Iterator[Line]:
     items = [f"evenbits {version}" if version else "evenbits"]
     models = [entry["text"] for entry in inputs["models"]]
     items += models if len(models) <= SHOWN else [f"{len(models)} models, {models[0]} to {models[-1]}"]
-    items.append(_specs([entry["text"] for entry in inputs["specs"]], asked(document)))
+    items.append(_specs(*specs_of(document)))
     items.append(_corpus(inputs["corpus"]) + f", seed {environment['seed']}, {environment['dtype']}")
     for text in _wrapped([item for item in items if item], width, 2):
         yield (Span(text=text, style="strong"),)
 
 
-def _specs(texts: Sequence[str], wanted: frozenset[str]) -> str:
-    """Return the specs that were asked about, and how many were measured beside them."""
-    first = [text for text in texts if text in wanted] or list(texts)
+def _specs(first: Sequence[str], others: int) -> str:
     named = ", ".join(first) if len(first) <= SHOWN else f"{len(first)} specs"
-    others = len(texts) - len(first)
     return f"{named} (and {others} to compare with)" if others else named
 
 
