@@ -71,26 +71,29 @@ junk = st.recursive(
 )  # fmt: skip
 
 
-@st.composite
-def spoilt(draw):
-    """(document, path): the document with the entry at `path` replaced, removed, repeated or added."""
+changes = st.tuples(
+    st.sampled_from(all_places()), st.sampled_from(["replace", "remove", "add", "repeat"]), st.text(max_size=8), junk
+)
+"""(path, action, key, value): what is done to the document, small enough to be shown when a test fails."""
+
+
+def spoilt(change):
+    """Return (document, path): the document with the entry at `path` replaced, removed, repeated or added."""
+    path, action, name, value = change
     whole = json.loads(base())
-    path = draw(st.sampled_from(all_places()))
     holder = whole
     for key in path[:-1]:
         holder = holder[key]
-    match draw(st.sampled_from(["replace", "remove", "add"])):
-        case "replace":
-            holder[path[-1]] = draw(junk)
-        case "remove":
-            del holder[path[-1]]
-        case "add" if isinstance(holder, dict):
-            key = draw(st.text(max_size=8))
-            holder[key] = draw(junk)
-            path = (*path[:-1], key)
-        case "add":
-            holder.append(draw(junk | st.just(copy.deepcopy(holder[0]))))
-            path = path[:-1]
+    if action == "replace":
+        holder[path[-1]] = value
+    elif action == "remove":
+        del holder[path[-1]]
+    elif isinstance(holder, dict):
+        holder[name] = value
+        path = (*path[:-1], name)
+    else:
+        holder.append(copy.deepcopy(holder[0]) if action == "repeat" else value)
+        path = path[:-1]
     return whole, path
 
 
@@ -117,9 +120,9 @@ def read_everywhere(whole):
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(spoilt())
+@given(changes)
 def test_any_change_is_refused_by_its_key_or_read_by_every_reader(change):
-    whole, path = change
+    whole, path = spoilt(change)
     try:
         validate(whole)
     except ReportError as error:
@@ -158,10 +161,10 @@ def test_any_file_is_a_report_or_refused_by_its_name(tmp_path, content):
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-@given(spoilt(), spoilt())
+@given(changes, changes)
 def test_two_changed_reports_are_merged_or_refused(one, other):
     documents = {}
-    for name, (whole, _) in (("a", one), ("b", other)):
+    for name, (whole, _) in (("a", spoilt(one)), ("b", spoilt(other))):
         try:
             validate(whole)
         except ReportError:
