@@ -186,3 +186,39 @@ def test_contenders_keep_as_many_weights_and_change_one_thing_each():
     assert set(contending_specs(parse_spec("int3-row"), low=(), languages=(), statistics=False)) == {
         "magnitude, all tensors together", "magnitude, clipped",
     }  # fmt: skip
+
+
+def test_contenders_are_measured_beside_the_study_over_k(tiny_llama, store):
+    from harness.damage import ModelUnderTest
+    from harness.layers.budgeted import protected_within
+    from harness.models import parse_model, resolve
+    from harness.records import Corpus
+    from harness.retention import reference_budget, study_contenders, study_retention
+
+    def corpus(words, ids):
+        texts = {tag: tuple(f"{tag} says the {word} an inner" for word in words) for tag in ("de", "ig")}
+        return Corpus(name="c", source="test", languages=("de", "ig"), segment_ids=ids, texts=texts)
+
+    probe, text = corpus(("three", "four"), ("c", "d")), corpus(("one", "two"), ("a", "b"))
+    local = resolve(parse_model(str(tiny_llama)), store=store)
+    model = ModelUnderTest(local=local, store=store, dtype="float32", probe=probe)
+    grid, tier = parse_spec("int4-g64"), {"de": "high", "ig": "low"}
+    study = study_retention(model, grid, text, tier=tier)
+    budget = reference_budget(model, grid)
+    assert protected_within(model, grid, probe, budget=budget / 10, tier=tier) is None  # less than a matrix costs
+    protected = protected_within(model, grid, probe, budget=budget, tier=tier)
+    assert protected.protect
+    found = study_contenders(model, study, text, protected=protected)
+    columns = found.retention.table.columns
+    assert set(study.table.columns) < set(columns)
+    assert len(found.specs) == 9
+    assert found.specs["activation, low-resource"] == "int4-g64+keep0.1%:activation[ig]"
+    # as many weights in all of them; an index over all tensors is a few bits longer
+    bits = {name: columns[spec].bits_per_weight for name, spec in found.specs.items()}
+    together = bits.pop("magnitude, all tensors together")
+    assert set(bits.values()) == {columns[found.reference].bits_per_weight}
+    assert together == pytest.approx(columns[found.reference].bits_per_weight, rel=0.01)
+    dear, kept = columns[found.protected].bits_per_weight, columns[found.matched].bits_per_weight
+    assert dear - columns[study.base].bits_per_weight <= budget * (1 + 1e-6)
+    assert kept == pytest.approx(dear, abs=0.01)
+    assert set(found.named()) == set(columns)
