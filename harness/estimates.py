@@ -149,8 +149,8 @@ class Finding:
     `verdict`: set only where the number cannot decide (underpowered, not applicable, error) or where a condition beyond
     the number refutes the hypothesis (not_supported); `because` then says why in a sentence.
     `also`: the same number on other metrics or in other forms, by name; entries named like a degradation metric
-    (`relative_increase`, `kl`) decide `metric_sensitive`. `sensitive`: it is set whatever these numbers say, because a
-    condition beyond the number is met on one metric and not on another.
+    (`relative_increase`, `kl`) decide `metric_sensitive`. `sensitive`: whether it is set, whatever these numbers say,
+    where the verdict hangs on conditions beyond the number; None: these numbers decide.
     `summary`: a few words for the terminal line. `action`: what a user should do with it, in a sentence.
     `data`: plain JSON tables for figures and for re-use.
     """
@@ -160,7 +160,7 @@ class Finding:
     verdict: Verdict | None = None
     because: str | None = None
     also: Mapping[str, Estimate] = field(default_factory=dict)
-    sensitive: bool = False
+    sensitive: bool | None = None
     summary: str = ""
     action: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -289,7 +289,7 @@ def judge(
         estimate=finding.estimate,
         threshold=threshold,
         p_value=finding.p_value,
-        metric_sensitive=finding.sensitive or _metric_sensitive(finding, threshold),
+        metric_sensitive=_metric_sensitive(finding, threshold) if finding.sensitive is None else finding.sensitive,
         explanation=_sentence(finding, threshold, verdict),
         summary=finding.summary,
         action=finding.action,

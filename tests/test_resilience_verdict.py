@@ -132,7 +132,7 @@ def test_another_verdict_on_another_metric_makes_the_result_sensitive():
     assert found.sensitive
     assert judge(found, LARGE, hypothesis="H-038", test="t", role="criterion").metric_sensitive
     alike = discriminating_features(study_of(planted()), rng=rng())
-    assert not alike.sensitive
+    assert alike.sensitive is False  # and not left to the numbers alone, which are no verdict
     assert set(alike.also) == {"relative_increase", "kl"}
 
 

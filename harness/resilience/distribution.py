@@ -56,7 +56,7 @@ def more_distributed(study: ResilienceStudy, *, rng: np.random.Generator) -> Fin
             name: Estimate.undefined(one.lacking, n=one.n, method=WHAT) if isinstance(one, Refusal) else one.delta
             for name, one in others.items()
         },
-        sensitive=any((one.p < ALPHA) != (own.p < ALPHA) for one in others.values() if isinstance(one, _Compared)),
+        sensitive=any(_differ(one, own) for one in others.values() if isinstance(one, _Compared)),
         data={
             "index": dict(zip(groups.languages, own.index.tolist(), strict=True)),
             "as_predicted": agreeing,
@@ -64,6 +64,12 @@ def more_distributed(study: ResilienceStudy, *, rng: np.random.Generator) -> Fin
             "p_by_metric": {name: one.p for name, one in found.items() if isinstance(one, _Compared)},
         },
     )
+
+
+def _differ(one: _Compared, other: _Compared) -> bool:
+    """Return whether two metrics disagree in the sign of the effect or in what its p says."""
+    opposite = (one.delta.value or 0.0) * (other.delta.value or 0.0) < 0
+    return opposite or (one.p < ALPHA) != (other.p < ALPHA)
 
 
 def _compared(

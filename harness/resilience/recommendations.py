@@ -55,7 +55,7 @@ def training_choices(recommendations: Sequence[Recommendation]) -> Finding:
         estimate=damage.estimate,
         p_value=damage.adjusted_p,
         verdict=None if supported else Verdict.NOT_SUPPORTED,
-        because=" ".join(one.paragraph for one in recommendations) if supported else none,
+        because=" ".join(one.paragraph for one in supported or (best,)),
         summary=f"{len(supported)} of {len(recommendations)} training choices save damage"
         + (f": {', '.join(one.found.contrast.name for one in supported)}" if supported else ""),
         action=" ".join(f"{one.found.contrast.advice}." for one in supported) or none,

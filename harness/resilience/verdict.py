@@ -152,7 +152,7 @@ def _again(groups: ResilienceGroups | Refusal, found: Discrimination | Refusal) 
 
 
 def _judged(found: Discrimination, *, because: str, summary: str, data: Mapping[str, Any], action: str | None = None,
-            also: Mapping[str, Estimate] | None = None, sensitive: bool = False) -> Finding:  # fmt: skip
+            also: Mapping[str, Estimate] | None = None, sensitive: bool | None = None) -> Finding:  # fmt: skip
     return Finding(
         estimate=found.magnitude, p_value=max(found.q, found.auc_p),
         verdict=None if found.refuted is None else Verdict.NOT_SUPPORTED, because=because, summary=summary,
