@@ -63,6 +63,8 @@ def test_retention_that_lowers_no_damage_is_not_recommended():
     found = advice(study_of(means_of(STAYS, falls=1.1)))
     assert (found.because, found.percent.value) == ("no_gain", 0.0)
     assert found.sentence() == "Keep nothing: retention does not lower the mean damage."
+    none = [dict.fromkeys(row, -float(place + 1)) for place, row in enumerate(means_of(STAYS))]  # better with each k
+    assert (advice(study_of(none)).because, advice(study_of(none)).spec) == ("no_gain", "int4-row")
 
 
 def test_the_test_inside_a_resample_is_that_of_the_criterion_moved_to_it():

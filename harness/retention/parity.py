@@ -35,12 +35,7 @@ def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
     defined = [(p, place) for p, place in zip(adjusted, below, strict=True) if p is not None]
     if not defined:
         reason = excess[0].ratio.reason or excess[below[0]].ratio.reason or "no k < 1 % has a disparity ratio"
-        return Finding(
-            estimate=Estimate.undefined(reason, n=len(study.low) + len(study.high)),
-            verdict=Verdict.NOT_APPLICABLE,
-            because=f"The disparity ratio is undefined: {reason}. Measure a coarser spec, where damage is real.",
-            data=data_of(study, found),
-        )
+        return _undefined(study, reason, data_of(study, found))
     worse = {place: made_worse(study, specs[place], rng=rng) for p, place in defined if p < ALPHA}
     p_value, best = min([(p, place) for p, place in defined if worse.get(place) == []] or defined)
     verdict, because = start_verdict(excess[0]) or _parity_verdict(p_value, worse.get(best, []))
@@ -59,6 +54,15 @@ def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
         summary=f"disparity {brief(excess[0].ratio)} at k 0, {brief(excess[best].ratio)} at k {percents[best]} %",
         action=advice.sentence(),
         data=data_of(study, found) | {"recommended": advice.to_json()},
+    )
+
+
+def _undefined(study: RetentionStudy, reason: str, data: Mapping[str, Any]) -> Finding:
+    return Finding(
+        estimate=Estimate.undefined(reason, n=len(study.low) + len(study.high)),
+        verdict=Verdict.NOT_APPLICABLE,
+        because=f"The disparity ratio is undefined: {reason}. Measure a coarser spec, where damage is real.",
+        data=data,
     )
 
 

@@ -114,10 +114,7 @@ def recommend(
     shown_BK = _shown(drawn.replicates[:, :, 0], logs_K, tested=allowed_K & np.isfinite(logs_K) & (high_K > floor))
     chosen_B = _first_or_least(shown_BK, drawn.replicates[:, :, 1])
     shown_K = allowed_K & np.array([k in shown for k in percents])
-    best = int(_first_or_least(shown_K[None], damage_K[None])[0])
-    because: Reason = "no_gain" if damage_K[0] <= 0 or best == 0 else "least_damage"
-    if shown_K[best]:
-        because = "parity_at_0" if best == 0 else "parity"
+    best, because = _decided(shown_K, damage_K)
     k_K = np.array([float(k) for k in percents])
     low, high = percentile_interval(k_K[chosen_B])
     method = f"the rule applied again to each resample; {drawn.method}; 95% percentile interval"
@@ -200,6 +197,14 @@ def _parity_p(logs_B: Float64, value: float) -> Float64:
     above = len(up) - np.searchsorted(up, moved + LOG_PARITY, side="left")
     p = (np.maximum(below, above) + 1) / (len(logs_B) + 1)
     return np.where(unknown, 1.0, p)
+
+
+def _decided(shown_K: NDArray[np.bool_], damage_K: Float64) -> tuple[int, Reason]:
+    """Return the place that the rule gives on the data, and why; without damage at k = 0 there is nothing to lower."""
+    best = int(_first_or_least(shown_K[None], damage_K[None])[0])
+    if shown_K[best]:
+        return best, "parity" if best else "parity_at_0"
+    return (best, "least_damage") if best and damage_K[0] > 0 else (0, "no_gain")
 
 
 def _first_or_least(shown_BK: NDArray[np.bool_], damage_BK: Float64) -> NDArray[np.int64]:
