@@ -176,12 +176,15 @@ def test_false_positives_of_one_feature_stay_in_the_binomial_band():
 
 @pytest.mark.slow
 def test_false_positives_of_the_whole_search_stay_below_the_upper_edge_of_the_band():
-    hits = sum(
+    searches = [
         discriminate(groups_of(random_residual(rng([13, seed]))), table_of(noise(rng([14, seed]))), rng=rng(seed))
-        .discriminates
         for seed in range(200)
-    )  # fmt: skip
-    assert hits <= binomial_band(200, 0.05)[1]
+    ]
+    # Of 999 arrangements only some have groups as large as these: where fewer than 200 have, no q can be small.
+    made = [found for found in searches if not isinstance(found, Refusal)]
+    assert len(made) > 100
+    hits = sum(found.discriminates for found in made)
+    assert hits <= binomial_band(len(made), 0.05)[1]
 
 
 def test_the_fewest_languages_follow_from_the_number_of_labellings():
