@@ -222,6 +222,7 @@ def test_a_folder_that_another_run_fills_meanwhile_is_left_alone(loaded_tiny, tm
 
 def test_the_folder_is_refused_as_a_full_precision_model(loaded_tiny, tmp_path):
     write_quantized(loaded_tiny, parse_spec("int4-row"), tmp_path / "out")
+    assert len({file.stat().st_mode for file in (tmp_path / "out").iterdir()}) == 1  # who may read one may read all
     with pytest.raises(ModelError, match=r"already quantized \(evenbits\)"):
         resolve(parse_model(str(tmp_path / "out")), store=Store(tmp_path / "store"))
 

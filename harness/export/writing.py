@@ -109,6 +109,7 @@ def write_quantized(
         save_file(stored, part / WEIGHTS, metadata={"format": METHOD})
         size = (part / WEIGHTS).stat().st_size
         _write_config(loaded, part, untie=untied is not None)
+        (part / WEIGHTS).chmod((part / "config.json").stat().st_mode)  # safetensors lets the owner alone read it
         _write_json(part / MANIFEST, _manifest(loaded, plan, rows, seed=seed, weights=part / WEIGHTS))
     return Exported(
         folder=folder, spec=str(spec), bits_per_weight=bits_per_weight(plan), matrices=len(rows),
