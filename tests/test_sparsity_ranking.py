@@ -1,5 +1,7 @@
 """The order of candidates, what counts as a tie, and what weights alone are worth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import weight_records
@@ -67,6 +69,14 @@ def test_damage_below_the_floor_has_nothing_to_recover():
     assert one.reasons[0] == "no damage above three noise floors"
 
 
+def test_damage_that_may_be_nothing_has_no_recovered_share():
+    noisy = candidate("a", 1.0)
+    noise = 10 * rng(5).standard_normal((2, 6, 20))
+    (one,) = rank_models([replace(noisy, excess=1.0 + noise - noise.mean((1, 2), keepdims=True))], rng=rng()).models
+    assert one.damage.low < 0 < one.damage.value
+    assert "not clearly above zero" in one.recovered.reason
+
+
 def test_what_does_not_clearly_help_is_called_so():
     (one,) = rank_models([candidate("a", 10.0, kept=1.0)], rng=rng()).models
     assert "does not clearly help" in one.reasons[2]
@@ -88,8 +98,6 @@ def test_a_ranking_is_plain_json():
 
 
 def test_candidates_must_be_measured_alike():
-    from dataclasses import replace
-
     other = replace(candidate("b", 5.0), languages=("de",) * 6)
     with pytest.raises(ValueError, match="same languages"):
         rank_models([candidate("a", 5.0), other], rng=rng())
@@ -117,8 +125,6 @@ def test_the_last_checkpoint_stands_for_its_run():
 
 
 def test_a_changed_copy_belongs_to_the_training_of_its_original():
-    from dataclasses import replace
-
     plain, heavy = weight_records.model(), weight_records.model({(0, "up_proj"): 200.0})
     first, other = (weight_records.tensor("embed_tokens", kurtosis=k, part="embedding") for k in (0.5, 0.6))
     models = {"a-s0010": replace(plain, outside=(other,)), "a": replace(plain, outside=(first,)),

@@ -226,17 +226,16 @@ def _recovered(one: Candidate, drawn: CrossedBootstrap, place: int) -> Estimate:
     if before <= (one.floor or 0.0):
         return Estimate.undefined("the damage is not above three noise floors: nothing to recover", method=what)
     bare, kept = drawn.replicates[:, place, BARE], drawn.replicates[:, place, KEPT]
-    shares = 1 - np.divide(kept, bare, out=np.full(len(bare), np.nan), where=bare > 0)
-    low = percentile_interval(np.where(np.isnan(shares), -np.inf, shares))[0]
-    high = percentile_interval(np.where(np.isnan(shares), np.inf, shares))[1]
-    bounded = math.isfinite(low) and math.isfinite(high)
+    if percentile_interval(bare)[0] <= 0:  # a share of what may be nothing has no bounds
+        return Estimate.undefined("the damage is not clearly above zero: nothing to recover", method=what)
+    shares = 1 - np.divide(kept, bare, out=np.full(len(bare), -np.inf), where=bare > 0)
+    low, high = percentile_interval(shares)
     return Estimate(
         value=1 - after / before,
-        low=low if bounded else None,
-        high=high if bounded else None,
+        low=low,
+        high=high,
         n=len(one.languages),
         method=f"{what}; {drawn.method}, 95% percentile interval",
-        reason=None if bounded else "no damage in some resamples: no interval",
     )
 
 
