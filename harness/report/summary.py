@@ -131,7 +131,7 @@ def _measured(found: Mapping[str, Any]) -> list[str]:
     threshold = found["threshold"]
     if found["estimate"]["value"] is not None:
         needed = "" if threshold is None else f", needed {threshold['op']} {threshold['bound']:g}"
-        items.append(f"{found['metric'].replace('_', ' ')} {estimate(found['estimate'])}{needed}")
+        items.append(f"{str(found['metric'] or 'value').replace('_', ' ')} {estimate(found['estimate'])}{needed}")
         items.append(f"n {found['n']}")
     elif not items or found["verdict"] in {"underpowered", "error"}:
         reason = str(found["estimate"]["reason"])
