@@ -10,6 +10,8 @@ import pytest
 
 from harness.report.document import validate
 
+pytestmark = pytest.mark.slow  # a pytest of its own, on a model
+
 ROOT = Path(__file__).resolve().parents[1]
 TAGS = ("am", "de", "en", "es", "fi", "fr", "ja", "om", "ug", "yo")
 
