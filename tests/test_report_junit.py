@@ -8,8 +8,10 @@ NEEDED = Threshold(metric="excess_bits", op="<=", bound=20.0, why="policy")
 
 def measured(**changes):
     values = {"estimate": Estimate(value=0.1 + 0.2, low=0.1, high=0.5, n=30, method="BCa"), "p_value": 0.04}
-    return judge(Finding(**values | changes), NEEDED, hypothesis="H-039", test="test_parity", role="criterion", model="m",
-                 spec="int4-g64")  # fmt: skip
+    return judge(
+        Finding(**values | changes), NEEDED, hypothesis="H-039", test="test_parity", role="criterion", model="m",
+        spec="int4-g64",
+    )  # fmt: skip
 
 
 def test_hypothesis_verdict_effect_interval_need_and_p_are_properties_unrounded():
