@@ -148,7 +148,7 @@ def _effect(found: Mapping[str, Any]) -> str:
     return (
         ""
         if found["estimate"]["value"] is None
-        else f"{found['metric'].replace('_', ' ')} {estimate(found['estimate'])}"
+        else f"{str(found['metric'] or 'value').replace('_', ' ')} {estimate(found['estimate'])}"
     )
 
 
