@@ -10,6 +10,7 @@
   function tierOf(tier) { return TIERS.indexOf(tier) >= 0 ? tier : "unknown"; }
   function compact(value) {
     var size = Math.abs(value);
+    if (size >= 1e6 && size < 1e12) { return Number((value / 1e6).toPrecision(4)) + " M"; }
     if (size !== 0 && (size < 1e-3 || size >= 1e6)) { return value.toExponential(0); }
     return String(Number(value.toPrecision(4)));
   }
