@@ -20,8 +20,8 @@ REPLICATES = 200
 def _few_resamples(monkeypatch):
     """The comparators stand beside the verdict and cost ten times what it costs."""
     monkeypatch.setattr(verdict, "comparator_table", lambda _study, *, rng: [])  # noqa: ARG005
-    monkeypatch.setattr(verdict, "pearson", partial(pearson, resamples=199, permutations=999))
-    monkeypatch.setattr(verdict, "spearman", partial(spearman, resamples=199, permutations=99))
+    monkeypatch.setattr(verdict, "pearson", partial(pearson, resamples=100, permutations=199))
+    monkeypatch.setattr(verdict, "spearman", partial(spearman, resamples=100, permutations=99))
 
 
 def hits_at(dose, *, replicates, seed, permuted=False, threshold=ABOVE_HALF):

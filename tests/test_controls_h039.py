@@ -12,7 +12,7 @@ from harness.damage import ModelUnderTest
 from harness.damage_table import DamageTable
 from harness.estimates import Threshold, Verdict, judge
 from harness.quantization.spec import parse_spec
-from harness.retention import parity, recommend, study_retention
+from harness.retention import parity, recommend, recommendation, study_retention
 from harness.statistics import binomial_band, disparities, paired_differences
 
 pytestmark = pytest.mark.control
@@ -24,10 +24,11 @@ REPLICATES = 200
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch):
-    module = sys.modules["harness.retention.parity"]
+    module = sys.modules["harness.retention.parity"]  # the package's `parity` is the function, not the module
     monkeypatch.setattr(module, "disparities", partial(disparities, resamples=499))
-    monkeypatch.setattr(module, "paired_differences", partial(paired_differences, resamples=199, permutations=499))
     monkeypatch.setattr(module, "recommend", partial(recommend, resamples=199))
+    fewer = partial(paired_differences, resamples=199, permutations=499)
+    monkeypatch.setattr(recommendation, "paired_differences", fewer)
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def found(tmp_path_factory, tiny_tokenizer):
             folder = save_planted(plant, tiny_tokenizer, base / f"model-{plant.ruined}-{plant.outliers}")
             store = Store(base / "store")
             model = ModelUnderTest(local=resolve(parse_model(str(folder)), store=store), store=store, dtype="float32")
-            study = study_retention(model, parse_spec("int3-row"), text, tier=TIER)
+            study = study_retention(model, parse_spec("int2-row"), text, tier=TIER)
             finding = parity(study, rng=np.random.default_rng(0))
             made[plant] = judge(finding, PARITY, hypothesis="H-039", test="control", role="criterion"), study
         return made[plant]
@@ -87,22 +88,23 @@ def test_damage_follows_the_number_of_ruined_letters(found):
     losses = {}
     for ruined in doses:
         _, study = found(PlantedModel(ruined=ruined))
-        means = dict(zip(study.table.languages, study.table.excess_bits("int3-row").mean(axis=1), strict=True))
+        means = dict(zip(study.table.languages, study.table.excess_bits("int2-row").mean(axis=1), strict=True))
         losses[ruined] = np.mean([means[tag] for tag in LOW])
         # nothing is planted in the others: to the rounding of sums they lose what they lose in the plain model
-        same = dict(zip(plain.table.languages, plain.table.excess_bits("int3-row").mean(axis=1), strict=True))
+        same = dict(zip(plain.table.languages, plain.table.excess_bits("int2-row").mean(axis=1), strict=True))
         assert [means[tag] for tag in HIGH] == pytest.approx([same[tag] for tag in HIGH], abs=1e-3)
     assert losses[0] < losses[1] < losses[2]
     # A shut channel leaves the letter itself and the constant: sqrt(64) = 8 each, so the letter has logit 1.5 x 8 = 12
-    # and any other token 0. That costs 12 nats, 17.3 bits, wherever another letter follows. About 23 of 24 letters
-    # have a follower, one in seven of them is ruined: 57 bits less what the open channel would have cost anyway.
-    assert 30 < losses[1] - losses[0] < 75
+    # and any other token 0. That costs 12 nats, 17.3 bits, where another letter follows (.92), instead of the entropy of
+    # 1.9 bits: 14 bits. 23 letters have a follower and one in seven is ruined: 46 bits, less what rounding costs an
+    # open channel anyway.
+    assert 25 < losses[1] - losses[0] < 50
 
 
 def test_the_plant_is_invisible_in_full_precision(found):
     _, plain = found(PlantedModel(ruined=0))
     _, study = found(PlantedModel(ruined=2))
-    np.testing.assert_allclose(study.table.nll_full("int3-row"), plain.table.nll_full("int3-row"), rtol=1e-6)
+    np.testing.assert_allclose(study.table.nll_full("int2-row"), plain.table.nll_full("int2-row"), rtol=1e-6)
 
 
 def test_a_model_without_the_plant_is_not_applicable(found):
