@@ -97,9 +97,9 @@ def _validator() -> Any:  # noqa: ANN401 - jsonschema has no types
 def validate(document: object) -> None:
     """Check `document` against the schema; `ReportError` names the first key at fault and what is allowed there."""
     for path, number in _not_finite(document, ""):
-        raise ReportError(f"The report has {number} at {path or 'the top'}; an undefined number is null with a reason.")
+        raise ReportError(f"The report has {number} at {_readable(path)}; an undefined number is null with a reason.")
     for path in _upside_down(document, ""):
-        raise ReportError(f"The report has an interval at {path or 'the top'} whose low lies above its high.")
+        raise ReportError(f"The report has an interval at {_readable(path)} whose low lies above its high.")
     from jsonschema.exceptions import best_match  # noqa: PLC0415 - 0.2 s that only writing and reading need
 
     error = best_match(_validator().iter_errors(document))
@@ -107,7 +107,12 @@ def validate(document: object) -> None:
         return
     where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path).lstrip(".")
     message = error.message if len(error.message) <= 300 else f"{error.message[:300]}..."
-    raise ReportError(f"The report does not follow its schema at {where or 'the top'}: {message}.")
+    raise ReportError(f"The report does not follow its schema at {_readable(where)}: {_readable(message)}.")
+
+
+def _readable(text: str) -> str:
+    """Return a path or message in one line: keys may hold anything."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text) or "the top"
 
 
 def dump(document: Mapping[str, Any]) -> str:
