@@ -223,3 +223,9 @@ def test_the_table_has_standard_keys_and_classes_in_range():
     # The taxonomy's own counts of its upper classes: 7 languages in class 5, 18 in class 4, 28 in class 3.
     counts = [sum(row.get("class") == level for row in table["languages"].values()) for level in (5, 4, 3)]
     assert counts == [7, 18, 28]
+
+
+def test_training_text_that_is_equal_but_for_the_last_paragraph_makes_no_tiers():
+    exposure = {"de": 164_001, "fr": 164_432, "ig": 164_100}
+    assert {describe(tag, exposure=exposure).tier for tag in exposure} == {"middle"}
+    assert describe("ig", exposure={"de": 200, "ig": 100}).tier == "low"
