@@ -50,7 +50,7 @@ def found(tmp_path_factory, tiny_tokenizer):
     from harness.store import Store
 
     base = tmp_path_factory.mktemp("planted")
-    text = planted_corpus(segments=16, length=24, rng=np.random.default_rng(1))
+    text = planted_corpus(segments=64, length=24, rng=np.random.default_rng(1))
     made = {}
 
     def get(plant):
@@ -76,9 +76,9 @@ def test_sparse_outliers_in_rows_of_chosen_languages_are_supported_at_the_k_that
     plant = PlantedModel(ruined=ruined)
     result, _ = found(plant)
     assert result.verdict is Verdict.SUPPORTED, result.explain()
-    # 6 or 12 of 16,384 weights of gate_proj: k = .1 % keeps 16 of them, .03 % keeps 5
+    # 6 or 12 of 16,384 weights of gate_proj: k = .1 % keeps 16 of them, .03 % keeps 5, .01 % keeps 2
     assert round(0.0003 * 128**2) < plant.planted_share * 128**2 <= round(0.001 * 128**2)
-    assert ratio_at(result, 0.03) > 1.25 > ratio_at(result, 0.1)
+    assert ratio_at(result, 0.01) > 1.25 > ratio_at(result, 0.1)
     assert "keep0.1%" in result.action
 
 
@@ -95,9 +95,9 @@ def test_damage_follows_the_number_of_ruined_letters(found):
         assert [means[tag] for tag in HIGH] == pytest.approx([same[tag] for tag in HIGH], abs=1e-3)
     assert losses[0] < losses[1] < losses[2]
     # A shut channel leaves the letter itself and the constant: sqrt(64) = 8 each, so the letter has logit 1.5 x 8 = 12
-    # and any other token 0. That costs 12 nats, 17.3 bits, where another letter follows (.92), instead of the entropy of
-    # 1.9 bits: 14 bits. 23 letters have a follower and one in seven is ruined: 46 bits, less what rounding costs an
-    # open channel anyway.
+    # and any other token 0. That costs 12 nats, 17.3 bits, where another letter follows (.92), not the
+    # entropy of 1.9 bits: 14 bits more. 23 letters have a follower and one in seven is ruined: 46 bits, less what
+    # rounding costs an open channel anyway.
     assert 25 < losses[1] - losses[0] < 50
 
 
