@@ -60,11 +60,11 @@ def test_a_resolved_model_carries_its_exposure(tiny_llama, tmp_path):
     assert known.fingerprint == unknown.fingerprint  # what was trained on changes no measurement
 
 
-def test_only_what_every_model_was_trained_on_counts_as_trained():
-    assert trained_languages([{"de": 5, "ga": 1, "fr": 0}, {"de": 1, "fr": 3}]) == ("de",)
+def test_what_any_model_was_trained_on_counts_as_trained_also_before_an_early_checkpoint_met_it():
+    assert trained_languages([{"de": 5, "ga": 0, "fr": 0}, {"de": 1, "ga": 0, "fr": 3}]) == ("de", "fr")
     assert trained_languages([{"de": 5}, None]) is None
     assert trained_languages([]) is None
-    assert trained_languages([{"de": 5}, {"fr": 5}]) is None
+    assert trained_languages([{"de": 0}]) is None
 
 
 def test_reference_stands_for_the_whole_family_and_names_no_model_twice(tmp_path):

@@ -49,9 +49,12 @@ def read_exposure(folder: Path) -> Mapping[str, int] | None:
 
 
 def trained_languages(exposures: Iterable[Mapping[str, int] | None]) -> tuple[str, ...] | None:
-    """Return the languages, sorted, that every model of a run was trained on; None unless all models say theirs."""
+    """Return the languages, sorted, that any model of a run was trained on; None unless all models say theirs.
+
+    Any, not every: an early checkpoint has not met all languages of its run yet, and must not take them from the rest.
+    """
     known = list(exposures)
     if not known or any(exposure is None for exposure in known):
         return None
-    shown = [{tag for tag, amount in exposure.items() if amount > 0} for exposure in known if exposure is not None]
-    return tuple(sorted(set.intersection(*shown))) or None
+    shown = {tag for exposure in known if exposure is not None for tag, amount in exposure.items() if amount > 0}
+    return tuple(sorted(shown)) or None
