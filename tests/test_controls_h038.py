@@ -5,7 +5,7 @@ import pytest
 
 from fixtures.controls import count_supported, resilience_study, supported
 from harness.estimates import Threshold
-from harness.resilience import discriminating_features, discrimination
+from harness.resilience import arrangements, discriminating_features, discrimination
 from harness.statistics import binomial_band
 
 pytestmark = pytest.mark.control
@@ -16,7 +16,7 @@ REPLICATES = 200
 
 @pytest.fixture(autouse=True)
 def _few_arrangements(monkeypatch):
-    monkeypatch.setattr(discrimination, "ARRANGEMENTS", 999)
+    monkeypatch.setattr(arrangements, "ARRANGEMENTS", 999)
     monkeypatch.setattr(discrimination, "SELECTIONS", 199)
 
 
