@@ -46,6 +46,7 @@ def test_the_overlap_is_the_energy_that_was_planted():
     assert found.estimate.value == pytest.approx(3 / np.sqrt(10), abs=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("permuted", [False, True], ids=["no effect", "permuted languages"])
 def test_without_an_effect_the_criterion_is_rarely_supported(permuted):
     hits = hits_at(3.0 if permuted else 0.0, replicates=REPLICATES, seed=36, permuted=permuted)

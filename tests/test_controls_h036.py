@@ -55,7 +55,10 @@ def test_the_size_that_was_planted_is_the_size_that_is_found():
     assert found.estimate.value == pytest.approx(0.5, abs=0.1)
 
 
-@pytest.mark.parametrize("permuted", [False, True], ids=["random layers", "permuted languages"])
+@pytest.mark.parametrize(
+    "permuted",
+    [pytest.param(False, id="random layers"), pytest.param(True, id="permuted languages", marks=pytest.mark.slow)],
+)
 def test_without_an_interaction_the_criterion_errs_at_its_nominal_rate(permuted):
     hits = supported_layers(0.4 if permuted else 0.0, replicates=REPLICATES, seed=37, permuted=permuted)
     assert within_band(hits, REPLICATES), hits
