@@ -31,10 +31,8 @@ def without_layers(loaded: LoadedModel, layers: Iterable[int]) -> Iterator[None]
     for layer in layers:
         block = loaded.anatomy.blocks[_layer(loaded, layer)]
         for name in (block.attention_output, block.mlp_output):
-            module = loaded.model.get_submodule(name)
-            zero[f"{name}.weight"] = torch.zeros_like(module.weight)
-            if getattr(module, "bias", None) is not None:
-                zero[f"{name}.bias"] = torch.zeros_like(module.bias)
+            for kind, parameter in loaded.model.get_submodule(name).named_parameters(recurse=False):
+                zero[f"{name}.{kind}"] = torch.zeros_like(parameter)
     with patched(loaded, zero):
         yield
 
@@ -50,7 +48,7 @@ def without_heads(loaded: LoadedModel, heads: Mapping[int, Iterable[int]]) -> It
     zero: dict[str, Tensor] = {}
     for layer, chosen in heads.items():
         name = loaded.anatomy.blocks[_layer(loaded, layer)].attention_output
-        w_OI = _oriented(loaded.anatomy, name, loaded.model.get_submodule(name).weight.detach()).clone()
+        w_OI = _oriented(loaded.anatomy, name, loaded.model.get_parameter(f"{name}.weight").detach()).clone()
         by_head = w_OI.view(w_OI.shape[0], count, -1)
         for head in chosen:
             if not 0 <= head < count:

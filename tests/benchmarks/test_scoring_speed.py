@@ -114,7 +114,10 @@ def test_scoring_is_three_times_faster_than_lm_eval_and_near_the_bare_products(l
     mine, theirs, least = best["evenbits"], min(best[name] for name in lm_eval), min(best[name] for name in bare)
     size = f"{len(corpus.languages) * SEGMENTS} segments, {sum(tokens)} tokens, {torch.get_num_threads()} threads"
     rows = [f"  {name:20} {'  '.join(f'{value:6.2f}' for value in times)} s" for name, times in seconds.items()]
-    ratios = f"  {theirs / mine:.2f} x lm-eval, {mine / least:.2f} x bare products; bare products: {theirs / least:.2f} x lm-eval"
+    ratios = (
+        f"  {theirs / mine:.2f} x lm-eval, {mine / least:.2f} x bare products; "
+        f"bare products: {theirs / least:.2f} x lm-eval"
+    )
     with capsys.disabled():
         sys.stdout.write("\n".join(["", size, *rows, ratios, ""]))
     assert theirs / mine >= TIMES_LM_EVAL
