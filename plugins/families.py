@@ -32,6 +32,8 @@ class Family:
     """A family: what is measured of it where nothing else is asked for.
 
     `segments`: at most so many per language and half, unless --full is given. `tests`: eval modules, empty for all.
+    `focus`: the models that evals of a single model run on, unless --full is given; the others take part in the evals
+    over models. Empty for all.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Family:
     segments: int
     models: tuple[FamilyModel, ...]
     tests: tuple[str, ...] = ()
+    focus: tuple[str, ...] = ()
 
     def option(self, name: str, *, full: bool) -> Any:  # noqa: ANN401 - the type is that of the option
         """Return what the family says for the option `name`, None where it says nothing."""
@@ -64,6 +67,13 @@ class Family:
             "is left out, and --full takes all of them"
         )
 
+    def in_focus(self) -> str:
+        """Return which models the evals of a single model are left out for, in a sentence."""
+        return (
+            f"family {self.name}: evals of a single model run on {', '.join(self.focus)}; the other models take part "
+            "in the evals over models, and --full runs everything on all of them"
+        )
+
 
 @cache
 def families() -> Mapping[str, Family]:
@@ -82,5 +92,5 @@ def family(name: str) -> Family:
 
 def _family(name: str, entry: Mapping[str, Any]) -> Family:
     models = tuple(FamilyModel(**one) for one in entry["models"])
-    listed = {key: tuple(entry[key]) for key in ("spec", "tests") if key in entry}
+    listed = {key: tuple(entry[key]) for key in ("spec", "tests", "focus") if key in entry}
     return Family(**{**entry, **listed, "name": name, "models": models})

@@ -18,19 +18,39 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     if chosen is None:
         return []
     whole = settings(config).full or config.getoption("evenbits_segments", None) is not None
-    return [chosen.summary(), *([] if whole else [chosen.left_out()])]
+    notes = [] if whole else [chosen.left_out()]
+    return [chosen.summary(), *notes, *([chosen.in_focus()] if _focused(config, chosen) else [])]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the eval modules that the family does not name, unless files were named on the command line."""
+    """Leave out the eval modules that the family does not name, unless files were named, and models out of focus."""
     chosen = _family(config)
-    if chosen is None or not chosen.tests or any(".py" in argument for argument in config.args):
+    if chosen is None:
         return
-    spare = [item for item in items if belongs(item) and item.path.name not in chosen.tests]
+    named = any(".py" in argument for argument in config.args)
+    spare = [
+        item
+        for item in items
+        if belongs(item)
+        and (
+            (bool(chosen.tests) and not named and item.path.name not in chosen.tests)
+            or (_focused(config, chosen) and _beside(item, chosen))
+        )
+    ]
     if spare:
         config.hook.pytest_deselected(items=spare)
         items[:] = [item for item in items if item not in set(spare)]
+
+
+def _focused(config: pytest.Config, chosen: Family) -> bool:
+    """Whether evals of a single model are kept to the family's focus: models named by the user are all measured."""
+    return bool(chosen.focus) and not settings(config).full and not config.getoption("evenbits_model", None)
+
+
+def _beside(item: pytest.Item, chosen: Family) -> bool:
+    asked: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
+    return "model" in asked and getattr(asked["model"], "text", None) not in chosen.focus
 
 
 def _family(config: pytest.Config) -> Family | None:

@@ -139,3 +139,19 @@ def test_what_a_family_cannot_mean_ends_with_a_sentence_and_exit_2(suite, option
     assert result.ret == 2
     result.stderr.fnmatch_lines([message])
     assert not (suite.path / "reports").exists()
+
+
+def test_evals_of_a_single_model_keep_to_the_focus_of_a_family_unless_everything_is_asked_for(suite):
+    def models(*options):
+        result = suite.runpytest_inprocess("--family=reference", "--collect-only", "-q", *options)
+        lines = [line for line in collected(result) if "test_h036" in line]
+        return {line.partition("[")[2].partition("]")[0].rsplit("-int3", 1)[0] for line in lines}, result.stdout.str()
+
+    some, said = models()
+    assert some == set(families()["reference"].focus)
+    assert "evals of a single model run on reference:a1, reference:a1-injected; the other models" in said
+    every, said = models("--full")
+    assert every > some
+    assert "evals of a single model run on" not in said
+    one, _ = models("--model=reference:eq")  # what the user names is measured
+    assert one == {"reference:eq"}
