@@ -5,7 +5,7 @@ Heavy modules are imported inside the functions, so that `--help` and mistakes a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
@@ -39,6 +39,7 @@ __all__ = [
     "store_of",
     "subject_of",
     "text_of",
+    "trained_text_of",
 ]
 
 P = ParamSpec("P")
@@ -101,6 +102,24 @@ def text_of(
     return load_corpus(
         corpus, languages=languages, segments=segments, seed=seed, store=store_of(store), offline=offline
     )
+
+
+def trained_text_of(  # noqa: PLR0917 - the options, as text_of takes them
+    subjects: Sequence[ModelUnderTest],
+    corpus: str,
+    languages: str | None,
+    segments: int | None,
+    seed: int,
+    store: Path | None,
+    *,
+    offline: bool,
+) -> Corpus:
+    """Return the text that the options name, by default in the languages the models were trained on, where known."""
+    from harness.models.exposure import trained_languages
+
+    trained = None if languages is not None else trained_languages(subject.local.exposure for subject in subjects)
+    chosen = languages if trained is None else ",".join(trained)
+    return text_of(corpus, chosen, segments, seed, store, offline=offline)
 
 
 def subject_of(model: str, dtype: str, seed: int, store: Path | None, *, offline: bool) -> ModelUnderTest:

@@ -21,7 +21,7 @@ from harness.command_line import (
     note,
     specs_of,
     subject_of,
-    text_of,
+    trained_text_of,
 )
 from harness.errors import UsageError
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from harness.damage import ModelUnderTest
     from harness.prediction import Calibration, Diagnosis
     from harness.quantization.spec import QuantSpec
-    from harness.records import Corpus
 
 __all__ = ["diagnose"]
 
@@ -84,26 +83,13 @@ def diagnose(
         raise UsageError(f"{known.name} has no quantization that all of its models were measured under")
     known.require(str(wanted[0]))  # before anything is measured
     subject = next(iter(subjects))
-    text = _text([subject], corpus, languages, segments, seed, store, offline=offline)
+    text = trained_text_of([subject], corpus, languages, segments, seed, store, offline=offline)
     predictors = measure_predictors(subject, wanted[0], text)
     found = diagnosed(predictors, known, local=subject.local, run=training_run(subject.local.text), corpus=text.name)
     if as_json:
         typer.echo(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False, indent=1))
         return
     _show(found)
-
-
-def _text(
-    subjects: list[ModelUnderTest], corpus: str, languages: str | None, segments: int | None, seed: int,
-    store: Path | None, *, offline: bool,
-) -> Corpus:  # fmt: skip
-    """Return the text, by default in the languages the models were trained on, where that is known."""
-    from harness.models.exposure import trained_languages
-
-    if languages is None:
-        trained = trained_languages(subject.local.exposure for subject in subjects)
-        languages = None if trained is None else ",".join(trained)
-    return text_of(corpus, languages, segments, seed, store, offline=offline)
 
 
 def _calibrate(
@@ -116,7 +102,7 @@ def _calibrate(
     from harness.sparsity import training_run
 
     *where, offline = options
-    text = _text(subjects, *where, offline=bool(offline))  # type: ignore[arg-type]
+    text = trained_text_of(subjects, *where, offline=bool(offline))  # type: ignore[arg-type]
     probe, evaluation = split(text, seed=options[3])
     models = []
     for subject in subjects:

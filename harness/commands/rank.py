@@ -21,7 +21,7 @@ from harness.command_line import (
     interval,
     specs_of,
     subject_of,
-    text_of,
+    trained_text_of,
 )
 from harness.errors import UsageError
 
@@ -62,7 +62,7 @@ def rank(
     subjects = [subject_of(name, dtype, seed, store, offline=offline) for name in named]
 
     def text(of: Sequence[ModelUnderTest]) -> Corpus:
-        return text_of(corpus, _languages(of, languages), segments, seed, store, offline=offline)
+        return trained_text_of(of, corpus, languages, segments, seed, store, offline=offline)
 
     if measure:
         candidates = _measured(subjects, wanted, text(subjects))
@@ -87,14 +87,6 @@ def _one_spec(text: str) -> QuantSpec:
     if len(specs) != 1 or specs[0].grid is None:
         raise UsageError(f"--spec {text}: name one quantization, such as int4-g64")
     return specs[0]
-
-
-def _languages(subjects: Sequence[ModelUnderTest], languages: str | None) -> str | None:
-    """Return the languages asked for, by default those that all models were trained on, where that is known."""
-    from harness.models.exposure import trained_languages
-
-    trained = None if languages is not None else trained_languages(subject.local.exposure for subject in subjects)
-    return languages if trained is None else ",".join(trained)
 
 
 def _measured(subjects: Sequence[ModelUnderTest], spec: QuantSpec, text: Corpus) -> list[Candidate]:
