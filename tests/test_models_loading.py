@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -47,6 +48,20 @@ def test_the_dtype_is_the_one_asked_for(tiny_model, store):
     loaded = load(local, dtype=torch.bfloat16)
     assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.bfloat16}
     assert loaded.dtype == torch.bfloat16
+
+
+def test_models_load_in_several_threads_at_once(tiny_model, store):
+    import torch
+
+    # unguarded, heads came out untied or in the dtype of another thread
+    local = resolve(parse_model(str(tiny_model("llama"))), store=store)
+    dtypes = [torch.float32, torch.bfloat16] * 12
+    with ThreadPoolExecutor(4) as pool:
+        models = list(pool.map(lambda dtype: load(local, dtype=dtype), dtypes))
+    for loaded, dtype in zip(models, dtypes, strict=True):
+        assert {parameter.dtype for parameter in loaded.model.parameters()} == {dtype}
+        assert loaded.model.lm_head.weight is loaded.model.model.embed_tokens.weight
+    assert torch.get_default_dtype() == torch.float32
 
 
 def test_threads_are_set(tiny_model, store):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from threading import RLock
 from typing import Any, Self
 
 from harness.progress import Progress, Silent, Task
@@ -13,6 +14,10 @@ __all__ = ["bars_of", "quiet_transformers"]
 
 # Without this, tokenizers warns about forks once data sets or xdist start processes.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# While it builds a model, transformers switches off tying and initialisation and sets torch's default dtype for the
+# whole process: a second thread that loads meanwhile would get an untied head, or another dtype.
+_ONE_THREAD = RLock()
 
 
 class _Bridge:
@@ -60,22 +65,26 @@ def bars_of(progress: Progress) -> Callable[..., Any]:
 def quiet_transformers(progress: Progress | None = None) -> Iterator[None]:
     """Silence transformers' log and show its bars through `progress`; both are put back at the end.
 
+    Only one thread at a time is let in, because what transformers does to build a model is seen by all of them.
     Messages that matter (missing and unexpected tensors) are checked by the caller and raised as errors.
     """
     from transformers.utils import logging  # noqa: PLC0415 - heavy
 
-    bar = bars_of(progress or Silent())
+    with _ONE_THREAD:
+        yield from _quiet(logging, bars_of(progress or Silent()))
 
+
+def _quiet(logging: Any, bar: Callable[..., Any]) -> Iterator[None]:  # noqa: ANN401 - a module of transformers
     def hook(_factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Bridge:  # noqa: ANN401 - tqdm's own
         shown: _Bridge = bar(*args[:1], **kwargs)
         return shown
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     set_hook = getattr(logging, "set_tqdm_hook", None)  # absent before transformers 5.2: there, bars are just off
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
     previous = set_hook(hook) if set_hook else None
     if set_hook is None:
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()
     try:
         yield
     finally:
@@ -83,4 +92,4 @@ def quiet_transformers(progress: Progress | None = None) -> Iterator[None]:
         if set_hook:
             set_hook(previous)
         elif bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()
