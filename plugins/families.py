@@ -33,7 +33,7 @@ class Family:
 
     `segments`: at most so many per language and half, unless --full is given. `tests`: eval modules, empty for all.
     `focus`: the models that evals of a single model run on, unless --full is given; the others take part in the evals
-    over models. Empty for all.
+    over models. Empty for all. `without`: tests by name that cost too much for a first look, unless --full is given.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Family:
     models: tuple[FamilyModel, ...]
     tests: tuple[str, ...] = ()
     focus: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     def option(self, name: str, *, full: bool) -> Any:  # noqa: ANN401 - the type is that of the option
         """Return what the family says for the option `name`, None where it says nothing."""
@@ -74,6 +75,13 @@ class Family:
             "in the evals over models, and --full runs everything on all of them"
         )
 
+    def dear(self) -> str:
+        """Return which tests are left out because of what they cost, in a sentence."""
+        return (
+            f"family {self.name}: left out for their cost, unless named on the command line or with --full: "
+            f"{', '.join(self.without)}"
+        )
+
 
 @cache
 def families() -> Mapping[str, Family]:
@@ -92,5 +100,5 @@ def family(name: str) -> Family:
 
 def _family(name: str, entry: Mapping[str, Any]) -> Family:
     models = tuple(FamilyModel(**one) for one in entry["models"])
-    listed = {key: tuple(entry[key]) for key in ("spec", "tests", "focus") if key in entry}
+    listed = {key: tuple(entry[key]) for key in ("spec", "tests", "focus", "without") if key in entry}
     return Family(**{**entry, **listed, "name": name, "models": models})

@@ -19,12 +19,17 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         return []
     whole = settings(config).full or config.getoption("evenbits_segments", None) is not None
     notes = [] if whole else [chosen.left_out()]
-    return [chosen.summary(), *notes, *([chosen.in_focus()] if _focused(config, chosen) else [])]
+    focus = [chosen.in_focus()] if _focused(config, chosen) else []
+    dear = [chosen.dear()] if _spared(config, chosen) else []
+    return [chosen.summary(), *notes, *focus, *dear]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the eval modules that the family does not name, unless files were named, and models out of focus."""
+    """Leave out what the family does not run by default: other eval modules, models out of focus, tests that cost much.
+
+    Modules and tests named on the command line run.
+    """
     chosen = _family(config)
     if chosen is None:
         return
@@ -36,6 +41,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         and (
             (bool(chosen.tests) and not named and item.path.name not in chosen.tests)
             or (_focused(config, chosen) and _beside(item, chosen))
+            or getattr(item, "originalname", item.name) in _spared(config, chosen)
         )
     ]
     if spare:
@@ -46,6 +52,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _focused(config: pytest.Config, chosen: Family) -> bool:
     """Whether evals of a single model are kept to the family's focus: models named by the user are all measured."""
     return bool(chosen.focus) and not settings(config).full and not config.getoption("evenbits_model", None)
+
+
+def _spared(config: pytest.Config, chosen: Family) -> frozenset[str]:
+    """Return the tests left out for their cost: none with --full, and none that the command line names."""
+    if settings(config).full:
+        return frozenset()
+    asked = {argument.rpartition("::")[2].partition("[")[0] for argument in config.args if "::" in argument}
+    return frozenset(chosen.without) - asked
 
 
 def _beside(item: pytest.Item, chosen: Family) -> bool:

@@ -1,6 +1,7 @@
 """Model families: the table, what `--family` stands for, and what its defaults leave out."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -157,3 +158,38 @@ def test_evals_of_a_single_model_keep_to_the_focus_of_a_family_unless_everything
     assert said in header()
     assert said not in header("--full")
     assert models("--model=reference:eq") == {"reference:eq"}  # what the user names is measured
+
+
+def test_tests_left_out_for_their_cost_run_with_full_or_when_named(suite):
+    dear = "test_outliers_sit_in_few_layers"
+    module = "test_h037_outlier_sparsity.py"
+    (suite.path / module).write_text(
+        (suite.path / module).read_text(encoding="utf-8")
+        + f'''
+
+@pytest.mark.hypothesis("H-037")
+@pytest.mark.robustness
+def {dear}(model):
+    """Costs much."""
+''',
+        encoding="utf-8",
+    )
+
+    def there(*options):
+        return any(dear in line for line in collected(suite.runpytest_inprocess("--collect-only", "-q", *options)))
+
+    assert not there("--family=smollm2")
+    assert not there("--family=smollm2", module)
+    assert there("--family=smollm2", "--full")
+    assert there("--family=smollm2", f"{module}::{dear}")
+    assert there("--family=gpt2")
+    header = suite.runpytest_inprocess("--family=smollm2", "--collect-only").stdout.str()
+    assert f"left out for their cost, unless named on the command line or with --full: {dear}" in header
+
+
+def test_what_a_family_leaves_out_for_its_cost_is_in_the_evals_that_it_runs():
+    root = Path(__file__).resolve().parents[1] / "evals"
+    for found in families().values():
+        modules = found.tests or tuple(path.name for path in root.glob("test_*.py"))
+        text = "".join((root / module).read_text(encoding="utf-8") for module in modules)
+        assert [name for name in found.without if f"def {name}(" not in text] == []
