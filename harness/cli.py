@@ -336,20 +336,23 @@ def _show_plans(measured: ProtectionStudy, rows: list[dict[str, Any]]) -> None:
         caption="excess bits per segment with 95 % intervals; gap: low-resource minus high-resource languages"
         + ("; * dearer than the budget" if not all(row["within_budget"] for row in rows) else ""),
     )
-    for name in ("spent on", "protects"):
-        shown.add_column(name)
+    shown.add_column("spent on", no_wrap=True)
     for name in ("extra bits", "worst language", "mean", "gap"):
-        shown.add_column(name, justify="right", no_wrap=True)
+        shown.add_column(name, justify="right")  # on a narrow terminal the interval goes to a second line
     for row in rows:
         shown.add_row(
             row["name"],
-            " ".join(row["protects"]) or (row["spec"] if row["name"] == "uniform" else "-"),
             f"{row['extra_bits_per_weight']:+.2f}" + ("" if row["within_budget"] else "*"),
             f"{row['worst_language']} {interval(row['worst'])}",
             interval(row["mean"]),
             interval(row["gap"]),
         )
-    Console().print(shown)
+    console = Console()
+    console.print(shown)
+    for row in rows:
+        what = " ".join(row["protects"]) or (row["spec"] if row["name"] == "uniform" else "")
+        if what:
+            console.print(f"{row['name']:<{max(len(one['name']) for one in rows)}}  {what}", highlight=False)
 
 
 def _below(row: dict[str, Any]) -> bool:

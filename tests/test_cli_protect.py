@@ -57,6 +57,17 @@ def test_protect_prints_a_table_and_the_recipe(tiny_llama, texts):
     assert "chosen on 4 segments, measured on the other 4" in result.stderr
 
 
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_every_contestant_is_named_with_what_it_protects_on_any_terminal(columns, tiny_llama, texts, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    result = run("protect", tiny_llama, "--spec", "int4-g32", "--budget", "8", "--unit", "layer", "--corpus",
+                 f"dir:{texts}", "--languages", "all", "--dtype", "float32")  # fmt: skip
+    table, _, below = result.stdout.partition("excess bits per segment with")
+    for name in ("none", "plan:worst", "uniform", "first+last", "highest kurtosis", "random 1"):
+        assert any(line.split()[: len(name.split())] == name.split() for line in table.splitlines()), name
+    assert any(line.split() == ["first+last", "0", "2"] for line in below.splitlines())
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
