@@ -11,7 +11,7 @@ from harness.estimates import Estimate, Threshold, Verdict, judge, plain
 from harness.layers.protection import contestants, planned, rule_budget, study_protection
 from harness.layers.rivals import affordable, by_rule, uniform_spec, unit_kurtosis
 from harness.layers.study import LayerStudy, Unit, evenly, sizes_of, study_layers, units_of, whole_model
-from harness.layers.verdict import plan_beats_rivals, protection_recipe
+from harness.layers.verdict import plan_beats_rivals, protection_recipe, protection_table, recommended
 from harness.quantization.spec import parse_spec
 from harness.records import Corpus
 
@@ -141,6 +141,22 @@ def test_the_recipe_is_the_measured_best_within_budget_and_its_spec_parses(measu
     assert recipe["worst_bits"] == min(row["worst_bits"] for row in rows)
     assert str(parse_spec(recipe["spec"])) == recipe["spec"]
     assert recipe["extra_bits_per_weight"] <= measured.budget * (1 + 1e-9)
+
+
+def test_contestants_are_held_against_the_recommended_one_on_the_same_segments_and_languages(measured):
+    rows = {row["name"]: row for row in protection_table(measured, rng=np.random.default_rng(3))}
+    best = recommended(measured).name
+    assert rows[best]["mean_beyond"]["value"] is None
+    assert rows[best]["mean_beyond"]["reason"] == "the recommended one itself"
+    for name in set(rows) - {best}:
+        beyond = rows[name]["mean_beyond"]
+        assert beyond["value"] == pytest.approx(rows[name]["mean_bits"] - rows[best]["mean_bits"])
+        assert rows[name]["gap_beyond"]["value"] == pytest.approx(rows[name]["gap_bits"] - rows[best]["gap_bits"])
+        assert beyond["low"] <= beyond["value"] <= beyond["high"]
+    # paired: narrower than the two intervals side by side
+    none, kept = rows["none"]["mean"], rows[best]["mean"]
+    beyond = rows["none"]["mean_beyond"]
+    assert beyond["high"] - beyond["low"] < (none["high"] - none["low"]) + (kept["high"] - kept["low"])
 
 
 def test_a_budget_that_buys_nothing_is_not_applicable_and_names_the_cheapest(bench, study):

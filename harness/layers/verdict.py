@@ -75,13 +75,29 @@ def plan_beats_rivals(study: LayerStudy, measured: ProtectionStudy, *, rng: np.r
 def protection_table(measured: ProtectionStudy, *, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Return the rows of `ProtectionStudy.table` with intervals of worst, mean and gap.
 
-    Mean and gap: over segments and languages. Worst: over segments alone.
+    Mean and gap: over segments and languages. Worst: over segments alone. `mean_beyond` and `gap_beyond`: what the
+    contestant leaves more than the recommended one, paired over the same segments and languages.
     """
     segments = _bootstrap(measured, _worst_mean, rng, languages=False)
     tiers = {tag: measured.tier.get(tag, "middle") for tag in measured.languages}
-    both = _bootstrap(measured, lambda means: _mean_gap(means, tiers.values()), rng, languages=True, groups=tiers)
+    best = measured.contestants.index(recommended(measured))
+
+    def beside_the_best(means_BLK: Float64) -> Float64:
+        found = _mean_gap(means_BLK, tiers.values())
+        return np.concatenate([found, found - found[:, best : best + 1]], axis=2)
+
+    both = _bootstrap(measured, beside_the_best, rng, languages=True, groups=tiers)
     rows = measured.table()
+    against = measured.contestants[best].name
     for number, row in enumerate(rows):
+        for place, what in enumerate(("mean", "gap"), start=2):
+            row[f"{what}_beyond"] = (
+                both.estimate((number, place), what=f"{what} damage beyond that of {against}").to_json()
+                if number != best and (what == "mean" or row["gap_bits"] is not None)
+                else Estimate.undefined(
+                    "the recommended one itself" if number == best else "no language in one of the tiers"
+                ).to_json()
+            )
         row["worst"] = segments.estimate((number,), what="damage of the worst language").to_json()
         row["mean"] = both.estimate((number, 0), what="mean damage").to_json()
         row["gap"] = (
