@@ -9,6 +9,4 @@ ROOT = str(Path(__file__).resolve().parent)
 if ROOT not in sys.path:  # the packages of this checkout, also where it is not installed
     sys.path.insert(0, ROOT)
 
-from plugins.loading import PLUGINS  # noqa: E402 - needs the line above
-
-pytest_plugins = ["pytester", *PLUGINS]
+pytest_plugins = ["pytester", "plugins.loading"]

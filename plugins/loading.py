@@ -6,7 +6,9 @@ it, so that pytest can rewrite the assertions of every one of them.
 
 from __future__ import annotations
 
-__all__ = ["PLUGINS", "pytest_plugins"]
+import pytest
+
+__all__ = ["PLUGINS", "pytest_addoption"]
 
 PLUGINS: tuple[str, ...] = (
     "plugins.options",
@@ -32,5 +34,12 @@ PLUGINS: tuple[str, ...] = (
     "plugins.order",
 )
 
-pytest_plugins = list(PLUGINS)
-"""Read by pytest when this module itself is loaded as a plugin: `pytest -p plugins.loading`."""
+
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Register the plugins when this module is registered, before any of their options is read.
+
+    A `pytest_plugins` list would do the same, but for each of its names pytest reads the entry points of every
+    installed package.
+    """
+    for name in PLUGINS:
+        pluginmanager.import_plugin(name)

@@ -1,5 +1,7 @@
 """The directions of imports (pyproject.toml, [tool.importlinter]) hold, and the check itself can fail."""
 
+import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -58,3 +60,28 @@ def test_what_only_reads_and_judges_imports_nothing_heavy(modules):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+NOT_FOR_COLLECTING = (
+    *HEAVY, "scipy", "statsmodels", "huggingface_hub", "tokenizers", "gguf", "langcodes", "language_data", "django",
+    "jsonschema", "jinja2", "pydantic", "rich", "typer", "platformdirs", "lm_eval", "ray", "accelerate",
+    "asyncio", "multiprocessing", "urllib.request",
+)  # fmt: skip
+
+
+def test_collecting_all_evals_leaves_what_only_measuring_needs_alone(tmp_path):
+    code = (
+        "import sys, pytest\n"
+        f"options = ['-c', {str(ROOT / 'plugins' / 'evals.ini')!r}, '-p', 'plugins.loading', '-p', 'no:cacheprovider']"
+        "\n"
+        f"arguments = ['--collect-only', '-qq', {str(ROOT / 'evals')!r}, '--model=reference:a1', '--spec=int3-row']\n"
+        "code = pytest.main(options + arguments)\n"
+        f"print('loaded', int(code), [name for name in {NOT_FOR_COLLECTING!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False, timeout=120,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "loaded 0 []" in done.stdout, done.stdout + done.stderr
+    modules = {path.name for path in (ROOT / "evals").glob("test_*.py")}
+    assert modules <= set(re.findall(r"test_\w+\.py", done.stdout)) | {"test_deployment_gate.py"}
