@@ -223,7 +223,7 @@ app.command()(rank)
 @explained
 def write_report(
     report: ReportFile,
-    out: Annotated[Path | None, typer.Option("--out", help="folder to write to; default: that of REPORT")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="folder to write to; default: that of REPORT")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write page, summary, tables and model card of a run again, from its report.json alone."""
