@@ -6,13 +6,6 @@ where one model cannot say anything, the verdict says so.
 
 import pytest
 
-from harness.established import (
-    outliers_explain_disparity,
-    outliers_grow,
-    outliers_sit_in_attention,
-    parity_is_not_degradation,
-    sinks_are_not_outliers,
-)
 from harness.estimates import Threshold
 
 SMALL = 0.3
@@ -52,41 +45,39 @@ PARITY_IS_ANOTHER_THING = Threshold(
 
 @pytest.mark.hypothesis("E-1")
 @pytest.mark.established
-def test_outliers_explain_disparity(family_damage, settings, record, rng):
+def test_outliers_explain_disparity(family_damage, over_models):
     """Over training runs, the largest kurtosis goes with disparity."""
-    found = outliers_explain_disparity(family_damage, rng=rng)
-    result = record(found, OUTLIERS_EXPLAIN, spec=str(settings.specs[0].base))
+    result = over_models("outliers_explain_disparity", family_damage, OUTLIERS_EXPLAIN)
     assert result.supported, result.explain()
 
 
 @pytest.mark.hypothesis("E-2")
 @pytest.mark.established
-def test_outliers_sit_in_attention_projections(family_weights, record, rng):
+def test_outliers_sit_in_attention_projections(family_weights, over_models):
     """The heaviest matrix of HEAVY models is a projection of the attention."""
-    result = record(outliers_sit_in_attention(family_weights, rng=rng), IN_ATTENTION)
+    result = over_models("outliers_sit_in_attention", family_weights, IN_ATTENTION)
     assert result.supported, result.explain()
 
 
 @pytest.mark.hypothesis("E-3")
 @pytest.mark.established
-def test_outliers_grow_during_training(family_weights, record, rng):
+def test_outliers_grow_during_training(family_weights, over_models):
     """The largest kurtosis grows over the checkpoints of a training run."""
-    result = record(outliers_grow(family_weights, rng=rng), GROWTH)
+    result = over_models("outliers_grow", family_weights, GROWTH)
     assert result.supported, result.explain()
 
 
 @pytest.mark.hypothesis("E-4")
 @pytest.mark.established
-def test_attention_sinks_are_not_outliers(family_heads, record, rng):
+def test_attention_sinks_are_not_outliers(family_heads, over_models):
     """Over heads, attention to the first token hardly goes with heavy-tailed weights."""
-    result = record(sinks_are_not_outliers(family_heads, margin=SMALL, rng=rng), SINKS_ARE_OTHERS)
+    result = over_models("sinks_are_not_outliers", family_heads, SINKS_ARE_OTHERS)
     assert result.supported, result.explain()
 
 
 @pytest.mark.hypothesis("E-5")
 @pytest.mark.established
-def test_fertility_is_not_degradation(family_damage, settings, record, rng):
+def test_fertility_is_not_degradation(family_damage, over_models):
     """Over languages within models, token parity hardly goes with excess bits."""
-    found = parity_is_not_degradation(family_damage, margin=SMALL, rng=rng)
-    result = record(found, PARITY_IS_ANOTHER_THING, spec=str(settings.specs[0].base))
+    result = over_models("parity_is_not_degradation", family_damage, PARITY_IS_ANOTHER_THING)
     assert result.supported, result.explain()

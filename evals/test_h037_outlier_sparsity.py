@@ -8,8 +8,6 @@ import pytest
 
 from harness.estimates import Threshold
 from harness.sparsity import (
-    across_models,
-    against_damage,
     clear_pattern,
     outliers_by_size,
     outliers_in_few_layers,
@@ -64,17 +62,17 @@ def test_sparsity_pattern_is_clear(weight_statistics, ablations, record, rng):
 
 @pytest.mark.hypothesis("H-037")
 @pytest.mark.prediction
-def test_sparse_outliers_are_easier_to_preserve(model_points, settings, record, rng):
+def test_sparse_outliers_are_easier_to_preserve(model_points, over_models):
     """Over training runs, sparser outliers go with a larger share of damage recovered at the same k."""
-    result = record(across_models(model_points, rng=rng), SPARSE_IS_EASIER, spec=str(settings.specs[0].base))
+    result = over_models("across_models", model_points, SPARSE_IS_EASIER)
     assert result.supported, result.explain()
 
 
 @pytest.mark.hypothesis("H-037")
 @pytest.mark.robustness
-def test_sparse_outliers_cost_more_when_nothing_is_kept(model_points, settings, record, rng):
+def test_sparse_outliers_cost_more_when_nothing_is_kept(model_points, over_models):
     """Over training runs, sparser outliers go with more damage while nothing is kept."""
-    result = record(against_damage(model_points, rng=rng), SPARSE_LOSE_MORE, spec=str(settings.specs[0].base))
+    result = over_models("against_damage", model_points, SPARSE_LOSE_MORE)
     assert result.supported, result.explain()
 
 

@@ -12,7 +12,6 @@ from harness.resilience import (
     beyond_resource_level,
     discriminating_features,
     more_distributed,
-    training_choices,
     without_a_family,
     without_likelihood,
 )
@@ -112,7 +111,7 @@ def test_the_residual_goes_with_a_feature_over_all_languages(resilience, record,
 
 @pytest.mark.hypothesis("H-038")
 @pytest.mark.robustness
-def test_a_training_choice_saves_damage(recommendations, record):
+def test_a_training_choice_saves_damage(trained_models, over_models):
     """Some training recommendation is backed by trained models that differ in nothing else."""
-    result = record(training_choices(recommendations), SAVES_DAMAGE)
+    result = over_models("training_choices", trained_models, SAVES_DAMAGE)
     assert result.supported, result.explain()

@@ -25,6 +25,7 @@ PLUGINS: tuple[str, ...] = (
     "fixtures.predictions",
     "fixtures.resilience",
     "fixtures.established",
+    "fixtures.over_models",
     "fixtures.gate",
     "fixtures.preparation",
     "fixtures.cost",

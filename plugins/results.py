@@ -175,9 +175,9 @@ class Results:
             measurements=rows,
             contributions=contributions,
             inputs={
-                "models": _texts(chosen.models, [row.model for row in rows]),
+                "models": [one.text for one in chosen.models],
                 "corpus": chosen.corpus,
-                "specs": _texts(chosen.specs, [row.spec for row in rows]),
+                "specs": [str(one) for one in chosen.specs],
             },
             environment=describe_environment(
                 seed=chosen.seed, dtype=chosen.dtype, measured=contributions.mapping("environment")
@@ -275,9 +275,3 @@ def _message(report: pytest.TestReport) -> str:
 def _skip_reason(report: pytest.TestReport) -> str:
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return text.removeprefix("Skipped: ").strip() or NOT_LIFTED
-
-
-def _texts(asked: Sequence[object], used: Sequence[str | None]) -> list[str]:
-    """Return the texts of `asked`, then those that rows name beyond them."""
-    texts = [getattr(one, "text", None) or str(one) for one in asked]
-    return [*texts, *sorted({text for text in used if text is not None} - set(texts))]

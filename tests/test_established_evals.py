@@ -132,12 +132,12 @@ def test_damage_heads_and_overlap_of_a_model_are_what_other_modules_measure(tiny
     probe, evaluation = split(load_corpus(f"dir:{texts}", languages="de,en,ga", store=store), seed=0)
     model = ModelUnderTest(local=resolve(parse_model(str(tiny_llama)), store=store), store=store, dtype="float32")
     spec = parse_spec("int3-row+keep1%:magnitude")  # its keep is ignored
-    found = measure_damages(model, spec, evaluation, probe, run="a")
+    found = measure_damages(model, spec, evaluation, probe)
     table = measure_damage(model, [parse_spec("int3-row")], evaluation)
     np.testing.assert_allclose(found.damage["excess_bits"], table.excess_bits("int3-row").mean(axis=1))
     np.testing.assert_allclose(found.damage["relative_increase"], table.relative_increase("int3-row"))
     assert found.tier == {"de": "high", "en": "high", "ga": "low"}
-    heads = measure_heads(model, probe, run="a")
+    heads = measure_heads(model, probe)
     sinks = [one.sink_mass for one in activations(model.loaded(), probe, store=store).values()]
     np.testing.assert_allclose(heads.sink, np.mean(sinks, axis=0))
     weights = model.weight_statistics()

@@ -243,10 +243,11 @@ def test_inputs_keep_the_order_asked_for_and_take_what_fixtures_learned():
     inputs = document(
         contributions=contributions, inputs={"models": ["b", "a"], "corpus": "gettext", "specs": []}
     )["inputs"]  # fmt: skip
-    assert [(model["text"], model["digest"]) for model in inputs["models"]] == [
-        ("b", "f00"),
-        ("a", None),
-        ("extra", "e"),
+    assert [(model["text"], model["digest"], model["asked"]) for model in inputs["models"]] == [
+        ("b", "f00", True),
+        ("a", None, True),
+        ("extra", "e", False),
+        ("m", None, False),  # a row names it
     ]
     assert inputs["corpus"] == {"text": "gettext", "digest": "c0", "name": "django"}
 

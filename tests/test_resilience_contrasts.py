@@ -1,6 +1,7 @@
 """Contrasts of trained models, and the recommendations they support or do not."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def trained(name, damage, *, full=100.0, exposure=None, tags=TAGS):
         model=name, fingerprint=f"{name} {sorted(excess.items())} {full}", corpus_digest="c", languages=tuple(tags),
         segment_ids=("a", "b"), columns={SPEC: column},
     )  # fmt: skip
-    return TrainedModel(name=name, table=table, exposure=exposure)
+    return TrainedModel.of(name, table, SPEC, exposure=exposure)
 
 
 def family(*models):
@@ -72,7 +73,7 @@ def test_every_model_that_a_contrast_names_is_one_that_the_family_trains():
 
 def test_the_difference_is_paired_over_languages_with_the_exact_p_of_random_signs():
     a, b = spread(5.0, 1), spread(7.0, 2)
-    (found,) = contrasted(family(trained("a1", a), trained("a1-heavy", b)), SPEC, rng=rng())
+    (found,) = contrasted(family(trained("a1", a), trained("a1-heavy", b)), rng=rng())
     assert found.damage.estimate.value == pytest.approx((a - b).mean())
     theirs = stats.permutation_test((a - b,), np.mean, permutation_type="samples", n_resamples=np.inf)
     assert found.damage.p_value == pytest.approx(theirs.pvalue)
@@ -84,7 +85,7 @@ def test_the_difference_is_paired_over_languages_with_the_exact_p_of_random_sign
 
 def test_a_language_counts_once_however_many_pairs_it_was_measured_in():
     models = family(trained("a1", 5.0), trained("a1-heavy", 8.0), trained("a2", 6.0), trained("a2-heavy", 7.0))
-    (found,) = contrasted(models, SPEC, rng=rng())
+    (found,) = contrasted(models, rng=rng())
     assert found.damage.estimate.n == len(TAGS)
     assert found.damage.estimate.value == pytest.approx((-3 - 1) / 2)
     assert found.by_pair == pytest.approx({"a1 against a1-heavy": -3.0, "a2 against a2-heavy": -1.0})
@@ -95,7 +96,7 @@ def test_p_values_are_adjusted_over_the_contrasts_that_were_made():
     models = family(
         trained("a1", spread(5.0, 1)), trained("a1-heavy", spread(8.0, 2)), trained("a1-qk", spread(5.0, 3))
     )
-    found = contrasted(models, SPEC, rng=rng())
+    found = contrasted(models, rng=rng())
     assert [one.contrast.name for one in found] == [
         "moderate learning rate with weight decay", "normalised queries and keys",
     ]  # fmt: skip
@@ -113,7 +114,7 @@ def test_by_exposure_each_language_is_taken_where_it_was_shown_more():
     models = family(
         trained("a1", damage, exposure=shown), trained("a1r", damage[::-1], exposure=turned)
     )  # fmt: skip
-    (found,) = contrasted(models, SPEC, rng=rng())
+    (found,) = contrasted(models, rng=rng())
     assert found.damage.estimate.value == pytest.approx(5.0)
     assert "de" not in found.languages  # both models were shown the same of it
     assert len(found.languages) == len(TAGS) - 1
@@ -175,11 +176,11 @@ def test_without_two_models_that_differ_in_one_choice_nothing_is_recommended_and
 
 def test_identical_models_are_no_contrast():
     first = trained("a1", 5.0)
-    twin = TrainedModel(name="a1-heavy", table=first.table)
-    assert contrasted(family(first, twin), SPEC, rng=rng()) == ()
+    twin = replace(first, name="a1-heavy")
+    assert contrasted(family(first, twin), rng=rng()) == ()
 
 
 def test_models_without_a_language_in_common_are_no_contrast():
     models = family(trained("x", 5.0, tags=("de", "en")), trained("y", 6.0, tags=("fr", "it")))
     contrast = Contrast(name="c", advice="Do c", pairs=(("x", "y"),))
-    assert contrasted(models, SPEC, rng=rng(), contrasts=(contrast,)) == ()
+    assert contrasted(models, rng=rng(), contrasts=(contrast,)) == ()

@@ -369,17 +369,16 @@ def test_no_down_projections_leave_nothing_to_search():
     assert super_weights(()).verdict is Verdict.NOT_APPLICABLE
 
 
-def test_a_point_measures_damage_only_where_there_are_models_enough(tiny_llama, store):
+def test_a_point_has_the_damage_with_and_without_kept_outliers(tiny_llama, store):
     from harness.quantization.spec import parse_spec, parse_specs
 
     model = bench(tiny_llama, store)
-    few = measure_point(model, parse_spec("int3-row"), corpus_of(), runs=7)
-    assert (few.damage, few.recovered) == (None, None)
-    assert not (store.root / "losses").exists()
-    enough = measure_point(model, parse_spec("int3-row+keep5%:random"), corpus_of(), runs=8)  # its keep is ignored
+    found = measure_point(model, parse_spec("int3-row+keep5%:random"), corpus_of())  # its keep is ignored
     table = measure_damage(model, parse_specs("int3-row,int3-row+keep0.1%:magnitude"), corpus_of())
     bare, kept = (table.excess_bits(spec).mean() for spec in table.specs)
     measurable = bare > 3 * table.columns["int3-row"].floor_bits.value  # a random model may gain from rounding
-    assert enough.damage == (pytest.approx(bare) if measurable else None)
-    assert enough.recovered == (pytest.approx(1 - kept / bare) if measurable else None)
-    assert enough.sparsity == few.sparsity
+    assert found.damage == (pytest.approx(bare) if measurable else None)
+    assert found.recovered == (pytest.approx(1 - kept / bare) if measurable else None)
+    assert found.sparsity == model.weight_statistics().weighted("concentration")
+    assert ModelPoint.from_json(found.to_json()) == found
+    assert ModelPoint.from_json(found.to_json(), run="a").cluster == "a"

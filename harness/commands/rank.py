@@ -91,9 +91,9 @@ def _one_spec(text: str) -> QuantSpec:
 
 def _measured(subjects: Sequence[ModelUnderTest], spec: QuantSpec, text: Corpus) -> list[Candidate]:
     """Measure one model after the other; each gives its memory back before the next one is loaded."""
-    from harness.sparsity import measure_candidate, training_runs
+    from harness.sparsity import measure_candidate, origin_of, training_runs
 
-    runs = training_runs({subject.local.text: subject.weight_statistics() for subject in subjects})
+    runs = training_runs({subject.local.text: origin_of(subject.weight_statistics()) for subject in subjects})
     found = []
     for subject in subjects:
         found.append(measure_candidate(subject, spec, text, run=runs[subject.local.text]))

@@ -18,7 +18,7 @@ from harness.estimates import Estimate, Finding, Verdict
 from harness.sparsity import step_of
 from harness.statistics import Outcome, spearman
 from harness.statistics.bootstrap import bootstrap_estimate
-from harness.weights import TensorStatistics
+from harness.weights import TensorSummary
 
 __all__ = ["outliers_grow"]
 
@@ -130,7 +130,7 @@ def _factor(course: Course, *, rng: np.random.Generator) -> Estimate:
     )  # fmt: skip
 
 
-def _tails(tensors: Sequence[TensorStatistics]) -> Float64:
+def _tails(tensors: Sequence[TensorSummary]) -> Float64:
     return np.array([max(t.kurtosis or 0.0, math.sqrt(24 / t.n)) for t in tensors])
 
 

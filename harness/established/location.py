@@ -14,7 +14,7 @@ from harness.established.records import ModelWeights, originals_first
 from harness.estimates import Estimate, Finding, Verdict
 from harness.sparsity import SIGMA, step_of
 from harness.statistics import mean_interval, wilson
-from harness.weights import KurtosisClass, WeightStatistics
+from harness.weights import KurtosisClass, WeightSummary
 
 __all__ = ["outliers_sit_in_attention"]
 
@@ -71,7 +71,7 @@ def last_of_each_run(models: Sequence[ModelWeights]) -> list[ModelWeights]:
     return list(last.values())
 
 
-def attention_share(statistics: WeightStatistics) -> float | None:
+def attention_share(statistics: WeightSummary) -> float | None:
     """Return the share of weights beyond five standard deviations that lie in attention; None where there are none."""
     counts = [(t.part, sum(c.count for c in t.beyond if c.sigma == SIGMA)) for t in statistics.tensors]
     total = sum(count for _, count in counts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from harness.quantization.spec import QuantSpec
 from harness.records import Corpus
 from harness.retention import tiers
 from harness.sparsity import training_run
-from harness.weights import TensorStatistics, WeightStatistics
+from harness.weights import TensorSummary, WeightSummary
 
 __all__ = [
     "ModelDamage",
@@ -37,7 +38,7 @@ SINK_LANGUAGES = 8
 """Attention to the first token hardly differs between languages: so many of them, spread evenly, are enough."""
 
 
-def largest_tail(tensors: Sequence[TensorStatistics]) -> float | None:
+def largest_tail(tensors: Sequence[TensorSummary]) -> float | None:
     """Return the largest excess kurtosis of a tensor, at least what chance gives; None where no tensor has spread.
 
     A normal sample of n values has an excess kurtosis with standard error sqrt(24 / n): below that there is nothing to
@@ -57,18 +58,32 @@ class ModelWeights:
 
     model: str
     run: str
-    statistics: WeightStatistics
+    statistics: WeightSummary
     trained_bytes: int | None = None
 
     @classmethod
-    def of(cls, model: ModelUnderTest, *, run: str) -> ModelWeights:
+    def of(cls, model: ModelUnderTest) -> ModelWeights:
         exposure = model.local.exposure
         return cls(
             model=model.local.text,
-            run=run,
+            run=training_run(model.local.text),
             statistics=model.weight_statistics(),
             trained_bytes=None if exposure is None else sum(exposure.values()),
         )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model, "run": self.run, "trained_bytes": self.trained_bytes,
+            "tensors": self.statistics.to_json(),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any], *, run: str | None = None) -> ModelWeights:
+        """Return what `to_json` wrote; `run`: the training run, where other models show that it is another one."""
+        return cls(
+            model=row["model"], run=row["run"] if run is None else run, trained_bytes=row["trained_bytes"],
+            statistics=WeightSummary.from_json(row["tensors"]),
+        )  # fmt: skip
 
 
 def originals_first(models: Sequence[ModelWeights]) -> list[ModelWeights]:
@@ -96,6 +111,24 @@ class ModelDamage:
     floor: float
     outliers: Float64
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model, "run": self.run, "tail": self.tail, "languages": list(self.languages),
+            "tier": dict(self.tier), "tokens": self.tokens.tolist(),
+            "damage": {metric: values.tolist() for metric, values in self.damage.items()},
+            "floor": self.floor, "outliers": self.outliers.tolist(),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any], *, run: str | None = None) -> ModelDamage:
+        """Return what `to_json` wrote; `run`: the training run, where other models show that it is another one."""
+        return cls(
+            model=row["model"], run=row["run"] if run is None else run, tail=row["tail"],
+            languages=tuple(row["languages"]), tier=row["tier"], tokens=np.array(row["tokens"]),
+            damage={metric: np.array(values) for metric, values in row["damage"].items()},
+            floor=row["floor"], outliers=np.array(row["outliers"]),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelHeads:
@@ -112,8 +145,24 @@ class ModelHeads:
     output_kurtosis: Float64
     query_kurtosis: Float64 | None
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model, "run": self.run, "sink": self.sink.tolist(),
+            "output_kurtosis": self.output_kurtosis.tolist(),
+            "query_kurtosis": None if self.query_kurtosis is None else self.query_kurtosis.tolist(),
+        }  # fmt: skip
 
-def measure_damages(model: ModelUnderTest, spec: QuantSpec, corpus: Corpus, probe: Corpus, *, run: str) -> ModelDamage:
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any], *, run: str | None = None) -> ModelHeads:
+        """Return what `to_json` wrote; `run`: the training run, where other models show that it is another one."""
+        return cls(
+            model=row["model"], run=row["run"] if run is None else run, sink=np.array(row["sink"]),
+            output_kurtosis=np.array(row["output_kurtosis"]),
+            query_kurtosis=None if row["query_kurtosis"] is None else np.array(row["query_kurtosis"]),
+        )  # fmt: skip
+
+
+def measure_damages(model: ModelUnderTest, spec: QuantSpec, corpus: Corpus, probe: Corpus) -> ModelDamage:
     """Measure damage on `corpus`, and on `probe` where the languages' activations go."""
     from harness.activations import activations  # noqa: PLC0415 - imports torch
 
@@ -125,7 +174,7 @@ def measure_damages(model: ModelUnderTest, spec: QuantSpec, corpus: Corpus, prob
     overlap = kurtosis_overlap(activations(model.loaded(), probe, store=model.store), statistics)
     return ModelDamage(
         model=model.local.text,
-        run=run,
+        run=training_run(model.local.text),
         tail=largest_tail(statistics.tensors),
         languages=table.languages,
         tier=tiers(table.languages, exposure=model.local.exposure),
@@ -136,7 +185,7 @@ def measure_damages(model: ModelUnderTest, spec: QuantSpec, corpus: Corpus, prob
     )
 
 
-def measure_heads(model: ModelUnderTest, probe: Corpus, *, run: str) -> ModelHeads:
+def measure_heads(model: ModelUnderTest, probe: Corpus) -> ModelHeads:
     """Measure each head's attention to the first token on `probe`, and how heavy the tails of its weights are."""
     from harness.activations import activations  # noqa: PLC0415 - imports torch
 
@@ -150,7 +199,7 @@ def measure_heads(model: ModelUnderTest, probe: Corpus, *, run: str) -> ModelHea
     queries = [t for t in statistics.tensors if t.role == "q_proj"]
     return ModelHeads(
         model=model.local.text,
-        run=run,
+        run=training_run(model.local.text),
         sink=sink,
         # heads lie side by side in the inputs of the output product, and in the outputs of the query product
         output_kurtosis=np.stack([by_head(t.column_kurtosis, heads) for t in outputs]),

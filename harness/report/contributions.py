@@ -22,6 +22,8 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "damage": ("model", "spec", "language"),
     "recipes": (),
     "sections": ("title",),
+    "records": ("kind", "model", "spec"),
+    "decisions": ("decision", "hypothesis", "test", "spec"),
     "policy": (),
     "baseline": (),
     "shard": (),

@@ -23,7 +23,7 @@ from harness.estimates import ROLES, Measurement, plain
 from harness.report.contributions import Contributions
 from harness.report.verdicts import rank, verdicts
 
-__all__ = ["SCHEMA_VERSION", "build", "dump", "load", "order_key", "schema", "validate", "write"]
+__all__ = ["SCHEMA_VERSION", "asked", "build", "dump", "load", "order_key", "schema", "validate", "write"]
 
 SCHEMA_VERSION = 1
 """Raised when a key changes its meaning or goes away; added keys do not raise it."""
@@ -43,16 +43,17 @@ def build(
     """Return the document as plain JSON types, checked. `ReportError` names the key that does not follow the schema.
 
     `inputs`: `models` (texts), `corpus` (text), `specs` (texts) as they were asked for; what `contributions` know about
-    them, the digests above all, is added. A digest stays null for an input that no selected test touched.
+    them, the digests above all, is added. A digest stays null for an input that no selected test touched. Models and
+    specs that rows or contributions name beyond those follow in alphabetical order.
     """
     rows = [replace(row, seconds=None) for row in sorted(measurements, key=order_key)]
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "environment": plain(environment),
         "inputs": {
-            "models": _described(inputs["models"], contributions.entries("models")),
+            "models": _described(inputs["models"], contributions.entries("models"), [row.model for row in rows]),
             "corpus": {"text": inputs["corpus"], "digest": None, **(contributions.once("corpus") or {})},
-            "specs": _described(inputs["specs"], contributions.entries("specs")),
+            "specs": _described(inputs["specs"], contributions.entries("specs"), [row.spec for row in rows]),
             **{name: found for name in GATE_INPUTS if (found := contributions.once(name)) is not None},
         },
         "damage": contributions.entries("damage"),
@@ -60,10 +61,22 @@ def build(
         "verdicts": verdicts(rows),
         "recipes": contributions.entries("recipes"),
         **({"sections": added} if (added := contributions.entries("sections")) else {}),
+        **_over_models(contributions),
         "timing": plain(timing),
     }
     validate(document)
     return document
+
+
+def asked(document: Mapping[str, Any], section: str) -> list[str]:
+    """Return the texts of the `models` or `specs` that were named for the run of a report, in their order."""
+    return [entry["text"] for entry in document["inputs"][section] if entry.get("asked", True)]
+
+
+def _over_models(contributions: Contributions) -> dict[str, Any]:
+    """Return what findings over all models were decided from; nothing where there are none."""
+    decisions = contributions.entries("decisions")
+    return {"over_models": {"decisions": decisions, "records": contributions.entries("records")}} if decisions else {}
 
 
 def order_key(row: Measurement) -> tuple[Any, ...]:
@@ -71,13 +84,14 @@ def order_key(row: Measurement) -> tuple[Any, ...]:
     return (*rank(row.hypothesis), ROLES.index(row.role), row.test, row.model or "", row.spec or "")
 
 
-def _described(texts: Iterable[str], entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one entry per text, in the order asked for; what was contributed beyond those follows."""
+def _described(
+    texts: Iterable[str], entries: Sequence[Mapping[str, Any]], named: Iterable[str | None]
+) -> list[dict[str, Any]]:
+    """Return one entry per text, in the order asked for; what rows name or was contributed beyond those follows."""
     known = {str(entry["text"]): dict(entry) for entry in entries}
     asked = list(dict.fromkeys(texts))
-    return [
-        {"text": text, "digest": None, **known.get(text, {})} for text in [*asked, *sorted(known.keys() - set(asked))]
-    ]
+    beyond = sorted({*known, *(text for text in named if text is not None)} - set(asked))
+    return [{"text": text, "digest": None, "asked": text in asked, **known.get(text, {})} for text in [*asked, *beyond]]
 
 
 @cache

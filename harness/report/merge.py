@@ -2,8 +2,9 @@
 
 Shards by `--shard` divide the gate's languages, shards by model or spec divide a run's models or specs. Rows are never
 averaged: equal ones become one, contradicting ones refuse the merge. What needs all languages at once, disparity and
-the comparison with a baseline, is decided here from the joined damage rows, by the functions that a run uses. What
-needs all models at once cannot be recomputed from rows; it is marked as not measured.
+the comparison with a baseline, is decided here from the joined damage rows; what needs all models at once from the
+joined records of each; both by the functions that a run uses. Rows of other people's tests over all models, of which
+there are no records, are marked as not measured.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from harness.report.compare import (
     refuse_other_corpus,
 )
 from harness.report.contributions import Contributions
-from harness.report.document import build, order_key
+from harness.report.document import asked, build, order_key
 from harness.report.gate import DISPARITY_TEST, LANGUAGE_TEST, decide_disparity
 from harness.report.policy import BaselineRule, Policy
+from harness.report.redecided import Redecided, ended_early, redecide
 from harness.report.sections import sections_of
 
 __all__ = ["merge"]
@@ -47,8 +49,9 @@ def merge(documents: Mapping[str, Document], *, today: date, baseline: Document 
     _refuse_other_runs(documents)
     sharded = _refuse_missing_shards(documents)
     first = next(iter(documents.values()))
-    contributions = _contributions(documents)
-    rows = _measurements(documents)
+    over_models = redecide(documents, models=_asked(documents, "models"), seed=first["environment"]["seed"])
+    contributions = _contributions(documents, over_models)
+    rows = [*_measurements(documents, over_models), *over_models.rows]
     policy_input, baseline_input = first["inputs"].get("policy"), first["inputs"].get("baseline")
     policy = None if policy_input is None else Policy.parse(policy_input["content"], source="the policy in the report")
     if sharded:
@@ -58,9 +61,9 @@ def merge(documents: Mapping[str, Document], *, today: date, baseline: Document 
         measurements=rows,
         contributions=contributions,
         inputs={
-            "models": _texts(documents, "models"),
+            "models": _asked(documents, "models"),
             "corpus": first["inputs"]["corpus"]["text"],
-            "specs": _texts(documents, "specs"),
+            "specs": _asked(documents, "specs"),
         },
         environment=_environment(documents),
         timing=_timing(documents),
@@ -99,7 +102,7 @@ def _refuse_missing_shards(documents: Mapping[str, Document]) -> bool:
     """Return whether the documents are parts by language; `ReportError` where such a part is missing."""
     parts: dict[tuple[str, ...], dict[str, Mapping[str, int] | None]] = {}
     for name, document in documents.items():
-        group = tuple(entry["text"] for key in ("models", "specs") for entry in document["inputs"][key])
+        group = (*asked(document, "models"), *asked(document, "specs"))
         parts.setdefault(group, {})[name] = document["inputs"].get("shard")
     for group, shards in parts.items():
         known = [shard for shard in shards.values() if shard is not None]
@@ -122,15 +125,17 @@ def _refuse_missing_shards(documents: Mapping[str, Document]) -> bool:
     return bool(with_shard)
 
 
-def _contributions(documents: Mapping[str, Document]) -> Contributions:
+def _contributions(documents: Mapping[str, Document], over_models: Redecided) -> Contributions:
     joined = Contributions()
     for name, document in documents.items():
         inputs = document["inputs"]
         try:
-            for section in ("damage", "recipes"):
-                joined.add(section, document[section])
+            joined.add("damage", document["damage"])
+            joined.add(
+                "recipes", [one for one in document["recipes"] if one.get("kind") not in over_models.recipe_kinds]
+            )
             for section in ("models", "specs"):
-                joined.add(section, [entry for entry in inputs[section] if entry["digest"] is not None])
+                joined.add(section, [_learned(entry) for entry in inputs[section] if entry["digest"] is not None])
             for section in ("corpus", "policy", "baseline"):
                 if section in inputs:
                     joined.add(section, inputs[section])
@@ -140,7 +145,14 @@ def _contributions(documents: Mapping[str, Document]) -> Contributions:
                 f"{name} contradicts the reports before it: {sentence}. Measure that part again."
             ) from None
     joined.add("sections", _sections(documents))
+    for section in ("recipes", "decisions", "records"):
+        joined.add(section, getattr(over_models, section))
     return joined
+
+
+def _learned(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run learned of a model or spec, without whether it was asked for: shards may differ in that."""
+    return {key: value for key, value in entry.items() if key != "asked"}
 
 
 def _sections(documents: Mapping[str, Document]) -> list[dict[str, Any]]:
@@ -158,22 +170,26 @@ def _sections(documents: Mapping[str, Document]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _measurements(documents: Mapping[str, Document]) -> list[Measurement]:
-    """Return the joined rows; those of one test under one model and spec come from one document."""
+def _measurements(documents: Mapping[str, Document], over_models: Redecided) -> list[Measurement]:
+    """Return the joined rows without those decided again; those of one test, model and spec come from one document."""
     found: dict[Key, dict[str, list[Measurement]]] = {}
     for name, document in documents.items():
         for entry in document["measurements"]:
             row = Measurement.from_json(entry)
+            if row.model is None and (row.hypothesis, row.test, row.spec) in over_models.settled:
+                continue
             key = (row.hypothesis, row.test, row.role, row.model, row.spec)
             found.setdefault(key, {}).setdefault(name, []).append(row)
-    models = {name: _names_of(document, "models") for name, document in documents.items()}
-    divided = len(set(models.values())) > 1
+    divided = len({frozenset(asked(document, "models")) for document in documents.values()}) > 1
     rows: list[Measurement] = []
     for by_document in found.values():
         versions = list(by_document.values())
         alike = all(version == versions[0] for version in versions)
         row = versions[0][0]
-        if divided and row.model is None and row.verdict is not Verdict.NOT_APPLICABLE:
+        early = next((version for version in versions if ended_early(version)), None)
+        if row.model is None and row.role != "gate" and early is not None:
+            rows += early  # it would have ended an unsharded run's test, too
+        elif divided and row.model is None:
             rows.append(_unmerged(row, "models"))
         elif alike:
             rows += versions[0]
@@ -185,10 +201,6 @@ def _measurements(documents: Mapping[str, Document]) -> list[Measurement]:
                 f"{' and '.join(by_document)} both have {where}, with different results; leave one of them out."
             )
     return rows
-
-
-def _names_of(document: Document, section: str) -> frozenset[str]:
-    return frozenset(entry["text"] for entry in document["inputs"][section])
 
 
 def _unmerged(row: Measurement, what: str) -> Measurement:
@@ -278,8 +290,8 @@ def _explained(case: str, failed: Iterable[tuple[str, str, str]]) -> bool:
     return any(case == f"{model} {spec} {test[len(LANGUAGE_TEST) + 1 : -1]}" for model, spec, test in failed)
 
 
-def _texts(documents: Mapping[str, Document], section: str) -> list[str]:
-    return list(dict.fromkeys(entry["text"] for one in documents.values() for entry in one["inputs"][section]))
+def _asked(documents: Mapping[str, Document], section: str) -> list[str]:
+    return list(dict.fromkeys(text for one in documents.values() for text in asked(one, section)))
 
 
 def _environment(documents: Mapping[str, Document]) -> dict[str, Any]:

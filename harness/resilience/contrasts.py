@@ -74,11 +74,37 @@ CONTRASTS: tuple[Contrast, ...] = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedModel:
-    """A model of the family: its damage, and the training bytes of each language where they are known."""
+    """A model of the family under one spec, and the training bytes of each language where they are known.
+
+    `losses`: by language, means over segments: excess bits, NLL full and quantized in bits, relative increase.
+    """
 
     name: str
-    table: DamageTable
+    fingerprint: str
+    losses: Mapping[str, Sequence[float]]
     exposure: Mapping[str, int] | None = None
+
+    @classmethod
+    def of(cls, name: str, table: DamageTable, spec: str, *, exposure: Mapping[str, int] | None = None) -> TrainedModel:
+        """Return the model from its damage under `spec`."""
+        full, quantized = (
+            found.mean(axis=1) / math.log(2) for found in (table.nll_full(spec), table.nll_quantized(spec))
+        )
+        rows_L4 = np.column_stack([quantized - full, full, quantized, table.relative_increase(spec)]).tolist()
+        losses = dict(zip(table.languages, rows_L4, strict=True))
+        return cls(name=name, fingerprint=table.fingerprint, losses=losses, exposure=exposure)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "losses": {tag: list(values) for tag, values in self.losses.items()},
+            "exposure": None if self.exposure is None else dict(sorted(self.exposure.items())),
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> TrainedModel:
+        return cls(name=row["name"], fingerprint=row["fingerprint"], losses=row["losses"], exposure=row["exposure"])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,28 +150,25 @@ def needed_models() -> tuple[str, ...]:
 
 def contrasted(
     models: Mapping[str, TrainedModel],
-    spec: str,
     *,
     rng: np.random.Generator,
     contrasts: Sequence[Contrast] = CONTRASTS,
 ) -> tuple[Contrasted, ...]:
     """Measure every contrast that has a pair of different models here; p adjusted by Holm over those measured."""
-    found = [one for contrast in contrasts if (one := _measured(contrast, models, spec, rng)) is not None]
+    found = [one for contrast in contrasts if (one := _measured(contrast, models, rng)) is not None]
     adjusted = holm({one.contrast.name: one.damage.p_value for one in found})
     return tuple(
         replace(one, damage=replace(one.damage, adjusted_p=adjusted[one.contrast.name])) for one in found
     )  # fmt: skip
 
 
-def _measured(
-    contrast: Contrast, models: Mapping[str, TrainedModel], spec: str, rng: np.random.Generator
-) -> Contrasted | None:
+def _measured(contrast: Contrast, models: Mapping[str, TrainedModel], rng: np.random.Generator) -> Contrasted | None:
     pairs = [
         (models[first], models[second])
         for first, second in contrast.pairs
-        if first in models and second in models and models[first].table.fingerprint != models[second].table.fingerprint
+        if first in models and second in models and models[first].fingerprint != models[second].fingerprint
     ]
-    differences = {f"{a.name} against {b.name}": _difference(contrast, a, b, spec) for a, b in pairs}
+    differences = {f"{a.name} against {b.name}": _difference(contrast, a, b) for a, b in pairs}
     differences = {name: found for name, found in differences.items() if found}
     if not differences:
         return None
@@ -164,10 +187,10 @@ def _measured(
 
 
 def _difference(
-    contrast: Contrast, first: TrainedModel, second: TrainedModel, spec: str
+    contrast: Contrast, first: TrainedModel, second: TrainedModel
 ) -> dict[str, tuple[float, float, float, float]]:
     """Return first minus second by language: excess bits, NLL full and quantized in bits, relative increase."""
-    a, b = (_per_language(model, spec) for model in (first, second))
+    a, b = first.losses, second.losses
     found = {}
     for tag in a:
         if tag not in b:
@@ -184,10 +207,3 @@ def _shown_more(tag: str, first: TrainedModel, second: TrainedModel) -> float:
     if a is None or b is None or max(a, b) < MORE_TEXT * min(a, b):
         return 0.0
     return 1.0 if a > b else -1.0
-
-
-def _per_language(model: TrainedModel, spec: str) -> dict[str, Float64]:
-    table = model.table
-    full, quantized = (found.mean(axis=1) / math.log(2) for found in (table.nll_full(spec), table.nll_quantized(spec)))
-    rows_L4 = np.column_stack([quantized - full, full, quantized, table.relative_increase(spec)])
-    return dict(zip(table.languages, rows_L4, strict=True))

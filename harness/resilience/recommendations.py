@@ -32,7 +32,7 @@ class Recommendation:
 
 def recommend(models: Mapping[str, TrainedModel], spec: str, *, rng: np.random.Generator) -> tuple[Recommendation, ...]:
     """Return what the models at hand say about training, a recommendation for each contrast that can be made."""
-    return tuple(_recommendation(one, spec) for one in contrasted(models, spec, rng=rng))
+    return tuple(_recommendation(one, spec) for one in contrasted(models, rng=rng))
 
 
 def training_choices(recommendations: Sequence[Recommendation]) -> Finding:

@@ -24,7 +24,7 @@ from harness.sparsity.ranking import (
     weigh_candidate,
     worth_of_weights,
 )
-from harness.sparsity.runs import latest, step_of, training_run, training_runs
+from harness.sparsity.runs import latest, origin_of, step_of, training_run, training_runs
 from harness.sparsity.sizes import outliers_by_size
 from harness.sparsity.superweights import SuperWeight, find_super_weights, super_weights
 
@@ -51,6 +51,7 @@ __all__ = [
     "measure_candidate",
     "measure_point",
     "normal_energy_ratio",
+    "origin_of",
     "outliers_by_size",
     "outliers_in_few_layers",
     "place_outliers",

@@ -5,7 +5,7 @@ The unit is the training run: checkpoints of one run are averaged, whatever thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,20 +49,24 @@ class ModelPoint:
             "relative_increase": self.relative, "recovered": self.recovered,
         }  # fmt: skip
 
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any], *, run: str | None = None) -> ModelPoint:
+        """Return what `to_json` wrote; `run`: the training run, where other models show that it is another one."""
+        return cls(
+            model=row["model"], cluster=row["cluster"] if run is None else run, sparsity=row["sparsity"],
+            damage=row["damage"], relative=row["relative_increase"], recovered=row["recovered"],
+        )  # fmt: skip
 
-def measure_point(
-    model: ModelUnderTest, base: QuantSpec, corpus: Corpus, *, runs: int, cluster: str | None = None
-) -> ModelPoint:
-    """Return a model's point; damage is measured only where there are `runs` enough for a correlation.
 
-    It is measured on the whole of `corpus`: a study of retention has left these scores in the store. `cluster`: the
-    training run, where it is not what the name says.
+def measure_point(model: ModelUnderTest, base: QuantSpec, corpus: Corpus) -> ModelPoint:
+    """Return a model's point; its training run is what the name says.
+
+    Damage is measured on the whole of `corpus`: a study of retention has left these scores in the store. It is measured
+    however few the models are, because they may be the shard of a run over more.
     """
     text = model.local.text
-    run = training_run(text) if cluster is None else cluster
+    run = training_run(text)
     sparsity = model.weight_statistics().weighted("concentration")
-    if runs < MIN_RUNS:
-        return ModelPoint(model=text, cluster=run, sparsity=sparsity)
     bare = base.base
     kept = bare.with_keep(RECOVERED_PERCENT, "magnitude")
     table = measure_damage(model, [bare, kept], corpus)

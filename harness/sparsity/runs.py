@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
+from harness.records import digest_of
 from harness.weights import WeightStatistics
 
-__all__ = ["latest", "step_of", "training_run", "training_runs"]
+__all__ = ["latest", "origin_of", "step_of", "training_run", "training_runs"]
 
 STEP = re.compile(r"(-s\d+|@step\d+(-tokens\d+B)?|/checkpoint-\d+)$")
 """How public checkpoints name their step: `run-s0080`, `id@step1000` (Pythia), `id@step1000-tokens4B` (OLMo), and
@@ -20,18 +21,25 @@ def training_run(text: str) -> str:
     return STEP.sub("", text.rstrip("/"))
 
 
-def training_runs(models: Mapping[str, WeightStatistics]) -> dict[str, str]:
-    """Return the training run of each of several models: by name, and where a model is a changed copy of another.
+def origin_of(statistics: WeightStatistics) -> str | None:
+    """Return a digest that a model shares with its changed copies only, None for a model without an embedding.
 
     Two trainings never end in the same embedding. Models whose embeddings have exactly the same statistics are copies
-    with some weights changed (rescaled, pruned, with outliers put in): they belong to one run, which takes the shortest
-    of their names, as a copy is usually named after its original.
+    with some weights changed: rescaled, pruned, with outliers put in.
     """
-    found = {text: training_run(text) for text in models}
-    copies: dict[tuple[object, ...], list[str]] = {}
-    for text, statistics in models.items():
-        mark = tuple((t.name, t.shape, t.mean, t.std, t.kurtosis, t.absmax) for t in statistics.outside)
-        copies.setdefault(mark or (text,), []).append(text)
+    mark = [[t.name, list(t.shape), t.mean, t.std, t.kurtosis, t.absmax] for t in statistics.outside]
+    return digest_of(mark) if mark else None
+
+
+def training_runs(origins: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the training run of each of several models: by name, and by `origin_of` where one is a copy of another.
+
+    Copies belong to one run, which takes the shortest of their names, as a copy is usually named after its original.
+    """
+    found = {text: training_run(text) for text in origins}
+    copies: dict[str, list[str]] = {}
+    for text, origin in origins.items():
+        copies.setdefault(text if origin is None else origin, []).append(text)
     for texts in copies.values():
         original = min((found[text] for text in texts), key=lambda run: (len(run), run))
         found.update(dict.fromkeys(texts, original))

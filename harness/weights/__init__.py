@@ -9,9 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.weights.measurement import matrix_statistics, weight_statistics
+    from harness.weights.checkpoint import weight_statistics
+    from harness.weights.measurement import matrix_statistics
     from harness.weights.outliers import OutlierPositions, outlier_positions
-    from harness.weights.statistics import KurtosisClass, SigmaCount, TensorStatistics, WeightStatistics
+    from harness.weights.statistics import (
+        KurtosisClass,
+        SigmaCount,
+        TensorStatistics,
+        TensorSummary,
+        WeightStatistics,
+        WeightSummary,
+    )
     from harness.weights.superweights import SpikeProfile, SuperWeightCandidate, super_weight_candidates
 
 __all__ = [
@@ -21,7 +29,9 @@ __all__ = [
     "SpikeProfile",
     "SuperWeightCandidate",
     "TensorStatistics",
+    "TensorSummary",
     "WeightStatistics",
+    "WeightSummary",
     "matrix_statistics",
     "outlier_positions",
     "super_weight_candidates",
@@ -35,11 +45,13 @@ _HOMES = {
     "SpikeProfile": "superweights",
     "SuperWeightCandidate": "superweights",
     "TensorStatistics": "statistics",
+    "TensorSummary": "statistics",
     "WeightStatistics": "statistics",
+    "WeightSummary": "statistics",
     "matrix_statistics": "measurement",
     "outlier_positions": "outliers",
     "super_weight_candidates": "superweights",
-    "weight_statistics": "measurement",
+    "weight_statistics": "checkpoint",
 }
 
 

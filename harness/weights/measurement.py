@@ -9,35 +9,27 @@ Shapes: w_OI is out x in; x_RI is a block of its rows, a_RI their magnitudes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from harness.errors import NonFiniteError
-from harness.models.anatomy import Anatomy, Linear
-from harness.models.checkpoint import tensor_names
-from harness.models.families import anatomy_of
-from harness.models.outline import outline, parameter_names
-from harness.models.records import LocalModel
-from harness.progress import Progress, Silent, Task
-from harness.store import Entry, Store
+from harness.progress import Task
+from harness.weights.checkpoint import Place
 from harness.weights.magnitudes import hoyer, spread_of, spread_of_sorted_rows
 from harness.weights.matrix import ArrayMatrix, Matrix, StoredMatrix
 from harness.weights.moments import Moments, PowerSums, matrix_moments, moments_of
-from harness.weights.statistics import SIGMAS, SigmaCount, TensorStatistics, WeightStatistics
+from harness.weights.statistics import SIGMAS, SigmaCount, TensorStatistics
 
-__all__ = ["matrix_statistics", "weight_statistics"]
+__all__ = ["matrix_statistics", "measured"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-SCHEMA = 1
 HELD_ELEMENTS = 4 * 1024 * 1024
 """Matrices up to this size (16 MiB) are read once and kept while they are measured."""
 BLOCK_ELEMENTS = 48 * 1024
@@ -60,54 +52,8 @@ class _Workspace:
         return self._powers[: 4 * size].reshape(4, rows, columns), self._magnitudes[:size].reshape(rows, columns)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Place:
-    """One matrix to measure: module path, where it belongs, and its tensor in the checkpoint."""
-
-    name: str
-    layer: int | None
-    part: str
-    role: str
-    tensor: str
-    transposed: bool = False
-
-
-def weight_statistics(
-    local: LocalModel,
-    anatomy: Anatomy | None = None,
-    *,
-    store: Store,
-    threads: int = 2,
-    progress: Progress | None = None,
-) -> WeightStatistics:
-    """Return the statistics of `local`'s weights, from the store where they are there already.
-
-    `anatomy`: that of the model; None reads it from the configuration. No weights are loaded as a model: peak memory
-    is a few pieces per thread, whatever the checkpoint's size. NaN or infinity raises `NonFiniteError` naming the
-    tensor; a tensor that is missing or not a floating-point matrix raises `ModelError`.
-    """
-    model = outline(local.folder, allow_code=local.allow_code)
-    if anatomy is None:
-        anatomy = anatomy_of(model)
-    tensors = parameter_names(model, tensor_names(local.folder))
-    inside = [_place(linear, tensors) for linear in anatomy.linears]
-    outside = [_place(linear, tensors) for linear in anatomy.projections]
-    outside.append(_place_outside(anatomy.embedding, "embedding", tensors))
-    if not anatomy.tied:
-        outside.append(_place_outside(anatomy.head, "head", tensors))
-    places = [*inside, *outside]
-
-    def measure() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        with (progress or Silent()).task(f"{local.text}  weight matrices", total=len(places)) as task:
-            return _packed(_measured(local.folder, places, threads, task))
-
-    key = {"model": local.fingerprint, "schema": SCHEMA, "matrices": [asdict(place) for place in places]}
-    every = _unpacked(store.compute("weight-statistics", key, measure))
-    return WeightStatistics(fingerprint=local.fingerprint, tensors=every[: len(inside)], outside=every[len(inside) :])
-
-
-def _measured(folder: Path, places: Sequence[_Place], threads: int, task: Task) -> list[TensorStatistics]:
-    """Measure every place. numpy releases the interpreter while it computes, so threads divide the work."""
+def measured(folder: Path, places: Sequence[Place], threads: int, task: Task) -> list[TensorStatistics]:
+    """Measure every place, in order. numpy releases the interpreter while it computes, so threads divide the work."""
     matrices = [StoredMatrix(folder, place.tensor, transposed=place.transposed) for place in places]
     own = threading.local()
 
@@ -128,19 +74,6 @@ def _measured(folder: Path, places: Sequence[_Place], threads: int, task: Task) 
     with ThreadPoolExecutor(max_workers=threads) as pool:
         found = dict(zip(order, pool.map(one, order), strict=True))
     return [found[number] for number in range(len(places))]
-
-
-def _place(linear: Linear, tensors: Mapping[str, str]) -> _Place:
-    return _Place(
-        name=linear.name, layer=linear.layer, part=linear.part, role=linear.role,
-        tensor=tensors[f"{linear.name}.weight"], transposed=linear.transposed,
-    )  # fmt: skip
-
-
-def _place_outside(module: str, part: str, tensors: Mapping[str, str]) -> _Place:
-    return _Place(
-        name=module, layer=None, part=part, role=module.rsplit(".", 1)[-1], tensor=tensors[f"{module}.weight"]
-    )
 
 
 def matrix_statistics(
@@ -291,18 +224,3 @@ def _below(limit: float) -> np.float32:
     """Largest float32 not above `limit`: comparing with it in float32 decides as comparing with `limit` exactly."""
     rounded = np.float32(limit)
     return np.nextafter(rounded, np.float32(-np.inf)) if float(rounded) > limit else rounded
-
-
-def _packed(tensors: Sequence[TensorStatistics]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    arrays = {f"{i}.{field}": getattr(t, field) for i, t in enumerate(tensors) for field in TensorStatistics.ARRAYS}
-    return arrays, {"tensors": [tensor.to_json() for tensor in tensors]}
-
-
-def _unpacked(entry: Entry) -> tuple[TensorStatistics, ...]:
-    tensors = []
-    for i, row in enumerate(entry.meta["tensors"]):
-        scalars: dict[str, Any] = {field: row[field] for field in TensorStatistics.SCALARS}
-        beyond = tuple(SigmaCount(**count) for count in row["beyond"])
-        arrays: dict[str, Any] = {field: entry.arrays[f"{i}.{field}"] for field in TensorStatistics.ARRAYS}
-        tensors.append(TensorStatistics(shape=(row["shape"][0], row["shape"][1]), beyond=beyond, **scalars, **arrays))
-    return tuple(tensors)
