@@ -26,6 +26,7 @@ from harness.weights.superweights import SpikeProfile, SuperWeightCandidate, sup
 
 if TYPE_CHECKING:  # torch and transformers are imported when something has to be computed
     from harness.models import LoadedModel, LocalModel
+    from harness.models.records import OnDemand
     from harness.quantization.retention import Importance
     from harness.scoring import HiddenStates
     from harness.weights import WeightStatistics
@@ -97,6 +98,12 @@ class ModelUnderTest:
             self._loaded[wanted] = load(self.local, dtype=getattr(torch, wanted))
         return self._loaded[wanted]
 
+    def on_demand(self) -> OnDemand:
+        """Return the model as what is loaded only where the store lacks something, in the run's dtype."""
+        from harness.models.records import OnDemand
+
+        return OnDemand(local=self.local, arithmetic=f"torch.{self.dtype}", loader=self.loaded)
+
     def release(self) -> None:
         """Give the model's memory back; it is loaded again when something has to be computed."""
         self._loaded.clear()
@@ -104,12 +111,9 @@ class ModelUnderTest:
 
     def weight_statistics(self) -> WeightStatistics:
         """Return the statistics of the checkpoint's linear tensors; no model is loaded."""
-        from harness.models.outline import outline_anatomy
         from harness.weights import weight_statistics
 
-        return weight_statistics(
-            self.local, outline_anatomy(self.local.folder), store=self.store, progress=self.progress
-        )
+        return weight_statistics(self.local, store=self.store, progress=self.progress)
 
     def super_weight_candidates(self) -> tuple[SuperWeightCandidate, ...]:
         """Return the weights at which activation spikes of the MLP down projections meet, strongest first.

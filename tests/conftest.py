@@ -39,6 +39,15 @@ def store(tmp_path):
     return Store(tmp_path / "store")
 
 
+@pytest.fixture
+def resolved(tmp_path):
+    """`resolved(folder)` -> the checked model in it, by a store of its own."""
+    from harness.models import parse_model, resolve
+    from harness.store import Store
+
+    return lambda folder: resolve(parse_model(str(folder)), store=Store(tmp_path / "models"))
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """`tiny_model(architecture, **options)` -> folder of a tiny model, made once per session. Read-only.

@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.activations.collection import activation_statistics, activations
     from harness.activations.gradients import GradientSquares, gradient_squares
     from harness.activations.importance import ActivationImportance
+    from harness.activations.lookup import activation_statistics, activations
     from harness.activations.spikes import Peaks, spike_peaks
     from harness.activations.statistics import ActivationStatistics, token_parity
 
@@ -32,8 +32,8 @@ _HOMES = {
     "ActivationStatistics": "statistics",
     "GradientSquares": "gradients",
     "Peaks": "spikes",
-    "activation_statistics": "collection",
-    "activations": "collection",
+    "activation_statistics": "lookup",
+    "activations": "lookup",
     "gradient_squares": "gradients",
     "spike_peaks": "spikes",
     "token_parity": "statistics",

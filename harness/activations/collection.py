@@ -19,67 +19,17 @@ from harness.activations.channels import ChannelSums, gathered
 from harness.activations.hooks import decoder, first_tensor, listening, write_modules
 from harness.activations.sinks import sink_masses
 from harness.activations.states import PROJECTED, StateSums, projection
-from harness.activations.statistics import ActivationStatistics, packed, unpacked
+from harness.activations.statistics import SINK_SEGMENTS, ActivationStatistics
 from harness.activations.writes import WriteSums
 from harness.errors import ModelError
 from harness.models.records import LoadedModel
-from harness.progress import Progress, Silent
-from harness.records import Corpus, digest_of
-from harness.store import Store
 
-__all__ = ["activation_statistics", "activations", "measure"]
+__all__ = ["measure"]
 
-SCHEMA = 1
 BATCH_TOKENS = 1024
-SINK_SEGMENTS = 4
 SEED = 20240817
 """Draws the random projection and the halves of the channels: one draw for all languages and runs, so that features
 of two languages differ by their states alone."""
-
-
-def activations(
-    loaded: LoadedModel,
-    corpus: Corpus,
-    *,
-    store: Store,
-    languages: Sequence[str] | None = None,
-    progress: Progress | None = None,
-) -> dict[str, ActivationStatistics]:
-    """Return the statistics of every language of `corpus` (or of `languages`), measured or from the store."""
-    chosen = corpus.languages if languages is None else tuple(languages)
-    found = {}
-    with (progress or Silent()).task(f"{loaded.local.text}  activations", total=len(chosen)) as task:
-        for tag in chosen:
-            task.doing(tag)
-            found[tag] = activation_statistics(loaded, corpus.texts[tag], language=tag, store=store)
-            task.advance()
-    return found
-
-
-def activation_statistics(
-    loaded: LoadedModel,
-    texts: Sequence[str],
-    *,
-    language: str,
-    store: Store,
-    sink_segments: int = SINK_SEGMENTS,
-) -> ActivationStatistics:
-    """Return the activation statistics of `texts`, stored under the digest of model, texts and dtype.
-
-    `sink_segments`: attention to the first token is measured on the first so many segments, which are the same ones in
-    every language of an aligned corpus. Activations that are not finite raise `NonFiniteError`.
-    """
-    key = {
-        "model": loaded.local.fingerprint,
-        "texts": digest_of(list(texts)),
-        "dtype": str(loaded.dtype),
-        "sink_segments": sink_segments,
-        "schema": SCHEMA,
-    }
-    entry = store.compute(
-        "activations", key, lambda: packed(measure(loaded, texts, language=language, sink_segments=sink_segments))
-    )
-    return unpacked(entry, language=language)
 
 
 def measure(

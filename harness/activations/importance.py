@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from harness.activations.collection import activation_statistics
 from harness.activations.gradients import GradientSquares, gradient_squares
+from harness.activations.lookup import activation_statistics
 from harness.activations.spikes import Peaks, spike_peaks
 from harness.activations.statistics import ActivationStatistics
 from harness.errors import CorpusError

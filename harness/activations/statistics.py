@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from harness.errors import CorpusError, NonFiniteError
 from harness.store import Entry
 
-__all__ = ["ActivationStatistics", "packed", "token_parity", "unpacked"]
+__all__ = ["SINK_SEGMENTS", "ActivationStatistics", "packed", "token_parity", "unpacked"]
 
 Float64 = NDArray[np.float64]
 
 LAYERED = ("attention_write", "mlp_write", "attention_norm", "mlp_norm", "stream_norm", "participation")
 MAPPED = ("input_square", "input_peak", "output_peak")
+
+SINK_SEGMENTS = 4
+"""Segments of a language on which attention to the first token is measured."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.activations.lookup import activations
 from harness.damage import ModelUnderTest, measure_damage
 from harness.damage_table import FLOORS_NEEDED
+from harness.models.blueprint import blueprint
 from harness.prediction import kurtosis_overlap
 from harness.quantization.spec import QuantSpec
 from harness.records import Corpus
@@ -164,14 +166,12 @@ class ModelHeads:
 
 def measure_damages(model: ModelUnderTest, spec: QuantSpec, corpus: Corpus, probe: Corpus) -> ModelDamage:
     """Measure damage on `corpus`, and on `probe` where the languages' activations go."""
-    from harness.activations import activations  # noqa: PLC0415 - imports torch
-
     base = spec.base
     table = measure_damage(model, [base], corpus)
     column = table.columns[str(base)]
     by_metric = {name: values.mean(axis=1) for name, values in table.degradation(str(base)).items()}
     statistics = model.weight_statistics()
-    overlap = kurtosis_overlap(activations(model.loaded(), probe, store=model.store), statistics)
+    overlap = kurtosis_overlap(activations(model.on_demand(), probe, store=model.store), statistics)
     return ModelDamage(
         model=model.local.text,
         run=training_run(model.local.text),
@@ -187,15 +187,14 @@ def measure_damages(model: ModelUnderTest, spec: QuantSpec, corpus: Corpus, prob
 
 def measure_heads(model: ModelUnderTest, probe: Corpus) -> ModelHeads:
     """Measure each head's attention to the first token on `probe`, and how heavy the tails of its weights are."""
-    from harness.activations import activations  # noqa: PLC0415 - imports torch
-
-    loaded, statistics = model.loaded(), model.weight_statistics()
+    statistics = model.weight_statistics()
     places = np.unique(np.linspace(0, len(probe.languages) - 1, SINK_LANGUAGES).astype(int))
     chosen = [probe.languages[place] for place in places]
-    found = activations(loaded, probe, store=model.store, languages=chosen)
+    found = activations(model.on_demand(), probe, store=model.store, languages=chosen)
     sink = np.mean([one.sink_mass for one in found.values()], axis=0)
     heads = sink.shape[1]
-    outputs = [statistics[block.attention_output] for block in loaded.anatomy.blocks]
+    blocks = blueprint(model.local, store=model.store).anatomy.blocks
+    outputs = [statistics[block.attention_output] for block in blocks]
     queries = [t for t in statistics.tensors if t.role == "q_proj"]
     return ModelHeads(
         model=model.local.text,

@@ -19,6 +19,7 @@ from harness.errors import SpecError
 from harness.estimates import Estimate
 from harness.languages import describe
 from harness.models.anatomy import Anatomy
+from harness.models.blueprint import blueprint
 from harness.quantization.planning import bits_per_weight, plan
 from harness.quantization.spec import QuantSpec
 from harness.records import Corpus
@@ -172,13 +173,8 @@ class Sizes:
 
 def sizes_of(model: ModelUnderTest) -> Sizes:
     """Return the sizes of a model, from its configuration alone."""
-    from harness.models import anatomy_of  # noqa: PLC0415 - imports transformers
-    from harness.models.outline import outline  # noqa: PLC0415 - same
-    from harness.quantization.patching import shapes_of  # noqa: PLC0415 - imports torch
-
-    module = outline(model.local.folder, allow_code=model.local.allow_code)
-    anatomy = anatomy_of(module)
-    return Sizes(anatomy=anatomy, shapes=shapes_of(module, anatomy))
+    drawn = blueprint(model.local, store=model.store)
+    return Sizes(anatomy=drawn.anatomy, shapes=drawn.shapes)
 
 
 def costs_of(sizes: Sizes, spec: QuantSpec, units: Sequence[Unit]) -> Float64:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.models.anatomy import Anatomy
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["LoadedModel", "LocalModel"]
+__all__ = ["Loadable", "LoadedModel", "LocalModel", "OnDemand"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,3 +48,35 @@ class LoadedModel:
     anatomy: Anatomy
     dtype: torch.dtype
     unused: tuple[str, ...] = ()
+
+    @property
+    def arithmetic(self) -> str:
+        """The dtype's name, as store keys have it."""
+        return str(self.dtype)
+
+    def load(self) -> LoadedModel:
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class OnDemand:
+    """A model that is loaded only by who finds something lacking in the store. `arithmetic`: `torch.bfloat16`, ..."""
+
+    local: LocalModel
+    arithmetic: str
+    loader: Callable[[], LoadedModel]
+
+    def load(self) -> LoadedModel:
+        return self.loader()
+
+
+class Loadable(Protocol):
+    """A loaded model, or one that would be loaded on demand: what is stored of it is found without loading."""
+
+    @property
+    def local(self) -> LocalModel: ...
+
+    @property
+    def arithmetic(self) -> str: ...
+
+    def load(self) -> LoadedModel: ...

@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.damage import FULL_PRECISION, ModelUnderTest
 from harness.errors import UsageError
+from harness.prediction.errors import local_errors
 from harness.prediction.predictors import METRICS, Predictors, measure_predictors
 from harness.quantization.spec import QuantSpec
 from harness.records import Corpus
@@ -133,9 +134,7 @@ def calibrated_model(
     """Measure metrics on `probe` and damage on `evaluation`, which must not overlap."""
     if set(probe.segment_ids) & set(evaluation.segment_ids):
         raise ValueError("metrics and damage of a calibration must come from different segments")
-    from harness.prediction.errors import local_errors  # noqa: PLC0415 - imports torch
-
-    local_errors(model.loaded(), probe, specs, store=model.store, seed=model.seed)  # all specs in the same passes
+    local_errors(model.on_demand(), probe, specs, store=model.store, seed=model.seed)  # all specs in the same passes
     found: dict[str, Predictors] = {str(spec): measure_predictors(model, spec, probe) for spec in specs}
     return CalibratedModel(
         text=model.local.text,

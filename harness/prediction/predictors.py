@@ -8,19 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.activations.lookup import activations
+from harness.activations.statistics import ActivationStatistics, token_parity
 from harness.damage import FULL_PRECISION, ModelUnderTest
 from harness.languages import describe
+from harness.prediction.errors import local_errors
 from harness.prediction.overlap import Overlap, kurtosis_overlap
 from harness.quantization.spec import QuantSpec
 from harness.records import Corpus
-
-if TYPE_CHECKING:
-    from harness.activations import ActivationStatistics
 
 __all__ = ["METRICS", "TAYLOR", "Metric", "Predictors", "measure_predictors"]
 
@@ -133,14 +133,11 @@ def measure_predictors(
 
     `exposure`: training bytes by language; None takes what stands beside the weights, or else resource classes.
     """
-    from harness.activations import activations  # noqa: PLC0415 - imports torch
-    from harness.prediction.errors import local_errors  # noqa: PLC0415 - same
-
-    loaded = model.loaded()
-    statistics = activations(loaded, text, store=model.store)
+    held = model.on_demand()
+    statistics = activations(held, text, store=model.store)
     losses = model.losses(FULL_PRECISION, text)
     overlap = kurtosis_overlap(statistics, model.weight_statistics())
-    errors = local_errors(loaded, text, [spec], store=model.store, seed=model.seed)[str(spec)]
+    errors = local_errors(held, text, [spec], store=model.store, seed=model.seed)[str(spec)]
     known = model.local.exposure if exposure is None else exposure
     kind, resource = _resource(text.languages, known)
     first_order = np.array([errors[tag].first_order.sum() for tag in text.languages])
@@ -178,8 +175,6 @@ def _permuted(overlap: Overlap, *, seed: int) -> Float64:
 
 
 def _parity(statistics: Mapping[str, ActivationStatistics]) -> Float64 | str:
-    from harness.activations import token_parity  # noqa: PLC0415 - imports torch
-
     if ENGLISH not in statistics:
         return f"token parity is relative to English, which is not among the {len(statistics)} languages"
     return np.array(list(token_parity(statistics, reference=ENGLISH).values()))
