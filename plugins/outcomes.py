@@ -7,7 +7,8 @@ round, a pass that measured nothing, or that swallows a verdict, is turned into 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
@@ -42,9 +43,12 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Settle the outcome of an eval; every other test keeps its own."""
-    report = yield
     who = identity(item)
-    if who is None or report.when != "call":
+    if who is None:
+        return (yield)
+    with _short_tracebacks(item.config):
+        report = yield
+    if report.when != "call":
         return report
     measurements = recorded(item.user_properties)
     if hasattr(report, "wasxfail"):
@@ -65,6 +69,21 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
     """Show an advised verdict as what it is: neither a pass nor a failure."""
     verdict = getattr(report, ADVISORY, None)
     return None if verdict is None else ("advisory", "a", f"ADVISORY ({verdict})")
+
+
+@contextmanager
+def _short_tracebacks(config: pytest.Config) -> Iterator[None]:
+    """Show where an eval failed without the values of its arguments, unless the user chose a style.
+
+    They are whole studies: printing one takes half a second, in every eval that does not support its claim.
+    """
+    chosen = config.option.tbstyle
+    if chosen == "auto":
+        config.option.tbstyle = "short"
+    try:
+        yield
+    finally:
+        config.option.tbstyle = chosen
 
 
 def _settle_pass(report: pytest.TestReport, who: Identity, measurements: Sequence[Measurement]) -> None:

@@ -88,6 +88,32 @@ def test_rows_and_exit_code_say_the_same(suite, name, advisory):
     assert [row["verdict"] for row in rows(suite)] == verdicts
 
 
+def test_a_failing_eval_does_not_print_its_arguments_unless_asked_to(suite):
+    suite.makepyfile("""
+        import pytest
+
+        class Study:
+            def __repr__(self): return "PRINTED"
+
+        @pytest.fixture
+        def study(): return Study()
+
+        @pytest.mark.hypothesis("H-037")
+        @pytest.mark.criterion
+        def test_claim(study, measure):
+            result = measure(-1.0)
+            assert result.supported, result.explain()
+
+        def test_foreign(study):
+            assert not study
+        """)
+    shown = suite.runpytest_inprocess("-k", "claim").stdout
+    shown.fnmatch_lines(["*assert result.supported, result.explain()", "E *not_supported: m -1*"])
+    shown.no_fnmatch_line("*PRINTED*")
+    suite.runpytest_inprocess("-k", "claim", "--tb=long").stdout.fnmatch_lines(["study = PRINTED*"])
+    suite.runpytest_inprocess("-k", "foreign").stdout.fnmatch_lines(["study = PRINTED*"])
+
+
 def test_an_advised_verdict_is_shown_as_one(suite):
     suite.makepyfile(ONE.format(role="criterion", marks="", body=f"result = measure(-1.0); {ASSERTED}"))
     result = suite.runpytest_inprocess("--advisory", "-v")
