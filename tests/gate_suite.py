@@ -23,7 +23,7 @@ ROWS = json.loads((Path(__file__).parent / "rows.json").read_text(encoding="utf-
 
 @pytest.fixture(scope="session")
 def model(request, contribute):
-    contribute("models", {"text": request.param.text, "digest": "0f"})
+    contribute("models", {"text": request.param.text, "digest": "0f", "exposure": ROWS.get("exposure")})
     return request.param
 
 @pytest.fixture(scope="session")
@@ -48,7 +48,7 @@ def gate_damage(model, spec, corpus, contribute):
         rows = [{**ROWS[tag], "model": model.text, "spec": str(spec)} for tag in languages if tag in ROWS]
         contribute("damage", rows)
         return rows
-    return GateDamage(measure=measure)
+    return GateDamage(measure=measure, exposure=ROWS.get("exposure"))
 """
 
 

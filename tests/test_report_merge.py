@@ -3,6 +3,7 @@
 import copy
 import datetime as dt
 import json
+import tomllib
 import xml.etree.ElementTree as ET
 
 import gate_suite
@@ -14,6 +15,7 @@ from harness.report.document import dump, load
 from harness.report.gate import lets_through
 from harness.report.junit import junit_xml
 from harness.report.merge import merge
+from harness.report.policy_draft import policy_draft
 
 TODAY = dt.datetime.now(dt.UTC).date()
 TAGS = ("de", "en", "fr", "ig", "sw", "yo")
@@ -96,6 +98,31 @@ def test_shards_by_language_and_model_at_once_give_the_bytes_of_the_unsharded_ru
         for index in (1, 2)
     ]
     assert text(joined(shards)) == text(whole)
+
+
+def test_resource_levels_are_those_of_the_models_own_training_in_a_run_a_merge_and_a_new_policy(suite):
+    limits = "[metric.excess_bits]\ntier.low.limit = 15\ntier.high.limit = 60\n[metric.disparity]\nlimit = 1\n"
+    (suite.path / "policy.toml").write_text(limits, encoding="utf-8")
+    public = measure(suite, "public", models=MODELS[:1], specs=SPECS[:1])
+    rows = json.loads((suite.path / "rows.json").read_text(encoding="utf-8"))
+    rows["exposure"] = dict.fromkeys(("de", "en", "fr"), 1_000) | dict.fromkeys(("ig", "sw", "yo"), 900_000)
+    (suite.path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    whole = measure(suite, "whole", models=MODELS[:1], specs=SPECS[:1])
+    shards = [measure(suite, f"s{index}", f"--shard={index}/2", models=MODELS[:1], specs=SPECS[:1]) for index in (1, 2)]
+    assert text(joined(shards)) == text(whole)
+    # de, en, fr lose 5, 12, 19 and ig, sw, yo 26, 33, 40: 33 - 12 = 21 bits by the proxy, turned by training
+    found = {
+        name: {row["test"]: row for row in one["measurements"]} for name, one in (("public", public), ("own", whole))
+    }
+    disparity = "test_disparity_stays_within_the_policy[disparity]"
+    assert found["public"][disparity]["estimate"]["value"] == pytest.approx(21)
+    assert found["own"][disparity]["estimate"]["value"] == pytest.approx(-21)
+    fr, yo = (f"test_language_stays_within_the_policy[{tag}]" for tag in ("fr", "yo"))  # 19 and 40 bits
+    assert [found["public"][test]["verdict"] for test in (fr, yo)] == ["supported", "not_supported"]
+    assert [found["own"][test]["verdict"] for test in (fr, yo)] == ["not_supported", "supported"]
+    drafts = [tomllib.loads(policy_draft(one))["metric"]["disparity"]["limit"] for one in (public, whole)]
+    assert drafts[0] > 21
+    assert drafts[1] == 0.1  # the least that is written
 
 
 def test_a_baseline_is_compared_over_all_languages_at_the_merge(suite):

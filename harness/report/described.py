@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.languages import describe
 
-__all__ = ["described"]
+__all__ = ["described", "exposure_of"]
 
 
 def described(document: Mapping[str, Any], model: str | None = None) -> dict[str, Mapping[str, Any]]:
@@ -17,7 +17,13 @@ def described(document: Mapping[str, Any], model: str | None = None) -> dict[str
     its training bytes decide, as they did when it was measured (`harness.languages.describe`).
     """
     entries = {entry["tag"]: entry for entry in document["inputs"]["corpus"].get("languages") or []}
-    exposure = next((one.get("exposure") for one in document["inputs"]["models"] if one["text"] == model), None)
-    if not exposure:
+    exposure = exposure_of([document], model)
+    if exposure is None:
         return entries
     return {tag: {**entry, "tier": describe(tag, exposure=exposure).tier} for tag, entry in entries.items()}
+
+
+def exposure_of(documents: Iterable[Mapping[str, Any]], model: str | None) -> Mapping[str, int] | None:
+    """Return the training bytes by language that some of the reports know of `model`, None where none does."""
+    entries = (one for document in documents for one in document["inputs"]["models"] if one["text"] == model)
+    return next((found for one in entries if (found := one.get("exposure"))), None)

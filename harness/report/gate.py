@@ -102,10 +102,20 @@ class Decision:
 
 
 def decide_language(
-    policy: Policy, row: Mapping[str, Any] | None, *, language: str, model: str, spec: str, today: date
+    policy: Policy,
+    row: Mapping[str, Any] | None,
+    *,
+    language: str,
+    model: str,
+    spec: str,
+    today: date,
+    exposure: Mapping[str, int] | None = None,
 ) -> list[Decision]:
-    """Decide every metric the policy limits for `language`. `row`: its damage row, None where there is no result."""
-    tier = describe(language).tier
+    """Decide every metric the policy limits for `language`. `row`: its damage row, None where there is no result.
+
+    `exposure`: training bytes by language where the model says them; they decide the tier, else the public proxy does.
+    """
+    tier = describe(language, exposure=exposure).tier
     limits = [policy.limit(metric, language=language, tier=tier) for metric in LANGUAGE_METRICS]
     decisions = []
     for limit in limits:
@@ -124,28 +134,42 @@ def decide_language(
 
 
 def decide_disparity(
-    policy: Policy, rows: Sequence[Mapping[str, Any]], *, metric: str, model: str, spec: str, seed: int, today: date
+    policy: Policy,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    metric: str,
+    model: str,
+    spec: str,
+    seed: int,
+    today: date,
+    exposure: Mapping[str, int] | None = None,
 ) -> Decision:
-    """Decide `disparity` or `disparity_ratio` over the damage rows of one model and spec, which must be limited."""
+    """Decide `disparity` or `disparity_ratio` over the damage rows of one model and spec, which must be limited.
+
+    `exposure`: as in `decide_language`.
+    """
     limit = policy.limit(metric)
     if limit is None:
         raise ValueError(f"the policy does not limit {metric}")
-    estimate = disparity_estimates(rows, seed=seed)[metric]
+    estimate = disparity_estimates(rows, seed=seed, exposure=exposure)[metric]
     waiver = policy.waiver(metric, language=None, model=model, spec=spec)
     return _decide(limit, estimate, waiver, None, today)
 
 
-def disparity_estimates(rows: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, Estimate]:
+def disparity_estimates(
+    rows: Sequence[Mapping[str, Any]], *, seed: int, exposure: Mapping[str, int] | None = None
+) -> dict[str, Estimate]:
     """Return `disparity` and `disparity_ratio` of one model and spec, from its damage rows with values by segment.
 
-    Low and high resource follow the language table. The interval is over segments: the gate speaks of these languages.
+    Low and high resource follow the model's `exposure` where it is known, else the language table. The interval is over
+    segments: the gate speaks of these languages.
     """
     from harness.statistics import disparity  # noqa: PLC0415 - scipy, only where disparity is limited
 
     usable = {row["language"]: segments_of(row) for row in sorted(rows, key=lambda row: str(row["language"]))}
     lost = sorted(tag for tag, values in usable.items() if values is None)
     damage = {tag: values for tag, values in usable.items() if values is not None}
-    tiers = {tag: describe(tag).tier for tag in damage}
+    tiers = {tag: describe(tag, exposure=exposure).tier for tag in damage}
     low, high = ([tag for tag in damage if tiers[tag] == tier] for tier in ("low", "high"))
     reason = None
     if lost:

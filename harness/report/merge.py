@@ -9,26 +9,19 @@ there are no records, are marked as not measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date
 from typing import Any
 
 from harness.errors import ReportError
-from harness.estimates import Estimate, Measurement, Verdict, judge
-from harness.report.compare import (
-    BASELINE_TEST,
-    CHANGE,
-    baseline_digest,
-    change_decisions,
-    change_threshold,
-    refuse_other_corpus,
-)
+from harness.estimates import Estimate, Measurement, Verdict
 from harness.report.contributions import Contributions
-from harness.report.document import asked, build, order_key
-from harness.report.gate import DISPARITY_TEST, LANGUAGE_TEST, decide_disparity
-from harness.report.policy import BaselineRule, Policy
+from harness.report.document import asked, build
+from harness.report.gate import LANGUAGE_TEST
+from harness.report.policy import Policy
 from harness.report.redecided import Redecided, ended_early, redecide
+from harness.report.regated import checked_baseline, over_all_languages
 from harness.report.sections import sections_of
 
 __all__ = ["merge"]
@@ -56,7 +49,8 @@ def merge(documents: Mapping[str, Document], *, today: date, baseline: Document 
     policy = None if policy_input is None else Policy.parse(policy_input["content"], source="the policy in the report")
     if sharded:
         damage = contributions.entries("damage")
-        rows += _over_all_languages(first, damage, rows, policy, _checked(baseline, baseline_input, first), today)
+        checked = checked_baseline(baseline, baseline_input, first)
+        rows += over_all_languages(documents, damage, rows, policy=policy, baseline=checked, today=today)
     merged = build(
         measurements=rows,
         contributions=contributions,
@@ -217,52 +211,6 @@ def _unmerged(row: Measurement, what: str) -> Measurement:
         also={},
         data={},
     )
-
-
-def _checked(baseline: Document | None, wanted: Mapping[str, Any] | None, first: Document) -> Document | None:
-    """Return `baseline` if it is the one the shards ran with."""
-    if wanted is None:
-        if baseline is not None:
-            raise ReportError("--baseline is given, but the shards ran without one; run them with the same --baseline.")
-        return None
-    if baseline is None:
-        raise ReportError(
-            "the shards ran with --baseline, and comparing all languages was left to the merge: give --baseline again."
-        )
-    if baseline_digest(baseline) != wanted["digest"]:
-        raise ReportError("--baseline is not the report that the shards ran with.")
-    refuse_other_corpus(first["inputs"]["corpus"]["digest"], baseline)
-    return baseline
-
-
-def _over_all_languages(  # noqa: PLR0917 - private: what a run knows, in its order
-    first: Document,
-    damage: Sequence[Mapping[str, Any]],
-    rows: Sequence[Measurement],
-    policy: Policy | None,
-    baseline: Document | None,
-    today: date,
-) -> list[Measurement]:
-    """Decide what no shard could decide, for every model and spec whose languages were gated."""
-    seed = first["environment"]["seed"]
-    languages = [entry["tag"] for entry in first["inputs"]["corpus"].get("languages", [])]
-    pairs = dict.fromkeys((row.model, row.spec) for row in rows if row.role == "gate")
-    decided = []
-    for model, spec in pairs:
-        if model is None or spec is None:
-            continue
-        mine = [row for row in damage if (row["model"], row["spec"]) == (model, spec)]
-        case = {"hypothesis": "gate", "role": "gate", "model": model, "spec": spec}
-        for metric in policy.overall if policy is not None else ():
-            one = decide_disparity(policy, mine, metric=metric, model=model, spec=spec, seed=seed, today=today)  # type: ignore[arg-type]
-            decided.append(judge(one.finding(), one.threshold(), test=f"{DISPARITY_TEST}[{metric}]", **case))  # type: ignore[arg-type]
-        if baseline is not None:
-            rule = BaselineRule() if policy is None else policy.baseline
-            threshold = change_threshold(rule)
-            for one, p in change_decisions(rule, mine, baseline, languages=languages, seed=seed):
-                finding = one.finding(p_value=p)
-                decided.append(judge(finding, threshold, test=f"{BASELINE_TEST}[{CHANGE}]", **case))  # type: ignore[arg-type]
-    return sorted(decided, key=order_key)
 
 
 def _refuse_missing_rows(merged: Document, policy: Policy | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.errors import ReportError
 from harness.estimates import Estimate
+from harness.report.described import exposure_of
 from harness.report.gate import disparity_estimates
 from harness.report.policy import LANGUAGE_METRICS, UNITS, Policy
 
@@ -36,7 +37,7 @@ def policy_draft(document: Mapping[str, Any], *, margin: float = 0.1) -> str:
     for metric, by_language in tops.items():
         if by_language:
             lines += _language_metric(metric, by_language, margin)
-    overall = _overall(rows, seed=document["environment"]["seed"])
+    overall = _overall(document)
     for metric, top in overall.items():
         lines += ["", f"[metric.{metric}]  # {UNITS[metric]}", f"limit = {_limit(metric, top, margin)}"]
     lines += _foot()
@@ -104,12 +105,16 @@ def _tops(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
     return dict(sorted(tops.items()))
 
 
-def _overall(rows: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, float]:
+def _overall(document: Mapping[str, Any]) -> dict[str, float]:
     """Return the largest upper end of the disparity over models and specs; nothing where it is undefined."""
+    seed = document["environment"]["seed"]
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
+    for row in document["damage"]:
         groups.setdefault((row["model"], row["spec"]), []).append(row)
-    found = [disparity_estimates(group, seed=seed)["disparity"] for group in groups.values()]
+    found = [
+        disparity_estimates(group, seed=seed, exposure=exposure_of([document], model))["disparity"]
+        for (model, _), group in groups.items()
+    ]
     tops = [top for one in found if (top := _top(one)) is not None]
     return {"disparity": max(tops)} if tops else {}
 
