@@ -93,8 +93,8 @@ def damage(  # noqa: PLR0917 - typer's commands take their options as parameters
     from harness.damage import measure_damage
 
     specs = specs_of(spec)
-    text = text_of(corpus, languages, segments, seed, store, offline=offline)
     subject = subject_of(model, dtype, seed, store, offline=offline)
+    text = text_of([subject], corpus, languages, segments, seed, store, offline=offline)
     if any(one.needs for one in specs):
         from harness.corpora import split
 
@@ -141,8 +141,8 @@ def protect(  # noqa: PLR0917 - typer's commands take their options as parameter
     asked = next((kind for kind in layers.KINDS if kind == unit), None)
     if asked is None and unit != "auto":
         raise UsageError(f"--unit {unit}: one of auto, {', '.join(layers.KINDS)}")
-    text = text_of(corpus, languages, segments, seed, store, offline=offline)
     subject = subject_of(model, dtype, seed, store, offline=offline)
+    text = text_of([subject], corpus, languages, segments, seed, store, offline=offline)
     kind = asked or layers.kind_for(layers.sizes_of(subject), whole, extra)
     subject.probe, rest = split(text, seed=seed)
     note(f"units of protection: {kind}s; chosen on {len(subject.probe)} segments, measured on the other {len(rest)}")

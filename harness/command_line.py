@@ -39,7 +39,6 @@ __all__ = [
     "store_of",
     "subject_of",
     "text_of",
-    "trained_text_of",
 ]
 
 P = ParamSpec("P")
@@ -54,7 +53,12 @@ Specs = Annotated[
 ]
 CorpusName = Annotated[str, typer.Option("--corpus", help="gettext, dir:PATH, flores, belebele or hf:DATASET")]
 Languages = Annotated[
-    str | None, typer.Option("--languages", help="tags separated by commas, a number (best covered), or all")
+    str | None,
+    typer.Option(
+        "--languages",
+        help="tags separated by commas, a number (best covered), or all; default: those the model was trained on where "
+        "it says so (exposure.json beside its weights), else what the corpus offers",
+    ),
 ]
 Segments = Annotated[int | None, typer.Option("--segments", min=1, help="at most this many segments per language")]
 Dtype = Annotated[str, typer.Option("--dtype", help="arithmetic of the run: bfloat16 or float32")]
@@ -93,18 +97,7 @@ def store_of(folder: Path | None) -> Store:
     return Store.default() if folder is None else Store(folder)
 
 
-def text_of(
-    corpus: str, languages: str | None, segments: int | None, seed: int, store: Path | None, *, offline: bool
-) -> Corpus:
-    """Return the aligned text that the options name."""
-    from harness.corpora import load_corpus
-
-    return load_corpus(
-        corpus, languages=languages, segments=segments, seed=seed, store=store_of(store), offline=offline
-    )
-
-
-def trained_text_of(  # noqa: PLR0917 - the options, as text_of takes them
+def text_of(  # noqa: PLR0917 - the options, as a command takes them
     subjects: Sequence[ModelUnderTest],
     corpus: str,
     languages: str | None,
@@ -114,12 +107,19 @@ def trained_text_of(  # noqa: PLR0917 - the options, as text_of takes them
     *,
     offline: bool,
 ) -> Corpus:
-    """Return the text that the options name, by default in the languages the models were trained on, where known."""
+    """Return the aligned text that the options name, by default in the languages the models were trained on."""
+    from harness.corpora import load_corpus
     from harness.models.exposure import trained_languages
 
-    trained = None if languages is not None else trained_languages(subject.local.exposure for subject in subjects)
-    chosen = languages if trained is None else ",".join(trained)
-    return text_of(corpus, chosen, segments, seed, store, offline=offline)
+    return load_corpus(
+        corpus,
+        languages=languages,
+        trained=trained_languages(subject.local.exposure for subject in subjects),
+        segments=segments,
+        seed=seed,
+        store=store_of(store),
+        offline=offline,
+    )
 
 
 def subject_of(model: str, dtype: str, seed: int, store: Path | None, *, offline: bool) -> ModelUnderTest:

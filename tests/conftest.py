@@ -40,6 +40,29 @@ def store(tmp_path):
 
 
 @pytest.fixture
+def plain_terminal(monkeypatch, tmp_path):
+    """A wide terminal without colours, and a store of the test's own, for commands."""
+    monkeypatch.setenv("EVENBITS_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture
+def text_folder(tmp_path):
+    """`text_folder(tags, lines=8)` -> folder with `<tag>.txt` of so many short lines in each."""
+
+    def make(tags, *, lines=8):
+        folder = tmp_path / "texts"
+        folder.mkdir()
+        for tag in tags:
+            said = [f"{tag} says the {number}th thing an inner" for number in range(lines)]
+            (folder / f"{tag}.txt").write_text("\n".join(said) + "\n", encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture
 def resolved(tmp_path):
     """`resolved(folder)` -> the checked model in it, by a store of its own."""
     from harness.models import parse_model, resolve

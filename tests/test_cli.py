@@ -19,23 +19,14 @@ kk ko lt lv mk mn sr-Cyrl sr-Latn"""
 LANGUAGES = tuple(TAGS.split())
 
 
-@pytest.fixture(autouse=True)
-def _plain_terminal(monkeypatch, tmp_path):
-    monkeypatch.setenv("EVENBITS_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("NO_COLOR", "1")
+pytestmark = pytest.mark.usefixtures("plain_terminal")
 
 
 @pytest.fixture
-def texts(tmp_path):
+def texts(text_folder):
     """A folder of one's own text: 44 languages, three short lines each."""
-    folder = tmp_path / "texts"
-    folder.mkdir()
     assert len(LANGUAGES) == 44
-    for tag in LANGUAGES:
-        lines = [f"{tag} says the {word} thing an inner" for word in ("first", "second", "third")]
-        (folder / f"{tag}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
+    return text_folder(LANGUAGES, lines=3)
 
 
 def run(*arguments):

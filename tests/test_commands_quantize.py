@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -21,21 +22,12 @@ from harness.store import Store
 TAGS = ("ca", "de", "en", "fi", "mt", "yo")
 
 
-@pytest.fixture(autouse=True)
-def _plain_terminal(monkeypatch, tmp_path):
-    monkeypatch.setenv("EVENBITS_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("NO_COLOR", "1")
+pytestmark = pytest.mark.usefixtures("plain_terminal")
 
 
 @pytest.fixture
-def texts(tmp_path):
-    folder = tmp_path / "texts"
-    folder.mkdir()
-    for tag in TAGS:
-        lines = [f"{tag} says the {number}th thing an inner" for number in range(8)]
-        (folder / f"{tag}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
+def texts(text_folder):
+    return text_folder(TAGS, lines=8)
 
 
 def run(*arguments):
@@ -93,3 +85,32 @@ def test_quantize_overwrites_nothing(tiny_llama, tmp_path):
     result = run(tiny_llama, "--spec", "int4-row", "-o", tmp_path)
     assert result.exit_code == 2
     assert "exists" in result.stderr
+
+
+@pytest.fixture
+def trained(tiny_llama, tmp_path):
+    """The tiny llama with an `exposure.json` beside its weights: trained on German, Finnish and Irish."""
+    target = tmp_path / "trained"
+    shutil.copytree(tiny_llama, target)
+    (target / "exposure.json").write_text('{"de": 400, "fi": 300, "ga": 200, "yo": 0}', encoding="utf-8")
+    return target
+
+
+@pytest.mark.parametrize("command", ["quantize", "damage", "protect", "rank"])
+def test_the_default_languages_are_those_the_model_was_trained_on(command, trained, texts, tmp_path):
+    arguments = {
+        "quantize": [trained, "--spec", "int3-row+keep1%:activation", "-o", tmp_path / "out"],
+        "damage": [trained, "--spec", "int3-row", "--dtype", "float32", "--json"],
+        "protect": [trained, "--spec", "int3-row", "--budget", "6", "--unit", "layer", "--dtype", "float32", "--json"],
+        "rank": [trained, trained, "--spec", "int3-row", "--dtype", "float32", "--json"],
+    }[command]
+    result = CliRunner().invoke(app, [command, *map(str, arguments), "--corpus", f"dir:{texts}"])
+    assert result.exit_code == 0, result.output
+    if command == "quantize":
+        assert "probe segments in 2 languages" in result.stderr
+    elif command == "damage":
+        assert [row["language"] for row in json.loads(result.stdout)["damage"]] == ["de", "fi"]
+    elif command == "protect":
+        assert json.loads(result.stdout)["layer_language"]["languages"] == ["de", "fi"]
+    else:
+        assert {row["damage"]["n"] for row in json.loads(result.stdout)["ranking"]} == {2}

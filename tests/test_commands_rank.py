@@ -12,21 +12,12 @@ from harness.cli import app
 TAGS = ("ca", "de", "en", "fi", "mt", "yo")
 
 
-@pytest.fixture(autouse=True)
-def _plain_terminal(monkeypatch, tmp_path):
-    monkeypatch.setenv("EVENBITS_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("NO_COLOR", "1")
+pytestmark = pytest.mark.usefixtures("plain_terminal")
 
 
 @pytest.fixture
-def texts(tmp_path):
-    folder = tmp_path / "texts"
-    folder.mkdir()
-    for tag in TAGS:
-        lines = [f"{tag} says the {number}th thing an inner" for number in range(4)]
-        (folder / f"{tag}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
+def texts(text_folder):
+    return text_folder(TAGS, lines=4)
 
 
 @pytest.fixture

@@ -129,6 +129,18 @@ def test_languages_not_asked_for_are_counted(tmp_path):
     assert counted(corpus) == {("language", None, "not asked for"): 2}
 
 
+def test_what_models_were_trained_on_is_the_default_as_far_as_there_is_text(tmp_path):
+    text = write(tmp_path, en=ENGLISH, de=GERMAN, fr=FRENCH)
+    corpus = load_corpus(text, trained=("de", "en", "ga"))
+    assert corpus.languages == ("de", "en")
+    assert counted(corpus) == {
+        ("language", None, "not asked for: no model was trained on them; --languages all takes them"): 1,
+        ("language", "ga", "trained on, but the corpus has no text in it"): 1,
+    }
+    assert load_corpus(text, trained=("ga",)).languages == ("de", "en", "fr")
+    assert load_corpus(text, languages="all", trained=("de",)).languages == ("de", "en", "fr")
+
+
 def test_a_number_takes_english_and_then_the_first_tags(tmp_path):
     text = write(tmp_path, en=ENGLISH, de=GERMAN, fr=FRENCH)
     assert load_corpus(text, languages="2").languages == ("de", "en")

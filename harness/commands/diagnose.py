@@ -21,7 +21,7 @@ from harness.command_line import (
     note,
     specs_of,
     subject_of,
-    trained_text_of,
+    text_of,
 )
 from harness.errors import UsageError
 
@@ -83,7 +83,7 @@ def diagnose(
         raise UsageError(f"{known.name} has no quantization that all of its models were measured under")
     known.require(str(wanted[0]))  # before anything is measured
     subject = next(iter(subjects))
-    text = trained_text_of([subject], corpus, languages, segments, seed, store, offline=offline)
+    text = text_of([subject], corpus, languages, segments, seed, store, offline=offline)
     predictors = measure_predictors(subject, wanted[0], text)
     found = diagnosed(predictors, known, local=subject.local, run=training_run(subject.local.text), corpus=text.name)
     if as_json:
@@ -102,7 +102,7 @@ def _calibrate(
     from harness.sparsity import training_run
 
     *where, offline = options
-    text = trained_text_of(subjects, *where, offline=bool(offline))  # type: ignore[arg-type]
+    text = text_of(subjects, *where, offline=bool(offline))  # type: ignore[arg-type]
     probe, evaluation = split(text, seed=options[3])
     models = []
     for subject in subjects:

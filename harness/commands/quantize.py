@@ -25,6 +25,7 @@ from harness.command_line import (
 )
 
 if TYPE_CHECKING:
+    from harness.damage import ModelUnderTest
     from harness.records import Corpus
 
 __all__ = ["quantize"]
@@ -55,7 +56,7 @@ def quantize(
     check_target(output)
     subject = subject_of(model, dtype, seed, store, offline=offline)
     subject.bits_per_weight(chosen)  # refuses a spec that does not fit, before anything is loaded
-    probe = _probe(corpus, languages, segments, seed, store, offline=offline) if chosen.needs else None
+    probe = _probe(subject, corpus, languages, segments, seed, store, offline=offline) if chosen.needs else None
     loaded = subject.loaded("float32" if chosen.needs_float32 else None)
     importance = None
     if probe is not None:
@@ -75,10 +76,17 @@ def quantize(
 
 
 def _probe(
-    corpus: str, languages: str | None, segments: int | None, seed: int, store: Path | None, *, offline: bool
+    subject: ModelUnderTest,
+    corpus: str,
+    languages: str | None,
+    segments: int | None,
+    seed: int,
+    store: Path | None,
+    *,
+    offline: bool,
 ) -> Corpus:
     """Return the text on which evals take statistics: the probe half, and of it the segments that they would draw."""
     from harness.corpora import sample, split
 
-    half, _ = split(text_of(corpus, languages, None, seed, store, offline=offline), seed=seed)
+    half, _ = split(text_of([subject], corpus, languages, None, seed, store, offline=offline), seed=seed)
     return half if segments is None else sample(half, segments, seed=seed)

@@ -21,7 +21,7 @@ from harness.command_line import (
     interval,
     specs_of,
     subject_of,
-    trained_text_of,
+    text_of,
 )
 from harness.errors import UsageError
 
@@ -62,7 +62,7 @@ def rank(
     subjects = [subject_of(name, dtype, seed, store, offline=offline) for name in named]
 
     def text(of: Sequence[ModelUnderTest]) -> Corpus:
-        return trained_text_of(of, corpus, languages, segments, seed, store, offline=offline)
+        return text_of(of, corpus, languages, segments, seed, store, offline=offline)
 
     if measure:
         candidates = _measured(subjects, wanted, text(subjects))

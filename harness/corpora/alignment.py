@@ -9,10 +9,12 @@ from harness.errors import CorpusError
 from harness.languages import normalise
 from harness.records import Corpus, LeftOut
 
-__all__ = ["align", "chosen", "source_language"]
+__all__ = ["UNASKED", "align", "chosen", "source_language"]
 
 Rows = Mapping[str, Mapping[str, str]]  # language -> segment id -> text, in reading order
 
+UNASKED = "not asked for"
+"""Why a language of the corpus is left out that the user did not choose."""
 COPIES_REFUSED = 0.5  # share of segments equal to the source above which a language is not a translation
 
 

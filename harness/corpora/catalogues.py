@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.corpora.alignment import unique_tags
+from harness.corpora.alignment import UNASKED, unique_tags
 from harness.corpora.references import CorpusRef, LanguageChoice, absent_languages
 from harness.errors import CorpusError
 from harness.records import Corpus, LeftOut, digest_of
@@ -222,7 +222,7 @@ def _choose(
     """Return the chosen languages, sorted, and the others counted."""
     if choice.kind == "tags":
         count = len({*present, ENGLISH} - set(choice.tags))
-        unasked = LeftOut(what="language", language=None, count=count, reason="not asked for")
+        unasked = LeftOut(what="language", language=None, count=count, reason=UNASKED)
         return choice.tags, [unasked] if count else []
     ranked = sorted(catalogues, key=lambda tag: (-len(catalogues[tag].usable), tag))
     variants = _variants(ranked)

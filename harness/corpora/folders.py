@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.corpora.alignment import align, chosen, source_language, unique_tags
+from harness.corpora.alignment import UNASKED, align, chosen, source_language, unique_tags
 from harness.corpora.references import CorpusRef, LanguageChoice
 from harness.errors import CorpusError
 from harness.records import Corpus, LeftOut
@@ -38,9 +38,7 @@ def read_folder(ref: CorpusRef, choice: LanguageChoice) -> Corpus:
             LeftOut(what="file", language=None, count=len(ignored), reason=f"not .txt or .jsonl: {', '.join(ignored)}")
         )
     if len(languages) < len(files):
-        left_out.append(
-            LeftOut(what="language", language=None, count=len(files) - len(languages), reason="not asked for")
-        )
+        left_out.append(LeftOut(what="language", language=None, count=len(files) - len(languages), reason=UNASKED))
     return align(
         name=ref.text,
         source=f"text files of {folder} ({len(files)} languages)",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.corpora.alignment import align, chosen
+from harness.corpora.alignment import UNASKED, align, chosen
 from harness.corpora.references import CorpusRef, LanguageChoice
 from harness.errors import CorpusError
 from harness.languages import normalise
@@ -288,7 +288,7 @@ def _ambiguous(tag: str, count: int) -> LeftOut:
 
 def _unasked(by_language: Iterable[str], languages: Sequence[str]) -> list[LeftOut]:
     count = len(set(by_language) - set(languages))
-    return [LeftOut(what="language", language=None, count=count, reason="not asked for")] if count else []
+    return [LeftOut(what="language", language=None, count=count, reason=UNASKED)] if count else []
 
 
 def _first(table: Table, names: Iterable[str]) -> str | None:
