@@ -1,27 +1,24 @@
-"""Measuring damage: specs x languages on one model, each cell stored as soon as it is known.
-
-The unit of work is one variant (a spec, or an ablation) on one language. A killed run resumes at the first cell that
-is not in the store, two runs share the work, and a run whose cells are all stored never loads the model.
-"""
+"""One model on the bench: measured variant by variant and language by language, into the store."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from harness.damage_table import DamageTable, SpecDamage
+from harness.damage.floor import FLOOR_LANGUAGES, noise_floor
+from harness.damage.passes import pack, run, unpack
+from harness.damage.spread import spread_of
+from harness.damage.variants import FULL_PRECISION, Variant, in_dtype
+from harness.damage_table import SpecDamage
 from harness.errors import SpecError
 from harness.estimates import Estimate
 from harness.progress import Progress, Silent
 from harness.quantization.spec import QuantSpec
 from harness.records import Corpus, Losses, digest_of
-from harness.store import Entry, Store
+from harness.store import Store
 from harness.weights.superweights import SpikeProfile, SuperWeightCandidate, super_weight_candidates
 
 if TYPE_CHECKING:  # torch and transformers are imported when something has to be computed
@@ -31,41 +28,12 @@ if TYPE_CHECKING:  # torch and transformers are imported when something has to b
     from harness.scoring import HiddenStates
     from harness.weights import WeightStatistics
 
-__all__ = ["FULL_PRECISION", "ModelUnderTest", "Variant", "measure_damage"]
+__all__ = ["DTYPES", "ModelUnderTest"]
 
 SCHEMA = 1
 """Raised whenever the same inputs would give other scores."""
 
-FLOOR_LANGUAGES = 8
-FLOOR_SEGMENTS = 4
-"""The noise floor is measured on this many languages x segments: about a minute of float32 on a small machine."""
-
-SMALL_BATCH = 128
-"""Tokens per batch of the other batch composition that the noise floor is measured against."""
-
 DTYPES = ("bfloat16", "float32")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Variant:
-    """A change of the model that can be applied and undone.
-
-    `label` names it for people, `key` identifies it in the store, `apply(loaded)` is a context manager under which the
-    model is changed. `dtype` overrides the run's arithmetic. `divergence`: whether KL is measured too.
-    """
-
-    label: str
-    key: Mapping[str, Any]
-    apply: Callable[[LoadedModel], AbstractContextManager[Any]]
-    dtype: str | None = None
-    divergence: bool = True
-
-
-def _unchanged(_loaded: LoadedModel) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
-FULL_PRECISION = Variant(label="full precision", key={"spec": "full"}, apply=_unchanged, divergence=False)
 
 
 @dataclass(kw_only=True)
@@ -122,7 +90,7 @@ class ModelUnderTest:
         """
         if self.probe is None:
             raise SpecError("the search for super weights needs probe text")
-        sample = self.probe.select(languages=_spread_of(self.probe.languages, FLOOR_LANGUAGES), indices=(0,))
+        sample = self.probe.select(languages=spread_of(self.probe.languages, FLOOR_LANGUAGES), indices=(0,))
         texts = [sample.texts[tag][0] for tag in sample.languages]
         key = {"schema": SCHEMA, "model": self.local.fingerprint, "dtype": self.dtype, "texts": digest_of(texts)}
         entry = self.store.compute("super-weight-candidates", key, lambda: ({}, {"found": self._candidates(texts)}))
@@ -151,7 +119,7 @@ class ModelUnderTest:
         dtype = variant.dtype or self.dtype
         stored = {tag: self.store.get("losses", self._key(variant, corpus, tag)) for tag in corpus.languages}
         missing = [tag for tag, entry in stored.items() if entry is None]
-        found = {tag: _losses(tag, corpus, entry) for tag, entry in stored.items() if entry is not None}
+        found = {tag: unpack(tag, corpus, entry) for tag, entry in stored.items() if entry is not None}
         self.store.hits += len(found)
         if not missing:
             return {tag: found[tag] for tag in corpus.languages}
@@ -167,9 +135,9 @@ class ModelUnderTest:
                 entry = self.store.compute(
                     "losses",
                     self._key(variant, corpus, tag),
-                    lambda tag=tag: _pack(self._score(loaded, variant, corpus, tag, dtype)),  # type: ignore[misc]
+                    lambda tag=tag: pack(self._score(loaded, variant, corpus, tag, dtype)),  # type: ignore[misc]
                 )
-                found[tag] = _losses(tag, corpus, entry)
+                found[tag] = unpack(tag, corpus, entry)
                 task.advance(1)
         return {tag: found[tag] for tag in corpus.languages}
 
@@ -198,7 +166,7 @@ class ModelUnderTest:
 
         loaded = self.loaded(variants[0][1].dtype)
         changes = [Change(layer=layer, apply=partial(variant.apply, loaded)) for layer, variant in variants]
-        full = _in_dtype(FULL_PRECISION, variants[0][1].dtype or self.dtype)
+        full = in_dtype(FULL_PRECISION, variants[0][1].dtype or self.dtype)
         texts = {tag: corpus.texts[tag] for tag in tags}
         what = f"{self.local.text}  {len(changes)} single changes in {len(tags)} languages"
         with self.progress.task(what) as task:
@@ -211,7 +179,7 @@ class ModelUnderTest:
                 ):
                     for tag, losses in by_tag.items():
                         key = self._key(variant, corpus, tag)
-                        self.store.compute("losses", key, lambda losses=losses: _pack(losses))  # type: ignore[misc]
+                        self.store.compute("losses", key, lambda losses=losses: pack(losses))  # type: ignore[misc]
 
     def spec_variant(self, spec: QuantSpec) -> Variant:
         """Return `spec` as a variant; specs of 6 bits and more are scored in float32 (their damage is that small)."""
@@ -241,7 +209,7 @@ class ModelUnderTest:
             dtype=dtype,
             bits_per_weight=self.bits_per_weight(spec),
             floor_bits=self.noise_floor(spec.base, corpus if whole is None else whole),
-            full=self.losses(_in_dtype(FULL_PRECISION, dtype), corpus),
+            full=self.losses(in_dtype(FULL_PRECISION, dtype), corpus),
             quantized=quantized,
         )
 
@@ -257,36 +225,8 @@ class ModelUnderTest:
         return float(self.store.compute("plans", key, count).meta["bits"])
 
     def noise_floor(self, spec: QuantSpec, corpus: Corpus) -> Estimate:
-        """Return the noise floor of a language's mean excess bits under `spec`, in bits per segment.
-
-        On a sample of languages and segments the excess bits are measured in the run's dtype and again (a) in float32,
-        (b) in batches of another composition. With d the differences over the sample and S the segments per language
-        of `corpus`, a floor is sqrt(mean(d)^2 + var(d) / S): what the arithmetic alone moves a language's mean by.
-        The larger of (a) and (b) is returned.
-        """
-        sample = _floor_sample(corpus)
-        variant = self.spec_variant(spec)
-        dtype = variant.dtype or self.dtype
-        floors = {"batches": self._floor(variant, sample, dtype, dtype, len(corpus), small_batches=True)}
-        if dtype != "float32":
-            floors["float32"] = self._floor(variant, sample, dtype, "float32", len(corpus), small_batches=False)
-        worst = max(floors, key=lambda name: floors[name])
-        return Estimate(
-            value=floors[worst],
-            n=len(sample) * len(sample.languages),
-            method=f"{dtype} against {'other batches' if worst == 'batches' else worst}, "
-            f"{len(sample.languages)} languages x {len(sample)} segments, root mean square of a language mean",
-        )
-
-    def _floor(self, variant: Variant, sample: Corpus, dtype: str, other: str, segments: int, *,
-               small_batches: bool) -> float:  # fmt: skip
-        def excess(arithmetic: str, *, small: bool) -> np.ndarray[Any, np.dtype[np.float64]]:
-            changed = self.losses(_for_floor(variant, arithmetic, small=small), sample)
-            full = self.losses(_for_floor(FULL_PRECISION, arithmetic, small=small), sample)
-            return np.concatenate([changed[tag].nll - full[tag].nll for tag in sample.languages]) / math.log(2)
-
-        difference = excess(other, small=small_batches) - excess(dtype, small=False)
-        return float(np.sqrt(difference.mean() ** 2 + difference.var() / segments))
+        """Return the noise floor of a language's mean excess bits under `spec`, in bits per segment; see `floor.py`."""
+        return noise_floor(self, spec, corpus)
 
     def _key(self, variant: Variant, corpus: Corpus, tag: str) -> dict[str, Any]:
         return {
@@ -319,14 +259,14 @@ class ModelUnderTest:
         missing = [tag for tag in tags if wanted[tag] not in self._hidden]
         if not missing:
             return
-        variant = _in_dtype(FULL_PRECISION, dtype)
+        variant = in_dtype(FULL_PRECISION, dtype)
         with self.progress.task(f"{self.local.text}  full precision", total=len(missing)) as task:
             for tag in missing:
                 task.doing(tag)
-                losses, hidden = _run(loaded, corpus, tag, context=self.context, keep_hidden=True)
+                losses, hidden = run(loaded, corpus, tag, context=self.context, keep_hidden=True)
                 if hidden is not None:  # always, as it was asked for
                     self._hidden[wanted[tag]] = hidden
-                self.store.compute("losses", self._key(variant, corpus, tag), lambda losses=losses: _pack(losses))  # type: ignore[misc]
+                self.store.compute("losses", self._key(variant, corpus, tag), lambda losses=losses: pack(losses))  # type: ignore[misc]
                 task.advance(1)
 
     def _score(self, loaded: LoadedModel, variant: Variant, corpus: Corpus, tag: str, dtype: str) -> Losses:
@@ -334,93 +274,5 @@ class ModelUnderTest:
         if variant.divergence:
             reference = self._hidden[dtype, digest_of([corpus.segment_ids, corpus.texts[tag]])]
         small = bool(variant.key.get("small_batches"))
-        losses, _ = _run(loaded, corpus, tag, context=self.context, reference=reference, small_batches=small)
+        losses, _ = run(loaded, corpus, tag, context=self.context, reference=reference, small_batches=small)
         return losses
-
-
-def measure_damage(
-    model: ModelUnderTest, specs: Sequence[QuantSpec], corpus: Corpus, *, languages: Sequence[str] | None = None
-) -> DamageTable:
-    """Measure every spec on `corpus` and return the table, in the order of `specs`.
-
-    All specs are checked against the model before anything is computed. Specs are measured grouped by arithmetic, so
-    that the model is loaded once per dtype. `languages`: measure only these; the noise floor stays that of the whole
-    corpus, so that the rows of a part are those of the whole.
-    """
-    part = corpus if languages is None else corpus.select(languages=tuple(languages))
-    chosen = list(dict.fromkeys(specs))
-    for spec in chosen:
-        if spec.grid is None:
-            raise SpecError(f"{spec}: full precision is what damage is measured against; name a quantized spec")
-        model.spec_variant(spec)  # refuses statistics that there is no probe text for
-        model.bits_per_weight(spec)
-    columns: dict[str, SpecDamage] = {}
-    with model.progress.task(f"{model.local.text}  damage", total=len(chosen)) as task:
-        for spec in sorted(chosen, key=lambda spec: spec.needs_float32):
-            task.doing(str(spec))
-            columns[str(spec)] = model.damage(spec, part, whole=corpus)
-            task.advance()
-    return DamageTable(
-        model=model.local.text,
-        fingerprint=model.local.fingerprint,
-        corpus_digest=corpus.digest,
-        languages=part.languages,
-        segment_ids=corpus.segment_ids,
-        columns={str(spec): columns[str(spec)] for spec in chosen},
-    )
-
-
-def _in_dtype(variant: Variant, dtype: str) -> Variant:
-    return replace(variant, dtype=dtype)
-
-
-def _for_floor(variant: Variant, dtype: str, *, small: bool) -> Variant:
-    """Return the variant as the noise floor needs it: without KL, and in small batches where asked."""
-    key = {**variant.key, "small_batches": True} if small else variant.key
-    return replace(variant, dtype=dtype, key=key, divergence=False)
-
-
-def _floor_sample(corpus: Corpus) -> Corpus:
-    """Return a few languages and segments spread evenly over the corpus."""
-    languages = _spread_of(corpus.languages, FLOOR_LANGUAGES)
-    return corpus.select(languages=languages, indices=_spread(len(corpus), FLOOR_SEGMENTS))
-
-
-def _spread_of(languages: tuple[str, ...], most: int) -> tuple[str, ...]:
-    return tuple(languages[place] for place in _spread(len(languages), most))
-
-
-def _spread(n: int, most: int) -> tuple[int, ...]:
-    return tuple(sorted({int(place) for place in np.linspace(0, n - 1, min(n, most))}))
-
-
-def _run(
-    loaded: LoadedModel,
-    corpus: Corpus,
-    tag: str,
-    *,
-    context: int,
-    reference: HiddenStates | None = None,
-    keep_hidden: bool = False,
-    small_batches: bool = False,
-) -> tuple[Losses, HiddenStates | None]:
-    from harness.scoring import BATCH_TOKENS, score
-
-    return score(
-        loaded,
-        tag,
-        corpus.segment_ids,
-        corpus.texts[tag],
-        context=context,
-        reference=reference,
-        keep_hidden=keep_hidden,
-        batch_tokens=SMALL_BATCH if small_batches else BATCH_TOKENS,
-    )
-
-
-def _pack(losses: Losses) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
-    return dict(losses.arrays()), {}
-
-
-def _losses(tag: str, corpus: Corpus, entry: Entry) -> Losses:
-    return Losses(language=tag, segment_ids=corpus.segment_ids, **entry.arrays)
