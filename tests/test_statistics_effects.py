@@ -86,8 +86,23 @@ def test_labels_are_exchanged_within_strata_only():
     a, b = [1.0, 1.1, 9.0], [1.05, 9.1, 9.2]
     strata = ["s", "s", "t", "s", "t", "t"]
     found = cliffs_delta(a, b, rng=rng(), strata=strata)
-    assert "within 2 strata, 36 arrangements" in found.p_method  # 3! x 3!
+    assert "within 2 strata, 9 labellings" in found.p_method  # a has 2 of 3 units in s, 1 of 3 in t
     assert found.p_value > 0.5
+
+
+def test_labellings_within_strata_are_counted_however_many_orders_there_are():
+    # s: the only unit of b is the smallest of 10; t: the only unit of a is the largest of 3; u holds a alone
+    a, b = [*map(float, range(11, 20)), 30.0, 5.0], [10.0, 20.0, 21.0]
+    strata = [*"s" * 9, "t", "u", "s", "t", "t"]
+    found = cliffs_delta(a, b, rng=rng(), strata=strata, alternative="greater", **CHEAP)
+    assert "30 labellings" in found.p_method  # (10 choose 9) x (3 choose 1), of 10! x 3! orders
+    assert found.p_value == pytest.approx(1 / 30)
+
+
+def test_strata_of_one_group_each_leave_no_test():
+    found = cliffs_delta([1.0, 2.0], [3.0, 4.0], rng=rng(), strata=["s", "s", "t", "t"])
+    assert found.p_value is None
+    assert "no stratum holds units of both groups" in found.p_method
 
 
 @settings(max_examples=40, deadline=None)

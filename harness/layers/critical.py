@@ -8,6 +8,8 @@ Shapes: P layers, L languages.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -96,7 +98,7 @@ def overlap_with_outliers(
         f"High-kurtosis layers: {places}. Of critical layers {means[0]:.0%} are among them in low-resource languages, "
         f"{means[1]:.0%} in high-resource ones."
     )
-    verdict, why = _verdict(by_set)
+    verdict, why = _verdict(by_set, _least_p(low, high))
     return Finding(
         estimate=by_set.estimate,
         p_value=by_set.p_value,
@@ -108,13 +110,26 @@ def overlap_with_outliers(
     )
 
 
-def _verdict(found: Outcome) -> tuple[Verdict | None, str]:
+def _least_p(low: list[CriticalLayers], high: list[CriticalLayers]) -> float:
+    """Return the least p there can be: tiers are exchanged within family x script, in so many ways."""
+    strata = [Counter(_stratum(one.language) for one in group) for group in (low, high)]
+    return 1 / math.prod(math.comb(count + strata[1][name], count) for name, count in strata[0].items())
+
+
+def _verdict(found: Outcome, least_p: float) -> tuple[Verdict | None, str]:
     if found.estimate.value is None:
         return Verdict.NOT_SUPPORTED, f"There is no difference to test: {found.estimate.reason}."
+    if least_p >= ALPHA:
+        return Verdict.UNDERPOWERED, (
+            f"Low- and high-resource languages of one family and script are so few that p cannot fall below "
+            f"{least_p:.2g}; needed is less than {ALPHA:g}. Add related languages of the other tier."
+        )
     if found.p_value is None:
         return Verdict.UNDERPOWERED, f"No test is possible ({found.p_method})."
     if found.p_value >= ALPHA:
-        return Verdict.NOT_SUPPORTED, f"p {found.p_value:.3f}, needed below {ALPHA:g} ({found.p_method})."
+        return Verdict.NOT_SUPPORTED, (
+            f"p {found.p_value:.3f}, needed below {ALPHA:g}; the least possible is {least_p:.2g} ({found.p_method})."
+        )
     return None, f"p {found.p_value:.3g} ({found.p_method})."
 
 

@@ -16,7 +16,7 @@ from harness.estimates import Estimate
 from harness.statistics.bootstrap import RESAMPLES, checked_resamples, interval_estimate, jackknife_of
 from harness.statistics.outcomes import Alternative, Outcome, checked_alternative
 from harness.statistics.permutation import PERMUTATIONS, permutation_p, rearrangements
-from harness.statistics.samples import FloatArray, IntArray, checked_confidence, spread_of, vector
+from harness.statistics.samples import FloatArray, IntArray, checked_confidence, group_codes, spread_of, vector
 
 __all__ = ["LARGE_DELTA", "cliffs_delta", "hedges_g"]
 
@@ -109,7 +109,7 @@ def _two_groups(
     estimate = _interval(first, second, value, what, rows, rng=rng, confidence=confidence, resamples=resamples)
     labelled = _labellings(n, m, rng=rng, strata=strata, permutations=permutations)
     if labelled is None:
-        return Outcome(estimate=estimate, p_value=None, p_method="none: every stratum holds a single unit")
+        return Outcome(estimate=estimate, p_value=None, p_method="none: no stratum holds units of both groups")
     places, exact, centred, method = labelled
     null = np.concatenate([
         rows(both[part[:, :n]], both[part[:, n:]])
@@ -154,15 +154,29 @@ def _interval(
 def _labellings(
     n: int, m: int, *, rng: np.random.Generator, strata: Sequence[Hashable] | None, permutations: int
 ) -> tuple[IntArray, bool, bool, str] | None:
-    """Return orders [M, n + m] whose first n places are group a; whether exact, centred; and the method."""
-    total = math.comb(n + m, n)
-    if strata is None and total <= permutations:
-        chosen = np.array(list(itertools.combinations(range(n + m), n)), dtype=np.int64)
-        others = np.ones((total, n + m), dtype=bool)
-        np.put_along_axis(others, chosen, values=False, axis=1)
-        rest = np.broadcast_to(np.arange(n + m), others.shape)[others].reshape(total, m)
-        return np.concatenate([chosen, rest], axis=1), True, True, f"exact permutation, {total} labellings"
-    orders = rearrangements(n + m, rng=rng, strata=strata, permutations=permutations)
-    if orders is None:
+    """Return orders [M, n + m] whose first n places are group a; whether exact, centred; and the method.
+
+    Units of a group are exchangeable, so different orders may be one labelling: where labellings are few enough to be
+    counted they are, also within strata. None where there is only one.
+    """
+    codes = np.zeros(n + m, dtype=np.int64) if strata is None else group_codes(strata, n + m, "strata")
+    members = [np.flatnonzero(codes == code) for code in range(int(codes.max(initial=-1)) + 1)]
+    total = math.prod(math.comb(len(group), int((group < n).sum())) for group in members)
+    if total <= 1:
         return None
-    return orders.rows, orders.exact, orders.centred, orders.method
+    if total <= permutations:
+        within = "" if strata is None else f" within {len(members)} strata"
+        rows = _all_labellings(members, n, n + m)
+        return rows, True, len(members) == 1, f"exact permutation{within}, {total} labellings"
+    orders = rearrangements(n + m, rng=rng, strata=strata, permutations=permutations)
+    return None if orders is None else (orders.rows, orders.exact, orders.centred, orders.method)
+
+
+def _all_labellings(members: Sequence[IntArray], n: int, units: int) -> IntArray:
+    """Return every order [M, units] that differs in which units come first; each stratum keeps its number of them."""
+    choices = [list(itertools.combinations(group.tolist(), int((group < n).sum()))) for group in members]
+    first = np.array([list(itertools.chain(*chosen)) for chosen in itertools.product(*choices)], dtype=np.int64)
+    others = np.ones((len(first), units), dtype=bool)
+    np.put_along_axis(others, first, values=False, axis=1)
+    rest = np.broadcast_to(np.arange(units), others.shape)[others].reshape(len(first), units - n)
+    return np.concatenate([first, rest], axis=1)
