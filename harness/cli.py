@@ -89,11 +89,17 @@ def damage(  # noqa: PLR0917 - typer's commands take their options as parameters
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what each language loses under each spec: the damage table alone, over all segments."""
+    """Measure what each language loses under each spec: the damage table alone, over all segments.
+
+    Of a folder of one's own text all languages are measured, also those that the model was not trained on.
+    """
+    from harness.corpora import parse_corpus
     from harness.damage import measure_damage
 
     specs = specs_of(spec)
     subject = subject_of(model, dtype, seed, store, offline=offline)
+    if languages is None and parse_corpus(corpus).kind == "dir":
+        languages = "all"  # a folder of one's own text is a choice of languages
     text = text_of([subject], corpus, languages, segments, seed, store, offline=offline)
     if any(one.needs for one in specs):
         from harness.corpora import split

@@ -145,7 +145,11 @@ def interval(estimate: dict[str, Any], *, scale: float = 1.0) -> str:
     """Return `+34.8 [29.0, 48.9]`; the width of a column is what a narrow terminal lacks most."""
     if estimate["value"] is None:
         return "undefined"
-    text = f"{estimate['value'] * scale:+.1f}"
-    if estimate["low"] is None or estimate["high"] is None:
-        return text
-    return f"{text} [{estimate['low'] * scale:.1f}, {estimate['high'] * scale:.1f}]"
+    value, low, high = (None if bound is None else _tenths(bound * scale) for bound in
+                        (estimate["value"], estimate["low"], estimate["high"]))  # fmt: skip
+    return f"{value:+.1f}" if low is None or high is None else f"{value:+.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _tenths(value: float) -> float:
+    """Return `value` rounded to tenths, and never -0.0."""
+    return round(value, 1) + 0.0

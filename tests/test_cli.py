@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import _inside, _package, app
+from harness.command_line import interval
 
 ROOT = Path(__file__).resolve().parents[1]
 TAGS = """af am ar az be bg bn bs ca cs cy da de el en es et eu fa fi fr ga gl gu ha he hi hr hu hy id ig is it ja ka
@@ -81,6 +82,11 @@ def test_damage_in_the_terminal_names_spec_interval_and_floor(tiny_llama, texts)
     first = [line.split()[0] for line in result.stdout.splitlines() if line.split()]
     assert first.count("de") == first.count("ig") == 1
     assert "left out: 42 languages" in result.stderr or "42" in result.stderr  # nothing is dropped in silence
+
+
+def test_what_rounds_to_nothing_has_no_sign():
+    assert interval({"value": -0.04, "low": -0.3, "high": -0.01}) == "+0.0 [-0.3, 0.0]"
+    assert interval({"value": -0.04, "low": None, "high": None}) == "+0.0"
 
 
 def test_a_criterion_that_needs_statistics_takes_them_from_other_segments_and_says_so(tiny_llama, texts):

@@ -165,6 +165,9 @@ def test_what_was_left_out_is_counted_over_languages_and_listed_when_verbose():
     whole["inputs"]["corpus"]["left_out"] = left_out
     assert "left out      7 segments in 2 languages: untranslated" in text(whole)
     assert "left out      4 segments in sw: untranslated" in text(whole, verbose=True)
+    absent = [{"what": "language", "language": tag, "count": 1, "reason": "no text"} for tag in ("uk", "eu")]
+    whole["inputs"]["corpus"]["left_out"] = absent
+    assert "left out      2 languages (eu, uk): no text" in text(whole)
 
 
 def test_actions_and_skips_are_told_once_and_the_report_last():

@@ -271,6 +271,8 @@ def _counted(what: str, reason: str, group: Sequence[Mapping[str, Any]]) -> str:
     name = what if total == 1 or what.endswith("s") else f"{what}s"
     if not languages:
         return f"{total} {name}: {reason}"
+    if what == "language":
+        return f"{total} {name} ({', '.join(sorted(languages))}): {reason}"
     where = f"{len(languages)} languages" if len(languages) > 1 else next(iter(languages))
     return f"{total} {name} in {where}: {reason}"
 
