@@ -288,3 +288,19 @@ def test_two_processes_share_a_store_and_get_the_same_rows(tiny_llama, tmp_path)
     assert not list((tmp_path / "store").rglob("*.part"))
     kept = sum(1 for path in (tmp_path / "store").rglob("*") if path.is_file() and path.parent.name != "locks")
     assert first["misses"] + second["misses"] == kept  # every entry was computed by one of the two
+
+
+def test_several_grids_share_the_states_of_full_precision_though_floors_go_to_float32(bench, scored, monkeypatch):
+    import harness.scoring
+
+    kept, inner = [], harness.scoring.score
+
+    def score(loaded, language, *args, **kwargs):
+        if kwargs.get("keep_hidden"):
+            kept.append(language)
+        return inner(loaded, language, *args, **kwargs)
+
+    monkeypatch.setattr(harness.scoring, "score", score)
+    grids = [parse_spec(text) for text in ("int4-g32", "int3-g32", "int4-row")]
+    measure_damage(bench(dtype="bfloat16"), grids, corpus_of())
+    assert kept == list(LANGUAGES)
