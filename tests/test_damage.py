@@ -290,7 +290,7 @@ def test_two_processes_share_a_store_and_get_the_same_rows(tiny_llama, tmp_path)
     assert first["misses"] + second["misses"] == kept  # every entry was computed by one of the two
 
 
-def test_several_grids_share_the_states_of_full_precision_though_floors_go_to_float32(bench, scored, monkeypatch):
+def test_several_grids_share_the_states_of_full_precision_though_floors_go_to_float32(bench, monkeypatch):
     import harness.scoring
 
     kept, inner = [], harness.scoring.score
