@@ -63,6 +63,19 @@ def test_different_line_counts_are_refused_with_the_counts(tmp_path):
         load_corpus(write(tmp_path, en=ENGLISH, de=GERMAN[:3]))
 
 
+def test_of_many_files_only_those_of_another_length_are_named(tmp_path):
+    texts = dict.fromkeys(("ca", "cs", "da", "fr"), GERMAN)
+    with pytest.raises(CorpusError, match=r"different numbers of lines \(5 files 4, de\.txt 3\)"):
+        load_corpus(write(tmp_path, en=ENGLISH, de=GERMAN[:3], **texts))
+
+
+def test_empty_lines_behind_the_last_segment_are_no_segments(tmp_path):
+    corpus = load_corpus(write(tmp_path, en=[*ENGLISH, "", " "], de=[*GERMAN, ""], fr=FRENCH))
+    assert len(corpus) == 4
+    with pytest.raises(CorpusError, match=r"\(de\.txt 3, en\.txt 4, fr\.txt 4\)"):  # the fourth is filled in others
+        load_corpus(write(tmp_path, en=ENGLISH, de=GERMAN[:3], fr=FRENCH))
+
+
 def test_an_empty_line_leaves_the_segment_out_of_every_language(tmp_path):
     corpus = load_corpus(write(tmp_path, en=ENGLISH, de=[GERMAN[0], "", *GERMAN[2:]], fr=[*FRENCH[:3], "  "]))
     assert corpus.texts["en"] == (ENGLISH[0], ENGLISH[2])
@@ -165,7 +178,7 @@ def test_other_files_are_counted_and_named(tmp_path):
 
 
 def test_a_text_file_that_is_no_language_is_refused(tmp_path):
-    with pytest.raises(CorpusError, match="'LICENSE' is not a language tag"):
+    with pytest.raises(CorpusError, match=r"LICENSE\.txt: 'LICENSE' is not a language tag"):
         load_corpus(write(tmp_path, en=ENGLISH, LICENSE=GERMAN))
 
 

@@ -113,7 +113,10 @@ def unique_tags(name: str, spellings: Mapping[str, str]) -> dict[str, str]:
     """Return {normalised tag: spelling} for {spelling: where it stands}; two spellings of one language are refused."""
     by_tag: dict[str, str] = {}
     for spelling, where in spellings.items():
-        tag = normalise(spelling)
+        try:
+            tag = normalise(spelling)
+        except CorpusError as error:
+            raise CorpusError(f"{name}: {where}: {error}") from error
         if tag in by_tag:
             raise CorpusError(f"{name}: {spellings[by_tag[tag]]} and {where} are both {tag}; keep one of them")
         by_tag[tag] = spelling

@@ -20,8 +20,8 @@ def read_folder(ref: CorpusRef, choice: LanguageChoice) -> Corpus:
     """Return the aligned text of the folder `ref.location`.
 
     `<tag>.txt`: line i of every file says the same thing. `<tag>.jsonl`: objects with `id` (text or whole number) and
-    `text`, in any order. Lines end in LF or CRLF; a byte order mark and one line end at the end of the file are no
-    text. Raises `CorpusError` naming file and line or byte.
+    `text`, in any order. Lines end in LF or CRLF; a byte order mark and empty lines at the end, where the other files
+    have ended, are no text. Raises `CorpusError` naming file and line or byte.
     """
     folder = Path(ref.location).expanduser()
     paths, ignored = _files(folder)
@@ -31,6 +31,7 @@ def read_folder(ref: CorpusRef, choice: LanguageChoice) -> Corpus:
     needed = {*languages, source_language(tuple(files)) or languages[0]}  # English tells untranslated copies
     rows = {tag: _read(files[tag]) for tag in sorted(needed)}
     if next(iter(files.values())).suffix == ".txt":
+        rows = _without_empty_ends(rows)
         _same_line_counts(ref.text, {files[tag]: len(rows[tag]) for tag in rows})
     left_out = []
     if ignored:
@@ -132,10 +133,22 @@ def _record(path: Path, number: int, line: str) -> tuple[str, str]:
     return str(segment_id), text
 
 
+def _without_empty_ends(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Return the rows up to the last line that is filled in any file: editors leave empty ones behind it."""
+    last = max(place for lines in rows.values() for place, line in enumerate(lines.values()) if line.strip())
+    return {tag: dict(list(lines.items())[: last + 1]) for tag, lines in rows.items()}
+
+
 def _same_line_counts(name: str, counts: dict[Path, int]) -> None:
     """Refuse files of different lengths: line i could not be told to say the same thing."""
     if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{path.name} {count}" for path, count in sorted(counts.items()))
+        by_count: dict[int, list[str]] = {}
+        for path, count in sorted(counts.items()):
+            by_count.setdefault(count, []).append(path.name)
+        listed = ", ".join(
+            f"{len(names)} files {count}" if len(names) > 3 else ", ".join(f"{one} {count}" for one in names)
+            for count, names in by_count.items()
+        )
         raise CorpusError(
             f"{name}: the files have different numbers of lines ({listed}), so lines cannot be aligned. "
             "Give every file the same lines, an empty one where a translation is missing, or use .jsonl with ids."
