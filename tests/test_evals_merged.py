@@ -105,8 +105,9 @@ def test_the_gate_and_the_findings_over_models_in_shards_by_model(run, models):
     assert (limits[str(models[1]), "de"], limits[str(models[1]), "yo"]) == (900, 0.1)  # by the public proxy
 
 
-def test_the_languages_of_the_gate_in_shards_that_measure_them_apart(run, models):
-    files, options = ("test_deployment_gate.py",), (["int3-row"], "--policy=policy.toml")
+def test_shards_that_divide_the_languages_of_the_gate_and_repeat_all_other_evals(run, models):
+    files = ("test_established_findings.py", "test_deployment_gate.py")
+    options = (["int3-row"], "--policy=policy.toml")
     whole = run("whole", files, models[2:], *options)
     shards = [run(f"s{index}", files, models[2:], *options, f"--shard={index}/2") for index in (1, 2)]
     assert text(joined(*shards)) == text(whole)

@@ -145,8 +145,8 @@ def test_{name}(model, spec, models, {name}, one_pass, record): pass
     "name",
     ["damage", "layer_study", "activations", "model_points", "family_damage",
      *(pytest.param(name, marks=pytest.mark.slow)
-       for name in ("retention", "ablations", "placements", "protection", "layer_writes", "predictors", "language_features",
-                    "family_heads"))],
+       for name in ("retention", "ablations", "placements", "protection", "layer_writes", "predictors",
+                    "language_features", "family_heads"))],
 )  # fmt: skip
 def test_the_estimate_of_a_fixture_is_within_a_factor_of_two_of_the_products_it_makes(
     pytester, monkeypatch, tiny_model, name
