@@ -303,7 +303,9 @@ def _table(table: DamageTable, spec: str, rows: list[dict[str, Any]]) -> Any:  #
         box=SIMPLE_HEAD,
         title=f"{table.model}  {spec}  {column.bits_per_weight:.2f} bits per weight",
         caption=f"excess bits per segment, 95 % interval over {len(table.segment_ids)} segments; {column.dtype}; "
-        f"noise floor {floor:.2g} bits" + ("; * below three floors" if any(_below(row) for row in rows) else ""),
+        f"noise floor {floor:.2g} bits"
+        + ("; * below three floors" if any(_below(row) for row in rows) else "")
+        + f"; {_signs(rows)}",
     )
     shown.add_column("language", no_wrap=True)
     for name in ("excess bits", "relative increase %", "KL/token", "top-1 %"):
@@ -359,6 +361,14 @@ def _show_plans(measured: ProtectionStudy, rows: list[dict[str, Any]]) -> None:
         what = " ".join(row["protects"]) or (row["spec"] if row["name"] == "uniform" else "")
         if what:
             console.print(f"{row['name']:<{max(len(one['name']) for one in rows)}}  {what}", highlight=False)
+
+
+def _signs(rows: list[dict[str, Any]]) -> str:
+    """Say in how many languages the damage differs from 0: an order of languages that do not differ is noise."""
+    bounds = [(row["excess_bits"]["low"], row["excess_bits"]["high"]) for row in rows]
+    above = sum(low is not None and low > 0 for low, _ in bounds)
+    less = sum(high is not None and high < 0 for _, high in bounds)
+    return f"interval above 0 in {above} of {len(rows)} languages" + (f", below 0 in {less}" if less else "")
 
 
 def _below(row: dict[str, Any]) -> bool:

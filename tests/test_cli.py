@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli import _inside, _package, app
+from harness.cli import _inside, _package, _signs, app
 from harness.command_line import interval
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +82,12 @@ def test_damage_in_the_terminal_names_spec_interval_and_floor(tiny_llama, texts)
     first = [line.split()[0] for line in result.stdout.splitlines() if line.split()]
     assert first.count("de") == first.count("ig") == 1
     assert "left out: 42 languages" in result.stderr or "42" in result.stderr  # nothing is dropped in silence
+
+
+def test_the_table_says_in_how_many_languages_damage_differs_from_nothing():
+    rows = [{"excess_bits": {"low": low, "high": high}} for low, high in ((0.1, 2), (-1, 1), (-2, -1), (None, None))]
+    assert _signs(rows) == "interval above 0 in 1 of 4 languages, below 0 in 1"
+    assert _signs(rows[:2]) == "interval above 0 in 1 of 2 languages"
 
 
 def test_what_rounds_to_nothing_has_no_sign():
