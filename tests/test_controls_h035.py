@@ -5,7 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from fixtures.controls import count_supported, prediction_study, within_band
+from fixtures.controls import count_supported, within_band
+from fixtures.drawn_studies import prediction_study
 from harness.estimates import Threshold, Verdict
 from harness.prediction import overlap_predicts, verdict
 from harness.statistics import binomial_band, pearson, spearman
@@ -53,9 +54,14 @@ def test_without_an_effect_the_criterion_is_rarely_supported(permuted):
     assert hits <= binomial_band(REPLICATES, 0.05)[1]  # r > .5 beside p < .05 is stricter than the test alone
 
 
-def test_its_test_errs_at_the_nominal_rate():
+@pytest.mark.parametrize(
+    "permuted",
+    [pytest.param(False, id="no effect"), pytest.param(True, id="permuted languages", marks=pytest.mark.slow)],
+)
+def test_its_test_errs_at_the_nominal_rate(permuted):
     above_zero = Threshold(metric="pearson_r", op=">", bound=0.0, why="p < .05 alone")
-    hits = hits_at(0.0, replicates=REPLICATES, seed=37, threshold=above_zero)
+    dose = 3.0 if permuted else 0.0
+    hits = hits_at(dose, replicates=REPLICATES, seed=37, permuted=permuted, threshold=above_zero)
     assert within_band(hits, REPLICATES), hits
 
 

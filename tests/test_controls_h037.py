@@ -5,7 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from fixtures.controls import count_supported, model_points, outlier_model, supported, within_band
+from fixtures.controls import count_supported, supported, within_band
+from fixtures.drawn_studies import model_points, outlier_model
 from harness.estimates import Threshold
 from harness.sparsity import across_models, clear_pattern, friendliness
 from harness.statistics import spearman

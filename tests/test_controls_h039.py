@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from fixtures.controls import count_supported, permuted_tiers, retention_study, within_band
+from fixtures.controls import count_supported, permuted_tiers, replicated, supported, within_band
+from fixtures.drawn_studies import retention_study
 from fixtures.planted import HIGH, LOW, PlantedModel, planted_corpus, save_planted
 from harness.damage import ModelUnderTest
 from harness.damage_table import DamageTable
@@ -162,5 +163,16 @@ def test_without_an_effect_support_is_rare(ratios, permuted):
             study = retention_study(ratios, rng=rng, tier=permuted_tiers(study.tier, rng=rng))
         return parity(study, rng=rng)
 
-    hits = count_supported(draw, PARITY, hypothesis="H-039", replicates=REPLICATES, seed=41)
-    assert hits <= binomial_band(REPLICATES, 0.05)[1]
+    found = replicated(draw, replicates=REPLICATES, seed=41)
+    # The verdict asks for a disparity at k = 0 and for parity later: where neither is true, both hardly ever show.
+    assert sum(supported(one, PARITY, hypothesis="H-039") for one in found) <= binomial_band(REPLICATES, 0.05)[1]
+    if ratios == (1.0, 1.0):
+        # The first of the two has a level of its own: the 95 % interval at k = 0 leaves 1 out in 5 % of tables. (Dealt
+        # anew among languages of two kinds it is left out less often: a deal mixes both kinds in every tier, an
+        # interval that draws languages one by one allows for tiers of one kind.)
+        shown = sum(interval["low"] > 1 or interval["high"] < 1 for interval in map(at_start, found))
+        assert within_band(shown, REPLICATES), shown
+
+
+def at_start(finding):
+    return finding.data["rows"][0]["disparity"]["excess_bits"]["ratio"]
