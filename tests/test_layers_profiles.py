@@ -159,6 +159,19 @@ def test_the_same_critical_layers_everywhere_refute_the_prediction():
     assert finding.estimate.value is None
 
 
+def test_tiers_that_share_no_family_and_script_leave_no_p_below_the_level():
+    tier = dict.fromkeys(("et", "eu", "fi", "hu", "tr"), "low") | dict.fromkeys(("de", "en", "es", "fr", "it"), "high")
+    critical = tuple(critical_of(tag, 3 if tier[tag] == "low" else 1) for tag in sorted(tier))
+    finding = overlap_with_outliers(critical, {0: 1.0, 1: 2.0, 2: 0.0, 3: 60.0, 4: 5.0}, tier=tier, rng=rng())
+    assert finding.verdict is Verdict.UNDERPOWERED
+    assert "cannot fall below 1;" in finding.because  # a single labelling
+    tier["sv"] = "low"  # one of 6 Indo-European languages in Latin script: 6 labellings
+    critical = tuple(critical_of(tag, 3 if tier[tag] == "low" else 1) for tag in sorted(tier))
+    finding = overlap_with_outliers(critical, {0: 1.0, 1: 2.0, 2: 0.0, 3: 60.0, 4: 5.0}, tier=tier, rng=rng())
+    assert finding.verdict is Verdict.UNDERPOWERED
+    assert "cannot fall below 0.17;" in finding.because
+
+
 def test_too_few_languages_in_a_tier_are_underpowered():
     critical = tuple(critical_of(tag, 2) for tag in LANGUAGES[:6])
     finding = overlap_with_outliers(critical, dict.fromkeys(range(5), 1.0), tier=TIER, rng=rng())
