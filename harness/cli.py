@@ -35,8 +35,10 @@ from harness.command_line import (
     text_of,
 )
 from harness.commands.compare import compare
+from harness.commands.corpora import corpora
 from harness.commands.diagnose import diagnose
 from harness.commands.merge import merge
+from harness.commands.models import models
 from harness.commands.quantize import quantize
 from harness.commands.rank import rank
 from harness.errors import UsageError
@@ -220,7 +222,9 @@ def policy_init(
 
 
 app.command()(compare)
+app.command()(corpora)
 app.command()(merge)
+app.command()(models)
 app.command()(quantize)
 app.command()(rank)
 
