@@ -29,6 +29,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from harness.errors import StoreError
+from harness.paths import expanded
 from harness.records import digest_of
 
 __all__ = ["DamagedEntryWarning", "Entry", "Store"]
@@ -67,7 +68,7 @@ class Store:
         """Return the store named by `EVENBITS_STORE`, else the one in the user's cache folder."""
         named = os.environ.get("EVENBITS_STORE")
         if named:
-            return cls(Path(named).expanduser().absolute())
+            return cls(expanded(named).absolute())
         from platformdirs import user_cache_path  # noqa: PLC0415 - only needed here
 
         return cls(user_cache_path("evenbits", appauthor=False))

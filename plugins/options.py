@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from harness.errors import EvenbitsError, UsageError
+from harness.paths import expanded
 from harness.report.saved import FOLDER, find_report
 from plugins.defaults import Defaults, read_defaults
 from plugins.families import Family, family
@@ -306,7 +307,7 @@ def _place(config: pytest.Config, name: str, text: str) -> Path:
     file = _defaults(config).file
     typed = config.getoption(f"evenbits_{name}", None) is not None
     beside = file.parent if file is not None and not typed and name in _defaults(config).values else None
-    return (beside or config.invocation_params.dir) / Path(text).expanduser()
+    return (beside or config.invocation_params.dir) / expanded(text)
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

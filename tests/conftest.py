@@ -8,6 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A run gives the same verdict on the same code; `--hypothesis-profile=explore` looks for new examples.
+settings.register_profile("repeat", derandomize=True)
+settings.register_profile("explore", max_examples=1000, derandomize=False)
+settings.load_profile("repeat")
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test talks to a hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -67,6 +67,7 @@ def test_a_path_that_does_not_exist_is_not_taken_for_a_hub_id(tmp_path):
 @given(st.text(max_size=40))
 @example("~0")  # no such user: pathlib's expanduser raises RuntimeError
 @example("\0")
+@example("~\0")
 @example("./" + "x" * 5000)  # longer than a file system's names
 def test_any_text_is_either_understood_or_refused_in_a_sentence(text):
     try:

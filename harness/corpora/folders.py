@@ -9,6 +9,7 @@ from typing import Any
 from harness.corpora.alignment import UNASKED, align, chosen, source_language, unique_tags
 from harness.corpora.references import CorpusRef, LanguageChoice
 from harness.errors import CorpusError
+from harness.paths import expanded
 from harness.records import Corpus, LeftOut
 
 __all__ = ["read_folder"]
@@ -23,7 +24,7 @@ def read_folder(ref: CorpusRef, choice: LanguageChoice) -> Corpus:
     `text`, in any order. Lines end in LF or CRLF; a byte order mark and empty lines at the end, where the other files
     have ended, are no text. Raises `CorpusError` naming file and line or byte.
     """
-    folder = Path(ref.location).expanduser()
+    folder = expanded(ref.location)
     paths, ignored = _files(folder)
     present = unique_tags(ref.text, {path.stem: str(path) for path in paths.values()})
     files = {tag: paths[stem] for tag, stem in present.items()}

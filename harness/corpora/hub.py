@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.corpora.alignment import UNASKED, align, chosen
 from harness.corpora.references import CorpusRef, LanguageChoice
 from harness.errors import CorpusError
 from harness.languages import normalise
+from harness.paths import expanded
 from harness.records import Corpus, LeftOut
 
 __all__ = ["read_dataset"]
@@ -82,9 +82,9 @@ def read_dataset(ref: CorpusRef, choice: LanguageChoice, *, offline: bool) -> Co
 def _place(ref: CorpusRef) -> _Place:
     """Tell a folder, a hub id `a/b` and a configuration `a/b/c` apart; what is a folder here is taken for one."""
     whole = ref.location + (f":{ref.split}" if ref.split and ref.kind == "hf" else "")
-    if Path(whole).expanduser().is_dir():  # a folder's name may hold a colon
-        return _Place(path=str(Path(whole).expanduser().resolve()), config=None, split=None)
-    path = Path(ref.location).expanduser()
+    if expanded(whole).is_dir():  # a folder's name may hold a colon
+        return _Place(path=str(expanded(whole).resolve()), config=None, split=None)
+    path = expanded(ref.location)
     if path.is_dir():
         return _Place(path=str(path.resolve()), config=None, split=ref.split)
     if path.parent.is_dir() and len(path.parts) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import ModelError, UsageError
+from harness.paths import expanded
 
 __all__ = ["FORMS", "Kind", "ModelRef", "parse_model"]
 
@@ -57,7 +57,7 @@ def parse_model(text: str) -> ModelRef:
         return _wheel(text, rest)
     if prefix == "reference" and (not colon or NAME.fullmatch(rest)):
         return ModelRef(text=text, kind="reference", location=rest)
-    path = Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib fails for a user that does not exist
+    path = expanded(text)
     if text.lower().endswith(".gguf"):
         if not _is(Path.is_file, path):
             raise ModelError(f"there is no file {path}; give the path of a GGUF file that exists")

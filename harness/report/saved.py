@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ReportError, StoreError
+from harness.paths import expanded
 from harness.report.document import dump, write
 
 __all__ = ["FOLDER", "LATEST", "find_report", "save_report", "saved_reports"]
@@ -59,7 +60,7 @@ def find_report(text: str, folder: Path) -> Path:
 
     A file of that name wins. `ReportError` where no saved report has the number.
     """
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_file() or not (text == LATEST or text.isdecimal()):
         return path
     saved = saved_reports(folder)

@@ -1,0 +1,20 @@
+"""Paths as people type them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["expanded"]
+
+
+def expanded(text: str | Path) -> Path:
+    """Return `text` as a path, `~` and `~user` replaced by a home; left as it is where there is no such user.
+
+    `Path.expanduser` raises for a user that does not exist, and for a null character: what cannot exist is then said
+    by whoever looks for the file, in a sentence.
+    """
+    try:
+        return Path(os.path.expanduser(text))  # noqa: PTH111 - see above
+    except ValueError:
+        return Path(text)
