@@ -271,6 +271,17 @@ def test_the_draft_is_the_upper_end_plus_the_margin_rounded_up():
     assert "plus 10%" in text
 
 
+def test_what_was_only_measured_to_compare_with_sets_no_limit():
+    given = document(row("de", 10.0), row("de", 90.0, spec="int2-row"))
+    given["inputs"]["specs"] = [
+        {"text": "int4-g64", "digest": "d", "asked": True}, {"text": "int2-row", "digest": "d", "asked": False},
+    ]  # fmt: skip
+    text = policy_draft(given, margin=0.1)
+    alone = policy_draft({**given, "damage": [row("de", 10.0)]}, margin=0.1)
+    assert text == alone
+    assert "int2-row" not in text
+
+
 def test_a_damage_near_zero_gets_a_limit_that_noise_stays_below():
     found = Policy.parse(tomllib.loads(policy_draft(document(row("de", -1.5)))))
     assert found.limit("excess_bits", language="de", tier="high").bound == 0.1  # its upper end is -.5

@@ -10,6 +10,7 @@ from typing import Any
 from harness.errors import ReportError
 from harness.estimates import Estimate
 from harness.report.described import exposure_of
+from harness.report.document import asked
 from harness.report.gate import disparity_estimates
 from harness.report.policy import LANGUAGE_METRICS, UNITS, Policy
 
@@ -25,11 +26,13 @@ def policy_draft(document: Mapping[str, Any], *, margin: float = 0.1) -> str:
     """Return a commented policy that the report passes, as TOML text.
 
     `margin`: share of the interval's upper end that is added. With several models and specs in the report a limit is
-    the largest. `ReportError` where the report has no damage rows with an interval.
+    the largest, over those that the run was asked for: what evals measured to compare with sets no limit. `ReportError` where the report has no damage rows with an interval.
     """
     if not (math.isfinite(margin) and margin >= 0):
         raise ReportError(f"the margin must be a number of 0 or more, not {margin}.")
-    rows = document["damage"]
+    wanted = {section: asked(document, section) for section in ("models", "specs")}
+    rows = [row for row in document["damage"] if row["model"] in wanted["models"] and row["spec"] in wanted["specs"]]
+    document = {**document, "damage": rows}
     tops = {metric: _tops(rows, metric) for metric in LANGUAGE_METRICS}
     if not tops["excess_bits"]:
         raise ReportError("the report has no damage rows with an interval, so there is nothing to base a policy on.")
@@ -48,7 +51,7 @@ def policy_draft(document: Mapping[str, Any], *, margin: float = 0.1) -> str:
 
 def _head(document: Mapping[str, Any], margin: float) -> Iterator[str]:
     inputs = document["inputs"]
-    names = [", ".join(entry["text"] for entry in inputs[key]) for key in ("models", "specs")]
+    names = [", ".join(asked(document, key)) for key in ("models", "specs")]
     corpus = inputs["corpus"]
     yield "# Policy of the deployment gate. Checked by `evenbits gate --policy THIS_FILE`."
     yield "#"
