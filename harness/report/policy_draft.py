@@ -26,7 +26,8 @@ def policy_draft(document: Mapping[str, Any], *, margin: float = 0.1) -> str:
     """Return a commented policy that the report passes, as TOML text.
 
     `margin`: share of the interval's upper end that is added. With several models and specs in the report a limit is
-    the largest, over those that the run was asked for: what evals measured to compare with sets no limit. `ReportError` where the report has no damage rows with an interval.
+    the largest, over those that the run was asked for: what evals measured to compare with sets no limit.
+    `ReportError` where the report has no damage rows with an interval.
     """
     if not (math.isfinite(margin) and margin >= 0):
         raise ReportError(f"the margin must be a number of 0 or more, not {margin}.")
