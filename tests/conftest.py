@@ -53,6 +53,20 @@ def plain_terminal(monkeypatch, tmp_path):
     monkeypatch.setenv("NO_COLOR", "1")
 
 
+@pytest.fixture(scope="session")
+def tagged_texts(tmp_path_factory):
+    """`tagged_texts(tags, segments)` -> a folder for `dir:` with as many short lines in each language."""
+
+    def make(tags, segments):
+        folder = tmp_path_factory.mktemp("corpus")
+        for tag in tags:
+            lines = [f"{tag}: the inner thing an {number} says {tag * (1 + number % 3)}" for number in range(segments)]
+            (folder / f"{tag}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return folder
+
+    return make
+
+
 @pytest.fixture
 def text_folder(tmp_path):
     """`text_folder(tags, lines=8)` -> folder with `<tag>.txt` of so many short lines in each."""

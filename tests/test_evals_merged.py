@@ -31,12 +31,8 @@ ALL = (*sorted(path.name for path in EVALS.glob("test_h*.py")), "test_establishe
 
 
 @pytest.fixture(scope="module")
-def texts(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    for tag in HIGH + LOW:
-        lines = [f"{tag}: the inner thing an {number} says {tag * (1 + number % 3)}" for number in range(SEGMENTS)]
-        (folder / f"{tag}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
+def texts(tagged_texts):
+    return tagged_texts(HIGH + LOW, SEGMENTS)
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,6 @@ def _show(corpus: Corpus, rows: list[dict[str, Any]]) -> None:
 
     shown = Table(
         box=SIMPLE_HEAD,
-        title=f"{corpus.name}: {len(rows)} languages, {len(corpus)} aligned segments each",
         caption=f"{corpus.source}; resource level by Joshi class, unless a model says what it was trained on",
     )
     for name in ("language", "script", "family", "level"):
@@ -71,6 +70,9 @@ def _show(corpus: Corpus, rows: list[dict[str, Any]]) -> None:
             f"{row['utf8_bytes']:,}",
         )
     console = Console()
+    # not the table's title, which would be folded to the width of the table, a long path with it
+    heading = f"{corpus.name}: {len(rows)} languages, {len(corpus)} aligned segments each"
+    console.print(heading, highlight=False, soft_wrap=True)
     console.print(shown)
     for line in left_out(corpus):
         console.print(line, highlight=False)
@@ -78,13 +80,12 @@ def _show(corpus: Corpus, rows: list[dict[str, Any]]) -> None:
 
 def left_out(corpus: Corpus) -> list[str]:
     """Return what was left out, a line per kind and reason: how many, and in which languages."""
-    counts: dict[tuple[str, str], dict[str, int]] = {}
-    for one in corpus.left_out:
-        by_language = counts.setdefault((one.what, one.reason), {})
-        by_language[one.language or ""] = by_language.get(one.language or "", 0) + one.count
+    from harness.report.summary import by_reason
+
     lines = []
-    for (what, reason), by_language in sorted(counts.items()):
-        tags = sorted(tag for tag in by_language if tag)
+    for (what, reason), group in sorted(by_reason(one.to_json() for one in corpus.left_out).items()):
+        total = sum(entry["count"] for entry in group)
+        tags = sorted({entry["language"] for entry in group if entry["language"]})
         named = ", ".join(tags[:NAMED]) + (f" and {len(tags) - NAMED} more" if len(tags) > NAMED else "")
-        lines.append(f"left out: {sum(by_language.values()):,} x {what}: {reason}" + (f" ({named})" if named else ""))
+        lines.append(f"left out: {total:,} x {what}: {reason}" + (f" ({named})" if named else ""))
     return lines

@@ -259,10 +259,15 @@ def left_out(entries: Iterable[Mapping[str, Any]], *, verbose: bool = False) -> 
     """Return what was not measured as phrases: added up over languages by kind and reason, or (`verbose`) each."""
     if verbose:
         return [_counted(entry["what"], entry["reason"], [entry]) for entry in entries]
-    counts: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    return [_counted(what, reason, group) for (what, reason), group in by_reason(entries).items()]
+
+
+def by_reason(entries: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """Return what was left out by kind and reason, in the order in which these first come up."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for entry in entries:
-        counts.setdefault((entry["what"], entry["reason"]), []).append(entry)
-    return [_counted(what, reason, group) for (what, reason), group in counts.items()]
+        groups.setdefault((entry["what"], entry["reason"]), []).append(entry)
+    return groups
 
 
 def _counted(what: str, reason: str, group: Sequence[Mapping[str, Any]]) -> str:
