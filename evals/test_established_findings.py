@@ -5,8 +5,7 @@ where one model cannot say anything, the verdict says so.
 """
 
 import pytest
-
-from harness.estimates import Threshold
+from evenbits.estimates import Threshold
 
 SMALL = 0.3
 """A correlation inside +-.3 explains less than a tenth of the variance: nobody would predict or protect by it."""

@@ -5,9 +5,8 @@ segments; damage is measured on the other half. Every other metric stands beside
 """
 
 import pytest
-
-from harness.estimates import Threshold
-from harness.prediction import adds_held_out, beyond_what_is_known, forecasts_hold, overlap_predicts, own_layers
+from evenbits.estimates import Threshold
+from evenbits.studies.h035 import adds_held_out, beyond_what_is_known, forecasts_hold, overlap_predicts, own_layers
 
 PREDICTS = Threshold(
     metric="pearson_r_overlap_excess_bits",

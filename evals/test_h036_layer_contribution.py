@@ -4,9 +4,14 @@ Every layer is quantized alone and its damage measured in every language. Critic
 """
 
 import pytest
-
-from harness.estimates import Threshold
-from harness.layers import additivity, different_layers, different_shapes, overlap_with_outliers, plan_beats_rivals
+from evenbits.estimates import Threshold
+from evenbits.studies.h036 import (
+    additivity,
+    different_layers,
+    different_shapes,
+    overlap_with_outliers,
+    plan_beats_rivals,
+)
 
 DIFFERENT_LAYERS = Threshold(
     metric="partial_omega_squared",

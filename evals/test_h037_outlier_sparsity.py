@@ -5,9 +5,8 @@ Over eight models and more: whether sparsity predicts how much of the damage a f
 """
 
 import pytest
-
-from harness.estimates import Threshold
-from harness.sparsity import (
+from evenbits.estimates import Threshold
+from evenbits.studies.h037 import (
     clear_pattern,
     outliers_by_size,
     outliers_in_few_layers,

@@ -5,9 +5,8 @@ lose more: settled before any feature is looked at. Does a feature of their repr
 """
 
 import pytest
-
-from harness.estimates import Threshold
-from harness.resilience import (
+from evenbits.estimates import Threshold
+from evenbits.studies.h038 import (
     along_all_languages,
     beyond_resource_level,
     discriminating_features,

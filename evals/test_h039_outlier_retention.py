@@ -6,9 +6,8 @@ Kept weights leave the grid before its scale is fitted. Resource levels are fixe
 import math
 
 import pytest
-
-from harness.estimates import Threshold
-from harness.retention import (
+from evenbits.estimates import Threshold
+from evenbits.studies.h039 import (
     against_protection,
     better_choice,
     equal_bits,

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import pytest
-
-from harness.estimates import Measurement
-from harness.report.contributions import Contributions
-from harness.report.sections import Section
+from evenbits.estimates import Measurement
+from evenbits.report.contributions import Contributions
+from evenbits.report.sections import Section
 
 __all__ = ["add_measurements", "add_sections"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UsageError
+from evenbits.errors import UsageError
 
 __all__ = ["KEYS", "Defaults", "read_defaults"]
 

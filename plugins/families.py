@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from harness.errors import UsageError
+from evenbits.errors import UsageError
 
 __all__ = ["Family", "FamilyModel", "families", "family"]
 
@@ -86,7 +86,7 @@ class Family:
 @cache
 def families() -> Mapping[str, Family]:
     """Return the families by name, in the order of the table."""
-    table = tomllib.loads((files("plugins") / "families.toml").read_text(encoding="utf-8"))
+    table = tomllib.loads((files("evenbits.plugins") / "families.toml").read_text(encoding="utf-8"))
     return {name: _family(name, entry) for name, entry in table.items()}
 
 

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
-
-from harness.estimates import Measurement
-from harness.report.sections import Section
+from evenbits.estimates import Measurement
+from evenbits.report.sections import Section
 
 __all__ = ["pytest_evenbits_measurements", "pytest_evenbits_sections"]
 
@@ -24,7 +23,7 @@ def pytest_evenbits_measurements(
     """Return measurements to add to the report.
 
     `damage`: all damage rows, as the published schema describes them. `measurements`: what the evals recorded. Each
-    new one is made by `harness.estimates.judge`, which holds a finding against a threshold; its `role` decides where
+    new one is made by `evenbits.estimates.judge`, which holds a finding against a threshold; its `role` decides where
     it counts: a `criterion` gives its hypothesis the verdict, `gate` counts for the deployment gate. Where the gate or
     the run should fail because of it, write an eval instead: a hook only reports.
     """

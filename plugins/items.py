@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.errors import EvenbitsError, UsageError
-from harness.report.channel import IDENTITY, sealed
-from plugins.options import end_with_usage_error, is_controller, settings
+from evenbits.errors import EvenbitsError, UsageError
+from evenbits.plugins.options import end_with_usage_error, is_controller, settings
+from evenbits.report.channel import IDENTITY, sealed
 
 __all__ = ["CATALOGUE_FOLDER", "Catalogue", "Identity", "belongs", "catalogue", "identity"]
 
@@ -172,7 +171,7 @@ def _fixture_is_ours(item: pytest.Item, name: str) -> bool:
     """
     info = getattr(item, "_fixtureinfo", None)
     definitions = getattr(info, "name2fixturedefs", {}).get(name) or ()
-    return any(str(getattr(one.func, "__module__", "")).startswith("fixtures.") for one in definitions[-1:])
+    return any(str(getattr(one.func, "__module__", "")).startswith("evenbits.fixtures.") for one in definitions[-1:])
 
 
 def _lacks_model(item: pytest.Item) -> bool:

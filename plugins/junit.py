@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-
-from harness.estimates import Measurement
-from harness.report.junit import properties
+from evenbits.estimates import Measurement
+from evenbits.report.junit import properties
 
 __all__ = ["close_case", "numbered", "start_junit"]
 

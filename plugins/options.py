@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
-
-from harness.errors import EvenbitsError, UsageError
-from harness.paths import expanded
-from harness.report.saved import FOLDER, find_report
-from plugins.defaults import Defaults, read_defaults
-from plugins.families import Family, family
+from evenbits.errors import EvenbitsError, UsageError
+from evenbits.paths import expanded
+from evenbits.plugins.defaults import Defaults, read_defaults
+from evenbits.plugins.families import Family, family
+from evenbits.report.saved import FOLDER, find_report
 
 if TYPE_CHECKING:  # parsed lazily: a session without evals imports nothing of this
-    from harness.models.references import ModelRef
-    from harness.quantization.spec import QuantSpec
+    from evenbits.models.references import ModelRef
+    from evenbits.variants.quantization.spec import QuantSpec
 
 __all__ = ["DTYPES", "USAGE", "Settings", "end_with_usage_error", "is_controller", "settings"]
 
@@ -226,14 +225,14 @@ def _texts(value: str | Sequence[str]) -> list[str]:
 def _models(texts: Sequence[str]) -> tuple[ModelRef, ...]:
     if not texts:
         return ()
-    from harness.models.references import parse_model  # noqa: PLC0415 - only where a model is named
-    from harness.models.shipped import expand  # noqa: PLC0415 - same
+    from evenbits.models.references import parse_model  # noqa: PLC0415 - only where a model is named
+    from evenbits.models.shipped import expand  # noqa: PLC0415 - same
 
     return expand([parse_model(text) for text in dict.fromkeys(texts)])
 
 
 def _specs(texts: Sequence[str]) -> tuple[QuantSpec, ...]:
-    from harness.quantization.spec import parse_specs  # noqa: PLC0415 - only where evals run
+    from evenbits.variants.quantization.spec import parse_specs  # noqa: PLC0415 - only where evals run
 
     specs = tuple(dict.fromkeys(spec for text in texts for spec in parse_specs(text)))
     if not specs:
@@ -242,7 +241,7 @@ def _specs(texts: Sequence[str]) -> tuple[QuantSpec, ...]:
 
 
 def _corpus(text: str) -> str:
-    from harness.corpora import parse_corpus  # noqa: PLC0415 - only where evals run
+    from evenbits.text import parse_corpus  # noqa: PLC0415 - only where evals run
 
     parse_corpus(text)
     return text
@@ -252,7 +251,7 @@ def _languages(value: str | int | Sequence[str] | None) -> str | None:
     if value is None:
         return None
     text = value if isinstance(value, str) else str(value) if isinstance(value, int) else ",".join(value)
-    from harness.corpora import parse_languages  # noqa: PLC0415 - only where languages are named
+    from evenbits.text import parse_languages  # noqa: PLC0415 - only where languages are named
 
     parse_languages(text)
     return text

@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from harness.report.verdicts import rank
-from plugins.items import catalogue, identity
+from evenbits.plugins.items import catalogue, identity
+from evenbits.report.verdicts import rank
 
 __all__: list[str] = []
 

@@ -11,12 +11,11 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
-
-from harness.errors import EvenbitsError
-from harness.estimates import Measurement, Verdict
-from harness.report.channel import MEASUREMENT, payloads
-from plugins.items import Identity, identity
-from plugins.options import settings
+from evenbits.errors import EvenbitsError
+from evenbits.estimates import Measurement, Verdict
+from evenbits.plugins.items import Identity, identity
+from evenbits.plugins.options import settings
+from evenbits.report.channel import MEASUREMENT, payloads
 
 __all__ = ["ADVISORY", "BY_VERDICT", "recorded"]
 

@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.errors import EvenbitsError
-from harness.estimates import ROLES, Estimate, Measurement, Role, Verdict
-from harness.report.channel import CONTRIBUTION, IDENTITY, NAMES, payloads
-from plugins.additions import add_measurements, add_sections
-from plugins.items import CATALOGUE_FOLDER, Identity, catalogue, read_workers
-from plugins.junit import close_case, numbered, start_junit
-from plugins.options import end_with_usage_error, is_controller, settings
-from plugins.outcomes import BY_VERDICT, recorded
+from evenbits.errors import EvenbitsError
+from evenbits.estimates import ROLES, Estimate, Measurement, Role, Verdict
+from evenbits.plugins.additions import add_measurements, add_sections
+from evenbits.plugins.items import CATALOGUE_FOLDER, Identity, catalogue, read_workers
+from evenbits.plugins.junit import close_case, numbered, start_junit
+from evenbits.plugins.options import end_with_usage_error, is_controller, settings
+from evenbits.plugins.outcomes import BY_VERDICT, recorded
+from evenbits.report.channel import CONTRIBUTION, IDENTITY, NAMES, payloads
 
 __all__ = ["RESULTS", "Results"]
 
@@ -153,12 +152,12 @@ class Results:
     # -- the report ----------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        from harness.report.contributions import Contributions  # noqa: PLC0415 - only where evals ran
-        from harness.report.document import build as build_document  # noqa: PLC0415
-        from harness.report.document import dump, write  # noqa: PLC0415
-        from harness.report.environment import describe_environment  # noqa: PLC0415
-        from harness.report.markdown import markdown  # noqa: PLC0415
-        from harness.report.saved import save_report  # noqa: PLC0415
+        from evenbits.report.contributions import Contributions  # noqa: PLC0415 - only where evals ran
+        from evenbits.report.document import build as build_document  # noqa: PLC0415
+        from evenbits.report.document import dump, write  # noqa: PLC0415
+        from evenbits.report.environment import describe_environment  # noqa: PLC0415
+        from evenbits.report.markdown import markdown  # noqa: PLC0415
+        from evenbits.report.saved import save_report  # noqa: PLC0415
 
         chosen = settings(self.config)
         book = catalogue(self.config)
@@ -202,8 +201,8 @@ class Results:
 
 def _write_html(document: dict[str, Any], file: Path) -> str | None:
     """Write the page, or say in a sentence why there is none. An older one must not stand beside this report."""
-    from harness.report.document import write  # noqa: PLC0415 - only where evals ran
-    from harness.report.html import MissingTemplatesError, html  # noqa: PLC0415
+    from evenbits.report.document import write  # noqa: PLC0415 - only where evals ran
+    from evenbits.report.html import MissingTemplatesError, html  # noqa: PLC0415
 
     try:
         write(file, html(document))
@@ -217,7 +216,7 @@ RESULTS = pytest.StashKey[Results]()
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    from plugins import hooks  # noqa: PLC0415 - read by pytest alone
+    from evenbits.plugins import hooks  # noqa: PLC0415 - read by pytest alone
 
     pluginmanager.add_hookspecs(hooks)
 
@@ -268,7 +267,7 @@ def _message(report: pytest.TestReport) -> str:
     lines = [line.strip() for line in str(report.longrepr if crash is None else crash.message).splitlines()]
     told = [line.removeprefix("E ").strip() for line in lines if line.startswith("E ")]  # pytest's own error texts
     chosen = [line for line in lines if line] or ["no message"]
-    line = (told[0] if told else chosen[-1 if crash is None else 0]).removeprefix("harness.errors.")
+    line = (told[0] if told else chosen[-1 if crash is None else 0]).removeprefix("evenbits.errors.")
     return PHASES.get(str(report.when), "") + (line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]}...")
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
-from harness.errors import EvenbitsError
-from plugins.families import Family
-from plugins.items import belongs
-from plugins.options import settings
+from evenbits.errors import EvenbitsError
+from evenbits.plugins.families import Family
+from evenbits.plugins.items import belongs
+from evenbits.plugins.options import settings
 
 __all__: list[str] = []
 

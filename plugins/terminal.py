@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-from plugins.results import RESULTS
+from evenbits.plugins.results import RESULTS
 
 if TYPE_CHECKING:
-    from harness.report.summary import Line, Style
+    from evenbits.report.summary import Line, Style
 
 __all__: list[str] = []
 
@@ -33,7 +32,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     terminalreporter.section("evenbits")
     if results.document is not None:
-        from harness.report.summary import summary  # noqa: PLC0415 - only where evals ran
+        from evenbits.report.summary import summary  # noqa: PLC0415 - only where evals ran
 
         report = None if results.folder is None else _shortest(_to_look_at(results.folder), config)
         width = shutil.get_terminal_size().columns

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
-from pathlib import Path
 
 import pytest
+import tiny_models
 from hypothesis import settings
 
 # A run gives the same verdict on the same code; `--hypothesis-profile=explore` looks for new examples.
@@ -19,28 +17,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test talks to a hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def _beside(name):
-    """Import a module of this folder: with --import-mode=importlib it is not on the path."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny_models = _beside("tiny_models")
-_beside("chromium")
-_beside("gate_suite")
-_beside("hub_cache")
-_beside("report_documents")
-_beside("retention_tables")
-_beside("weight_records")
-
-
 @pytest.fixture
 def store(tmp_path):
     """An empty store, outside the working folder of the test."""
-    from harness.store import Store
+    from evenbits.store import Store
 
     return Store(tmp_path / "store")
 
@@ -85,8 +65,8 @@ def text_folder(tmp_path):
 @pytest.fixture
 def resolved(tmp_path):
     """`resolved(folder)` -> the checked model in it, by a store of its own."""
-    from harness.models import parse_model, resolve
-    from harness.store import Store
+    from evenbits.models import parse_model, resolve
+    from evenbits.store import Store
 
     return lambda folder: resolve(parse_model(str(folder)), store=Store(tmp_path / "models"))
 
@@ -132,9 +112,8 @@ def tiny_gguf(tiny_llama, tmp_path_factory):
 def loaded_tiny(tiny_llama, tmp_path_factory):
     """The tiny llama, resolved and loaded in float32; a new copy for every test, which may change it."""
     import torch
-
-    from harness.models import load, parse_model, resolve
-    from harness.store import Store
+    from evenbits.models import load, parse_model, resolve
+    from evenbits.store import Store
 
     store = Store(tmp_path_factory.mktemp("loaded") / "store")
     return load(resolve(parse_model(str(tiny_llama)), store=store), dtype=torch.float32)

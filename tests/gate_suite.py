@@ -13,11 +13,11 @@ import json
 import os
 from pathlib import Path
 import pytest
-from harness.records import Corpus
-from plugins.loading import PLUGINS
-pytest_plugins = [name for name in PLUGINS if name != "fixtures.preparation"]  # there is no model to prepare
+from evenbits.records import Corpus
+from evenbits.plugins import PLUGINS
+pytest_plugins = [name for name in PLUGINS if name != "evenbits.fixtures.preparation"]  # there is no model to prepare
 
-from fixtures.gate import GateDamage
+from evenbits.fixtures.gate import GateDamage
 
 ROWS = json.loads((Path(__file__).parent / "rows.json").read_text(encoding="utf-8"))
 

@@ -3,10 +3,9 @@
 import math
 
 import numpy as np
-
-from harness.estimates import Estimate, Finding, Threshold, Verdict, judge
-from harness.report.contributions import Contributions
-from harness.report.document import build
+from evenbits.estimates import Estimate, Finding, Threshold, Verdict, judge
+from evenbits.report.contributions import Contributions
+from evenbits.report.document import build
 
 LANGUAGES = (
     ("am", "Amharic", "Ethi", "Afro-Asiatic", "low"), ("ar", "Arabic", "Arab", "Afro-Asiatic", "high"),

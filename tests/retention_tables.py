@@ -3,13 +3,12 @@
 import math
 
 import numpy as np
-
-from harness.damage_table import DamageTable, SpecDamage
-from harness.estimates import Estimate
-from harness.quantization.spec import parse_spec
-from harness.records import Losses
-from harness.retention import RetentionStudy
-from harness.retention.study import CONTROL_PERCENTS, PERCENTS
+from evenbits.cells.damage import DamageTable, SpecDamage
+from evenbits.estimates import Estimate
+from evenbits.records import Losses
+from evenbits.studies.h039 import RetentionStudy
+from evenbits.studies.h039.study import CONTROL_PERCENTS, PERCENTS
+from evenbits.variants.quantization.spec import parse_spec
 
 LN2 = math.log(2)
 LOW = tuple(f"l{i:02d}" for i in range(8))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from evenbits.commands.app import app
+from evenbits.paths import expanded
 from hypothesis import example, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
-
-from harness.cli import app
-from harness.paths import expanded
 
 
 def test_a_home_is_filled_in(monkeypatch):

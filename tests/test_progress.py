@@ -6,9 +6,8 @@ import io
 import threading
 
 import pytest
-
-from harness import progress as module
-from harness.progress import Bars, Silent, progress_for, time_left
+from evenbits import progress as module
+from evenbits.progress import Bars, Silent, progress_for, time_left
 
 
 class Terminal(io.StringIO):

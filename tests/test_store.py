@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evenbits.errors import StoreError
+from evenbits.store import MANIFEST, DamagedEntryWarning, Store
 from hypothesis import given
 from hypothesis import strategies as st
-
-from harness.errors import StoreError
-from harness.store import MANIFEST, DamagedEntryWarning, Store
 
 KEY = {"model": "abc", "spec": "int4-g64"}
 

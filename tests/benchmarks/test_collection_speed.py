@@ -25,7 +25,7 @@ def contenders(tmp_path, tiny_llama):
     """
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     env = {
-        **kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT),
+        **kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "HF_HUB_OFFLINE": "1",
         "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled"),
     }  # fmt: skip
     options = ["--collect-only", "-q", "-p", "no:cacheprovider"]
@@ -38,7 +38,7 @@ def contenders(tmp_path, tiny_llama):
         assert done.returncode == 0, done.stdout + done.stderr
         return [line for line in done.stdout.splitlines() if "::" in line]
 
-    evals = ["-c", str(ROOT / "plugins" / "evals.ini"), "-p", "plugins.loading", str(ROOT / "evals"),
+    evals = ["-c", str(ROOT / "plugins" / "evals.ini"), "-p", "evenbits.plugins", str(ROOT / "evals"),
              f"--model={tiny_llama}", "--spec=int4-g64"]  # fmt: skip
     count = len(run(*evals))
     lines = "".join(f"def test_{number}(): pass\n" for number in range(count))

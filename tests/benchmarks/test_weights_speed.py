@@ -16,10 +16,9 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-
-from harness.models import checkpoint, parse_model, resolve
-from harness.store import Store
-from harness.weights import weight_statistics
+from evenbits.models import checkpoint, parse_model, resolve
+from evenbits.observe.weights import weight_statistics
+from evenbits.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -29,10 +28,10 @@ FASTER = 5.0
 PEAK = """
 import json, sys
 from pathlib import Path
-from harness.models import parse_model, resolve
-from harness.models.outline import outline_anatomy
-from harness.store import Store
-from harness.weights import weight_statistics
+from evenbits.models import parse_model, resolve
+from evenbits.models.outline import outline_anatomy
+from evenbits.store import Store
+from evenbits.observe.weights import weight_statistics
 
 def resident(field):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -155,7 +154,7 @@ def test_peak_memory_does_not_grow_with_the_checkpoint(tmp_path, tiny_tokenizer,
     folder = tmp_path / "llama"
     tiny_tokenizer.save_pretrained(folder)
     write_checkpoint(folder, hidden=1536, layers=4, vocabulary=68_000, dtype=dtype)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", PEAK, str(folder), str(tmp_path / "store")],
         capture_output=True, text=True, check=True, env=environment,

@@ -1,1 +1,0 @@
-"""The commands of `evenbits`, one per module; `harness.cli` registers them."""

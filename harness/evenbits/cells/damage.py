@@ -1,0 +1,169 @@
+"""Damage tables: what each language loses under each spec, aligned over segments.
+
+Legend: L languages, S segments. Arrays are float64, rows in the order of `languages`, columns in that of `segment_ids`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenbits.estimates import Estimate
+from evenbits.records import Losses
+from evenbits.statistics import mean_interval, ratio_of_sums, relative_increase
+
+__all__ = ["FLOORS_NEEDED", "DamageTable", "SpecDamage"]
+
+FloatArray = NDArray[np.float64]
+
+FLOORS_NEEDED = 3.0
+"""A damage below this many noise floors is reported as below_floor and enters no ratio (METHOD: three floors)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpecDamage:
+    """Scores of one model under one spec, beside full precision in the same arithmetic.
+
+    `full`, `quantized`: `Losses` by language. `dtype`: arithmetic of both. `bits_per_weight`: mean storage of a
+    linear weight under the spec. `floor_bits`: noise floor of a language's mean excess bits, in bits per segment.
+    """
+
+    spec: str
+    dtype: str
+    bits_per_weight: float
+    floor_bits: Estimate
+    full: Mapping[str, Losses]
+    quantized: Mapping[str, Losses]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DamageTable:
+    """Damage of one model: specs x languages x segments."""
+
+    model: str
+    fingerprint: str
+    corpus_digest: str
+    languages: tuple[str, ...]
+    segment_ids: tuple[str, ...]
+    columns: Mapping[str, SpecDamage]
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        return tuple(self.columns)
+
+    def nll_full(self, spec: str) -> FloatArray:
+        """Full-precision NLL in nats, shape (L, S)."""
+        full = self.columns[spec].full
+        return np.stack([full[language].nll for language in self.languages])
+
+    def nll_quantized(self, spec: str) -> FloatArray:
+        """Quantized NLL in nats, shape (L, S)."""
+        quantized = self.columns[spec].quantized
+        return np.stack([quantized[language].nll for language in self.languages])
+
+    def excess_bits(self, spec: str) -> FloatArray:
+        """Excess bits per segment, (NLL_quantized - NLL_full) / ln 2, shape (L, S)."""
+        return np.asarray((self.nll_quantized(spec) - self.nll_full(spec)) / math.log(2))
+
+    def relative_increase(self, spec: str) -> FloatArray:
+        """Relative increase sum NLL_quantized / sum NLL_full - 1 of each language, shape (L,)."""
+        return np.asarray(self.nll_quantized(spec).sum(axis=1) / self.nll_full(spec).sum(axis=1) - 1)
+
+    def kl_bits(self, spec: str) -> FloatArray:
+        """KL(full || quantized) summed over each segment's tokens, in bits per segment, shape (L, S)."""
+        quantized = self.columns[spec].quantized
+        kl = [quantized[language].kl for language in self.languages]
+        if any(array is None for array in kl):
+            raise ValueError(f"{spec} was scored without a full-precision reference, so it has no KL")
+        return np.stack([array for array in kl if array is not None]) / math.log(2)
+
+    def degradation(self, spec: str) -> dict[str, FloatArray]:
+        """The three degradation metrics over segments, each of shape (L, S), by their report names.
+
+        The relative increase of a segment is its excess over the language's mean full-precision NLL, so that the mean
+        over segments is the relative increase of the language.
+        """
+        excess = self.excess_bits(spec)
+        scale = self.nll_full(spec).mean(axis=1, keepdims=True) / math.log(2)
+        return {"excess_bits": excess, "relative_increase": excess / scale, "kl": self.kl_bits(spec)}
+
+    def above_floor(self, spec: str) -> NDArray[np.bool_]:
+        """Whether each language's mean excess bits reach three noise floors, shape (L,)."""
+        floor = self.columns[spec].floor_bits.value
+        means = np.abs(self.excess_bits(spec).mean(axis=1))
+        if floor is None:
+            return np.ones(means.shape, dtype=bool)
+        return np.asarray(means >= FLOORS_NEEDED * floor)
+
+    def rows(self, *, seed: int, by_segment: bool = False) -> list[dict[str, Any]]:
+        """Return the report's damage rows, one per spec and language, as plain JSON types.
+
+        Intervals are BCa bootstrap over segments. Each row draws from a generator seeded by `seed` and its position
+        among segments alone, so that a shard by language or spec gives the rows of the whole run. `by_segment` adds the
+        excess bits of every segment, which a later run needs to be compared with this one in pairs.
+        """
+        rows = [self._row(spec, language, seed) for spec in self.specs for language in self.languages]
+        if by_segment:
+            for row in rows:
+                place = self.languages.index(row["language"])
+                row["excess_bits_by_segment"] = self.excess_bits(row["spec"])[place].tolist()
+        return rows
+
+    def _row(self, spec: str, language: str, seed: int) -> dict[str, Any]:
+        column = self.columns[spec]
+        full, quantized = column.full[language], column.quantized[language]
+        excess = (quantized.nll - full.nll) / math.log(2)
+        estimate = mean_interval(excess, rng=np.random.default_rng(seed))
+        tokens = int(full.tokens.sum())
+        return {
+            "model": self.model,
+            "spec": spec,
+            "language": language,
+            "segments": len(self.segment_ids),
+            "tokens": tokens,
+            "utf8_bytes": int(full.utf8_bytes.sum()),
+            "nll_full": float(full.nll.sum()),
+            "nll_quantized": float(quantized.nll.sum()),
+            "excess_bits": _with_floor(estimate, column.floor_bits).to_json(),
+            "relative_increase": relative_increase(quantized.nll, full.nll, rng=np.random.default_rng(seed)).to_json(),
+            "kl_nats_per_token": _kl(quantized, seed=seed),
+            "rms_delta_p": _share(quantized.square_delta_p, tokens, root=True),
+            "top1_changed": _share(quantized.top1_changed, tokens),
+            "bits_per_weight": column.bits_per_weight,
+        }
+
+
+def _with_floor(estimate: Estimate, floor: Estimate) -> Estimate:
+    """Return `estimate`, marked where it lies below three noise floors."""
+    if estimate.value is None or floor.value is None or abs(estimate.value) >= FLOORS_NEEDED * floor.value:
+        return estimate
+    return Estimate(
+        value=estimate.value, low=estimate.low, high=estimate.high, n=estimate.n, method=estimate.method,
+        reason=f"below_floor: less than {FLOORS_NEEDED:g} times the noise floor of {floor.value:.2g} bits per segment",
+    )  # fmt: skip
+
+
+def _kl(losses: Losses, *, seed: int) -> dict[str, float | None]:
+    """Per-token KL in nats: mean, median, 99th percentile (the figures of llama.cpp's table), interval of the mean."""
+    if losses.token_kl is None:
+        return {"mean": None, "p50": None, "p99": None}
+    kl = losses.token_kl.astype(np.float64)
+    found: dict[str, float | None] = {
+        "mean": float(kl.mean()), "p50": float(np.quantile(kl, 0.5)), "p99": float(np.quantile(kl, 0.99)),
+    }  # fmt: skip
+    if losses.kl is not None:
+        mean = ratio_of_sums(losses.kl, losses.tokens, rng=np.random.default_rng(seed), what="mean KL per token")
+        found |= {"low": mean.low, "high": mean.high}
+    return found
+
+
+def _share(sums: NDArray[Any] | None, tokens: int, *, root: bool = False) -> float | None:
+    if sums is None or tokens == 0:
+        return None
+    share = float(sums.sum()) / tokens
+    return math.sqrt(share) if root else share

@@ -1,0 +1,1 @@
+"""The commands of `evenbits`, one per module; `evenbits.commands.app` registers them."""

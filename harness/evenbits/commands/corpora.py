@@ -1,0 +1,91 @@
+"""`evenbits corpora`: what a corpus offers, and what would not enter a measurement, before anything is measured."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evenbits.commands.options import AsJson, Languages, Offline, Seed, Segments, StoreFolder, explained, store_of
+
+if TYPE_CHECKING:
+    from evenbits.records import Corpus
+
+__all__ = ["corpora", "left_out"]
+
+NAMED = 8
+"""Languages that a line names before it only counts them; --json has every one."""
+
+
+@explained
+def corpora(
+    corpus: Annotated[
+        str, typer.Argument(help="gettext, dir:PATH, flores, belebele or hf:DATASET", metavar="CORPUS")
+    ] = "gettext",
+    languages: Languages = None,
+    segments: Segments = None,
+    seed: Seed = 0,
+    store: StoreFolder = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the languages of a corpus, how much aligned text each has, and what is left out and why."""
+    from evenbits.text import load_corpus
+    from evenbits.text.languages import describe
+
+    found = load_corpus(
+        corpus, languages=languages, segments=segments, seed=seed, store=store_of(store), offline=offline
+    )
+    rows = [
+        describe(tag).to_json() | {"segments": len(found), "utf8_bytes": found.utf8_bytes(tag)}
+        for tag in found.languages
+    ]
+    if as_json:
+        document = {"corpus": corpus, "source": found.source, "segments": len(found), "digest": found.digest,
+                    "languages": rows, "left_out": [one.to_json() for one in found.left_out]}  # fmt: skip
+        typer.echo(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1))
+        return
+    _show(found, rows)
+
+
+def _show(corpus: Corpus, rows: list[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(
+        box=SIMPLE_HEAD,
+        caption=f"{corpus.source}; resource level by Joshi class, unless a model says what it was trained on",
+    )
+    for name in ("language", "script", "family", "level"):
+        shown.add_column(name, no_wrap=name != "family")
+    shown.add_column("bytes", justify="right", no_wrap=True)
+    for row in rows:
+        shown.add_row(
+            f"{row['tag']}  {row['name']}",
+            row["script"] or "-",
+            row["family"] or "-",
+            row["tier"] or "unknown",
+            f"{row['utf8_bytes']:,}",
+        )
+    console = Console()
+    # not the table's title, which would be folded to the width of the table, a long path with it
+    heading = f"{corpus.name}: {len(rows)} languages, {len(corpus)} aligned segments each"
+    console.print(heading, highlight=False, soft_wrap=True)
+    console.print(shown)
+    for line in left_out(corpus):
+        console.print(line, highlight=False)
+
+
+def left_out(corpus: Corpus) -> list[str]:
+    """Return what was left out, a line per kind and reason: how many, and in which languages."""
+    from evenbits.report.summary import by_reason
+
+    lines = []
+    for (what, reason), group in sorted(by_reason(one.to_json() for one in corpus.left_out).items()):
+        total = sum(entry["count"] for entry in group)
+        tags = sorted({entry["language"] for entry in group if entry["language"]})
+        named = ", ".join(tags[:NAMED]) + (f" and {len(tags) - NAMED} more" if len(tags) > NAMED else "")
+        lines.append(f"left out: {total:,} x {what}: {reason}" + (f" ({named})" if named else ""))
+    return lines

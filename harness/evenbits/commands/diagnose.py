@@ -1,0 +1,183 @@
+"""`evenbits diagnose`: which languages a quantization will harm, said without quantizing; and how to calibrate that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evenbits.commands.options import (
+    AsJson,
+    CorpusName,
+    Dtype,
+    Languages,
+    Offline,
+    Seed,
+    Segments,
+    StoreFolder,
+    explained,
+    note,
+    specs_of,
+    subject_of,
+    text_of,
+)
+from evenbits.errors import UsageError
+
+if TYPE_CHECKING:
+    from evenbits.cells import ModelUnderTest
+    from evenbits.studies.h035 import Calibration, Diagnosis
+    from evenbits.variants.quantization.spec import QuantSpec
+
+__all__ = ["diagnose"]
+
+
+@explained
+def diagnose(
+    models: Annotated[
+        list[str], typer.Argument(help="the model to diagnose; several with --calibrate", metavar="MODEL...")
+    ],
+    spec: Annotated[
+        list[str] | None, typer.Option("--spec", help="quantization to forecast; default: the first that is calibrated")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="file made by --calibrate; default: the reference family's")
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="measure metrics and damage of MODEL... and write a calibration")
+    ] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="with --calibrate: the file to write")] = None,
+    corpus: CorpusName = "gettext",
+    languages: Languages = None,
+    segments: Segments = None,
+    dtype: Dtype = "bfloat16",
+    seed: Seed = 0,
+    store: StoreFolder = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast what each language would lose, with a 90 % interval, without quantizing the model."""
+    from evenbits.models import expand, parse_model
+    from evenbits.studies.h035 import diagnose as diagnosed
+    from evenbits.studies.h035 import load_calibration, measure_predictors
+    from evenbits.studies.h037 import training_run
+
+    named = [ref.text for ref in expand([parse_model(text) for text in models])]
+    chosen = specs_of(spec or [])
+    subjects = (subject_of(name, dtype, seed, store, offline=offline) for name in named)
+    if calibrate:
+        if output is None or calibration is not None:
+            raise UsageError("--calibrate writes a calibration: name the file with -o, and leave out --calibration")
+        if not chosen:
+            raise UsageError("--calibrate measures damage: name the quantizations with --spec, such as int4-g64")
+        _calibrate(list(subjects), chosen, (corpus, languages, segments, seed, store, offline), output)
+        return
+    if len(named) != 1 or output is not None:
+        raise UsageError("diagnose takes one model; several models and -o belong to --calibrate")
+    known = load_calibration(calibration)
+    if len(chosen) > 1:
+        raise UsageError(f"--spec: one quantization at a time, got {', '.join(str(one) for one in chosen)}")
+    wanted = chosen or specs_of(list(known.specs[:1]))
+    if not wanted:
+        raise UsageError(f"{known.name} has no quantization that all of its models were measured under")
+    known.require(str(wanted[0]))  # before anything is measured
+    subject = next(iter(subjects))
+    text = text_of([subject], corpus, languages, segments, seed, store, offline=offline)
+    predictors = measure_predictors(subject, wanted[0], text)
+    found = diagnosed(predictors, known, local=subject.local, run=training_run(subject.local.text), corpus=text.name)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False, indent=1))
+        return
+    _show(found)
+
+
+def _calibrate(
+    subjects: list[ModelUnderTest], specs: tuple[QuantSpec, ...],
+    options: tuple[str, str | None, int | None, int, Path | None, bool], output: Path,
+) -> None:  # fmt: skip
+    from evenbits.report.document import write
+    from evenbits.studies.h035 import Calibration, calibrated_model, one_run_by_function
+    from evenbits.studies.h037 import training_run
+    from evenbits.text import split
+
+    *where, offline = options
+    text = text_of(subjects, *where, offline=bool(offline))  # type: ignore[arg-type]
+    probe, evaluation = split(text, seed=options[3])
+    models = []
+    for subject in subjects:
+        subject.probe = probe
+        run = training_run(subject.local.text)
+        models.append(calibrated_model(subject, specs, probe=probe, evaluation=evaluation, run=run))
+        subject.release()
+    described = {
+        "name": text.name, "digest": text.digest, "languages": len(text.languages), "seed": options[3],
+        "segments": {"metrics": len(probe), "damage": len(evaluation)},
+    }  # fmt: skip
+    made = Calibration(name=str(output), corpus=described, models=one_run_by_function(models))
+    write(output, made.dump())
+    note(f"wrote {output}: {len(made.models)} models of {len(made.runs)} training runs, {', '.join(made.specs)}")
+    for one in made.specs:
+        _show_performance(made, one)
+
+
+def _show_performance(made: Calibration, spec: str) -> None:
+    """Print how the chosen metric and its rivals do on every left-out model."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from evenbits.studies.h035 import METRICS, performances
+
+    found = performances(made, spec)
+    shown = Table(
+        box=SIMPLE_HEAD,
+        title=f"{spec}: each training run left out",
+        caption="share of languages inside the 90 % interval / share of the worst quarter found",
+    )
+    shown.add_column("left out")
+    shown.add_column("chosen metric")
+    for name in found:
+        shown.add_column("chosen" if name == "best" else METRICS[name].label, justify="right")
+    for model in made.models:
+        rows = [next((one for one in p.models if one.model == model.text), None) for p in found.values()]
+        metric = METRICS[rows[0].metric].label if rows[0] is not None else "none"
+        held = [f"{_share(one.coverage)} / {_share(one.recall)}" if one is not None else "n/a" for one in rows]
+        shown.add_row(model.text, metric, *held)
+    shown.add_row("mean over runs", "", *(f"{_share(p.coverage)} / {_share(p.recall)}" for p in found.values()))
+    Console().print(shown)
+
+
+def _share(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.0%}"
+
+
+def _show(found: Diagnosis) -> None:
+    """Print the languages, the most endangered first, and what the forecast is worth."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from evenbits.studies.h035 import METRICS, standings
+
+    shown = Table(
+        box=SIMPLE_HEAD,
+        title=f"{found.model}  {found.spec}  forecast from {METRICS[found.metric].label}; nothing was quantized",
+        caption="excess bits per segment with 90 % interval; severe: more than three quarters of calibrated pairs lost"
+        + ("; * outside the calibrated range" if any(one.outside for one in found.languages) else ""),
+    )
+    shown.add_column("language", no_wrap=True)
+    shown.add_column("excess bits", justify="right", no_wrap=True)
+    shown.add_column("flag", no_wrap=True)
+    shown.add_column("because")
+    for one in found.languages:
+        limits = "" if one.low is None or one.high is None else f" [{one.low:.1f}, {one.high:.1f}]"
+        shown.add_row(one.language, f"{one.value:+.1f}{limits}{'*' * one.outside}", one.flag or "", one.reason)
+    Console().print(shown)
+    out = f", without {', '.join(found.left_out)}" if found.left_out else ""
+    typer.echo(f"calibration  {found.calibration}: {len(found.calibrated)} models of {found.runs} training runs{out}")
+    typer.echo("on models left out of it")
+    for line in standings(found.performance, found.metric):
+        typer.echo(f"  {line}")
+    for sentence in found.warnings:
+        note(f"beware: {sentence}")

@@ -1,0 +1,50 @@
+"""`evenbits merge`: the reports of shards joined into that of an unsharded run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evenbits.commands.options import explained, note
+
+__all__ = ["merge"]
+
+
+@explained
+def merge(
+    reports: Annotated[list[Path], typer.Argument(help="report.json of each shard", metavar="REPORT...")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="file ending in .json, or a folder for all forms")],
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="the baseline the shards ran with: a file, a number or latest")
+    ] = None,
+    saved: Annotated[Path | None, typer.Option("--saved", help="folder of saved reports; default: .evenbits")] = None,
+) -> None:
+    """Join the reports of shards into that of an unsharded run; exit code 1 if its gate is not passed."""
+    from datetime import UTC, datetime
+
+    from evenbits.report.document import dump, load, write
+    from evenbits.report.files import write_files
+    from evenbits.report.junit import junit_xml
+    from evenbits.report.merge import merge as merged
+    from evenbits.report.saved import FOLDER, find_report
+    from evenbits.report.summary import summary
+    from evenbits.studies.gate.decision import lets_through
+
+    folder = Path(FOLDER) if saved is None else saved
+    whole = merged(
+        {str(path): load(path) for path in reports},
+        today=datetime.now(UTC).date(),
+        baseline=None if baseline is None else load(find_report(baseline, folder)),
+    )
+    file = output if output.suffix == ".json" else output / "report.json"
+    write(file, dump(whole))
+    if file != output:
+        write(output / "junit.xml", junit_xml(whole))
+        for sentence in write_files(whole, output)[1]:
+            note(sentence)
+    for line in summary(whole, report=file):
+        typer.echo("".join(span.text for span in line).rstrip())
+    if not lets_through(whole):
+        raise typer.Exit(1)

@@ -1,0 +1,82 @@
+"""`evenbits models`: which models come with evenbits, and whether one can be read, before anything is measured."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evenbits.commands.options import AsJson, Offline, StoreFolder, explained, store_of
+
+if TYPE_CHECKING:
+    from evenbits.models import LocalModel
+
+__all__ = ["models"]
+
+
+@explained
+def models(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="models, as for --model; default: the reference family", metavar="MODEL")
+    ] = None,
+    store: StoreFolder = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find models, check their files and show what they are: architecture, size, training text, fingerprint."""
+    from evenbits.models import expand, parse_model, resolve
+    from evenbits.models.families import SUPPORTED
+    from evenbits.progress import progress_for
+
+    kept, progress = store_of(store), progress_for()
+    wanted = expand([parse_model(text) for text in names or ["reference"]])
+    rows = [_row(resolve(ref, store=kept, offline=offline, progress=progress)) for ref in wanted]
+    if as_json:
+        document = {"models": rows, "supported_architectures": list(SUPPORTED)}
+        typer.echo(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1))
+        return
+    _show(rows)
+    typer.echo(f"supported architectures: {', '.join(SUPPORTED)}")
+
+
+def _row(local: LocalModel) -> dict[str, Any]:
+    exposure = local.exposure
+    return {
+        "model": local.text,
+        "architecture": local.model_type,
+        "parameters": local.parameters,
+        "trained_languages": None if exposure is None else sum(1 for seen in exposure.values() if seen > 0),
+        "trained_bytes": None if exposure is None else sum(exposure.values()),
+        "fingerprint": local.fingerprint,
+        "folder": str(local.folder),
+    }
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    shown = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        caption="trained on: languages and bytes, where exposure.json beside the weights says so; digest: begin of the "
+        "fingerprint over weights and tokenizer, which --json has whole",
+    )
+    shown.add_column("model", overflow="fold", min_width=24)
+    shown.add_column("architecture", no_wrap=True)
+    for name in ("parameters", "trained on"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("digest", no_wrap=True)
+    for row in rows:
+        seen = row["trained_bytes"]
+        shown.add_row(
+            row["model"],
+            row["architecture"],
+            f"{row['parameters']:,}",
+            "unknown" if seen is None else f"{row['trained_languages']}, {decimal(seen)}",
+            row["fingerprint"][:8],
+        )
+    Console().print(shown)

@@ -1,0 +1,150 @@
+"""`evenbits rank`: which of several models is the best candidate for quantization, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evenbits.commands.options import (
+    AsJson,
+    CorpusName,
+    Dtype,
+    Languages,
+    Offline,
+    Seed,
+    Segments,
+    StoreFolder,
+    explained,
+    interval,
+    specs_of,
+    subject_of,
+    text_of,
+)
+from evenbits.errors import UsageError
+
+if TYPE_CHECKING:
+    from evenbits.cells import ModelUnderTest
+    from evenbits.records import Corpus
+    from evenbits.statistics import Outcome
+    from evenbits.studies.h037 import Candidate, Ranking
+    from evenbits.variants.quantization.spec import QuantSpec
+
+__all__ = ["rank"]
+
+
+@explained
+def rank(
+    models: Annotated[list[str], typer.Argument(help="models to compare, as for --model", metavar="MODEL...")],
+    spec: Annotated[str, typer.Option("--spec", help="the quantization that is meant, such as int4-g64")] = "int4-g64",
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="measure damage, or rank by the weights alone")
+    ] = True,
+    corpus: CorpusName = "gettext",
+    languages: Languages = None,
+    segments: Segments = None,
+    dtype: Dtype = "bfloat16",
+    seed: Seed = 0,
+    store: StoreFolder = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Order models as candidates for quantization, with the reasons; those that cannot be told apart share a rank."""
+    import numpy as np
+
+    from evenbits.models import expand, parse_model
+    from evenbits.studies.h037 import rank_models, weigh_candidate, worth_of_weights
+
+    wanted = _one_spec(spec)
+    named = [ref.text for ref in expand([parse_model(text) for text in models])]
+    subjects = [subject_of(name, dtype, seed, store, offline=offline) for name in named]
+
+    def text(of: Sequence[ModelUnderTest]) -> Corpus:
+        return text_of(of, corpus, languages, segments, seed, store, offline=offline)
+
+    if measure:
+        candidates = _measured(subjects, wanted, text(subjects))
+        known = candidates
+    else:
+        candidates = [weigh_candidate(subject) for subject in subjects]
+        family = [subject_of(name, dtype, seed, store, offline=offline) for name in _family()]
+        known = _measured(family, wanted, text(family)) if family else []
+    ranking = rank_models(candidates, rng=np.random.default_rng(seed))
+    worth = worth_of_weights(known, rng=np.random.default_rng(seed))
+    if as_json:
+        found = {"by": ranking.by, "spec": str(wanted.base), "ranking": [one.to_json() for one in ranking.models],
+                 "worth_of_weights": worth.to_json()}  # fmt: skip
+        typer.echo(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=1))
+        return
+    _show(ranking, str(wanted.base))
+    typer.echo(_worth(worth, of="these models" if measure else "the reference family", installed=bool(known)))
+
+
+def _one_spec(text: str) -> QuantSpec:
+    specs = specs_of([text])
+    if len(specs) != 1 or specs[0].grid is None:
+        raise UsageError(f"--spec {text}: name one quantization, such as int4-g64")
+    return specs[0]
+
+
+def _measured(subjects: Sequence[ModelUnderTest], spec: QuantSpec, text: Corpus) -> list[Candidate]:
+    """Measure one model after the other; each gives its memory back before the next one is loaded."""
+    from evenbits.studies.h037 import measure_candidate, origin_of, training_runs
+
+    runs = training_runs({subject.local.text: origin_of(subject.weight_statistics()) for subject in subjects})
+    found = []
+    for subject in subjects:
+        found.append(measure_candidate(subject, spec, text, run=runs[subject.local.text]))
+        subject.release()
+    return found
+
+
+def _family() -> list[str]:
+    """Return the reference models that end their training run, where they are installed."""
+    from evenbits.models.shipped import reference_names, reference_root
+    from evenbits.studies.h037 import latest
+
+    return list(latest(f"reference:{name}" for name in reference_names(reference_root())))
+
+
+def _show(ranking: Ranking, spec: str) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    measured = ranking.by == "damage"
+    shown = Table(
+        box=SIMPLE_HEAD,
+        title=f"candidates for {spec}, by {'measured damage' if measured else 'their weights alone'}",
+        caption="95 % intervals over segments and languages; models that cannot be told apart share a rank"
+        if measured
+        else "models of one kurtosis class share a rank; nothing was quantized",
+    )
+    shown.add_column("", justify="right")
+    shown.add_column("model")
+    for name in ("excess bits", "recovered %") if measured else ():
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("why")
+    for one in ranking.models:
+        numbers = [interval(one.damage.to_json()), interval(one.recovered.to_json(), scale=100)] if measured else []
+        why = one.reasons[1:] if measured else one.reasons  # the damage has a column of its own
+        shown.add_row(str(one.rank), one.candidate.model, *numbers, "; ".join(why))
+    Console().print(shown)
+
+
+def _worth(worth: Outcome, *, of: str, installed: bool) -> str:
+    """Return what a ranking by weights is worth, in a sentence."""
+    if not installed:
+        return "What a ranking by weights is worth is not known: the reference family is not installed. Use --measure."
+    estimate = worth.estimate
+    if estimate.value is None:
+        return f"What a ranking by weights would be worth is not known: {estimate.reason}."
+    bounds = "" if estimate.low is None or estimate.high is None else f" [{estimate.low:.2f}, {estimate.high:.2f}]"
+    p = "" if worth.p_value is None else f", one-sided p {worth.p_value:.2g}"
+    told = worth.p_value is not None and worth.p_value < 0.05
+    return (
+        f"Largest kurtosis against damage over {estimate.n} training runs of {of}: rho {estimate.value:.2f}{bounds}{p}."
+        f" Weights alone {'tell something about the order' if told else 'do not tell the order: --measure'}."
+    )

@@ -1,0 +1,146 @@
+"""Headers of safetensors files, verified before a byte of weight is believed.
+
+Layout (https://github.com/huggingface/safetensors): 8 bytes, little-endian length N of the header; N bytes of JSON
+{name: {dtype, shape, data_offsets: [begin, end]}}; then the data, offsets counted from its first byte, without gaps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from evenbits.errors import IntegrityError
+
+__all__ = ["TensorEntry", "entries", "read_header", "weight_files"]
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+LONGEST_HEADER = 100_000_000  # bytes; the limit of the reference implementation
+ITEM_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorEntry:
+    """Where a tensor lies: `begin` and `end` are bytes counted from the start of `file`."""
+
+    name: str
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """Return the safetensors files that make up the model of `folder`: one, or all the index names.
+
+    Raises `IntegrityError` where the index cannot be read or names a file that is not there.
+    """
+    if (folder / SINGLE).is_file():
+        return (folder / SINGLE,)
+    index = folder / INDEX
+    if not index.is_file():
+        return ()
+    names = sorted(set(_weight_map(index).values()))
+    absent = [name for name in names if not (folder / name).is_file()]
+    if absent:
+        raise IntegrityError(
+            f"{index} names {len(names)} files of which {len(absent)} are not there: {', '.join(absent)}. "
+            "The download was cut short; fetch the model again."
+        )
+    return tuple(folder / name for name in names)
+
+
+def entries(folder: Path) -> dict[str, TensorEntry]:
+    """Return every tensor of the model in `folder` by name, sorted, all headers verified."""
+    found: dict[str, TensorEntry] = {}
+    for file in weight_files(folder):
+        for name, entry in read_header(file).items():
+            if name in found:
+                raise IntegrityError(f"tensor {name} is both in {found[name].file.name} and {file.name} of {folder}")
+            found[name] = entry
+    index = folder / INDEX
+    if index.is_file() and not (folder / SINGLE).is_file():
+        for name, file_name in _weight_map(index).items():
+            if name not in found or found[name].file.name != file_name:
+                raise IntegrityError(f"{index} says that {name} is in {file_name}, but that file does not hold it")
+    return dict(sorted(found.items()))
+
+
+def read_header(file: Path) -> Mapping[str, TensorEntry]:
+    """Return the tensors of one file. Raises `IntegrityError` with file and byte where header and file disagree."""
+    status = file.stat()
+    return _read_header(file, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _read_header(file: Path, size: int, _mtime_ns: int) -> Mapping[str, TensorEntry]:
+    if size < 8:
+        raise _broken(file, f"is {size} bytes long, ends inside the header length at byte {size}")
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > LONGEST_HEADER:
+            raise _broken(file, f"claims a header of {length} bytes at byte 0, which no safetensors file has")
+        if 8 + length > size:
+            raise _broken(file, f"ends at byte {size}, inside its header of bytes 8 to {8 + length}")
+        text = stream.read(length)
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        position = 8 + getattr(error, "pos", getattr(error, "start", 0))
+        raise _broken(file, f"has a header that is not JSON at byte {position}") from error
+    if not isinstance(header, dict):
+        raise _broken(file, "has a header that is not a JSON object at byte 8")
+    header.pop("__metadata__", None)
+    found = [_entry(file, name, described, 8 + length) for name, described in header.items()]
+    _check_cover(file, sorted(found, key=lambda entry: (entry.begin, entry.end)), start=8 + length, size=size)
+    return {entry.name: entry for entry in found}
+
+
+def _entry(file: Path, name: str, described: Any, start: int) -> TensorEntry:  # noqa: ANN401 - unchecked JSON
+    try:
+        dtype, shape = described["dtype"], tuple(described["shape"])
+        begin, end = described["data_offsets"]
+        expected = math.prod(shape) * ITEM_BYTES[dtype]
+        whole = all(isinstance(number, int) and number >= 0 for number in (*shape, begin, end))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _broken(file, f"describes tensor {name} in a way that cannot be read: {described}") from error
+    if not whole or end - begin != expected:
+        raise _broken(
+            file,
+            f"gives tensor {name} {end - begin} bytes from byte {start + begin}, but {dtype} {shape} needs {expected}",
+        )
+    return TensorEntry(name=name, file=file, dtype=dtype, shape=shape, begin=start + begin, end=start + end)
+
+
+def _check_cover(file: Path, found: list[TensorEntry], *, start: int, size: int) -> None:
+    place = start
+    for entry in found:
+        if entry.begin != place:
+            raise _broken(file, f"has tensor {entry.name} at byte {entry.begin}, expected at byte {place}")
+        place = entry.end
+    if place > size:
+        cut = next(entry.name for entry in found if entry.end > size)
+        raise _broken(file, f"ends at byte {size} of {place}, inside tensor {cut}")
+    if place < size:
+        raise _broken(file, f"has {size - place} bytes that belong to no tensor, from byte {place}")
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        return {str(name): str(file) for name, file in weight_map.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{index} has no readable weight_map ({error}); fetch the model again.") from error
+
+
+def _broken(file: Path, what: str) -> IntegrityError:
+    return IntegrityError(f"{file} {what}. The file is truncated or altered; fetch it again.")

@@ -1,0 +1,120 @@
+"""Loading: a checked folder becomes a model in memory that gives the same numbers every time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from evenbits.errors import ModelError
+from evenbits.models.checkpoint import check_finite
+from evenbits.models.families import anatomy_of, family_of
+from evenbits.models.quiet import quiet_transformers
+from evenbits.models.records import LoadedModel, LocalModel
+from evenbits.progress import Progress
+
+__all__ = ["load"]
+
+
+def load(
+    local: LocalModel,
+    *,
+    dtype: torch.dtype,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    weights: Mapping[str, torch.Tensor] | None = None,
+    quantized: str | None = None,
+) -> LoadedModel:
+    """Return `local` in evaluation mode, without gradients, in `dtype`, with torch's own attention kernel.
+
+    `threads` sets torch's threads for this process. `weights`: by name as in a checkpoint, used instead of those in the
+    folder; `quantized`: the method they were dequantized from, where the configuration names it. Raises `ModelError`
+    naming tensors that the checkpoint lacks or has in another shape, `NonFiniteError` naming the first tensor with NaN
+    or infinity.
+    """
+    family_of(local.model_type)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with quiet_transformers(progress):
+        model, unused = _model(local, dtype, weights, quantized)
+        tokenizer = _tokenizer(local)
+    _check_vocabulary(local, model, tokenizer)
+    for name, parameter in model.named_parameters():
+        check_finite(name, parameter)
+    return LoadedModel(
+        local=local, model=model, tokenizer=tokenizer, anatomy=anatomy_of(model), dtype=dtype, unused=unused
+    )
+
+
+def _model(
+    local: LocalModel, dtype: torch.dtype, weights: Mapping[str, torch.Tensor] | None, quantized: str | None
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    config = AutoConfig.from_pretrained(local.folder, local_files_only=True, trust_remote_code=local.allow_code)
+    if quantized and (getattr(config, "quantization_config", None) or {}).get("quant_method") == quantized:
+        del config.quantization_config
+    known = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    # bloom and xglm bring only their own attention
+    sdpa = bool(getattr(known, "_supports_sdpa", False))
+    # with weights given, the model's own class: the automatic one would look for files
+    maker: Any = AutoModelForCausalLM if weights is None else known or AutoModelForCausalLM
+    loaded: Any = maker.from_pretrained(
+        local.folder if weights is None else None,
+        config=config,
+        state_dict=None if weights is None else dict(weights),
+        dtype=dtype,
+        attn_implementation="sdpa" if sdpa else "eager",
+        local_files_only=True,
+        **({"trust_remote_code": local.allow_code} if maker is AutoModelForCausalLM else {}),
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # so that they come back in `info` and are named below
+        output_loading_info=True,
+    )
+    model: PreTrainedModel = loaded[0]
+    info: dict[str, Any] = loaded[1]
+    problems = [
+        f"{len(info[kind])} {what}: {_some(info[kind])}"
+        for kind, what in (("missing_keys", "missing"), ("mismatched_keys", "of another shape"))
+        if info[kind]
+    ]
+    problems += [str(message) for message in info.get("error_msgs") or []]
+    if problems:
+        raise ModelError(
+            f"the weights in {local.folder} do not fit its config.json; {'; '.join(problems)}. They would have been "
+            "filled with random numbers. Fetch the model again, or correct config.json."
+        )
+    model.train(mode=False)
+    model.requires_grad_(requires_grad=False)
+    return model, tuple(sorted(str(name) for name in info["unexpected_keys"]))
+
+
+def _tokenizer(local: LocalModel) -> Any:  # noqa: ANN401 - one of many classes
+    try:
+        return AutoTokenizer.from_pretrained(
+            local.folder, local_files_only=True, trust_remote_code=local.allow_code, use_fast=True
+        )
+    except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
+        raise ModelError(
+            f"the tokenizer in {local.folder} cannot be loaded: {error}. Fetch the model again, or install what the "
+            "message names."
+        ) from error
+
+
+def _check_vocabulary(local: LocalModel, model: PreTrainedModel, tokenizer: Any) -> None:  # noqa: ANN401 - same
+    embedding: Any = model.get_input_embeddings()
+    rows = embedding.weight.shape[0]
+    # Special tokens added later may lie beyond the embedding (padding, often); ordinary text does not give them.
+    added = tokenizer.get_added_vocab()
+    highest = max((number for token, number in tokenizer.get_vocab().items() if token not in added), default=-1)
+    if highest >= rows:
+        raise ModelError(
+            f"the tokenizer in {local.folder} gives token numbers up to {highest}, but the model embeds only {rows} "
+            "tokens (numbers from 0); the tokenizer belongs to another model."
+        )
+
+
+def _some(keys: Iterable[Any]) -> str:
+    names = sorted(str(key[0]) if isinstance(key, tuple) else str(key) for key in keys)
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

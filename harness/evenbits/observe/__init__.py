@@ -1,0 +1,1 @@
+"""Statistics streamed from a model: weights, activations, gradients."""

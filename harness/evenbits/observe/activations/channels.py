@@ -1,0 +1,62 @@
+"""Energy and peaks of the channels of activations, summed over text tokens.
+
+Shapes: x_BTI activations of a batch, x_NI its text tokens, channel vectors [I].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evenbits.observe.activations.batches import Batch
+
+__all__ = ["ChannelSums", "gathered"]
+
+
+def gathered(x: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Return the text tokens of a batch in float32, [N, channels]: a new tensor that may be overwritten."""
+    rows = x.reshape(-1, x.shape[-1]).index_select(0, real)
+    return rows.float() if rows.dtype != torch.float32 else rows
+
+
+class ChannelSums:
+    """Sum of squares (float64) and largest magnitude of every input channel, by module path.
+
+    Modules that read the same tensor (q, k and v; gate and up) are measured once per batch.
+    """
+
+    def __init__(self) -> None:
+        self.squares: dict[str, torch.Tensor] = {}
+        self.peaks: dict[str, torch.Tensor] = {}
+        self._batch: Batch | None = None
+        self._seen: torch.Tensor | None = None
+        self._last: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def start(self, batch: Batch) -> None:
+        """Forget the last tensor seen: the activations that follow belong to `batch`."""
+        self._batch, self._seen, self._last = batch, None, None
+
+    def add(self, name: str, x: torch.Tensor) -> None:
+        """Add the text tokens of `x` [..., I] to module `name`."""
+        assert self._batch is not None  # noqa: S101 - start() comes first
+        if self._last is None or x is not self._seen:
+            square = gathered(x, self._batch.real).square_()
+            # A product with ones sums down the columns several times faster than sum(0).
+            total = (square.new_ones(1, len(square)) @ square)[0].double()
+            self._seen, self._last = x, (total, square.amax(0))
+        total, largest = self._last
+        if name in self.squares:
+            self.squares[name] += total
+            self.peaks[name] = torch.maximum(self.peaks[name], largest)
+        else:
+            self.squares[name], self.peaks[name] = total.clone(), largest.clone()
+
+    def finish(self, tokens: int) -> tuple[Mapping[str, NDArray[np.float64]], Mapping[str, NDArray[np.float64]]]:
+        """Return E[x_i^2] over `tokens` text tokens and max |x_i|, by module, float64 [I]."""
+        return (
+            {name: (total / tokens).numpy() for name, total in self.squares.items()},
+            {name: largest.sqrt().double().numpy() for name, largest in self.peaks.items()},
+        )

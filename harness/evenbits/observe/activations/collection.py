@@ -1,0 +1,170 @@
+"""One pass over a language's segments that measures everything `ActivationStatistics` holds.
+
+Shapes: B sequences, T positions, N text tokens of a batch, L layers, H heads, S segments, D width of the stream.
+Sums are taken in float32 within a batch and kept in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evenbits.errors import ModelError
+from evenbits.models.records import LoadedModel
+from evenbits.observe.activations.batches import Batch, Sequenced, batches_of, sequences_of
+from evenbits.observe.activations.channels import ChannelSums, gathered
+from evenbits.observe.activations.hooks import decoder, first_tensor, listening, write_modules
+from evenbits.observe.activations.sinks import sink_masses
+from evenbits.observe.activations.states import PROJECTED, StateSums, projection
+from evenbits.observe.activations.statistics import SINK_SEGMENTS, ActivationStatistics
+from evenbits.observe.activations.writes import WriteSums
+
+__all__ = ["measure"]
+
+BATCH_TOKENS = 1024
+SEED = 20240817
+"""Draws the random projection and the halves of the channels: one draw for all languages and runs, so that features
+of two languages differ by their states alone."""
+
+
+def measure(
+    loaded: LoadedModel,
+    texts: Sequence[str],
+    *,
+    language: str,
+    sink_segments: int = SINK_SEGMENTS,
+    batch_tokens: int = BATCH_TOKENS,
+) -> ActivationStatistics:
+    """Measure `texts` without a store. `batch_tokens` bounds the positions of a batch, padding included."""
+    sequences = sequences_of(loaded.tokenizer, loaded.model.config, texts, language=language)
+    rng = np.random.default_rng(SEED)
+    listener = _Listener(loaded, segments=len(texts), project=projection(_width(loaded), rng=rng))
+    with torch.inference_mode():
+        for batch in batches_of(sequences, tokens=batch_tokens):
+            listener.start(batch)
+            with listening(loaded.model, before=listener.before, after=listener.after):
+                decoder(loaded)(input_ids=batch.ids, use_cache=False)
+    sampled = [sequence for sequence in sequences if sequence.segment < sink_segments]
+    sinks = sink_masses(loaded, sampled, tokens=batch_tokens)
+    tokens = _tokens_by_segment(sequences, len(texts))
+    total = int(tokens.sum())
+    square, peak = listener.channels.finish(total)
+    writes = listener.writes.finish(total)
+    states = listener.states.finish(rng=rng)
+    return ActivationStatistics(
+        language=language,
+        tokens=tokens,
+        input_square=square,
+        input_peak=peak,
+        output_peak={name: largest.double().numpy() for name, largest in listener.output_peak.items()},
+        attention_write=writes.attention_write,
+        mlp_write=writes.mlp_write,
+        attention_norm=writes.attention_norm,
+        mlp_norm=writes.mlp_norm,
+        stream_norm=writes.stream_norm,
+        head_norm=_head_norms(loaded, square, heads=sinks.shape[1]),
+        sink_mass=sinks,
+        sink_segments=min(sink_segments, len(texts)),
+        participation=states.participation,
+        half_prediction=states.half_prediction,
+        projected=None if listener.states.project is None else PROJECTED,
+        segment_state=(listener.segment_sum / torch.from_numpy(tokens)[:, None]).float().numpy(),
+        state_layers=listener.state_layers,
+    )
+
+
+class _Listener:
+    """Hooks of one pass. Within a layer they fire in this order: stream in, attention write, MLP write, stream out."""
+
+    def __init__(self, loaded: LoadedModel, *, segments: int, project: torch.Tensor | None) -> None:
+        blocks, width = loaded.anatomy.blocks, _width(loaded)
+        self.channels = ChannelSums()
+        self.writes = WriteSums(
+            len(blocks), parallel=bool(getattr(loaded.model.config, "use_parallel_residual", False))
+        )
+        self.state_layers = _quarters(len(blocks))
+        self.states = StateSums(len(blocks), width, judged=self.state_layers, project=project)
+        self.output_peak: dict[str, torch.Tensor] = {}
+        self.segment_sum = torch.zeros(len(self.state_layers), segments, width, dtype=torch.float64)
+        self._batch: Batch | None = None
+        self._even: torch.Tensor | None = None
+        self._held: dict[str, torch.Tensor] = {}
+        self.before: dict[str, Any] = {
+            linear.name: partial(self.channels.add, linear.name) for linear in loaded.anatomy.linears
+        }
+        self.after: dict[str, Any] = {}
+        for block in blocks:
+            attention, mlp = write_modules(loaded.model, block)
+            self.before[block.name] = partial(self._hold, "stream")
+            self.after[attention] = partial(self._hold, "attention")
+            self.after[mlp] = partial(self._hold, "mlp")
+            self.after[block.name] = partial(self._leave, block.index)
+            # Two things may be wanted of one module: its output as the write, and its peak.
+            inner = self.after.get(block.mlp_output)
+            self.after[block.mlp_output] = partial(self._peak, block.mlp_output, inner)
+
+    def start(self, batch: Batch) -> None:
+        self.channels.start(batch)
+        self._batch = batch
+        self._even = (batch.segments % 2 == 0).nonzero()[:, 0]
+        self.states.count(len(batch.real), len(self._even))
+
+    def _hold(self, what: str, x: torch.Tensor) -> None:
+        assert self._batch is not None  # noqa: S101 - start() comes first
+        self._held[what] = gathered(x, self._batch.real)
+
+    def _peak(self, name: str, inner: Any, y: torch.Tensor) -> None:  # noqa: ANN401 - a hook or None
+        assert self._batch is not None  # noqa: S101 - start() comes first
+        low, high = torch.aminmax(y.reshape(-1, y.shape[-1]).index_select(0, self._batch.real), dim=0)
+        largest = torch.maximum(high, -low)
+        before = self.output_peak.get(name)
+        self.output_peak[name] = largest if before is None else torch.maximum(before, largest)
+        if inner is not None:
+            inner(y)
+
+    def _leave(self, layer: int, output: Any) -> None:  # noqa: ANN401 - tensor or tuple
+        assert self._batch is not None  # noqa: S101 - start() comes first
+        assert self._even is not None  # noqa: S101 - same
+        self.writes.add(layer, self._held.pop("stream"), self._held.pop("attention"), self._held.pop("mlp"))
+        h_ND = gathered(first_tensor(output), self._batch.real)
+        self.states.add(layer, h_ND, self._even)
+        if layer in self.state_layers:
+            sums = self.segment_sum[self.state_layers.index(layer)]
+            sums.index_add_(0, self._batch.segments, h_ND.double())
+
+
+def _width(loaded: LoadedModel) -> int:
+    """Width of the residual stream: the outputs of the first block's attention."""
+    block, linears = loaded.anatomy.blocks[0], loaded.anatomy.linears
+    transposed = next(linear.transposed for linear in linears if linear.name == block.attention_output)
+    weight = loaded.model.get_submodule(block.attention_output).weight
+    assert isinstance(weight, torch.Tensor)  # noqa: S101 - a product has a weight
+    return int(weight.shape[1 if transposed else 0])
+
+
+def _quarters(layers: int) -> tuple[int, ...]:
+    """Layers at a quarter, half, three quarters and the whole of the depth, without repetition."""
+    return tuple(sorted({max(0, round(layers * quarter / 4) - 1) for quarter in range(1, 5)}))
+
+
+def _tokens_by_segment(sequences: Sequence[Sequenced], segments: int) -> NDArray[np.int64]:
+    counts = np.zeros(segments, dtype=np.int64)
+    for sequence in sequences:
+        counts[sequence.segment] += len(sequence) - 1
+    return counts
+
+
+def _head_norms(loaded: LoadedModel, square: Mapping[str, NDArray[np.float64]], *, heads: int) -> NDArray[np.float64]:
+    """Root mean square norm of every head's output [L, H]; heads lie side by side in the output product's input."""
+    rows = []
+    for block in loaded.anatomy.blocks:
+        energy = square[block.attention_output]
+        if len(energy) % heads:
+            raise ModelError(f"{block.attention_output} has {len(energy)} inputs, not a multiple of {heads} heads")
+        rows.append(np.sqrt(energy.reshape(heads, -1).sum(axis=1)))
+    return np.stack(rows)

@@ -1,0 +1,131 @@
+"""Mean squared gradient of the loss by every weight: the diagonal of the empirical Fisher information.
+
+Shapes: g_OI is out x in, also for modules that store their weight transposed.
+
+F_oi = mean over segments of (d NLL(segment) / d w_oi)^2, NLL in nats of the whole segment (its tokens after the prefix
+token), as in SqueezeLLM (arXiv 2306.07629). One backward pass per segment: the gradient of a batch would be squared
+after averaging, which measures something else. One float32 tensor per product is kept, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from evenbits.errors import NonFiniteError
+from evenbits.models.anatomy import Linear
+from evenbits.models.records import LoadedModel
+from evenbits.observe.activations.batches import Sequenced, sequences_of
+from evenbits.records import digest_of
+from evenbits.store import Store
+
+__all__ = ["GradientSquares", "gradient_squares", "measure_gradients"]
+
+SCHEMA = 1
+
+
+class GradientSquares:
+    """Mean squared gradients in a folder of the store, one file per product, read by memory map when asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """Return the mean squared gradient of module `name`, float32 [O, I]; KeyError where it was not measured."""
+        path = self._folder / f"{name}.npy"
+        if not path.is_file():
+            raise KeyError(f"no gradients of {name} were measured")
+        return torch.from_numpy(np.load(path))
+
+
+def gradient_squares(loaded: LoadedModel, texts: Sequence[str], *, language: str, store: Store) -> GradientSquares:
+    """Return the mean squared gradients over `texts`, measured once per model, texts and dtype.
+
+    `language` is for messages. Gradients that are not finite raise `NonFiniteError`.
+    """
+
+    def fill(folder: Path) -> None:
+        for name, squares in measure_gradients(loaded, texts, language=language).items():
+            np.save(folder / f"{name}.npy", squares.numpy())
+
+    key = {
+        "model": loaded.local.fingerprint,
+        "texts": digest_of(list(texts)),
+        "dtype": str(loaded.dtype),
+        "schema": SCHEMA,
+    }
+    return GradientSquares(store.folder("gradients", key, fill))
+
+
+def measure_gradients(loaded: LoadedModel, texts: Sequence[str], *, language: str) -> dict[str, torch.Tensor]:
+    """Return the mean squared gradient of every product inside the decoder layers, float32 [O, I], without a store.
+
+    Long segments are read in several sequences, each with the prefix token; their gradients count as segments of their
+    own. The model is left as it was: no gradients, the same parameters asking for none.
+    """
+    model = loaded.model
+    sequences = sequences_of(loaded.tokenizer, model.config, texts, language=language)
+    sums = {linear.name: torch.zeros(_shape(model, linear), dtype=torch.float32) for linear in loaded.anatomy.linears}
+    with collecting(model, loaded.anatomy.linears, sums), torch.enable_grad():
+        for sequence in sequences:
+            loss = _nll(model, sequence)
+            if not bool(torch.isfinite(loss)):
+                raise NonFiniteError(f"the loss of segment {sequence.segment} in {language} is {float(loss)}")
+            loss.backward()  # type: ignore[no-untyped-call]
+    means = {}
+    for linear in loaded.anatomy.linears:
+        mean = sums.pop(linear.name).div_(len(sequences))
+        if not bool(torch.isfinite(mean).all()):
+            raise NonFiniteError(f"gradients of {linear.name} overflow on the texts in {language}; use --dtype float32")
+        means[linear.name] = mean.T.contiguous() if linear.transposed else mean
+    return means
+
+
+@contextmanager
+def collecting(model: nn.Module, linears: Sequence[Linear], sums: dict[str, torch.Tensor]) -> Iterator[None]:
+    """Add the squared gradient of every weight to `sums` as soon as a backward pass has it, and drop the gradient."""
+    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    with ExitStack() as stack:
+        stack.callback(lambda: [parameter.requires_grad_(asked) for parameter, asked in before.items()])
+        for parameter in before:
+            parameter.requires_grad_(False)
+        for linear in linears:
+            weight = _weight(model, linear)
+            weight.requires_grad_(True)
+            take = _taker(sums[linear.name])
+            handle = weight.register_post_accumulate_grad_hook(take)  # type: ignore[no-untyped-call]
+            stack.callback(handle.remove)
+        yield
+
+
+def _taker(total: torch.Tensor) -> Callable[[torch.Tensor], None]:
+    def take(weight: torch.Tensor) -> None:
+        assert weight.grad is not None  # noqa: S101 - this hook runs after it was accumulated
+        gradient = weight.grad.float()
+        total.addcmul_(gradient, gradient)
+        weight.grad = None
+
+    return take
+
+
+def _nll(model: nn.Module, sequence: Sequenced) -> torch.Tensor:
+    ids = torch.tensor([sequence.ids])
+    logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+    return functional.cross_entropy(logits, ids[0, 1:], reduction="sum")
+
+
+def _weight(model: nn.Module, linear: Linear) -> nn.Parameter:
+    weight = model.get_submodule(linear.name).weight
+    assert isinstance(weight, nn.Parameter)  # noqa: S101 - a product has a weight
+    return weight
+
+
+def _shape(model: nn.Module, linear: Linear) -> tuple[int, int]:
+    weight = _weight(model, linear)
+    return int(weight.shape[0]), int(weight.shape[1])

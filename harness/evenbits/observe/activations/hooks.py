@@ -1,0 +1,73 @@
+"""Listening to the modules of a loaded model, and letting go of them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from evenbits.models.anatomy import Block
+from evenbits.models.records import LoadedModel
+
+__all__ = ["decoder", "first_tensor", "listening", "write_modules"]
+
+Before = Callable[[torch.Tensor], None]
+After = Callable[[Any], None]
+
+
+@contextmanager
+def listening(
+    model: nn.Module, *, before: Mapping[str, Before] | None = None, after: Mapping[str, After] | None = None
+) -> Iterator[None]:
+    """Call `before[path](input)` and `after[path](output)` whenever the module at `path` runs, inside the context.
+
+    Hooks only look: the model computes what it always does, and they are removed whatever happens.
+    """
+    with ExitStack() as stack:
+        for path, look in (before or {}).items():
+            handle = model.get_submodule(path).register_forward_pre_hook(_on_input(look), with_kwargs=True)
+            stack.callback(handle.remove)
+        for path, watch in (after or {}).items():
+            handle = model.get_submodule(path).register_forward_hook(_on_output(watch))
+            stack.callback(handle.remove)
+        yield
+
+
+def decoder(loaded: LoadedModel) -> nn.Module:
+    """Return the model without its head: nobody needs logits to look at activations."""
+    inner: nn.Module = loaded.model.base_model
+    return inner
+
+
+def first_tensor(output: Any) -> torch.Tensor:  # noqa: ANN401 - layers return a tensor or a tuple that starts with it
+    """Return the hidden states in what a layer or attention module returned."""
+    found: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return found
+
+
+def write_modules(model: nn.Module, block: Block) -> tuple[str, str]:
+    """Return the paths of the modules whose outputs attention and MLP of `block` add to the residual stream.
+
+    The last product of each, except where a norm stands between it and the stream (Gemma 3, OLMo 2).
+    """
+    layer = model.get_submodule(block.name)
+    if hasattr(layer, "post_feedforward_layernorm") and hasattr(layer, "post_attention_layernorm"):
+        return f"{block.name}.post_attention_layernorm", f"{block.name}.post_feedforward_layernorm"
+    return block.attention_output, block.mlp_output
+
+
+def _on_input(look: Before) -> Callable[..., None]:
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        look(args[0] if args else kwargs["hidden_states"])
+
+    return hook
+
+
+def _on_output(watch: After) -> Callable[..., None]:
+    def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401 - whatever a module returns
+        watch(output)
+
+    return hook

@@ -1,0 +1,113 @@
+"""Importance of weights from measured activations, in the form `evenbits.variants.quantization` asks for.
+
+Nothing is measured before it is asked for, and everything measured is kept in the store. Languages count equally,
+whatever their number of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from evenbits.errors import CorpusError
+from evenbits.models.records import LoadedModel
+from evenbits.observe.activations.gradients import GradientSquares, gradient_squares
+from evenbits.observe.activations.lookup import activation_statistics
+from evenbits.observe.activations.spikes import Peaks, spike_peaks
+from evenbits.observe.activations.statistics import ActivationStatistics
+from evenbits.records import Corpus, digest_of
+from evenbits.store import Store
+
+__all__ = ["ActivationImportance"]
+
+PEAK_TEXTS = 2
+PEAK_SCHEMA = 1
+GRADIENT_SEGMENTS = 8
+
+
+class ActivationImportance:
+    """Measurements of the products of `loaded` on the probe texts `corpus`; `languages` None means all of them.
+
+    The model must hold its full-precision weights whenever something is asked for that is not in the store.
+    `gradient_segments`: backward passes per language for `gradient_square`, the first segments of the corpus.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, corpus: Corpus, *, store: Store, gradient_segments: int = GRADIENT_SEGMENTS
+    ) -> None:
+        self._loaded, self._corpus, self._store = loaded, corpus, store
+        self._gradient_segments = gradient_segments
+        self._statistics: dict[str, ActivationStatistics] = {}
+        self._gradients: dict[str, GradientSquares] = {}
+        self._peaks: Mapping[str, Peaks] | None = None
+
+    def input_rms(self, name: str, languages: tuple[str, ...] | None) -> torch.Tensor:
+        """Return the root mean square of every input channel of module `name`, [I], float32."""
+        chosen = self._chosen(languages)
+        total = sum(torch.from_numpy(self._statistics_of(tag).input_square[name].copy()) for tag in chosen)
+        assert isinstance(total, torch.Tensor)  # noqa: S101 - chosen is not empty
+        return (total / len(chosen)).sqrt_().float()
+
+    def gradient_square(self, name: str, languages: tuple[str, ...] | None) -> torch.Tensor:
+        """Return the mean squared gradient of the loss by every weight of module `name`, [O, I], float32."""
+        chosen = self._chosen(languages)
+        total: torch.Tensor | None = None
+        for tag in chosen:
+            squares = self._gradients_of(tag)[name]
+            total = squares if total is None else total.add_(squares)
+        assert total is not None  # noqa: S101 - chosen is not empty
+        return total.div_(len(chosen))
+
+    def peaks(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the largest |input| of every channel [I] and the largest |output| [O] of module `name`, float32.
+
+        Over the first texts of every language, the prefix token included: super weights show there.
+        """
+        if self._peaks is None:
+            self._peaks = self._measured_peaks()
+        found = self._peaks[name]
+        return torch.from_numpy(found.inputs.copy()).float(), torch.from_numpy(found.outputs.copy()).float()
+
+    def _chosen(self, languages: tuple[str, ...] | None) -> tuple[str, ...]:
+        chosen = self._corpus.languages if languages is None else tuple(sorted(set(languages)))
+        missing = [tag for tag in chosen if tag not in self._corpus.texts]
+        if missing or not chosen:
+            raise CorpusError(
+                f"no probe text in {', '.join(missing) or 'any language'}; there is text in "
+                f"{', '.join(self._corpus.languages)}"
+            )
+        return chosen
+
+    def _statistics_of(self, language: str) -> ActivationStatistics:
+        if language not in self._statistics:
+            self._statistics[language] = activation_statistics(
+                self._loaded, self._corpus.texts[language], language=language, store=self._store
+            )
+        return self._statistics[language]
+
+    def _gradients_of(self, language: str) -> GradientSquares:
+        if language not in self._gradients:
+            texts = self._corpus.texts[language][: self._gradient_segments]
+            self._gradients[language] = gradient_squares(self._loaded, texts, language=language, store=self._store)
+        return self._gradients[language]
+
+    def _measured_peaks(self) -> Mapping[str, Peaks]:
+        texts = [text for tag in self._corpus.languages for text in self._corpus.texts[tag][:PEAK_TEXTS]]
+        key = {
+            "model": self._loaded.local.fingerprint,
+            "texts": digest_of(texts),
+            "dtype": str(self._loaded.dtype),
+            "schema": PEAK_SCHEMA,
+        }
+
+        def measure() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+            found = spike_peaks(self._loaded, texts)
+            arrays: dict[str, NDArray[Any]] = {f"{name}/inputs": peaks.inputs for name, peaks in found.items()}
+            return arrays | {f"{name}/outputs": peaks.outputs for name, peaks in found.items()}, {}
+
+        arrays = self._store.compute("peaks", key, measure).arrays
+        names = [key.removesuffix("/inputs") for key in arrays if key.endswith("/inputs")]
+        return {name: Peaks(inputs=arrays[f"{name}/inputs"], outputs=arrays[f"{name}/outputs"]) for name in names}

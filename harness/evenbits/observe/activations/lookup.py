@@ -1,0 +1,66 @@
+"""Activation statistics by language, from the store, or measured into it. What is stored is read without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from evenbits.models.records import Loadable
+from evenbits.observe.activations.statistics import SINK_SEGMENTS, ActivationStatistics, packed, unpacked
+from evenbits.progress import Progress, Silent
+from evenbits.records import Corpus, digest_of
+from evenbits.store import Store
+
+__all__ = ["activation_statistics", "activations"]
+
+SCHEMA = 1
+
+
+def activations(
+    model: Loadable,
+    corpus: Corpus,
+    *,
+    store: Store,
+    languages: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, ActivationStatistics]:
+    """Return the statistics of every language of `corpus` (or of `languages`), measured or from the store."""
+    chosen = corpus.languages if languages is None else tuple(languages)
+    found = {}
+    with (progress or Silent()).task(f"{model.local.text}  activations", total=len(chosen)) as task:
+        for tag in chosen:
+            task.doing(tag)
+            found[tag] = activation_statistics(model, corpus.texts[tag], language=tag, store=store)
+            task.advance()
+    return found
+
+
+def activation_statistics(
+    model: Loadable,
+    texts: Sequence[str],
+    *,
+    language: str,
+    store: Store,
+    sink_segments: int = SINK_SEGMENTS,
+) -> ActivationStatistics:
+    """Return the activation statistics of `texts`, stored under the digest of model, texts and dtype.
+
+    `sink_segments`: attention to the first token is measured on the first so many segments, which are the same ones in
+    every language of an aligned corpus. Activations that are not finite raise `NonFiniteError`.
+    """
+    key = {
+        "model": model.local.fingerprint,
+        "texts": digest_of(list(texts)),
+        "dtype": model.arithmetic,
+        "sink_segments": sink_segments,
+        "schema": SCHEMA,
+    }
+
+    def measured() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        from evenbits.observe.activations.collection import measure  # noqa: PLC0415 - imports torch
+
+        return packed(measure(model.load(), texts, language=language, sink_segments=sink_segments))
+
+    return unpacked(store.compute("activations", key, measured), language=language)

@@ -1,0 +1,65 @@
+"""Attention sinks: how much attention the first token gets, head by head.
+
+Shapes: attention weights p_BHTT (query x key) of one layer, reduced at once to [H]. Torch's fused attention never
+makes them, so a few segments are run with transformers' eager attention, and the model is set back afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from evenbits.errors import ModelError
+from evenbits.models.records import LoadedModel
+from evenbits.observe.activations.batches import Batch, Sequenced, batches_of
+from evenbits.observe.activations.hooks import decoder, listening
+
+__all__ = ["sink_masses"]
+
+
+def sink_masses(loaded: LoadedModel, sequences: Sequence[Sequenced], *, tokens: int) -> NDArray[np.float64]:
+    """Return the mean attention mass that text tokens give to the prefix token, per layer and head [L, H].
+
+    `sequences` start with the prefix token; `tokens` bounds the positions of a batch. The prefix token's attention to
+    itself (always 1) is not counted.
+    """
+    blocks = loaded.anatomy.blocks
+    sums: dict[int, NDArray[np.float64]] = {}
+    count = 0
+    with eager_attention(loaded.model), torch.inference_mode():
+        for batch in batches_of(sequences, tokens=tokens):
+            after = {b.attention: partial(_add, sums, b.index, b.attention, batch) for b in blocks}
+            with listening(loaded.model, after=after):
+                decoder(loaded)(input_ids=batch.ids, use_cache=False)
+            count += len(batch.real)
+    return np.stack([sums[block.index] for block in blocks]) / count
+
+
+@contextmanager
+def eager_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Have `model` compute attention weights explicitly, and set its own attention back on leaving."""
+    before = model.config._attn_implementation  # noqa: SLF001 - transformers gives no public reading of it
+    if before == "eager":
+        yield
+        return
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _add(sums: dict[int, NDArray[np.float64]], layer: int, path: str, batch: Batch, output: Any) -> None:  # noqa: ANN401
+    weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
+    if weights is None or weights.dim() != 4:
+        raise ModelError(f"{path} returns no attention weights, so attention sinks cannot be measured in this model")
+    to_first = weights[..., 0].permute(0, 2, 1).reshape(-1, weights.shape[1])  # [B * T, H]
+    mass = to_first.index_select(0, batch.real).double().sum(0).numpy()
+    sums[layer] = sums.get(layer, 0.0) + mass

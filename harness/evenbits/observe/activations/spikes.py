@@ -1,0 +1,77 @@
+"""Largest activations at the input and output of every product, prefix token included: where super weights show.
+
+The spike of a super weight sits on the first token in most models (arXiv 2411.07191), so these peaks, unlike the
+statistics of text tokens, include it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evenbits.errors import NonFiniteError
+from evenbits.models.records import LoadedModel
+from evenbits.observe.activations.batches import Batch, batches_of, sequences_of
+from evenbits.observe.activations.hooks import decoder, listening
+
+__all__ = ["Peaks", "spike_peaks"]
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Peaks:
+    """Largest |activation| of every channel of one product over all texts: `inputs` [I], `outputs` [O], float64."""
+
+    inputs: Float64
+    outputs: Float64
+
+
+def spike_peaks(
+    loaded: LoadedModel, texts: Sequence[str], *, language: str = "the probe texts", tokens: int = 1024
+) -> Mapping[str, Peaks]:
+    """Return the peaks of every product inside the decoder layers, by module path, over `texts` with their prefix.
+
+    `tokens` bounds the positions of a batch. A spike that is not finite raises `NonFiniteError` naming the module.
+    """
+    linears = loaded.anatomy.linears
+    inputs: dict[str, torch.Tensor] = {}
+    outputs: dict[str, torch.Tensor] = {}
+    sequences = sequences_of(loaded.tokenizer, loaded.model.config, texts, language=language)
+    with torch.inference_mode():
+        for batch in batches_of(sequences, tokens=tokens):
+            read = _read_positions(batch)
+            before = {linear.name: partial(_raise_peak, inputs, linear.name, read) for linear in linears}
+            after = {linear.name: partial(_raise_peak, outputs, linear.name, read) for linear in linears}
+            with listening(loaded.model, before=before, after=after):
+                decoder(loaded)(input_ids=batch.ids, use_cache=False)
+    return {
+        linear.name: Peaks(inputs=_checked(inputs, linear.name), outputs=_checked(outputs, linear.name))
+        for linear in linears
+    }
+
+
+def _read_positions(batch: Batch) -> torch.Tensor:
+    """Flat positions of everything but padding."""
+    width = batch.ids.shape[1]
+    return torch.cat([torch.arange(row * width, row * width + n) for row, n in enumerate(batch.lengths)])
+
+
+def _raise_peak(peaks: dict[str, torch.Tensor], name: str, read: torch.Tensor, x: Any) -> None:  # noqa: ANN401
+    rows = x.reshape(-1, x.shape[-1]).index_select(0, read)
+    low, high = torch.aminmax(rows, dim=0)
+    largest = torch.maximum(high, -low).double()
+    peaks[name] = torch.maximum(peaks[name], largest) if name in peaks else largest
+
+
+def _checked(peaks: Mapping[str, torch.Tensor], name: str) -> Float64:
+    found: Float64 = peaks[name].numpy()
+    if not np.isfinite(found).all():
+        raise NonFiniteError(f"activations of {name} are not finite on the probe texts; run with --dtype float32.")
+    return found

@@ -1,0 +1,163 @@
+"""Record of one language's activations, and its form in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenbits.errors import CorpusError, NonFiniteError
+from evenbits.store import Entry
+
+__all__ = ["SINK_SEGMENTS", "ActivationStatistics", "packed", "token_parity", "unpacked"]
+
+Float64 = NDArray[np.float64]
+
+LAYERED = ("attention_write", "mlp_write", "attention_norm", "mlp_norm", "stream_norm", "participation")
+MAPPED = ("input_square", "input_peak", "output_peak")
+
+SINK_SEGMENTS = 4
+"""Segments of a language on which attention to the first token is measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActivationStatistics:
+    """Activations of one model on the segments of one language: L layers, H heads, S segments, width D; float64.
+
+    Text tokens only: neither the prefix token nor padding counts, except in `sink_mass`, which is attention *to* the
+    prefix token.
+
+    `tokens` [S]: text tokens of each segment.
+    `input_square`: module -> E[x_i^2] of every input channel [I]. `input_peak`: module -> max |x_i| [I].
+    `output_peak`: MLP output module -> max |y_o| [O].
+    `attention_write`, `mlp_write` [L]: mean of |write| / |residual stream it is added to|; `attention_norm`,
+    `mlp_norm`, `stream_norm` [L]: mean raw norms, the stream before the layer.
+    `head_norm` [L, H]: root mean square norm of each head's output (input of the attention's output product).
+    `sink_mass` [L, H]: mean attention to the prefix token, over the first `sink_segments` segments.
+    `participation` [L]: participation ratio of the hidden states after each layer (`features.participation_of_tokens`).
+    `half_prediction` [K]: after `state_layers`, the share of variance of half of the channels predicted from the other
+    half, on held-out segments (`features.half_prediction`); None where there is one segment only. `projected`:
+    dimensions of the random projection both were taken in, or None.
+    `segment_state` [K, S, D]: mean hidden state of each segment after the layers `state_layers` (a quarter, half, three
+    quarters and the whole of the depth), float32.
+    """
+
+    language: str
+    tokens: NDArray[np.int64]
+    input_square: Mapping[str, Float64]
+    input_peak: Mapping[str, Float64]
+    output_peak: Mapping[str, Float64]
+    attention_write: Float64
+    mlp_write: Float64
+    attention_norm: Float64
+    mlp_norm: Float64
+    stream_norm: Float64
+    head_norm: Float64
+    sink_mass: Float64
+    sink_segments: int
+    participation: Float64
+    half_prediction: Float64 | None
+    projected: int | None
+    segment_state: NDArray[np.float32]
+    state_layers: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        layers = len(self.stream_norm)
+        for field in LAYERED:
+            array = getattr(self, field)
+            if array.shape != (layers,):
+                raise ValueError(f"{self.language}: {field} has shape {array.shape}, expected ({layers},)")
+        for name, array in self._arrays():
+            if not np.isfinite(array).all():
+                raise NonFiniteError(
+                    f"activations of {name} are not finite on the texts in {self.language}. Run with --dtype float32; "
+                    "if that does not help, the checkpoint is damaged."
+                )
+            array.setflags(write=False)
+
+    def _arrays(self) -> list[tuple[str, NDArray[Any]]]:
+        named = [(f"{field} of {module}", a) for field in MAPPED for module, a in getattr(self, field).items()]
+        named += [(field, getattr(self, field)) for field in (*LAYERED, "head_norm", "sink_mass", "segment_state")]
+        if self.half_prediction is not None:
+            named.append(("half_prediction", self.half_prediction))
+        return named
+
+    @property
+    def token_count(self) -> int:
+        """Text tokens of all segments."""
+        return int(self.tokens.sum())
+
+    @property
+    def layers(self) -> int:
+        return len(self.stream_norm)
+
+    def energy(self, module: str) -> Float64:
+        """Share of activation energy that enters each input channel of `module`, sum 1; equal shares where all is 0."""
+        square = self.input_square[module]
+        total = float(square.sum())
+        return square / total if total > 0 else np.full_like(square, 1 / len(square))
+
+
+def token_parity(statistics: Mapping[str, ActivationStatistics], *, reference: str = "en") -> dict[str, float]:
+    """Return tokens relative to the `reference` language on the same aligned segments, by language.
+
+    `CorpusError` where the reference is missing or a language has another number of segments.
+    """
+    if reference not in statistics:
+        raise CorpusError(
+            f"token parity is relative to {reference}, which was not measured; measured: {', '.join(statistics)}"
+        )
+    base = statistics[reference]
+    for tag, found in statistics.items():
+        if len(found.tokens) != len(base.tokens):
+            raise CorpusError(f"{tag} has {len(found.tokens)} segments and {reference} {len(base.tokens)}: not aligned")
+    return {tag: found.token_count / base.token_count for tag, found in statistics.items()}
+
+
+def packed(statistics: ActivationStatistics) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return (arrays, meta) for the store. Arrays that several modules share (q, k, v) are written once."""
+    arrays: dict[str, NDArray[Any]] = {"tokens": statistics.tokens}
+    shared: dict[str, str] = {}
+    by_content: dict[tuple[str, bytes], str] = {}
+    for field in MAPPED:
+        for module, array in getattr(statistics, field).items():
+            name = f"{field}/{module}"
+            first = by_content.setdefault((field, array.tobytes()), name)
+            if first == name:
+                arrays[name] = array
+            shared[name] = first
+    for field in (*LAYERED, "head_norm", "sink_mass", "segment_state", "half_prediction"):
+        array = getattr(statistics, field)
+        if array is not None:
+            arrays[field] = array
+    meta = {
+        "language": statistics.language,
+        "shared": shared,
+        "sink_segments": statistics.sink_segments,
+        "projected": statistics.projected,
+        "state_layers": list(statistics.state_layers),
+    }
+    return arrays, meta
+
+
+def unpacked(entry: Entry, *, language: str) -> ActivationStatistics:
+    """Return the record of a stored entry; `language` names whose texts they are."""
+    arrays, meta = entry.arrays, entry.meta
+    mapped: dict[str, Any] = {field: {} for field in MAPPED}
+    for name, first in meta["shared"].items():
+        field, _, module = name.partition("/")
+        mapped[field][module] = arrays[first]
+    fixed: dict[str, Any] = {field: arrays[field] for field in (*LAYERED, "head_norm", "sink_mass", "segment_state")}
+    return ActivationStatistics(
+        language=language,
+        tokens=arrays["tokens"],
+        half_prediction=arrays.get("half_prediction"),
+        sink_segments=meta["sink_segments"],
+        projected=meta["projected"],
+        state_layers=tuple(meta["state_layers"]),
+        **mapped,
+        **fixed,
+    )

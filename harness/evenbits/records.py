@@ -1,0 +1,157 @@
+"""Frozen records passed between stages. Plain Python and numpy: no torch, no pytest.
+
+Texts become a `Corpus`; a model scored on a corpus gives `Losses` per language; full-precision and quantized losses
+give `DamageRow`s, collected in a `DamageTable`; a checkpoint's tensors give `TensorStatistics`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenbits.errors import CorpusError, NonFiniteError
+
+__all__ = ["Corpus", "LeftOut", "Losses", "digest_of"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+def digest_of(value: Any) -> str:  # noqa: ANN401 - any plain JSON value
+    """Return the SHA-256 of `value` written as canonical JSON (sorted keys, UTF-8, no blanks); 64 hex digits."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """Something that did not enter the measurement, counted: nothing is dropped in silence.
+
+    `what`: segment, language, candidate; `language`: the tag it concerns or None; `reason`: a few words.
+    """
+
+    what: str
+    language: str | None
+    count: int
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"what": self.what, "language": self.language, "count": self.count, "reason": self.reason}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Corpus:
+    """Aligned text: `texts[language][i]` says what `segment_ids[i]` says, in that language.
+
+    `languages` are normalised BCP-47 tags, sorted; `source` names where the text came from in a line;
+    `part` is `all`, `probe` or `evaluation`; `left_out` counts what was not used and why.
+    """
+
+    name: str
+    source: str
+    part: str = "all"
+    languages: tuple[str, ...]
+    segment_ids: tuple[str, ...]
+    texts: Mapping[str, tuple[str, ...]]
+    left_out: tuple[LeftOut, ...] = ()
+
+    def __post_init__(self) -> None:
+        if tuple(sorted(set(self.languages))) != self.languages:
+            raise CorpusError(f"{self.name}: languages must be unique and sorted")
+        if len(set(self.segment_ids)) != len(self.segment_ids):
+            raise CorpusError(f"{self.name}: segment ids must be unique")
+        if set(self.texts) != set(self.languages):
+            raise CorpusError(f"{self.name}: texts and languages differ")
+        for language in self.languages:
+            texts = self.texts[language]
+            if len(texts) != len(self.segment_ids):
+                raise CorpusError(
+                    f"{self.name}: {language} has {len(texts)} segments, the others {len(self.segment_ids)}"
+                )
+            for segment_id, text in zip(self.segment_ids, texts, strict=True):
+                if not text.strip():
+                    raise CorpusError(f"{self.name}: segment {segment_id} is empty in {language}")
+
+    def __len__(self) -> int:
+        return len(self.segment_ids)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the aligned texts, without names: equal text gives equal measurements."""
+        return digest_of({"ids": self.segment_ids, "texts": {tag: self.texts[tag] for tag in self.languages}})
+
+    def utf8_bytes(self, language: str) -> int:
+        """UTF-8 bytes of all segments of `language`."""
+        return sum(len(text.encode("utf-8")) for text in self.texts[language])
+
+    def select(self, *, languages: tuple[str, ...] | None = None, indices: tuple[int, ...] | None = None,
+               part: str | None = None, left_out: tuple[LeftOut, ...] = ()) -> Corpus:  # fmt: skip
+        """Return the corpus restricted to `languages` and to the segments at `indices`, in that order."""
+        chosen = self.languages if languages is None else tuple(sorted(languages))
+        missing = [tag for tag in chosen if tag not in self.texts]
+        if missing:
+            raise CorpusError(f"{self.name} has no text in {', '.join(missing)}; it has {', '.join(self.languages)}")
+        places = tuple(range(len(self))) if indices is None else indices
+        return Corpus(
+            name=self.name,
+            source=self.source,
+            part=self.part if part is None else part,
+            languages=chosen,
+            segment_ids=tuple(self.segment_ids[i] for i in places),
+            texts={tag: tuple(self.texts[tag][i] for i in places) for tag in chosen},
+            left_out=self.left_out + left_out,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Losses:
+    """Scores of one language's segments under one model. Arrays are aligned with `segment_ids`.
+
+    `nll`: nats per whole segment (float64). `tokens`: scored tokens per segment. `utf8_bytes`: bytes per segment.
+    Against full precision (None for the full-precision scores themselves):
+    `kl`: sum over the segment's tokens of KL(full || this) in nats. `top1_changed`: tokens whose most likely next
+    token differs. `token_kl`: KL of every token, nats, segments one after the other (float32).
+    `square_delta_p`: sum over tokens of (p_this - p_full)^2 of the true token.
+    """
+
+    language: str
+    segment_ids: tuple[str, ...]
+    nll: FloatArray
+    tokens: IntArray
+    utf8_bytes: IntArray
+    kl: FloatArray | None = None
+    top1_changed: IntArray | None = None
+    square_delta_p: FloatArray | None = None
+    token_kl: NDArray[np.float32] | None = None
+
+    ARRAYS = ("nll", "tokens", "utf8_bytes", "kl", "top1_changed", "square_delta_p", "token_kl")
+
+    def __post_init__(self) -> None:
+        n = len(self.segment_ids)
+        for name in self.ARRAYS:
+            array = getattr(self, name)
+            if array is None:
+                continue
+            if name != "token_kl" and array.shape != (n,):
+                raise ValueError(f"{self.language}: {name} has shape {array.shape}, expected ({n},)")
+            if not np.isfinite(array).all():
+                bad = int(np.flatnonzero(~np.isfinite(array))[0])
+                where = self.segment_ids[bad] if name != "token_kl" else f"token {bad}"
+                raise NonFiniteError(
+                    f"{name} is {array[bad]} at segment {where} in {self.language}: the model gives no probability "
+                    "there. Check the checkpoint for NaN or overflow, or run with --dtype float32."
+                )
+            array.setflags(write=False)
+
+    def arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yield (name, array) of the arrays that are present."""
+        for name in self.ARRAYS:
+            array = getattr(self, name)
+            if array is not None:
+                yield name, array

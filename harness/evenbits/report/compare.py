@@ -1,0 +1,308 @@
+"""Two reports compared: what each language loses now against a baseline, segment by segment.
+
+Segments are paired, so the difference is far surer than two intervals side by side suggest. That takes the same text:
+other corpora are refused. Different environments are named, because versions and arithmetic move numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from evenbits.errors import ReportError
+from evenbits.estimates import Estimate, Threshold, Verdict
+from evenbits.records import digest_of
+from evenbits.report.numbers import estimate, p_value
+from evenbits.studies.gate.decision import BY_SEGMENT, Decision, Outcome, segments_of
+from evenbits.studies.gate.policy import BaselineRule, Limit
+
+__all__ = [
+    "BASELINE_TEST",
+    "CHANGE",
+    "Change",
+    "Comparison",
+    "baseline_digest",
+    "change_decisions",
+    "change_threshold",
+    "changes",
+    "compare",
+    "comparison_markdown",
+    "environment_differences",
+    "refuse_other_corpus",
+    "word",
+]
+
+CHANGE = "excess_bits_increase"
+"""Metric of a comparison: mean excess bits per segment, now minus baseline; above 0 is worse."""
+
+BASELINE_TEST = "test_no_language_is_worse_than_the_baseline"
+
+ALPHA = 0.05
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """One language under one model and spec, beside the baseline. `adjusted_p`: Holm over the languages."""
+
+    model: str
+    spec: str
+    language: str
+    before: Estimate
+    after: Estimate
+    difference: Estimate
+    p_value: float | None
+    adjusted_p: float | None
+
+    @property
+    def shown(self) -> bool:
+        """Whether the difference is significant over all languages compared."""
+        return self.adjusted_p is not None and self.adjusted_p < ALPHA
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model, "spec": self.spec, "language": self.language, "before": self.before.to_json(),
+            "after": self.after.to_json(), "difference": self.difference.to_json(), "p_value": self.p_value,
+            "adjusted_p": self.adjusted_p,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """All changes, worst first within model and spec. `pairs`: (model, spec) now -> in the baseline.
+
+    `warnings`: differences between the environments. `unmatched`: models and specs that only one report has.
+    """
+
+    changes: tuple[Change, ...]
+    pairs: Mapping[Pair, Pair]
+    warnings: tuple[str, ...] = ()
+    unmatched: tuple[str, ...] = field(default_factory=tuple)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "changes": [change.to_json() for change in self.changes],
+            "pairs": [
+                {"model": now[0], "spec": now[1], "baseline_model": then[0], "baseline_spec": then[1]}
+                for now, then in self.pairs.items()
+            ],
+            "warnings": list(self.warnings),
+            "unmatched": list(self.unmatched),
+        }
+
+
+def compare(after: Mapping[str, Any], before: Mapping[str, Any]) -> Comparison:
+    """Compare two report documents. `ReportError` where they measured different text or nothing can be paired."""
+    refuse_other_corpus(after["inputs"]["corpus"]["digest"], before)
+    now, then = _by_pair(after["damage"]), _by_pair(before["damage"])
+    pairs = _matched(now, then)
+    if not pairs:
+        raise ReportError(
+            f"the reports have no model and spec in common: {_names(now)} here, {_names(then)} in the baseline."
+        )
+    found: list[Change] = []
+    for mine, its in pairs.items():
+        some = changes(now[mine], then[its], seed=after["environment"]["seed"])
+        found += sorted(some, key=lambda one: (-(one.difference.value or 0.0), one.language))
+    lost = [f"{' '.join(pair)} only here" for pair in now if pair not in pairs]
+    lost += [f"{' '.join(pair)} only in the baseline" for pair in then if pair not in pairs.values()]
+    return Comparison(
+        changes=tuple(found),
+        pairs=pairs,
+        warnings=tuple(environment_differences(after["environment"], before["environment"])),
+        unmatched=tuple(lost),
+    )
+
+
+def changes(after: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]], *, seed: int) -> list[Change]:
+    """Compare the damage rows of one model and spec with those of a baseline, languages in alphabetic order.
+
+    `ReportError` where a row has no values by segment. Languages that only one side has are in no change.
+    """
+    from evenbits.statistics import paired_differences  # noqa: PLC0415 - scipy, only where something is compared
+
+    now, then = ({str(row["language"]): row for row in rows} for rows in (after, before))
+    tags = sorted(now.keys() & then.keys())
+    values: list[dict[str, Any]] = []
+    for name, rows in (("this report", now), ("the baseline", then)):
+        lacking = [tag for tag in tags if segments_of(rows[tag]) is None]
+        if lacking:
+            raise ReportError(
+                f"{name} has no `{BY_SEGMENT}` for {', '.join(lacking)}, so segments cannot be paired; measure it "
+                "again with this version of evenbits."
+            )
+        values.append({tag: segments_of(rows[tag]) for tag in tags})
+    uneven = [tag for tag in tags if len(values[0][tag]) != len(values[1][tag])]
+    if uneven:
+        raise ReportError(f"{', '.join(uneven)}: the reports have different numbers of segments, so they do not pair.")
+    found = paired_differences(values[0], values[1], rng=np.random.default_rng(seed))
+    return [
+        Change(
+            model=str(now[tag]["model"]),
+            spec=str(now[tag]["spec"]),
+            language=tag,
+            before=Estimate.from_json(then[tag]["excess_bits"]),
+            after=Estimate.from_json(now[tag]["excess_bits"]),
+            difference=found[tag].estimate,
+            p_value=found[tag].p_value,
+            adjusted_p=found[tag].adjusted_p,
+        )
+        for tag in tags
+    ]
+
+
+def change_decisions(
+    rule: BaselineRule,
+    rows: Sequence[Mapping[str, Any]],
+    baseline: Mapping[str, Any],
+    *,
+    languages: Iterable[str],
+    seed: int,
+) -> list[tuple[Decision, float | None]]:
+    """Decide for every language whether it became worse than in `baseline`; each with its p-value after Holm.
+
+    `rows`: this run's damage rows of one model and spec. A language fails where the difference is significant and its
+    whole interval lies above the rule's limit, passes where the whole interval does not exceed it.
+    """
+    limit = Limit(metric=CHANGE, bound=rule.limit, inconclusive=rule.inconclusive, where="baseline")
+    then = _by_pair(baseline["damage"])
+    pairs = _matched(_by_pair(rows), then)
+    found = {one.language: one for mine, its in pairs.items() for one in changes(rows, then[its], seed=seed)}
+    lost = "neither" if not pairs else "not both"
+    return [
+        (_changed(limit, found[tag]), found[tag].adjusted_p)
+        if tag in found
+        else (_unpaired(limit, tag, f"{lost} this run and the baseline have a result for {tag}"), None)
+        for tag in languages
+    ]
+
+
+def change_threshold(rule: BaselineRule) -> Threshold:
+    """Return the threshold of the baseline comparison."""
+    return Threshold(metric=CHANGE, op="<=", bound=rule.limit, why="policy: baseline")
+
+
+def refuse_other_corpus(digest: str | None, baseline: Mapping[str, Any]) -> None:
+    """Raise `ReportError` unless `baseline` measured the text with this digest."""
+    other = baseline["inputs"]["corpus"]
+    if digest is None or other["digest"] is None:
+        raise ReportError("one of the reports measured no text, so there is nothing to compare.")
+    if digest != other["digest"]:
+        raise ReportError(
+            f"the baseline measured other text ({other['text']}, digest {other['digest'][:12]}, here {digest[:12]}), "
+            "so segments cannot be paired. Measure both with the same --corpus, --languages, --segments and --seed."
+        )
+
+
+def environment_differences(after: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """Return a phrase for everything that can move a number and is not equal in the two environments."""
+    phrases = [
+        f"{key} {before.get(key)} -> {after.get(key)}"
+        for key in ("dtype", "device", "seed", "platform")
+        if after.get(key) != before.get(key)
+    ]
+    if after["code"] != before["code"]:
+        phrases.append(f"evenbits {_code(before['code'])} -> {_code(after['code'])}")
+    for name in sorted({*after["packages"], *before["packages"]}):
+        old, new = before["packages"].get(name), after["packages"].get(name)
+        if old != new:
+            phrases.append(f"{name} {old or 'absent'} -> {new or 'absent'}")
+    return phrases
+
+
+def baseline_digest(document: Mapping[str, Any]) -> str:
+    """Return the digest that identifies a baseline: SHA-256 of its damage rows."""
+    return digest_of(document["damage"])
+
+
+def comparison_markdown(found: Comparison) -> str:
+    """Return the comparison as Markdown: warnings, then a table, worst first."""
+    lines = ["## evenbits: compared with the baseline", ""]
+    lines += [f"- the environments differ: {', '.join(found.warnings)}"] if found.warnings else []
+    lines += [f"- not compared: {', '.join(found.unmatched)}"] if found.unmatched else []
+    lines += ["", "| language | model | spec | baseline | now | change, bits per segment | p (Holm) | |"]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for one in found.changes:
+        cells = (
+            one.language, one.model, one.spec, estimate(one.before.to_json()), estimate(one.after.to_json()),
+            estimate(one.difference.to_json(), sign=True), p_value(one.adjusted_p).removeprefix("p "), word(one),
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def word(one: Change) -> str:
+    """Return what the comparison shows of a language in a word."""
+    if one.difference.value is None:
+        return "undefined"
+    if not one.shown:
+        return "no difference" if one.difference.value == 0 else "not shown"
+    return "worse" if one.difference.value > 0 else "better"
+
+
+def _changed(limit: Limit, one: Change) -> Decision:
+    found = one.difference
+    outcome, verdict, because = Outcome.PASS, None, None
+    if found.value is None:
+        return _unpaired(limit, one.language, str(found.reason))
+    if found.low is not None and min(found.low, found.value) > limit.bound and one.shown:
+        outcome, verdict = Outcome.FAIL, Verdict.NOT_SUPPORTED
+        because = f"{one.language} became worse than the baseline ({estimate(one.before.to_json())})."
+    elif found.high is None or max(found.high, found.value) > limit.bound:
+        let_through = limit.inconclusive == "pass"
+        outcome, verdict = Outcome.INCONCLUSIVE, Verdict.NOT_APPLICABLE if let_through else Verdict.UNDERPOWERED
+        because = f"{one.language} is neither shown to be worse nor shown not to be" + (
+            ", and the policy lets that through." if let_through else "."
+        )
+    return Decision(
+        metric=CHANGE, language=one.language, outcome=outcome, verdict=verdict, estimate=found, limit=limit,
+        because=because,
+    )  # fmt: skip
+
+
+def _unpaired(limit: Limit, language: str, reason: str) -> Decision:
+    return Decision(
+        metric=CHANGE, language=language, outcome=Outcome.MISSING, verdict=Verdict.ERROR,
+        estimate=Estimate.undefined(reason), limit=limit, because="A missing result fails the gate.",
+    )  # fmt: skip
+
+
+def _by_pair(damage: Iterable[Mapping[str, Any]]) -> dict[Pair, list[Mapping[str, Any]]]:
+    found: dict[Pair, list[Mapping[str, Any]]] = {}
+    for row in damage:
+        found.setdefault((row["model"], row["spec"]), []).append(row)
+    return found
+
+
+def _matched(now: Mapping[Pair, Any], then: Mapping[Pair, Any]) -> dict[Pair, Pair]:
+    """Pair models and specs by name; where only one of each is left to choose, a new name is the same thing.
+
+    A candidate in a folder is compared with the released model, and a protected spec with the plain one.
+    """
+    pairs = {pair: pair for pair in now if pair in then}
+    for place in (1, 0):  # same spec under another model's name, then same model under another spec
+        for pair in now:
+            alike = [other for other in then if other[place] == pair[place]]
+            rivals = [mine for mine in now if mine[place] == pair[place]]
+            if pair not in pairs and len(alike) == 1 and len(rivals) == 1 and alike[0] not in pairs.values():
+                pairs[pair] = alike[0]
+    if not pairs and len(now) == len(then) == 1:
+        pairs[next(iter(now))] = next(iter(then))
+    return {pair: pairs[pair] for pair in now if pair in pairs}
+
+
+def _names(pairs: Iterable[Pair]) -> str:
+    return ", ".join(" ".join(pair) for pair in pairs) or "nothing"
+
+
+def _code(code: Mapping[str, Any]) -> str:
+    commit = f" {code['commit'][:12]}" if code["commit"] else ""
+    return f"{code['version'] or 'of unknown version'}{commit}{' with changes' if code['dirty'] else ''}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "'")

@@ -1,0 +1,207 @@
+"""The report document: built from what a run measured, checked against its schema, written and read as JSON.
+
+Two runs with equal inputs give equal documents apart from `timing` and `environment`. That is why `seconds` of a
+measurement row is null and what a test took stands in `timing.tests`, by test id.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NoReturn
+
+from evenbits.errors import ReportError
+from evenbits.estimates import ROLES, Measurement, plain
+from evenbits.report.contributions import Contributions
+from evenbits.report.verdicts import rank, verdicts
+
+__all__ = ["SCHEMA_VERSION", "asked", "build", "dump", "load", "order_key", "schema", "validate", "write"]
+
+SCHEMA_VERSION = 1
+"""Raised when a key changes its meaning or goes away; added keys do not raise it."""
+
+GATE_INPUTS = ("policy", "baseline", "shard")
+"""Inputs of the deployment gate; absent where it did not run."""
+
+
+def build(
+    *,
+    measurements: Sequence[Measurement],
+    contributions: Contributions,
+    inputs: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    timing: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the document as plain JSON types, checked. `ReportError` names the key that does not follow the schema.
+
+    `inputs`: `models` (texts), `corpus` (text), `specs` (texts) as they were asked for; what `contributions` know about
+    them, the digests above all, is added. A digest stays null for an input that no selected test touched. Models and
+    specs that rows or contributions name beyond those follow in alphabetical order.
+    """
+    rows = [replace(row, seconds=None) for row in sorted(measurements, key=order_key)]
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "environment": plain(environment),
+        "inputs": {
+            "models": _described(inputs["models"], contributions.entries("models"), [row.model for row in rows]),
+            "corpus": {"text": inputs["corpus"], "digest": None, **(contributions.once("corpus") or {})},
+            "specs": _described(inputs["specs"], contributions.entries("specs"), [row.spec for row in rows]),
+            **{name: found for name in GATE_INPUTS if (found := contributions.once(name)) is not None},
+        },
+        "damage": contributions.entries("damage"),
+        "measurements": [row.to_json() for row in rows],
+        "verdicts": verdicts(rows),
+        "recipes": contributions.entries("recipes"),
+        **({"sections": added} if (added := contributions.entries("sections")) else {}),
+        **_over_models(contributions),
+        "timing": plain(timing),
+    }
+    validate(document)
+    return document
+
+
+def asked(document: Mapping[str, Any], section: str) -> list[str]:
+    """Return the texts of the `models` or `specs` that were named for the run of a report, in their order."""
+    return [entry["text"] for entry in document["inputs"][section] if entry.get("asked", True)]
+
+
+def _over_models(contributions: Contributions) -> dict[str, Any]:
+    """Return what findings over all models were decided from; nothing where there are none."""
+    decisions = contributions.entries("decisions")
+    return {"over_models": {"decisions": decisions, "records": contributions.entries("records")}} if decisions else {}
+
+
+def order_key(row: Measurement) -> tuple[Any, ...]:
+    """Return the sort key of a measurement row: hypothesis, role, test, model, spec. Sorting by it is stable."""
+    return (*rank(row.hypothesis), ROLES.index(row.role), row.test, row.model or "", row.spec or "")
+
+
+def _described(
+    texts: Iterable[str], entries: Sequence[Mapping[str, Any]], named: Iterable[str | None]
+) -> list[dict[str, Any]]:
+    """Return one entry per text, in the order asked for; what rows name or was contributed beyond those follows."""
+    known = {str(entry["text"]): dict(entry) for entry in entries}
+    asked = list(dict.fromkeys(texts))
+    beyond = sorted({*known, *(text for text in named if text is not None)} - set(asked))
+    return [{"text": text, "digest": None, "asked": text in asked, **known.get(text, {})} for text in [*asked, *beyond]]
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """Return the published JSON Schema (2020-12) of the document."""
+    loaded: dict[str, Any] = json.loads((files("evenbits.report") / "schema.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+@cache
+def _validator() -> Any:  # noqa: ANN401 - jsonschema has no types
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - see `validate`
+
+    return Draft202012Validator(schema())
+
+
+def validate(document: object) -> None:
+    """Check `document` against the schema; `ReportError` names the first key at fault and what is allowed there."""
+    for path, number in _not_finite(document, ""):
+        raise ReportError(f"The report has {number} at {_readable(path)}; an undefined number is null with a reason.")
+    for path in _upside_down(document, ""):
+        raise ReportError(f"The report has an interval at {_readable(path)} whose low lies above its high.")
+    from jsonschema.exceptions import best_match  # noqa: PLC0415 - 0.2 s that only writing and reading need
+
+    error = best_match(_validator().iter_errors(document))
+    if error is None:
+        return
+    where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path).lstrip(".")
+    message = error.message if len(error.message) <= 300 else f"{error.message[:300]}..."
+    raise ReportError(f"The report does not follow its schema at {_readable(where)}: {_readable(message)}.")
+
+
+def _readable(text: str) -> str:
+    """Return a path or message in one line: keys may hold anything."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text) or "the top"
+
+
+def dump(document: Mapping[str, Any]) -> str:
+    """Return the document as JSON text: keys in the published order, UTF-8, one space of indentation."""
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def write(file: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the new one, never a part. `ReportError` where it cannot."""
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise ReportError(f"{file} cannot be written: {error.strerror or error}.") from None
+
+
+def load(path: Path | str) -> dict[str, Any]:
+    """Read and check a report document. `ReportError` says what is wrong with the file, and at which key."""
+    file = Path(path)
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except OSError as error:
+        raise ReportError(f"{file} cannot be read: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise ReportError(f"{file} is not UTF-8 text, so it is no report.") from None
+    except ReportError as error:
+        raise ReportError(f"{file} {error}") from None
+    except (ValueError, RecursionError) as error:  # not JSON, or a number longer than Python reads
+        raise ReportError(f"{file} is not a report: {str(error).rstrip('.')}.") from None
+    if isinstance(document, dict) and isinstance(document.get("schema_version"), int):
+        found = document["schema_version"]
+        if found > SCHEMA_VERSION:
+            raise ReportError(
+                f"{file} has schema_version {found}; this evenbits reads {SCHEMA_VERSION}. Read it with a newer one."
+            )
+    try:
+        validate(document)
+    except ReportError as error:
+        raise ReportError(f"{file}: {error}") from None
+    return dict(document)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ReportError(f"holds {constant}, which JSON cannot carry; an undefined number is null with a reason.")
+
+
+def _upside_down(value: object, path: str) -> Iterator[str]:
+    """Yield the path of every interval whose bounds are exchanged, which a schema cannot say."""
+    if isinstance(value, Mapping):
+        bounds = [value.get(name) for name in ("low", "high")]
+        numbers = [bound for bound in bounds if isinstance(bound, int | float)]
+        if len(numbers) == len(bounds) and numbers[0] > numbers[1]:
+            yield path.lstrip(".")
+        for key, item in value.items():
+            yield from _upside_down(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            yield from _upside_down(item, f"{path}[{place}]")
+
+
+def _not_finite(value: object, path: str) -> Iterator[tuple[str, str]]:
+    """Yield path and name of every number that no float holds: NaN, infinity, and whole numbers without end."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield path.lstrip("."), str(value)
+    elif isinstance(value, int):
+        if abs(value) > sys.float_info.max:
+            yield path.lstrip("."), "a number too large for a float"
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _not_finite(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            yield from _not_finite(item, f"{path}[{place}]")

@@ -1,0 +1,202 @@
+"""The report document as one HTML file that needs nothing else: no network, no server, no other file.
+
+Scripts and styles are embedded, and a content security policy in the page forbids it to load anything. The rows of the
+first model and spec, all verdicts, measurements and inputs stand in the page itself; scripts add figures, filters and
+sorting. Equal documents give equal pages.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from evenbits.errors import ReportError
+from evenbits.report.actions import actions
+from evenbits.report.cards import cards, counted, metric_words
+from evenbits.report.described import described
+from evenbits.report.figures import figures
+from evenbits.report.languages_table import COLUMNS, TIERS, cells, overview, payload
+from evenbits.report.numbers import estimate, number, p_value
+from evenbits.report.summary import left_out
+from evenbits.studies.gate.harm import Harm, harms, specs_of
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["LIMIT", "MissingTemplatesError", "asset", "html", "templates"]
+
+LIMIT = 6 * 1024 * 1024
+"""Bytes that a report of 40 languages and 12 models stays below; more is written all the same."""
+
+SCRIPTS = ("theme.js", "echarts.min.js", "report.js", "charts.js")
+
+
+class MissingTemplatesError(ReportError):
+    """The optional package that writes HTML is not installed."""
+
+
+def html(document: Mapping[str, Any]) -> str:
+    """Return the page of a checked document. `MissingTemplatesError` where jinja2 is not installed."""
+    return templates().get_template("report.html").render(_context(document))
+
+
+@cache
+def templates() -> Environment:
+    """Return the templates of all pages. `MissingTemplatesError` where jinja2 is not installed."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - the extra `report`
+    except ModuleNotFoundError:
+        raise MissingTemplatesError(
+            "index.html needs jinja2: install evenbits[report], then `evenbits report report.json` writes it."
+        ) from None
+    environment = Environment(
+        loader=PackageLoader("evenbits.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["number"] = _shown
+    environment.filters["metric"] = metric_words
+    environment.filters["breakable"] = _breakable
+    environment.filters["estimate"] = estimate
+    environment.filters["p_value"] = lambda value: p_value(value).removeprefix("p ")
+    return environment
+
+
+def _shown(value: object) -> str:
+    """Return a cell of a table: numbers rounded, None as a dash, texts as they are."""
+    if value is None:
+        return "–"  # noqa: RUF001 - the dash is meant
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def _breakable(text: str) -> str:
+    """Return a test's name as markup that may break after an underscore."""
+    from markupsafe import Markup, escape  # noqa: PLC0415 - comes with jinja2
+
+    return Markup("_<wbr>").join(escape(part) for part in text.split("_"))
+
+
+def _extremes(shown: Sequence[Harm]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the damage rows of the language that loses most and of the one that loses least, over `shown`."""
+    ranked = [row for harm in shown for row in harm.ranked]
+    if not ranked:
+        return []
+    most = max(ranked, key=lambda row: float(row["excess_bits"]["value"]))
+    least = min(ranked, key=lambda row: float(row["excess_bits"]["value"]))
+    return [("Most harmed", most), ("Least harmed", least)]
+
+
+def _context(document: Mapping[str, Any]) -> dict[str, Any]:
+    from markupsafe import Markup  # noqa: PLC0415 - comes with jinja2
+
+    drawn, problems = figures(document)
+    verdicts = cards(document)
+    about = described(document)
+    shown = list(harms(document))
+    everything = list(harms(document, every_spec=True))
+    scripts = {name.partition(".")[0]: Markup(asset(name)) for name in SCRIPTS}  # noqa: S704 - our own files
+    page_data: dict[str, Any] = {
+        "damage": payload(document),
+        "figures": {figure.id: [case.data for case in figure.cases] for figure in drawn},
+    }
+    return {
+        "document": document,
+        "cards": verdicts,
+        "counted": counted(verdicts),
+        "figures": drawn,
+        "problems": problems,
+        "lead": shown[0] if shown else None,
+        "several": len(shown) if len(shown) > 1 else 0,
+        "extremes": _extremes(shown),
+        "below": sum(harm.below_floor for harm in shown),
+        "undefined": sum(len(harm.undefined) for harm in shown),
+        "rows": cells(shown[0], described(document, shown[0].model)) if shown else [],
+        "columns": COLUMNS,
+        "tiers": [
+            tier for place, tier in enumerate(TIERS) if any(row[-1] == place for row in page_data["damage"]["rows"])
+        ],
+        "overview": overview(everything, about),
+        "described": about,
+        "actions": actions(document),
+        "specs": specs_of(document)[0],
+        "recipes": [_recipe(recipe) for recipe in document["recipes"]],
+        "left_out": document["inputs"]["corpus"].get("left_out") or [],
+        "left_out_phrases": left_out(document["inputs"]["corpus"].get("left_out") or []),
+        "facts": _environment_facts(document),
+        "scripts": scripts,
+        "style": Markup(asset("report.css")),  # noqa: S704 - our own file
+        "policy": _policy(),
+        "page_data": Markup(_embedded(page_data)),  # noqa: S704 - escaped there
+    }
+
+
+@cache
+def asset(name: str) -> str:
+    """Return an embedded file. It must not hold what would end its element."""
+    folder = files("evenbits.report")
+    where = folder / "vendor" / "echarts" if name.startswith("echarts") else folder / "templates"
+    text = (where / name).read_text(encoding="utf-8")
+    if "</script" in text.lower() or "</style" in text.lower():
+        raise ReportError(f"{name} cannot be embedded: it holds the end of its own element. Install evenbits again.")
+    return text
+
+
+@cache
+def _policy() -> str:
+    """Return the content security policy: the scripts of this page, by checksum, and nothing from anywhere."""
+    digests = (hashlib.sha256(asset(name).encode()).digest() for name in SCRIPTS)
+    allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _embedded(value: object) -> str:
+    """Return JSON that cannot end the element it stands in, whatever texts it holds."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _recipe(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """Return a recipe as a heading, a command where it has one, and all of it as JSON."""
+    title = next((str(recipe[key]) for key in ("title", "name", "backend", "kind") if recipe.get(key)), "Recipe")
+    where = " · ".join(str(recipe[key]) for key in ("model", "spec") if isinstance(recipe.get(key), str))
+    command = recipe.get("command")
+    return {
+        "title": f"{title} – {where}" if where else title,  # noqa: RUF001 - the dash is meant
+        "command": command if isinstance(command, str) else "",
+        "text": json.dumps(recipe, ensure_ascii=False, allow_nan=False, indent=1),
+    }
+
+
+def _environment_facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    environment, timing = document["environment"], document["timing"]
+    code = environment["code"]
+    found = [("evenbits", code["version"] or "of unknown version")]
+    if code["commit"]:
+        found.append(("commit", f"{code['commit'][:12]}{' with changes' if code['dirty'] else ''}"))
+    known_keys = ("code", "packages")
+    found += [(key, _flat(value)) for key, value in environment.items() if key not in known_keys]
+    found += [("started", timing["started"])] if "started" in timing else []
+    found += [("took", f"{number(timing['seconds'])} s")] if "seconds" in timing else []
+    found += [("packages", ", ".join(f"{name} {version}" for name, version in environment["packages"].items()))]
+    return [(key, text) for key, text in found if text]
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(_flat(one) for one in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(one)}" for key, one in value.items())
+    return "" if value is None else str(value)

@@ -1,0 +1,202 @@
+"""The report document as Markdown for the step summary of a CI run: verdicts first, details folded.
+
+CI servers refuse or cut long summaries, so the text stays below a limit by leaving out whole rows, and says how many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evenbits.report.actions import actions
+from evenbits.report.numbers import estimate, number, p_value
+from evenbits.report.sections import sections_of, shown
+from evenbits.studies.gate.decision import Case, baseline_warning, cases
+from evenbits.studies.gate.harm import Harm, harms, specs_of
+
+__all__ = ["LIMIT", "markdown"]
+
+LIMIT = 1024 * 1024 - 4096
+"""Bytes of UTF-8. GitHub refuses step summaries above 1 MiB; the rest is room for what a job adds itself."""
+
+SIGNS = {"supported": "✅", "not_supported": "❌", "underpowered": "⚠️", "not_applicable": "➖", "error": "💥"}  # noqa: RUF001 - the sign is meant
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """A titled table; `folded` ones are collapsed until somebody opens them. `text` stands above the rows."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    folded: bool = True
+    text: str = ""
+
+
+def markdown(document: Mapping[str, Any], *, limit: int = LIMIT) -> str:
+    """Return the summary, at most `limit` bytes of UTF-8. Two equal documents give the same text."""
+    head = "\n".join(_head(document)) + "\n"
+    foot = "\n".join(_foot(document)) + "\n"
+    room = limit - len((head + foot).encode())
+    body = ""
+    for table in _tables(document):
+        text = _render(table, room - len(body.encode()))
+        body += text
+    return head + body + foot
+
+
+def _head(document: Mapping[str, Any]) -> Iterator[str]:
+    inputs, environment = document["inputs"], document["environment"]
+    models = ", ".join(f"`{_cell(entry['text'])}`" for entry in inputs["models"]) or "no model"
+    first, others = specs_of(document)
+    specs = ", ".join(f"`{_cell(text)}`" for text in first) + (f" (and {others} to compare with)" if others else "")
+    yield f"## evenbits: {models}"
+    yield ""
+    yield f"{specs} on `{_cell(inputs['corpus']['text'])}`, seed {environment['seed']}, {environment['dtype']}"
+    yield ""
+    warning = baseline_warning(document)
+    if warning:
+        yield f"⚠️ {_cell(warning)}"
+        yield ""
+
+
+def _foot(document: Mapping[str, Any]) -> Iterator[str]:
+    code = document["environment"]["code"]
+    parts = [f"evenbits {code['version'] or 'of unknown version'}"]
+    parts += [f"commit {code['commit'][:12]}{' with changes' if code['dirty'] else ''}"] if code["commit"] else []
+    yield ""
+    yield f"<sub>{', '.join(parts)}</sub>"
+
+
+def _tables(document: Mapping[str, Any]) -> Iterator[Table]:
+    yield Table(
+        title="Verdicts",
+        columns=("", "hypothesis", "verdict", "effect size [interval]", "needed", "n", "p", "in words"),
+        rows=tuple(_decision(name, found) for name, found in document["verdicts"].items()),
+        folded=False,
+    )
+    gated = cases(document)
+    columns = ("", "outcome", "of", "model", "spec", "measured [interval]", "needed", "in words")
+    for title, folded in (("Gate: not passed", False), ("Gate: passed", True)):
+        rows = tuple(_case(case) for case in gated if (case.row["verdict"] == "supported") is folded)
+        yield Table(title=title, columns=columns, rows=rows, folded=folded)
+    advices = tuple((one.hypothesis, one.text, ", ".join(one.subjects)) for one in actions(document))
+    yield Table(title="What to do", columns=("hypothesis", "action", "for"), rows=advices, folded=False)
+    for harm in harms(document):
+        yield _damage(harm)
+    for section in sections_of(document):
+        yield Table(
+            title=section["title"],
+            columns=tuple(_cell(name) for name in section["columns"]),
+            rows=tuple(tuple(shown(cell) for cell in row) for row in section["rows"]),
+            folded=False,
+            text=section["text"],
+        )
+    yield Table(
+        title="All measurements",
+        columns=("hypothesis", "role", "test", "model", "spec", "verdict", "effect size [interval]", "explanation"),
+        rows=tuple(_measurement(row) for row in document["measurements"]),
+    )
+    left_out = document["inputs"]["corpus"].get("left_out") or []
+    yield Table(
+        title="Left out",
+        columns=("what", "language", "count", "reason"),
+        rows=tuple((row["what"], row["language"] or "", str(row["count"]), row["reason"]) for row in left_out),
+    )
+
+
+def _decision(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+    threshold = found["threshold"]
+    return (
+        SIGNS[found["verdict"]],
+        name,
+        found["verdict"].replace("_", " ") + (" (metric-sensitive)" if found["metric_sensitive"] else ""),
+        _effect(found),
+        "" if threshold is None else f"{threshold['op']} {threshold['bound']:g}",
+        str(found["n"]),
+        p_value(found["p_value"]).removeprefix("p "),
+        _words(found),
+    )
+
+
+def _words(found: Mapping[str, Any]) -> str:
+    """Return a verdict in a few words, and in how many of several cases it is supported; all is explained below."""
+    cases = found["by_case"]
+    supported = sum(case["verdict"] == "supported" for case in cases)
+    tally = f" (supported in {supported} of {len(cases)} cases)" if len(cases) > 1 else ""
+    return f"{found['summary'] or found['explain']}{tally}"
+
+
+def _case(case: Case) -> tuple[str, ...]:
+    row, threshold = case.row, case.row["threshold"]
+    return (
+        SIGNS[row["verdict"]], case.outcome, case.subject, row["model"] or "", row["spec"] or "", _effect(row),
+        "" if threshold is None else f"{threshold['op']} {threshold['bound']:g}", row["explain"],
+    )  # fmt: skip
+
+
+def _measurement(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        row["hypothesis"], row["role"], row["test"], row["model"] or "", row["spec"] or "",
+        f"{SIGNS[row['verdict']]} {row['verdict'].replace('_', ' ')}", _effect(row), row["explain"],
+    )  # fmt: skip
+
+
+def _effect(found: Mapping[str, Any]) -> str:
+    """Return metric and effect size; nothing where there is none, because the explanation says why."""
+    return (
+        ""
+        if found["estimate"]["value"] is None
+        else f"{str(found['metric'] or 'value').replace('_', ' ')} {estimate(found['estimate'])}"
+    )
+
+
+def _damage(harm: Harm) -> Table:
+    rows = tuple(
+        (
+            row["language"], estimate(row["excess_bits"], sign=True), estimate(row["relative_increase"], sign=True),
+            number(row["kl_nats_per_token"]["mean"]), number(row["top1_changed"]), str(row["segments"]),
+            row["excess_bits"]["reason"] or "",
+        )
+        for row in (*harm.ranked, *harm.undefined)
+    )  # fmt: skip
+    columns = ("language", "excess bits per segment", "relative increase", "KL, nats per token", "top-1 changed",
+               "segments", "note")  # fmt: skip
+    return Table(title=f"Damage: {harm.model} {harm.spec}, most harmed first", columns=columns, rows=rows)
+
+
+def _render(table: Table, room: int) -> str:
+    """Return the table in at most `room` bytes: rows are left out from the end, and counted."""
+    title = _cell(table.title)
+    if not table.rows:
+        alone = f"\n### {title}\n\n{_cell(table.text)}\n"
+        return alone if table.text and len(alone.encode()) <= room else ""
+    opening = f"\n<details><summary>{title} ({len(table.rows)})</summary>\n\n" if table.folded else f"\n### {title}\n\n"
+    opening += f"{_cell(table.text)}\n\n" if table.text else ""
+    closing = "\n</details>\n" if table.folded else "\n"
+    lines = [f"| {' | '.join(table.columns)} |", "|" + " --- |" * len(table.columns)]
+    lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in table.rows]
+    cut = "\n{} more rows are in report.json.\n"
+    left = room - len((opening + closing + cut + "\n".join(lines[:2])).encode()) - 20  # room for the count's digits
+    kept = _fitting(lines[2:], left)
+    if kept == 0:
+        note = f"\n{title}: {len(table.rows)} rows are in report.json.\n"
+        return note if len(note.encode()) <= room else ""
+    missing = len(table.rows) - kept
+    return opening + "\n".join(lines[: 2 + kept]) + "\n" + (cut.format(missing) if missing else "") + closing
+
+
+def _fitting(lines: Sequence[str], room: int) -> int:
+    used = 0
+    for count, line in enumerate(lines):
+        used += len(line.encode()) + 1
+        if used > room:
+            return count
+    return len(lines)
+
+
+def _cell(text: str) -> str:
+    """Return `text` so that it cannot leave its cell or become markup: tests and messages contain anything."""
+    one_line = " ".join(text.split())
+    return one_line.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "'")

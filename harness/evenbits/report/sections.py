@@ -1,0 +1,57 @@
+"""Sections of a report that other plugins add: a title, a text and a table, as plain JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Section", "sections_of", "shown"]
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Section:
+    """A part of the report beside the harness's own.
+
+    `title`: unique within a report. `text`: a sentence or more, shown as text. `columns`, `rows`: a table, where there
+    is one; every row has a cell per column. Numbers stay unrounded; None is what is undefined.
+    """
+
+    title: str
+    text: str = ""
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[Cell]] = ()
+
+    def __post_init__(self) -> None:
+        if not self.title.strip():
+            raise ValueError("a section needs a title")
+        if not (self.text.strip() or self.rows):
+            raise ValueError(f"the section {self.title!r} says nothing: give it a text or rows")
+        uneven = [place for place, row in enumerate(self.rows) if len(row) != len(self.columns)]
+        if uneven:
+            raise ValueError(
+                f"the section {self.title!r} has {len(self.columns)} columns, and row {uneven[0]} has "
+                f"{len(self.rows[uneven[0]])} cells"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "title": self.title, "text": self.text, "columns": list(self.columns),
+            "rows": [list(row) for row in self.rows],
+        }  # fmt: skip
+
+
+def shown(cell: Cell) -> str:
+    """Return a cell as people read it: numbers rounded, a dash for what is undefined."""
+    from evenbits.report.numbers import number  # noqa: PLC0415 - only where a section is shown
+
+    if cell is None:
+        return "-"
+    return number(cell) if isinstance(cell, float) else str(cell)
+
+
+def sections_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the added sections of a report, none where there are none."""
+    return list(document.get("sections") or [])

@@ -1,0 +1,145 @@
+"""Damage and measurements as flat tables: CSV for everybody, Parquet where pyarrow is installed.
+
+One line per row of the document, in its order. An estimate gives a column per field (`excess_bits_low`). Numbers are
+unrounded; an undefined number is an empty cell, and its reason stands in `<name>_reason`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from evenbits.errors import ReportError
+from evenbits.report.described import described
+from evenbits.report.document import write
+
+__all__ = ["damage_table", "measurement_table", "parquet_is_missing", "to_csv", "write_tables"]
+
+Row = dict[str, str | int | float | bool | None]
+
+ESTIMATE = ("value", "low", "high", "n", "method", "reason")
+KL = ("mean", "p50", "p99")
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "damage": (
+        "model", "spec", "language", "language_name", "script", "tier", "segments", "tokens", "utf8_bytes", "nll_full",
+        "nll_quantized", *(f"excess_bits_{key}" for key in ESTIMATE), *(f"relative_increase_{key}" for key in ESTIMATE),
+        *(f"kl_nats_per_token_{key}" for key in KL), "rms_delta_p", "top1_changed", "bits_per_weight",
+    ),
+    "measurements": (
+        "hypothesis", "role", "test", "model", "spec", "verdict", "metric", *(f"estimate_{key}" for key in ESTIMATE),
+        "threshold_op", "threshold_bound", "threshold_why", "p_value", "metric_sensitive", "summary", "action",
+        "explain",
+    ),
+}  # fmt: skip
+"""Columns of each table. They do not depend on the rows, so that tables of several runs can be put together."""
+
+TEXTS = frozenset({
+    "model", "spec", "language", "language_name", "script", "tier", "hypothesis", "role", "test", "verdict", "metric",
+    "threshold_op", "threshold_why", "summary", "action", "explain", "excess_bits_method", "excess_bits_reason",
+    "relative_increase_method", "relative_increase_reason", "estimate_method", "estimate_reason",
+})  # fmt: skip
+COUNTS = frozenset({"segments", "tokens", "utf8_bytes", "excess_bits_n", "relative_increase_n", "estimate_n"})
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""First characters that make a spreadsheet take a text for a formula."""
+
+
+def damage_table(document: Mapping[str, Any]) -> list[Row]:
+    """Return the damage rows, flat, with name, script and tier of each language where the document knows them."""
+    models = {row["model"] for row in document["damage"]}
+    known = {model: described(document, model) for model in models}
+    rows = []
+    for row in document["damage"]:
+        about = known[row["model"]].get(row["language"], {})
+        flat = {key: value for key, value in row.items() if not isinstance(value, dict)}
+        flat |= {"language_name": about.get("name"), "script": about.get("script"), "tier": about.get("tier")}
+        flat |= _flat("excess_bits", row["excess_bits"]) | _flat("relative_increase", row["relative_increase"])
+        flat |= _flat("kl_nats_per_token", row["kl_nats_per_token"])
+        rows.append({column: flat[column] for column in COLUMNS["damage"]})
+    return rows
+
+
+def measurement_table(document: Mapping[str, Any]) -> list[Row]:
+    """Return the measurement rows, flat; `also` and `data` stay in the document."""
+    rows = []
+    for row in document["measurements"]:
+        threshold = row["threshold"] or {}
+        flat = {key: value for key, value in row.items() if not isinstance(value, dict)}
+        flat |= _flat("estimate", row["estimate"])
+        flat |= {f"threshold_{key}": threshold.get(key) for key in ("op", "bound", "why")}
+        rows.append({column: flat[column] for column in COLUMNS["measurements"]})
+    return rows
+
+
+def _flat(name: str, found: Mapping[str, Any]) -> Row:
+    return {f"{name}_{key}": value for key, value in found.items()}
+
+
+def to_csv(columns: Sequence[str], rows: Sequence[Row]) -> str:
+    """Return `rows` as CSV (RFC 4180, but lines end with a line feed).
+
+    A text that a spreadsheet would run as a formula gets an apostrophe before it, as test names and messages can hold
+    anything.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row[column]) for column in columns] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def parquet_is_missing() -> bool:
+    """Return whether the optional package that writes Parquet is not installed."""
+    return find_spec("pyarrow") is None
+
+
+def write_tables(document: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write `damage` and `measurements` into `folder` as CSV, and Parquet where pyarrow is installed.
+
+    Returns the files. Each appears as a whole or not at all. Raises `ReportError` where it cannot be written.
+    """
+    tables = {"damage": damage_table(document), "measurements": measurement_table(document)}
+    written = []
+    for name, rows in tables.items():
+        written.append(folder / f"{name}.csv")
+        write(written[-1], to_csv(COLUMNS[name], rows))
+        parquet = folder / f"{name}.parquet"
+        if parquet_is_missing():
+            parquet.unlink(missing_ok=True)  # one of an earlier run must not stand beside this report
+        else:
+            written.append(parquet)
+            _write_parquet(parquet, COLUMNS[name], rows)
+    return written
+
+
+def _write_parquet(file: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - optional, slow to import
+    from pyarrow import parquet  # noqa: PLC0415
+
+    def kind(column: str) -> Any:  # noqa: ANN401 - pyarrow has no types
+        if column == "metric_sensitive":
+            return pa.bool_()
+        return pa.string() if column in TEXTS else pa.int64() if column in COUNTS else pa.float64()
+
+    schema = pa.schema([(column, kind(column)) for column in columns])
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        parquet.write_table(pa.Table.from_pylist(list(rows), schema=schema), part)
+        part.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise ReportError(f"{file} cannot be written: {error.strerror or error}.") from None

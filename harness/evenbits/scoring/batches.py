@@ -1,0 +1,114 @@
+"""Texts become tokens, tokens become windows, windows become batches of about equal cost.
+
+Shape legend: B windows of a batch, T positions of its longest window, N real positions of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evenbits.errors import CorpusError, ModelError, UsageError
+
+__all__ = ["Window", "batched", "context_limit", "prefix_token", "tokenize", "windows_of"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """One pass of the model over neighbouring tokens of a segment.
+
+    `inputs`: token ids the model reads. `targets`: token ids it is scored on, predicted from the last
+    `len(targets)` positions of `inputs`. `start`: place of the first target among all scored tokens, segments one
+    after the other.
+    """
+
+    inputs: tuple[int, ...]
+    targets: tuple[int, ...]
+    start: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.targets) <= len(self.inputs):
+            raise ValueError(f"a window of {len(self.inputs)} inputs cannot score {len(self.targets)} tokens")
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+def prefix_token(tokenizer: Any, model: str) -> int:  # noqa: ANN401 - any transformers tokenizer
+    """Return the id of the one token of context before a segment: BOS, else EOS. `ModelError` where both lack."""
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    raise ModelError(
+        f"{model}: the tokenizer has neither a BOS nor an EOS token, so the first token of a segment has no context. "
+        "Set bos_token or eos_token in tokenizer_config.json."
+    )
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], segment_ids: Sequence[str], language: str) -> list[list[int]]:  # noqa: ANN401
+    """Return the token ids of each text, without special tokens and never cut.
+
+    `CorpusError` names a segment that yields no token: nothing of it could be scored.
+    """
+    if not texts:
+        return []
+    tokens: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)[
+        "input_ids"
+    ]
+    for segment_id, ids in zip(segment_ids, tokens, strict=True):
+        if not ids:
+            raise CorpusError(
+                f"segment {segment_id} in {language} has no token under this model's tokenizer; leave it out"
+            )
+    return tokens
+
+
+def context_limit(config: Any, context: int) -> int:  # noqa: ANN401 - any transformers config
+    """Return the largest window in tokens: `context`, or the model's own limit where that is smaller."""
+    if context < 1:
+        raise UsageError(f"context must be at least 1 token, got {context}")
+    limit = getattr(config, "max_position_embeddings", None)  # None: BLOOM's ALiBi has no table of positions
+    return context if limit is None else min(context, int(limit))
+
+
+def windows_of(tokens: Sequence[Sequence[int]], *, prefix: int, context: int) -> list[Window]:
+    """Return the windows that score every token of every segment once.
+
+    A segment of at most `context` tokens is one window: the prefix token, then the segment. A longer one is cut into
+    disjoint runs of `context` tokens, each read after one token of context; the last run is filled up to `context`
+    inputs with the tokens before it. These are the windows of lm-eval's rolling log-likelihood
+    (`lm_eval.utils.get_rolling_token_windows`, `context_len=1`).
+    """
+    windows: list[Window] = []
+    scored = 0
+    for ids in tokens:
+        text = [prefix, *ids]  # text[i] is what ids[i] is predicted from
+        for start in range(0, len(ids), context):
+            end = min(start + context, len(ids))
+            first = max(0, end - context) if start else 0
+            windows.append(Window(inputs=tuple(text[first:end]), targets=tuple(ids[start:end]), start=scored + start))
+        scored += len(ids)
+    return windows
+
+
+def batched(windows: Sequence[Window], *, tokens: int, padded: bool) -> Iterator[list[Window]]:
+    """Yield the windows in batches of at most `tokens` positions, longest first; ties keep their order.
+
+    `padded` counts a batch as its longest window times their number, else as the sum of lengths. A window longer than
+    the budget is a batch of its own. The same windows always give the same batches, in any order of segments of
+    different length.
+    """
+    if tokens < 1:
+        raise UsageError(f"batch_tokens must be at least 1, got {tokens}")
+    batch: list[Window] = []
+    used = 0
+    for window in sorted(windows, key=lambda window: (-len(window), window.inputs)):
+        cost = len(batch[0]) if padded and batch else len(window)
+        if batch and used + cost > tokens:
+            yield batch
+            batch, used, cost = [], 0, len(window)
+        batch.append(window)
+        used += cost
+    if batch:
+        yield batch

@@ -1,0 +1,114 @@
+"""How far a changed model's predictions are from full precision, token by token.
+
+Full precision is kept as its final hidden states, about a hundredth of its logits; the logits of both models are made
+again tile by tile and reduced as they appear.
+
+Shape legend: N tokens, D hidden, V vocabulary, S tokens of a tile, U vocabulary entries of a tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from evenbits.scoring.head import Head, Prediction, Reduction, Tile, token_tiles
+
+__all__ = ["Divergence", "HiddenStates", "diverge"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class HiddenStates:
+    """Full precision at every scored token of one language, segments one after the other.
+
+    `hidden`: final hidden states, N x D, in the run's dtype. `head`: the full-precision head, a copy that patches do
+    not reach. `prediction`: log-sum-exp, true-token logit and most likely token under full precision.
+    `digest` tells which tokens they belong to.
+    """
+
+    hidden: torch.Tensor
+    head: Head
+    prediction: Prediction
+    digest: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the hidden states, without the shared head."""
+        return self.hidden.nbytes
+
+    def __getitem__(self, places: torch.Tensor | slice) -> HiddenStates:
+        return HiddenStates(
+            hidden=self.hidden[places], head=self.head, prediction=self.prediction[places], digest=self.digest
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Divergence:
+    """What a changed model gives to N tokens, beside full precision.
+
+    `prediction`: the changed model's own. `kl`: KL(full || changed) in nats (float64). `top1_changed`: whether the most
+    likely token differs. `square_delta_p`: (p_changed - p_full)^2 of the true token (float64).
+    """
+
+    prediction: Prediction
+    kl: torch.Tensor
+    top1_changed: torch.Tensor
+    square_delta_p: torch.Tensor
+
+
+def diverge(head: Head, hidden_ND: torch.Tensor, targets_N: torch.Tensor, full: HiddenStates) -> Divergence:
+    """Compare the changed model (`head`, `hidden_ND`) with full precision on the same tokens (`full`).
+
+    KL(p || q) = sum_v p_v (log p_v - log q_v). With logits a of p and b of q this is
+    sum_v p_v (a_v - b_v - c) + c - lse(a) + lse(b) for any c; lse(a) is known beforehand, so p needs no running
+    maximum, and c = a - b at the true token keeps the terms small. float32 inside a tile, float64 between tiles.
+    """
+    rows = token_tiles(hidden_ND.shape[0])
+    streams = [_Stream(head, hidden_ND[row], targets_N[row], full[row]) for row in rows]
+    for tile, full_tile in zip(head.tiles(), full.head.tiles(), strict=True):
+        for stream in streams:
+            stream.add(tile, full_tile)
+    changed = Prediction.joined([stream.reduction.result() for stream in streams])
+    was = full.prediction
+    if was.top1 is None or changed.top1 is None:
+        raise ValueError("full precision was scored without its most likely tokens")
+    sum_N = torch.cat([stream.sum_S for stream in streams])
+    shift_N = torch.cat([stream.shift_S for stream in streams])
+    # Rounding can leave a KL of the order of -1e-7 where the true one is zero.
+    kl_N = (sum_N + shift_N.double() - was.lse + changed.lse).clamp_(min=0)
+    return Divergence(
+        prediction=changed,
+        kl=kl_N,
+        top1_changed=torch.ne(changed.top1, was.top1),
+        square_delta_p=((-changed.nll).exp() - (-was.nll).exp()).square(),
+    )
+
+
+class _Stream:
+    """The running sums of one tile of tokens over the vocabulary."""
+
+    def __init__(self, head: Head, hidden_SD: torch.Tensor, targets_S: torch.Tensor, full: HiddenStates) -> None:
+        self.hidden_SD = hidden_SD
+        self.full_SD = full.hidden
+        self.full_lse_S = full.prediction.lse.float()
+        self.reduction = Reduction(targets_S, top1=True)
+        self.shift_S = full.prediction.target.float() - _true_logit(head, hidden_SD, targets_S)
+        self.sum_S = torch.zeros_like(full.prediction.lse)
+
+    def add(self, tile: Tile, full_tile: Tile) -> None:
+        changed_SU = tile.logits(self.hidden_SD)
+        full_SU = full_tile.logits(self.full_SD)
+        difference_SU = (full_SU - changed_SU).sub_(self.shift_S[:, None])
+        p_SU = full_SU.sub_(self.full_lse_S[:, None]).exp_()
+        self.sum_S += p_SU.mul_(difference_SU).sum(dim=1).double()
+        self.reduction.add(changed_SU, tile)
+
+
+def _true_logit(head: Head, hidden_SD: torch.Tensor, targets_S: torch.Tensor) -> torch.Tensor:
+    """Return about the logit of the true token (float32): a shift that keeps sums small, its rounding cancels."""
+    logits_S = (hidden_SD.float() * head.weight[targets_S].float()).sum(dim=1)
+    if head.bias is not None:
+        logits_S += head.bias[targets_S].float()
+    if head.softcap is not None:
+        logits_S = logits_S.div_(head.softcap).tanh_().mul_(head.softcap)
+    return logits_S

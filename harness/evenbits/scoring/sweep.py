@@ -1,0 +1,384 @@
+"""Sweep: score many changes of single layers without running the layers before them again.
+
+A change of layer k leaves everything before it as it was. So the hidden states that enter a layer are kept for a chunk
+of text, every change of that layer runs from there to the end, and then the unchanged layer moves the kept states on.
+P layers cost (P + 1) / 2 passes of the decoder instead of P, and the head is reduced without looking for its maximum:
+the log-sum-exp of full precision is near enough to shift by.
+
+Two ways, the same as for scoring from the start: the lean forward on packed windows, and for any other architecture the
+model's own layers, called again with the arguments that its own forward gave them. The second is checked on the first
+batch; where the layers called one by one do not give the model's own result, every change is scored from the start.
+
+Shape legend: N positions of a batch, D hidden, P layers of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from evenbits.records import Losses
+from evenbits.scoring import packed
+from evenbits.scoring.arithmetic import product_dtype, products_for
+from evenbits.scoring.batches import Window, batched, context_limit, prefix_token, tokenize, windows_of
+from evenbits.scoring.body import padded_hidden
+from evenbits.scoring.head import Head, head_of, predict, token_tiles
+from evenbits.scoring.likelihood import BATCH_TOKENS, CONTEXT, _Sheet, score
+
+if TYPE_CHECKING:
+    from evenbits.models import LoadedModel
+
+__all__ = ["Change", "SweptLosses", "can_sweep", "sweep"]
+
+KEPT_BYTES = 256 << 20
+"""Hidden states kept at once; languages are taken in chunks of this size, so that memory does not grow with text."""
+
+SMALLEST_SUM = 1e-30
+"""Sums of shifted exponentials below this have lost digits in float32: those tokens are reduced the ordinary way."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """A change that touches nothing before decoder layer `layer`; `apply()` is the context in which it holds."""
+
+    layer: int
+    apply: Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweptLosses:
+    """Scores by language: of full precision, and of each change in the order they were given."""
+
+    full: Mapping[str, Losses]
+    changed: tuple[Mapping[str, Losses], ...]
+
+
+class _Runner(Protocol):
+    """Runs the decoder a layer at a time on the kept state of a batch."""
+
+    def enter(self, batch: Sequence[Window]) -> Any:  # noqa: ANN401 - each runner has a state of its own
+        """Return the state of `batch` before the first layer."""
+
+    def step(self, state: Any, layer: int) -> Any:  # noqa: ANN401
+        """Return the state after `layer`; the state that was given stays as it is."""
+
+    def finish(self, state: Any, batch: Sequence[Window]) -> torch.Tensor:  # noqa: ANN401
+        """Return the final hidden states of the scored positions, window after window."""
+
+
+def sweep(
+    loaded: LoadedModel,
+    segment_ids: Sequence[str],
+    texts: Mapping[str, Sequence[str]],
+    changes: Sequence[Change],
+    *,
+    context: int = CONTEXT,
+    batch_tokens: int = BATCH_TOKENS,
+    advance: Callable[[], None] = lambda: None,
+    expect: Callable[[int], None] = lambda _total: None,
+) -> Iterator[SweptLosses]:
+    """Score full precision and every change on `texts` (by language), a chunk of languages at a time.
+
+    Losses are those of `score` on the changed model, to rounding (float32: 1e-5 relative), without divergence.
+    `advance` is called after each change of each chunk, `expect` once before with how often that will be. Raises what
+    `score` raises.
+    """
+    limit = context_limit(loaded.model.config, context)
+    runner = _runner(loaded, context=limit)
+    sheets = {tag: _Text.of(loaded, tag, segment_ids, texts[tag], limit) for tag in texts}
+    chunks = list(_chunks(sheets, int(loaded.model.config.hidden_size)))
+    expect(len(changes) * len(chunks))
+    for tags in chunks:
+        if runner is None or not _gives_the_same(runner, loaded, sheets[tags[0]], batch_tokens):
+            chosen = [sheets[tag] for tag in tags]
+            yield _from_the_start(loaded, chosen, changes, context=context, batch_tokens=batch_tokens, advance=advance)
+        else:
+            yield _Chunk(loaded, runner, [sheets[tag] for tag in tags], batch_tokens).run(changes, advance)
+
+
+def can_sweep(loaded: LoadedModel, *, context: int = CONTEXT) -> bool:
+    """Return whether the layers of `loaded` can be run one by one at all; the first batch then proves it."""
+    return _runner(loaded, context=context_limit(loaded.model.config, context)) is not None
+
+
+def _runner(loaded: LoadedModel, *, context: int) -> _Runner | None:
+    if packed.supports(loaded.model, context=context):
+        return _Packed(loaded.model)
+    return None if loaded.anatomy.projections else _Replay(loaded)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Text:
+    """One language, tokenized."""
+
+    tag: str
+    segment_ids: Sequence[str]
+    texts: Sequence[str]
+    tokens: list[list[int]]
+    windows: list[Window]
+
+    @classmethod
+    def of(
+        cls, loaded: LoadedModel, tag: str, segment_ids: Sequence[str], texts: Sequence[str], limit: int
+    ) -> _Text:  # fmt: skip
+        tokens = tokenize(loaded.tokenizer, texts, segment_ids, tag)
+        prefix = prefix_token(loaded.tokenizer, loaded.local.text)
+        windows = windows_of(tokens, prefix=prefix, context=limit)
+        return cls(tag=tag, segment_ids=segment_ids, texts=texts, tokens=tokens, windows=windows)
+
+    @property
+    def positions(self) -> int:
+        return sum(len(window) for window in self.windows)
+
+
+def _chunks(sheets: Mapping[str, _Text], width: int) -> Iterator[list[str]]:
+    most = KEPT_BYTES // (4 * width)
+    chunk: list[str] = []
+    used = 0
+    for tag, text in sheets.items():
+        if chunk and used + text.positions > most:
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(tag)
+        used += text.positions
+    if chunk:
+        yield chunk
+
+
+@dataclass(kw_only=True, slots=True)
+class _Kept:
+    """A batch with its state in the decoder, its targets, and the log-sum-exp of full precision once it is known."""
+
+    text: int
+    batch: list[Window]
+    state: Any
+    places: torch.Tensor
+    targets: torch.Tensor
+    lse: torch.Tensor
+
+
+class _Chunk:
+    """The sweep over some languages whose hidden states are held at once."""
+
+    def __init__(self, loaded: LoadedModel, runner: _Runner, texts: list[_Text], batch_tokens: int) -> None:
+        self.loaded, self.runner, self.texts = loaded, runner, texts
+        self.layers = len(loaded.anatomy.layers)
+        self.batch_tokens = batch_tokens
+        self.padded = not isinstance(runner, _Packed)
+
+    def run(self, changes: Sequence[Change], advance: Callable[[], None]) -> SweptLosses:
+        kept, full = self._enter()
+        found: list[Mapping[str, Losses]] = [{} for _ in changes]
+        order = sorted(range(len(changes)), key=lambda place: changes[place].layer)
+        reached = 0
+        for place in order:
+            while reached < changes[place].layer:
+                self._advance(kept, reached)
+                reached += 1
+            with changes[place].apply():
+                found[place] = self._score(kept, reached)
+            advance()
+        return SweptLosses(full=full, changed=tuple(found))
+
+    def _enter(self) -> tuple[list[_Kept], dict[str, Losses]]:
+        """Run every batch through the unchanged model, and keep its state before the first layer."""
+        kept: list[_Kept] = []
+        sheets = [_Sheet(text.tokens, divergence=False) for text in self.texts]
+        with torch.inference_mode(), self._products():
+            head = head_of(self.loaded)
+            for number, text in enumerate(self.texts):
+                for batch in batched(text.windows, tokens=self.batch_tokens, padded=self.padded):
+                    places = torch.cat([torch.arange(w.start, w.start + len(w.targets)) for w in batch])
+                    state = self.runner.enter(batch)
+                    hidden_ND = self._through(state, 0, batch)
+                    targets = torch.tensor([t for w in batch for t in w.targets], device=hidden_ND.device)
+                    scored = predict(head, hidden_ND, targets, top1=False)
+                    sheets[number].put(places.numpy(), scored)
+                    kept.append(
+                        _Kept(text=number, batch=batch, state=state, places=places, targets=targets, lse=scored.lse)
+                    )
+        return kept, self._losses(sheets)
+
+    def _advance(self, kept: Sequence[_Kept], layer: int) -> None:
+        with torch.inference_mode(), self._products():
+            for one in kept:
+                one.state = self.runner.step(one.state, layer)
+
+    def _score(self, kept: Sequence[_Kept], layer: int) -> dict[str, Losses]:
+        sheets = [_Sheet(text.tokens, divergence=False) for text in self.texts]
+        with torch.inference_mode(), self._products():
+            head = head_of(self.loaded)
+            for one in kept:
+                hidden_ND = self._through(one.state, layer, one.batch)
+                nll = _nll(head, hidden_ND, one.targets, one.lse)
+                sheets[one.text].nll_N[one.places.numpy()] = nll.cpu().numpy()
+        return self._losses(sheets)
+
+    def _through(self, state: Any, layer: int, batch: Sequence[Window]) -> torch.Tensor:  # noqa: ANN401
+        for later in range(layer, self.layers):
+            state = self.runner.step(state, later)
+        return self.runner.finish(state, batch)
+
+    def _products(self) -> AbstractContextManager[Any]:
+        model: Any = self.loaded.model
+        return products_for(model.dtype, model.device)
+
+    def _losses(self, sheets: Sequence[_Sheet]) -> dict[str, Losses]:
+        return {
+            text.tag: sheet.losses(text.tag, text.segment_ids, text.texts)
+            for text, sheet in zip(self.texts, sheets, strict=True)
+        }
+
+
+def _nll(head: Head, hidden_ND: torch.Tensor, targets_N: torch.Tensor, shift_N: torch.Tensor) -> torch.Tensor:
+    """Return the negative log-likelihood of the true tokens (float64), given a log-sum-exp `shift_N` that is near.
+
+    Without the search for a maximum a tile of logits is passed over three times instead of six. Where the shift was
+    not near enough (overflow, or nothing left), the ordinary reduction answers.
+    """
+    total_N = torch.zeros_like(shift_N)
+    target_N = torch.zeros_like(shift_N)
+    near_N = shift_N.float()
+    rows = token_tiles(hidden_ND.shape[0])
+    for tile in head.tiles():
+        for row in rows:
+            logits_SU = tile.logits(hidden_ND[row])
+            place_S = targets_N[row] - tile.begin
+            here_S = (place_S >= 0) & (place_S < tile.end - tile.begin)
+            place_S = place_S.clamp(0, tile.end - tile.begin - 1)
+            found_S = logits_SU.gather(1, place_S[:, None]).squeeze(1).double()
+            target_N[row] = torch.where(here_S, found_S, target_N[row])
+            total_N[row] += logits_SU.sub_(near_N[row, None]).exp_().sum(dim=1).double()
+    lse_N = near_N.double() + total_N.log()
+    far_N = ~((total_N > SMALLEST_SUM) & torch.isfinite(total_N))
+    if bool(far_N.any()):
+        again = predict(head, hidden_ND[far_N], targets_N[far_N], top1=False)
+        lse_N[far_N], target_N[far_N] = again.lse, again.target
+    return lse_N - target_N
+
+
+class _Packed:
+    """The lean forward, a layer at a time: state is (stream N x D in float32, rotary tables, spans)."""
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401 - any transformers model
+        self.body = model.model
+        self.model = model
+        self.dtype = product_dtype(model.dtype, model.device)
+
+    def enter(self, batch: Sequence[Window]) -> Any:  # noqa: ANN401
+        device = self.model.device
+        ids_N = torch.tensor([token for window in batch for token in window.inputs], device=device)
+        positions_N = torch.cat([torch.arange(len(window)) for window in batch]).to(device)
+        stream_ND = self.body.embed_tokens(ids_N).float()
+        cos_1NC, sin_1NC = self.body.rotary_emb(stream_ND.to(self.dtype), positions_N[None])
+        rotary = packed._Rotary(cos_1NC[0], sin_1NC[0])  # noqa: SLF001 - the lean forward, opened between its layers
+        return stream_ND, rotary, packed._spans([len(window) for window in batch])  # noqa: SLF001
+
+    def step(self, state: Any, layer: int) -> Any:  # noqa: ANN401
+        stream_ND, rotary, spans = state
+        module = self.body.layers[layer]
+        read_ND = packed._norm(module.input_layernorm, stream_ND, self.dtype)  # noqa: SLF001
+        stream_ND = stream_ND + packed._attention(module.self_attn, read_ND, rotary, spans)  # noqa: SLF001
+        read_ND = packed._norm(module.post_attention_layernorm, stream_ND, self.dtype)  # noqa: SLF001
+        stream_ND += packed._mlp(module.mlp, read_ND)  # noqa: SLF001
+        return stream_ND, rotary, spans
+
+    def finish(self, state: Any, batch: Sequence[Window]) -> torch.Tensor:  # noqa: ANN401
+        hidden_ND = packed._norm(self.body.norm, state[0], self.dtype).to(self.model.dtype)  # noqa: SLF001
+        ends = torch.tensor([len(window) for window in batch]).cumsum(0).tolist()
+        keep = [torch.arange(end - len(w.targets), end) for w, end in zip(batch, ends, strict=True)]
+        return hidden_ND[torch.cat(keep).to(hidden_ND.device)]
+
+
+@dataclass(kw_only=True, slots=True)
+class _Calls:
+    """What the model's own forward gave each layer besides the hidden states."""
+
+    first: torch.Tensor | None = None
+    extra: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
+
+
+class _Replay:
+    """The model's own layers on right-padded batches: state is (hidden B x T x D, the layers' other arguments)."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self.model: Any = loaded.model
+        self.layers = [loaded.model.get_submodule(name) for name in loaded.anatomy.layers]
+        norm = loaded.anatomy.final_norm
+        self.norm = None if norm is None else loaded.model.get_submodule(norm)
+
+    def enter(self, batch: Sequence[Window]) -> Any:  # noqa: ANN401
+        calls = _Calls()
+
+        def listen(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            named = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+            if calls.first is None:
+                calls.first = args[0] if args else kwargs["hidden_states"]
+            calls.extra.append((args[1:], named))
+
+        with ExitStack() as stack:
+            for layer in self.layers:
+                stack.callback(layer.register_forward_pre_hook(listen, with_kwargs=True).remove)
+            padded_hidden(self.model, batch)
+        return calls.first, calls.extra
+
+    def step(self, state: Any, layer: int) -> Any:  # noqa: ANN401
+        hidden_BTD, extra = state
+        args, kwargs = extra[layer]
+        output = self.layers[layer](hidden_BTD, *args, **kwargs)
+        return (output[0] if isinstance(output, tuple) else output), extra
+
+    def finish(self, state: Any, batch: Sequence[Window]) -> torch.Tensor:  # noqa: ANN401
+        hidden_BTD = state[0] if self.norm is None else self.norm(state[0])
+        return torch.cat([
+            hidden_BTD[row, len(window) - len(window.targets) : len(window)] for row, window in enumerate(batch)
+        ])  # fmt: skip
+
+
+def _gives_the_same(runner: _Runner, loaded: LoadedModel, text: _Text, batch_tokens: int) -> bool:
+    """Return whether the layers called one by one give the model's own hidden states, on one batch.
+
+    The lean forward is held to the model's own by tests; other architectures are asked here.
+    """
+    if isinstance(runner, _Packed) or not text.windows:
+        return True
+    model: Any = loaded.model
+    batch = next(batched(text.windows, tokens=batch_tokens, padded=True))
+    with torch.inference_mode(), products_for(model.dtype, model.device):
+        own_ND = padded_hidden(model, batch)
+        state = runner.enter(batch)
+        for layer in range(len(loaded.anatomy.layers)):
+            state = runner.step(state, layer)
+        ours_ND = runner.finish(state, batch)
+    return own_ND.shape == ours_ND.shape and torch.allclose(own_ND, ours_ND, rtol=1e-4, atol=1e-4)
+
+
+def _from_the_start(
+    loaded: LoadedModel,
+    chosen: Sequence[_Text],
+    changes: Sequence[Change],
+    *,
+    context: int,
+    batch_tokens: int,
+    advance: Callable[[], None],
+) -> SweptLosses:
+    def scored() -> dict[str, Losses]:
+        found = {}
+        for text in chosen:
+            found[text.tag], _ = score(
+                loaded, text.tag, text.segment_ids, text.texts, context=context, batch_tokens=batch_tokens
+            )  # fmt: skip
+        return found
+
+    full = scored()
+    changed = []
+    for change in changes:
+        with change.apply():
+            changed.append(scored())
+        advance()
+    return SweptLosses(full=full, changed=tuple(changed))

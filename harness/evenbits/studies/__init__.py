@@ -1,0 +1,1 @@
+"""What is decided from damage: the hypotheses, the established findings, the gate."""

@@ -1,0 +1,213 @@
+"""What of each model the established findings look at: its weights, its damage by language, its attention heads.
+
+Shapes: L languages, P decoder layers, H heads of a layer. Floats are float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenbits.cells import ModelUnderTest, measure_damage
+from evenbits.cells.damage import FLOORS_NEEDED
+from evenbits.models.blueprint import blueprint
+from evenbits.observe.activations.lookup import activations
+from evenbits.observe.weights import TensorSummary, WeightSummary
+from evenbits.records import Corpus
+from evenbits.studies.h035 import kurtosis_overlap
+from evenbits.studies.h037 import training_run
+from evenbits.studies.h039 import tiers
+from evenbits.variants.quantization.spec import QuantSpec
+
+__all__ = [
+    "ModelDamage",
+    "ModelHeads",
+    "ModelWeights",
+    "largest_tail",
+    "measure_damages",
+    "measure_heads",
+    "originals_first",
+]
+
+Float64 = NDArray[np.float64]
+
+SINK_LANGUAGES = 8
+"""Attention to the first token hardly differs between languages: so many of them, spread evenly, are enough."""
+
+
+def largest_tail(tensors: Sequence[TensorSummary]) -> float | None:
+    """Return the largest excess kurtosis of a tensor, at least what chance gives; None where no tensor has spread.
+
+    A normal sample of n values has an excess kurtosis with standard error sqrt(24 / n): below that there is nothing to
+    take the logarithm of, or to grow from.
+    """
+    tails = [max(t.kurtosis, math.sqrt(24 / t.n)) for t in tensors if t.kurtosis is not None]
+    return max(tails, default=None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelWeights:
+    """Weight statistics of one model.
+
+    `run`: its training run; checkpoints and changed copies of one training are one unit. `trained_bytes`: of all
+    languages together, None where it is not known.
+    """
+
+    model: str
+    run: str
+    statistics: WeightSummary
+    trained_bytes: int | None = None
+
+    @classmethod
+    def of(cls, model: ModelUnderTest) -> ModelWeights:
+        exposure = model.local.exposure
+        return cls(
+            model=model.local.text,
+            run=training_run(model.local.text),
+            statistics=model.weight_statistics(),
+            trained_bytes=None if exposure is None else sum(exposure.values()),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model, "run": self.run, "trained_bytes": self.trained_bytes,
+            "tensors": self.statistics.to_json(),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any], *, run: str | None = None) -> ModelWeights:
+        """Return what `to_json` wrote; `run`: the training run, where other models show that it is another one."""
+        return cls(
+            model=row["model"], run=row["run"] if run is None else run, trained_bytes=row["trained_bytes"],
+            statistics=WeightSummary.from_json(row["tensors"]),
+        )  # fmt: skip
+
+
+def originals_first(models: Sequence[ModelWeights]) -> list[ModelWeights]:
+    """Return the models in their order, but those their run is named after before changed copies of them."""
+    return sorted(models, key=lambda one: training_run(one.model) != one.run)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelDamage:
+    """Damage of one model under one spec by language, and what may go with it.
+
+    `tail`: largest excess kurtosis of a tensor. `tier`: `low` or `high` by language. `tokens` [L]: on the same
+    segments, so that their ratios are token parity. `damage`: degradation metric -> [L]. `floor`: what a mean damage
+    must exceed to enter a ratio, in excess bits. `outliers` [L]: share of a language's activation energy that enters
+    heavy-tailed weights.
+    """
+
+    model: str
+    run: str
+    tail: float | None
+    languages: tuple[str, ...]
+    tier: Mapping[str, str]
+    tokens: Float64
+    damage: Mapping[str, Float64]
+    floor: float
+    outliers: Float64
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model, "run": self.run, "tail": self.tail, "languages": list(self.languages),
+            "tier": dict(self.tier), "tokens": self.tokens.tolist(),
+            "damage": {metric: values.tolist() for metric, values in self.damage.items()},
+            "floor": self.floor, "outliers": self.outliers.tolist(),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any], *, run: str | None = None) -> ModelDamage:
+        """Return what `to_json` wrote; `run`: the training run, where other models show that it is another one."""
+        return cls(
+            model=row["model"], run=row["run"] if run is None else run, tail=row["tail"],
+            languages=tuple(row["languages"]), tier=row["tier"], tokens=np.array(row["tokens"]),
+            damage={metric: np.array(values) for metric, values in row["damage"].items()},
+            floor=row["floor"], outliers=np.array(row["outliers"]),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelHeads:
+    """Attention heads of one model.
+
+    `sink` [P, H]: mean attention mass on the first token. `output_kurtosis` [P, H]: mean kurtosis of the columns of the
+    attention output product that read the head. `query_kurtosis`: the same of the head's rows of the query product,
+    None where queries have no product of their own.
+    """
+
+    model: str
+    run: str
+    sink: Float64
+    output_kurtosis: Float64
+    query_kurtosis: Float64 | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model, "run": self.run, "sink": self.sink.tolist(),
+            "output_kurtosis": self.output_kurtosis.tolist(),
+            "query_kurtosis": None if self.query_kurtosis is None else self.query_kurtosis.tolist(),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any], *, run: str | None = None) -> ModelHeads:
+        """Return what `to_json` wrote; `run`: the training run, where other models show that it is another one."""
+        return cls(
+            model=row["model"], run=row["run"] if run is None else run, sink=np.array(row["sink"]),
+            output_kurtosis=np.array(row["output_kurtosis"]),
+            query_kurtosis=None if row["query_kurtosis"] is None else np.array(row["query_kurtosis"]),
+        )  # fmt: skip
+
+
+def measure_damages(model: ModelUnderTest, spec: QuantSpec, corpus: Corpus, probe: Corpus) -> ModelDamage:
+    """Measure damage on `corpus`, and on `probe` where the languages' activations go."""
+    base = spec.base
+    table = measure_damage(model, [base], corpus)
+    column = table.columns[str(base)]
+    by_metric = {name: values.mean(axis=1) for name, values in table.degradation(str(base)).items()}
+    statistics = model.weight_statistics()
+    overlap = kurtosis_overlap(activations(model.on_demand(), probe, store=model.store), statistics)
+    return ModelDamage(
+        model=model.local.text,
+        run=training_run(model.local.text),
+        tail=largest_tail(statistics.tensors),
+        languages=table.languages,
+        tier=tiers(table.languages, exposure=model.local.exposure),
+        tokens=np.array([float(column.full[tag].tokens.sum()) for tag in table.languages]),
+        damage=by_metric,
+        floor=FLOORS_NEEDED * (column.floor_bits.value or 0.0),
+        outliers=overlap.quantile_form,
+    )
+
+
+def measure_heads(model: ModelUnderTest, probe: Corpus) -> ModelHeads:
+    """Measure each head's attention to the first token on `probe`, and how heavy the tails of its weights are."""
+    statistics = model.weight_statistics()
+    places = np.unique(np.linspace(0, len(probe.languages) - 1, SINK_LANGUAGES).astype(int))
+    chosen = [probe.languages[place] for place in places]
+    found = activations(model.on_demand(), probe, store=model.store, languages=chosen)
+    sink = np.mean([one.sink_mass for one in found.values()], axis=0)
+    heads = sink.shape[1]
+    blocks = blueprint(model.local, store=model.store).anatomy.blocks
+    outputs = [statistics[block.attention_output] for block in blocks]
+    queries = [t for t in statistics.tensors if t.role == "q_proj"]
+    return ModelHeads(
+        model=model.local.text,
+        run=training_run(model.local.text),
+        sink=sink,
+        # heads lie side by side in the inputs of the output product, and in the outputs of the query product
+        output_kurtosis=np.stack([by_head(t.column_kurtosis, heads) for t in outputs]),
+        query_kurtosis=np.stack([by_head(t.row_kurtosis, heads) for t in queries])
+        if len(queries) == len(outputs)
+        else None,
+    )
+
+
+def by_head(values: Float64, heads: int) -> Float64:
+    """Return the mean of each head's share of `values`, which lie head by head."""
+    return np.asarray(values.reshape(heads, -1).mean(axis=1))

@@ -1,0 +1,1 @@
+"""The deployment gate: limits of a policy, and comparison with a baseline."""

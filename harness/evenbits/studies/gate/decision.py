@@ -1,0 +1,318 @@
+"""The deployment gate: damage rows held against a policy, a decision with a sentence for each.
+
+A limit is decided on the 95 % interval, not on the value: `pass` where the whole interval lies below the limit, `fail`
+where it lies above, `inconclusive` where it straddles it. Everything here is a function of the report's damage rows, so
+that `evenbits merge` decides what no shard could: disparity, and the comparison with a baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from evenbits.estimates import Estimate, Finding, Threshold, Verdict
+from evenbits.studies.gate.policy import LANGUAGE_METRICS, Limit, Policy, Waiver
+from evenbits.text.languages import describe
+
+__all__ = [
+    "BY_SEGMENT",
+    "DISPARITY_TEST",
+    "LANGUAGE_TEST",
+    "LET_THROUGH",
+    "Case",
+    "Decision",
+    "Outcome",
+    "baseline_warning",
+    "case_of",
+    "cases",
+    "decide_disparity",
+    "decide_language",
+    "disparity_estimates",
+    "language_of",
+    "lets_through",
+    "outcome_of",
+    "segments_of",
+]
+
+BY_SEGMENT = "excess_bits_by_segment"
+"""Key of a damage row: excess bits of each segment, in the order of the corpus whose digest the report names."""
+
+LANGUAGE_TEST = "test_language_stays_within_the_policy"
+DISPARITY_TEST = "test_disparity_stays_within_the_policy"
+
+
+class Outcome(StrEnum):
+    """What the gate says of one case. Report, JUnit, Markdown and terminal use these words."""
+
+    PASS = "pass"  # noqa: S105 - a verdict
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    WAIVED = "waived"
+    EXPIRED = "expired waiver"
+    UNNEEDED = "unneeded waiver"
+    MISSING = "missing"
+
+
+FAILING_FIRST = (
+    Verdict.ERROR, Verdict.NOT_SUPPORTED, Verdict.UNDERPOWERED, Verdict.NOT_APPLICABLE, Verdict.SUPPORTED,
+)  # fmt: skip
+
+WORDS = {
+    Verdict.ERROR: "error", Verdict.NOT_SUPPORTED: "fail", Verdict.UNDERPOWERED: "inconclusive",
+    Verdict.NOT_APPLICABLE: "skipped", Verdict.SUPPORTED: "pass",
+}  # fmt: skip
+
+LET_THROUGH = (Verdict.SUPPORTED, Verdict.NOT_APPLICABLE)
+"""Verdicts of gate rows that let a deployment through: shown to be within the limit, or excused by the policy."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """One case of the gate, decided. `language` is None for disparity; `because` says what the numbers don't."""
+
+    metric: str
+    language: str | None
+    outcome: Outcome
+    verdict: Verdict | None
+    estimate: Estimate
+    limit: Limit
+    because: str | None = None
+    action: str | None = None
+
+    def threshold(self) -> Threshold:
+        return Threshold(metric=self.metric, op="<", bound=self.limit.bound, why=f"policy: {self.limit.where}")
+
+    def finding(self, *, p_value: float | None = None) -> Finding:
+        """Return the finding to record; held against its threshold it gets this decision's verdict."""
+        subject = self.language or "all languages"
+        return Finding(
+            estimate=self.estimate,
+            p_value=p_value,
+            verdict=self.verdict,
+            because=self.because,
+            summary=f"{subject}: {self.outcome}",
+            action=self.action,
+            data={"outcome": str(self.outcome), "language": self.language, "because": self.because},
+        )
+
+
+def decide_language(
+    policy: Policy,
+    row: Mapping[str, Any] | None,
+    *,
+    language: str,
+    model: str,
+    spec: str,
+    today: date,
+    exposure: Mapping[str, int] | None = None,
+) -> list[Decision]:
+    """Decide every metric the policy limits for `language`. `row`: its damage row, None where there is no result.
+
+    `exposure`: training bytes by language where the model says them; they decide the tier, else the public proxy does.
+    """
+    tier = describe(language, exposure=exposure).tier
+    limits = [policy.limit(metric, language=language, tier=tier) for metric in LANGUAGE_METRICS]
+    decisions = []
+    for limit in limits:
+        if limit is None:
+            continue
+        estimate = _missing(language) if row is None else _estimate(row, limit.metric)
+        waiver = policy.waiver(limit.metric, language=language, model=model, spec=spec)
+        decisions.append(_decide(limit, estimate, waiver, language, today))
+    covered = {decision.metric for decision in decisions}
+    for waiver in policy.waivers:
+        if waiver.metric not in covered and waiver.covers(waiver.metric, language, model, spec):
+            limit = Limit(metric=waiver.metric, bound=0.0, inconclusive="fail", where="no limit")
+            estimate = Estimate.undefined(f"the policy limits no {waiver.metric} for {language}")
+            decisions.append(_unneeded(limit, estimate, waiver, language))
+    return decisions
+
+
+def decide_disparity(
+    policy: Policy,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    metric: str,
+    model: str,
+    spec: str,
+    seed: int,
+    today: date,
+    exposure: Mapping[str, int] | None = None,
+) -> Decision:
+    """Decide `disparity` or `disparity_ratio` over the damage rows of one model and spec, which must be limited.
+
+    `exposure`: as in `decide_language`.
+    """
+    limit = policy.limit(metric)
+    if limit is None:
+        raise ValueError(f"the policy does not limit {metric}")
+    estimate = disparity_estimates(rows, seed=seed, exposure=exposure)[metric]
+    waiver = policy.waiver(metric, language=None, model=model, spec=spec)
+    return _decide(limit, estimate, waiver, None, today)
+
+
+def disparity_estimates(
+    rows: Sequence[Mapping[str, Any]], *, seed: int, exposure: Mapping[str, int] | None = None
+) -> dict[str, Estimate]:
+    """Return `disparity` and `disparity_ratio` of one model and spec, from its damage rows with values by segment.
+
+    Low and high resource follow the model's `exposure` where it is known, else the language table. The interval is over
+    segments: the gate speaks of these languages.
+    """
+    from evenbits.statistics import disparity  # noqa: PLC0415 - scipy, only where disparity is limited
+
+    usable = {row["language"]: segments_of(row) for row in sorted(rows, key=lambda row: str(row["language"]))}
+    lost = sorted(tag for tag, values in usable.items() if values is None)
+    damage = {tag: values for tag, values in usable.items() if values is not None}
+    tiers = {tag: describe(tag, exposure=exposure).tier for tag in damage}
+    low, high = ([tag for tag in damage if tiers[tag] == tier] for tier in ("low", "high"))
+    reason = None
+    if lost:
+        reason = f"no damage by segment for {', '.join(lost)}"
+    elif not low or not high:
+        reason = f"there is no {'low' if not low else 'high'}-resource language among {', '.join(damage) or 'none'}"
+    elif len({len(values) for values in damage.values()}) > 1:
+        reason = "languages have different numbers of segments"
+    if reason is not None:
+        return dict.fromkeys(("disparity", "disparity_ratio"), Estimate.undefined(reason, n=len(low) + len(high)))
+    found = disparity(damage, low=low, high=high, rng=np.random.default_rng(seed), resample_languages=False)
+    return {"disparity": found.difference, "disparity_ratio": found.ratio}
+
+
+def segments_of(row: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+    """Return the excess bits of each segment of a damage row, shape (S,), None where the report has none."""
+    values = row.get(BY_SEGMENT)
+    return np.asarray(values, dtype=np.float64) if values else None
+
+
+def outcome_of(row: Mapping[str, Any]) -> str:
+    """Return the gate's word for a measurement row; `error` or `skipped` where its test came to no decision."""
+    return str((row.get("data") or {}).get("outcome") or WORDS[Verdict(row["verdict"])])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One measurement row of the gate for a reader. `subject`: a language, or what stands in its place."""
+
+    outcome: str
+    subject: str
+    row: Mapping[str, Any]
+
+
+def cases(document: Mapping[str, Any]) -> list[Case]:
+    """Return the gate's rows: what fails first, then what is excused, then what passes; each in the report's order."""
+    found = [case_of(row) for row in document["measurements"] if row.get("role") == "gate"]
+    return sorted(found, key=lambda case: FAILING_FIRST.index(Verdict(case.row["verdict"])))
+
+
+def case_of(row: Mapping[str, Any]) -> Case:
+    """Return a measurement row of the gate as its case, also where its test came to no decision."""
+    data = row.get("data") or {}
+    name = str(row["test"]).partition("[")[0]
+    subject = language_of(row) or ("all languages" if "outcome" in data else name)
+    return Case(outcome=outcome_of(row), subject=subject, row=row)
+
+
+def language_of(row: Mapping[str, Any]) -> str | None:
+    """Return the language that a measurement row of the gate is about, None where it is about all of them."""
+    language = (row.get("data") or {}).get("language")
+    name, _, rest = str(row["test"]).partition("[")
+    return str(language) if language else rest.removesuffix("]") if name == LANGUAGE_TEST else None
+
+
+def baseline_warning(document: Mapping[str, Any]) -> str:
+    """Return how the environment differs from that of the baseline, in a sentence; empty where it does not."""
+    differs = document["environment"].get("baseline_differs")
+    if not isinstance(differs, list) or not differs:
+        return ""
+    return f"the baseline was measured in another environment: {', '.join(map(str, differs))}"
+
+
+def lets_through(document: Mapping[str, Any]) -> bool:
+    """Return whether the gate of a report lets the deployment through; true where no gate ran."""
+    found = document["verdicts"].get("gate")
+    return found is None or Verdict(found["verdict"]) in LET_THROUGH
+
+
+def _decide(limit: Limit, estimate: Estimate, waiver: Waiver | None, language: str | None, today: date) -> Decision:
+    bare = _bare(limit, estimate, language)
+    if waiver is None or bare.outcome is Outcome.MISSING:
+        return bare
+    if bare.verdict is None:  # it passes by itself
+        return _unneeded(limit, estimate, waiver, language)
+    found = f"Without the waiver: {bare.outcome}."
+    if waiver.expires < today:
+        return Decision(
+            metric=limit.metric, language=language, outcome=Outcome.EXPIRED, verdict=Verdict.NOT_SUPPORTED,
+            estimate=estimate, limit=limit,
+            because=f"The waiver has expired ({waiver.describe()}). {found}",
+            action="Fix the cause, or let the owner renew the waiver with a new date.",
+        )  # fmt: skip
+    return Decision(
+        metric=limit.metric, language=language, outcome=Outcome.WAIVED, verdict=Verdict.NOT_APPLICABLE,
+        estimate=estimate, limit=limit, because=f"W{waiver.describe()[1:]}. {found}",
+    )  # fmt: skip
+
+
+def _bare(limit: Limit, estimate: Estimate, language: str | None) -> Decision:
+    """Decide without waivers."""
+
+    def decision(outcome: Outcome, verdict: Verdict | None, because: str | None, action: str | None) -> Decision:
+        return Decision(metric=limit.metric, language=language, outcome=outcome, verdict=verdict, estimate=estimate,
+                        limit=limit, because=because, action=action)  # fmt: skip
+
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if value is None:
+        return decision(Outcome.MISSING, Verdict.ERROR, "A missing result fails the gate.", None)
+    if high is not None and max(value, high) < limit.bound:
+        return decision(Outcome.PASS, None, None, None)
+    if low is not None and min(value, low) > limit.bound:
+        return decision(
+            Outcome.FAIL, Verdict.NOT_SUPPORTED, "The whole interval lies above the limit.",
+            "Protect layers or keep outliers in FP16, take more bits, or raise the limit knowingly.",
+        )  # fmt: skip
+    if limit.inconclusive == "pass":
+        why = "The interval straddles the limit, and the policy lets that through."
+        return decision(Outcome.INCONCLUSIVE, Verdict.NOT_APPLICABLE, why, None)
+    return decision(
+        Outcome.INCONCLUSIVE, Verdict.UNDERPOWERED, "The interval straddles the limit.",
+        'Measure more segments, or set `inconclusive = "pass"` in the policy.',
+    )  # fmt: skip
+
+
+def _unneeded(limit: Limit, estimate: Estimate, waiver: Waiver, language: str | None) -> Decision:
+    limited = limit.where != "no limit"
+    return Decision(
+        metric=limit.metric, language=language, outcome=Outcome.UNNEEDED, verdict=Verdict.NOT_SUPPORTED,
+        estimate=estimate, limit=limit,
+        because=f"The waiver is no longer needed ({waiver.describe()}): "
+        + ("the result is within the limit." if limited else "there is no such limit."),
+        action="Remove the waiver, or restrict it to the model and spec that need it.",
+    )  # fmt: skip
+
+
+def _estimate(row: Mapping[str, Any], metric: str) -> Estimate:
+    """Return the estimate of a language metric from its damage row."""
+    if metric != "kl":
+        return Estimate.from_json(row[metric])
+    found = row["kl_nats_per_token"]
+    if found["mean"] is None:
+        return Estimate.undefined("the model was scored without KL", n=row["segments"])
+    bounded = found.get("low") is not None and found.get("high") is not None
+    return Estimate(
+        value=found["mean"], low=found.get("low"), high=found.get("high"), n=row["segments"],
+        method="mean KL per token, BCa interval over segments",
+        reason=None if bounded else "the report gives no interval of KL",
+    )  # fmt: skip
+
+
+def _missing(language: str) -> Estimate:
+    return Estimate.undefined(
+        f"there is no result for {language}, which the policy names: the corpus or --languages leaves it out, or "
+        "its measurement is lost"
+    )

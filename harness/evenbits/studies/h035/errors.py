@@ -1,0 +1,123 @@
+"""Local quantization error: what rounding does to each matrix product on a language's text, one product at a time.
+
+The model always runs in full precision. Errors neither reach later layers nor any loss: this predicts damage, it does
+not measure it. How they are measured: `rounding.py`. What is stored is read without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenbits.errors import NonFiniteError
+from evenbits.models.records import Loadable, LoadedModel
+from evenbits.records import Corpus, digest_of
+from evenbits.store import Store
+from evenbits.variants.quantization.spec import QuantSpec
+
+__all__ = ["FISHER_SEGMENTS", "GRADIENT_SEGMENTS", "LocalErrors", "local_errors"]
+
+Float64 = NDArray[np.float64]
+
+KIND = "rounding-errors"
+SCHEMA = 2
+GRADIENT_SEGMENTS = 48
+"""Segments per language for the mean gradient: batches of text, one backward pass each."""
+FISHER_SEGMENTS = 2
+"""Segments per language for squared gradients, which need a backward pass of their own: each costs as much as scoring
+ten."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalErrors:
+    """Errors of one language by quantized product [M], in the order of the plan.
+
+    `relative`: sum over text tokens of |(W - Q(W)) x|^2 over that of |W x|^2. `first_order`: sum over weights of
+    (Q(W) - W) times the mean gradient of a segment's NLL, in bits per segment; negative where rounding happens to help.
+    `weighted`: half the squared weight errors, each times the mean squared gradient of a segment's NLL by that weight,
+    in bits per segment: the second-order term with the diagonal of the empirical Fisher information for the curvature.
+    """
+
+    language: str
+    relative: Float64
+    first_order: Float64
+    weighted: Float64
+
+    ARRAYS = ("relative", "first_order", "weighted")
+
+    def __post_init__(self) -> None:
+        for name in self.ARRAYS:
+            array = getattr(self, name)
+            if not np.isfinite(array).all():
+                raise NonFiniteError(f"quantization errors on the texts in {self.language} overflow; use float32.")
+            array.setflags(write=False)
+
+
+def local_errors(
+    model: Loadable, corpus: Corpus, specs: Sequence[QuantSpec], *, store: Store, seed: int = 0
+) -> dict[str, dict[str, LocalErrors]]:
+    """Return the errors by spec and language of `corpus`, measured or from the store.
+
+    Specs that are missing are measured together: the passes of the model serve all of them. Head and embedding take no
+    part, also where a spec includes them. `seed`: of random retention. The weight errors are held in memory in the
+    model's dtype, for each spec what quantizing the model would hold.
+    """
+    chosen = {str(spec): spec for spec in specs}
+    found: dict[str, dict[str, LocalErrors]] = {text: {} for text in chosen}
+    missing: dict[str, list[str]] = {}
+    for text, spec in chosen.items():
+        for tag in corpus.languages:
+            entry = store.get(KIND, _key(model, corpus, spec, tag, seed))
+            if entry is None:
+                missing.setdefault(tag, []).append(text)
+            else:
+                store.hits += 1
+                found[text][tag] = LocalErrors(language=tag, **entry.arrays)
+    if missing:
+        _fill(found, missing, model.load(), corpus, chosen, store=store, seed=seed)
+    return {text: {tag: by_tag[tag] for tag in corpus.languages} for text, by_tag in found.items()}
+
+
+def _fill(
+    found: dict[str, dict[str, LocalErrors]],
+    missing: Mapping[str, Sequence[str]],
+    loaded: LoadedModel,
+    corpus: Corpus,
+    specs: Mapping[str, QuantSpec],
+    *,
+    store: Store,
+    seed: int,
+) -> None:
+    """Measure what is `missing` (language -> specs) into `found` and the store."""
+    from evenbits.studies.h035.rounding import measure_errors, weight_errors  # noqa: PLC0415 - imports torch
+
+    lacking = {text for texts in missing.values() for text in texts}
+    deltas = {
+        text: weight_errors(loaded, corpus, spec, store=store, seed=seed)
+        for text, spec in specs.items() if text in lacking
+    }  # fmt: skip
+    for tag, texts in missing.items():
+        measured = measure_errors(loaded, corpus.texts[tag], tag, {text: deltas[text] for text in texts})
+        for text, one in measured.items():
+            arrays = {name: getattr(one, name) for name in LocalErrors.ARRAYS}
+            key = _key(loaded, corpus, specs[text], tag, seed)
+            store.compute(KIND, key, lambda arrays=arrays: (arrays, {}))  # type: ignore[misc]
+            found[text][tag] = one
+
+
+def _key(model: Loadable, corpus: Corpus, spec: QuantSpec, tag: str, seed: int) -> dict[str, object]:
+    key: dict[str, object] = {
+        "schema": SCHEMA,
+        "model": model.local.fingerprint,
+        "spec": str(spec),
+        "texts": digest_of(list(corpus.texts[tag])),
+        "dtype": model.arithmetic,
+    }
+    if spec.keep is not None and spec.keep.criterion == "random":
+        key["seed"] = seed
+    if spec.needs:
+        key["probe"] = corpus.digest
+    return key

@@ -1,0 +1,149 @@
+"""Forecasting damage from one metric, with an interval that knows that models differ.
+
+Shapes: N pairs of model and language, K training runs, Q languages asked for.
+
+Fit: asinh(excess bits) on the metric (its logarithm where only ratios mean something, its asinh where it is in bits),
+least squares, every training run with equal weight. asinh is linear near zero, where damage is noise and may be
+negative, and logarithmic above.
+
+Interval: cross-validation+ (Barber et al. 2021, Annals of Statistics 49) with training runs as folds, and the levels of
+hierarchical conformal prediction (Dunn, Wasserman & Ramdas 2022, JASA, "pooling CDFs"): each of K runs has the mass
+1 / (K + 1), spread evenly over its pairs, and the new model's own mass lies at infinity. A new model is exchangeable
+with models, not with languages, so K, not N, is the sample size; with fewer than nine runs there is no 90 % interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenbits.statistics.samples import spread_of
+from evenbits.studies.h035.calibration import CalibratedModel, Calibration
+from evenbits.studies.h035.predictors import METRICS
+
+__all__ = ["CONFIDENCE", "Forecaster", "Forecasts", "best_forecaster", "forecaster", "shared_metrics"]
+
+Float64 = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+CONFIDENCE = 0.9
+FEWEST_RUNS = 3
+SLACK = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forecasts:
+    """Forecast excess bits per segment, [Q] each; `low` and `high` are None where there are too few runs."""
+
+    value: Float64
+    low: Float64 | None
+    high: Float64 | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forecaster:
+    """One metric, fitted.
+
+    `line`: (constant, slope) on all pairs; `lines` [K, 2]: with each run left out. `misses` [N]: absolute error of each
+    pair, forecast without its run, on the asinh scale; `run` [N]: its run. `skill`: 1 - squared error of forecasts
+    without the run over that of the other runs' mean, runs weighted equally. `span`: lowest and highest metric seen.
+    """
+
+    metric: str
+    line: tuple[float, float]
+    lines: Float64
+    misses: Float64
+    run: Ints
+    skill: float
+    span: tuple[float, float]
+
+    @property
+    def runs(self) -> int:
+        return len(self.lines)
+
+    def forecast(self, values: Float64, *, confidence: float = CONFIDENCE) -> Forecasts:
+        """Return forecasts for the languages with these values of the metric, [Q]."""
+        x_Q = _scaled(self.metric, values)
+        without_QK = self.lines[:, 0] + x_Q[:, None] * self.lines[:, 1]
+        centre_QN = without_QK[:, self.run]
+        mass_N = 1 / ((self.runs + 1) * np.bincount(self.run)[self.run])
+        high = _reached(centre_QN + self.misses, mass_N, confidence)
+        low = _reached(self.misses - centre_QN, mass_N, confidence)
+        return Forecasts(
+            value=np.sinh(self.line[0] + x_Q * self.line[1]),
+            low=None if low is None else np.sinh(-low),
+            high=None if high is None else np.sinh(high),
+        )
+
+
+def _reached(values_QN: Float64, mass_N: Float64, confidence: float) -> Float64 | None:
+    """Return the smallest value of each row at or below which `confidence` of the mass lies; None where it never is."""
+    if mass_N.sum() < confidence - SLACK:
+        return None
+    order = np.argsort(values_QN, axis=1, kind="stable")
+    below = np.cumsum(mass_N[order], axis=1)
+    place = np.argmax(below >= confidence - SLACK, axis=1)
+    rows = np.arange(len(values_QN))
+    return np.asarray(values_QN[rows, order[rows, place]])
+
+
+def _scaled(metric: str, values: Float64) -> Float64:
+    scale = METRICS[metric].scale
+    return np.asarray(np.log(values) if scale == "log" else np.arcsinh(values) if scale == "bits" else values)
+
+
+def forecaster(models: Sequence[CalibratedModel], spec: str, metric: str) -> Forecaster | None:
+    """Return the metric fitted on `models`; None where it cannot be: undefined, constant, or fewer than three runs."""
+    if any(metric not in model.metrics[spec] for model in models):
+        return None
+    values = np.concatenate([np.array(model.metrics[spec][metric]) for model in models] or [np.empty(0)])
+    if not len(values) or (METRICS[metric].scale == "log" and values.min() <= 0) or spread_of(values) == 0:
+        return None
+    names = list(dict.fromkeys(model.run for model in models))
+    run = np.concatenate([np.full(len(m.languages), names.index(m.run)) for m in models])
+    if len(names) < FEWEST_RUNS:
+        return None
+    x, y = _scaled(metric, values), np.arcsinh(np.concatenate([np.array(m.excess_bits[spec]) for m in models]))
+    weight = 1 / np.bincount(run)[run]
+    lines, expected, mean = np.empty((len(names), 2)), np.empty_like(y), np.empty_like(y)
+    for number in range(len(names)):
+        out = run == number
+        if spread_of(x[~out]) == 0:
+            return None
+        lines[number] = _line(x[~out], y[~out], weight[~out])
+        expected[out] = lines[number, 0] + x[out] * lines[number, 1]
+        mean[out] = np.average(y[~out], weights=weight[~out])
+    error, spread = (weight * (y - expected) ** 2).sum(), (weight * (y - mean) ** 2).sum()
+    constant, slope = _line(x, y, weight)
+    return Forecaster(
+        metric=metric,
+        line=(constant, slope),
+        lines=lines,
+        misses=np.abs(y - expected),
+        run=run,
+        skill=float(1 - error / spread) if spread > 0 else 0.0,
+        span=(float(values.min()), float(values.max())),
+    )
+
+
+def _line(x: Float64, y: Float64, weight: Float64) -> tuple[float, float]:
+    """Return constant and slope of weighted least squares."""
+    centre_x, centre_y = np.average(x, weights=weight), np.average(y, weights=weight)
+    slope = float((weight * (x - centre_x) * (y - centre_y)).sum() / (weight * (x - centre_x) ** 2).sum())
+    return float(centre_y - slope * centre_x), slope
+
+
+def shared_metrics(models: Sequence[CalibratedModel], *, resource_kind: str | None) -> tuple[str, ...]:
+    """Return the metrics that mean the same in all `models` and in a model with this kind of resource level."""
+    kinds = {model.resource_kind for model in models}
+    return tuple(name for name in METRICS if name != "resource" or kinds == {resource_kind})
+
+
+def best_forecaster(calibration: Calibration, spec: str, names: Sequence[str]) -> Forecaster | None:
+    """Return the metric among `names` that forecasts left-out runs best (largest skill; ties go to the earlier)."""
+    fitted: Mapping[str, Forecaster | None] = {name: forecaster(calibration.models, spec, name) for name in names}
+    known = [one for one in fitted.values() if one is not None]
+    return max(known, key=lambda one: one.skill, default=None)

@@ -1,0 +1,150 @@
+"""How well forecasts hold on models left out: coverage of the interval and recall of the worst quartile.
+
+Every training run is left out in turn. The choice of the metric is made anew without it, so that the figures of the
+best metric include the price of choosing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenbits.studies.h035.calibration import CalibratedModel, Calibration
+from evenbits.studies.h035.forecast import Forecaster, best_forecaster, forecaster, shared_metrics
+
+__all__ = ["BEST", "CONTENDERS", "LeftOut", "Performance", "forecast_left_out", "performances", "worst_quarter"]
+
+Float64 = NDArray[np.float64]
+
+BEST = "best"
+CONTENDERS = (BEST, "token_parity", "nll_full", "kurtosis_overlap")
+"""Shown beside each other: the chosen metric, the two that it must beat, and the hypothesis's own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """Forecasts of one left-out model against its measured damage.
+
+    `metric`: what was used. `coverage`: share of languages inside the 90 % interval, None where there is none.
+    `recall`: share of the quarter of languages with most damage that is in the quarter with most forecast damage.
+    `error`: mean absolute error in bits per segment. `inside`, `recalled`: the counts behind the shares.
+    """
+
+    model: str
+    run: str
+    metric: str
+    languages: int
+    inside: int | None
+    recalled: int
+    quarter: int
+    error: float
+    width: float | None
+
+    @property
+    def coverage(self) -> float | None:
+        return None if self.inside is None else self.inside / self.languages
+
+    @property
+    def recall(self) -> float:
+        return self.recalled / self.quarter
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model, "run": self.run, "metric": self.metric, "languages": self.languages,
+            "coverage": self.coverage, "recall": self.recall, "mean_absolute_error": self.error,
+            "median_width": self.width,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Performance:
+    """All left-out models of one contender; means give every training run the same weight."""
+
+    contender: str
+    models: tuple[LeftOut, ...]
+
+    @property
+    def coverage(self) -> float | None:
+        by_run = self._by_run([one.coverage for one in self.models])
+        return None if by_run is None else float(np.mean(by_run))
+
+    @property
+    def recall(self) -> float | None:
+        by_run = self._by_run([one.recall for one in self.models])
+        return None if by_run is None else float(np.mean(by_run))
+
+    @property
+    def least_coverage(self) -> float | None:
+        return min((one.coverage for one in self.models if one.coverage is not None), default=None)
+
+    def _by_run(self, values: Sequence[float | None]) -> list[float] | None:
+        runs: dict[str, list[float]] = {}
+        for one, value in zip(self.models, values, strict=True):
+            if value is None:
+                return None
+            runs.setdefault(one.run, []).append(value)
+        return [float(np.mean(group)) for group in runs.values()] or None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "contender": self.contender, "coverage": self.coverage, "least_coverage": self.least_coverage,
+            "recall": self.recall, "models": [one.to_json() for one in self.models],
+        }  # fmt: skip
+
+
+def performances(calibration: Calibration, spec: str) -> dict[str, Performance]:
+    """Return how each contender does on every model, fitted without the model's training run."""
+    found: dict[str, list[LeftOut]] = {name: [] for name in CONTENDERS}
+    for run in calibration.runs:
+        rest = calibration.without(run)
+        for model in calibration.models:
+            if model.run != run:
+                continue
+            for contender in CONTENDERS:
+                row = forecast_left_out(model, rest, spec, contender)
+                if row is not None:
+                    found[contender].append(row)
+    return {name: Performance(contender=name, models=tuple(rows)) for name, rows in found.items()}
+
+
+def forecast_left_out(model: CalibratedModel, rest: Calibration, spec: str, contender: str) -> LeftOut | None:
+    """Return how `contender`, fitted on `rest`, does on a model that `rest` lacks; None where it cannot be used."""
+    known = model.metrics[spec]
+    if contender == BEST:
+        names = [name for name in shared_metrics(rest.models, resource_kind=model.resource_kind) if name in known]
+        fitted = best_forecaster(rest, spec, names)
+    else:
+        fitted = forecaster(rest.models, spec, contender)
+    return None if fitted is None or fitted.metric not in known else _held_against(model, spec, fitted)
+
+
+def _held_against(model: CalibratedModel, spec: str, fitted: Forecaster) -> LeftOut:
+    """Hold the forecasts of `fitted`, which must not have seen the model's run, against the model's damage."""
+    forecasts = fitted.forecast(np.array(model.metrics[spec][fitted.metric]))
+    damage = np.array(model.excess_bits[spec])
+    inside = width = None
+    if forecasts.low is not None and forecasts.high is not None:
+        inside = int(((damage >= forecasts.low) & (damage <= forecasts.high)).sum())
+        width = float(np.median(forecasts.high - forecasts.low))
+    worst = worst_quarter(damage)
+    return LeftOut(
+        model=model.text,
+        run=model.run,
+        metric=fitted.metric,
+        languages=len(damage),
+        inside=inside,
+        recalled=len(worst & worst_quarter(forecasts.value)),
+        quarter=len(worst),
+        error=float(np.abs(damage - forecasts.value).mean()),
+        width=width,
+    )
+
+
+def worst_quarter(damage: Float64) -> set[int]:
+    """Return the places of the quarter (rounded, at least one) with most damage; ties go to the earlier language."""
+    count = max(1, round(len(damage) / 4))
+    return {int(place) for place in np.argsort(-damage, kind="stable")[:count]}

@@ -1,0 +1,153 @@
+"""Measuring local quantization error: forward and backward passes in full precision beside errors of the weights.
+
+Beside every product W x the error (W - Q(W)) x of the same inputs is computed and thrown away, and gradients of the
+full-precision loss are multiplied with W - Q(W).
+
+Shapes: w_OI, delta_OI = W - Q(W), gradient_OI out x in; x_NI inputs of N text tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from evenbits.models.records import LoadedModel
+from evenbits.observe.activations import ActivationImportance
+from evenbits.observe.activations.batches import batches_of, sequences_of
+from evenbits.observe.activations.gradients import measure_gradients
+from evenbits.observe.activations.hooks import decoder, listening
+from evenbits.records import Corpus
+from evenbits.store import Store
+from evenbits.studies.h035.errors import FISHER_SEGMENTS, GRADIENT_SEGMENTS, LocalErrors
+from evenbits.variants.quantization.matrices import quantize_planned
+from evenbits.variants.quantization.patching import checkpoint_source, plan_loaded
+from evenbits.variants.quantization.spec import QuantSpec
+
+__all__ = ["measure_errors", "weight_errors"]
+
+Float64 = NDArray[np.float64]
+Deltas = Mapping[str, Mapping[str, torch.Tensor]]
+"""Spec -> module -> W - Q(W), O x I."""
+
+BATCH_TOKENS = 4096
+GRADIENT_TOKENS = 1024  # logits and what the backward pass keeps are held for a whole batch
+
+
+def weight_errors(
+    loaded: LoadedModel, corpus: Corpus, spec: QuantSpec, *, store: Store, seed: int
+) -> dict[str, torch.Tensor]:
+    """Return W - Q(W) of every quantized product inside the layers, O x I, in the model's dtype."""
+    inside = {linear.name for linear in loaded.anatomy.linears}
+    source = checkpoint_source(loaded)
+    importance = ActivationImportance(loaded, corpus, store=store) if spec.needs else None
+    planned = quantize_planned(plan_loaded(loaded, spec), source, importance=importance, seed=seed)
+    return {
+        matrix.name: (source(matrix.name) - matrix.values).to(loaded.dtype)
+        for matrix in planned
+        if matrix.name in inside
+    }
+
+
+def measure_errors(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Deltas) -> dict[str, LocalErrors]:
+    """Return the errors of one language by spec: a forward pass, and the backward passes of two kinds of gradient."""
+    relative = _relative(loaded, texts, tag, deltas)
+    first_order = _first_order(loaded, texts[:GRADIENT_SEGMENTS], tag, deltas)
+    squares = measure_gradients(loaded, texts[:FISHER_SEGMENTS], language=tag)
+    return {
+        spec: LocalErrors(
+            language=tag,
+            relative=relative[spec],
+            first_order=first_order[spec],
+            weighted=np.array(
+                [0.5 * _dot(squares[name], delta.float().square()) / math.log(2) for name, delta in by_name.items()]
+            ),
+        )
+        for spec, by_name in deltas.items()
+    }
+
+
+def _relative(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Deltas) -> dict[str, Float64]:
+    """Return the relative error of every product by spec, [M]."""
+    transposed = {linear.name for linear in loaded.anatomy.linears if linear.transposed}
+    names = _names(deltas)
+    signal = dict.fromkeys(names, 0.0)
+    error = {spec: dict.fromkeys(by_name, 0.0) for spec, by_name in deltas.items()}
+    real = torch.empty(0, dtype=torch.long)
+
+    def look(name: str, x: torch.Tensor) -> None:
+        x_NI = x.reshape(-1, x.shape[-1]).index_select(0, real)
+        weight = _weight(loaded, name)
+        signal[name] += _squares(functional.linear(x_NI, weight.t() if name in transposed else weight))
+        for spec, by_name in deltas.items():
+            if name in by_name:
+                error[spec][name] += _squares(functional.linear(x_NI, by_name[name]))
+
+    sequences = sequences_of(loaded.tokenizer, loaded.model.config, texts, language=tag)
+    with torch.inference_mode(), listening(loaded.model, before={name: partial(look, name) for name in names}):
+        for batch in batches_of(sequences, tokens=BATCH_TOKENS):
+            real = batch.real
+            decoder(loaded)(input_ids=batch.ids, use_cache=False)
+    return {
+        spec: np.array([lost / signal[name] if signal[name] > 0 else 0.0 for name, lost in by_name.items()])
+        for spec, by_name in error.items()
+    }
+
+
+def _first_order(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Deltas) -> dict[str, Float64]:
+    """Return the first-order change of a segment's mean NLL by spec and product, bits, [M]; no gradient is kept."""
+    transposed = {linear.name for linear in loaded.anatomy.linears if linear.transposed}
+    weights = {name: _weight(loaded, name) for name in _names(deltas)}
+    change = {spec: dict.fromkeys(by_name, 0.0) for spec, by_name in deltas.items()}
+    sequences = sequences_of(loaded.tokenizer, loaded.model.config, texts, language=tag)
+    with _differentiable(loaded.model, list(weights.values())), torch.enable_grad():
+        for batch in batches_of(sequences, tokens=GRADIENT_TOKENS):
+            logits = loaded.model(input_ids=batch.ids, use_cache=False).logits
+            before_NV = logits.reshape(-1, logits.shape[-1]).index_select(0, batch.real - 1)
+            loss = functional.cross_entropy(before_NV.float(), batch.ids.reshape(-1)[batch.real], reduction="sum")
+            for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
+                gradient_OI = (gradient.t() if name in transposed else gradient).float()
+                for spec, by_name in deltas.items():
+                    if name in by_name:
+                        change[spec][name] -= _dot(gradient_OI, by_name[name].float())
+    bits = len(texts) * math.log(2)
+    return {spec: np.array(list(by_name.values())) / bits for spec, by_name in change.items()}
+
+
+def _names(deltas: Deltas) -> tuple[str, ...]:
+    """Return the products that any of the specs rounds."""
+    return tuple(dict.fromkeys(name for by_name in deltas.values() for name in by_name))
+
+
+@contextmanager
+def _differentiable(model: torch.nn.Module, weights: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Let only `weights` ask for gradients while the context lasts."""
+    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    try:
+        model.requires_grad_(False)
+        for weight in weights:
+            weight.requires_grad_(True)
+        yield
+    finally:
+        for parameter, asked in before.items():
+            parameter.requires_grad_(asked)
+
+
+def _squares(y: torch.Tensor) -> float:
+    return float(y.float().square().sum(dtype=torch.float64))
+
+
+def _weight(loaded: LoadedModel, name: str) -> torch.Tensor:
+    weight = loaded.model.get_submodule(name).weight
+    assert isinstance(weight, torch.nn.Parameter)  # noqa: S101 - a product has a weight
+    return weight
+
+
+def _dot(a_OI: torch.Tensor, b_OI: torch.Tensor) -> float:
+    return float((a_OI * b_OI).sum(dtype=torch.float64))

@@ -1,0 +1,43 @@
+"""H-036: do languages rely on different layers, and which layers should be protected?
+
+A study holds the measurements; findings are functions of a study and a generator.
+"""
+
+from evenbits.studies.h036.additivity import additivity
+from evenbits.studies.h036.choice import Choice, additive_savings, choose
+from evenbits.studies.h036.critical import CriticalLayers, critical_layers, overlap_with_outliers
+from evenbits.studies.h036.depth import Depth, where_damage_lies
+from evenbits.studies.h036.profiles import different_layers, different_shapes, layer_language
+from evenbits.studies.h036.protection import ProtectionStudy, rule_budget, study_protection
+from evenbits.studies.h036.rivals import kind_for, unit_kurtosis
+from evenbits.studies.h036.study import KINDS, LayerStudy, Unit, sizes_of, study_layers, whole_model
+from evenbits.studies.h036.verdict import plan_beats_rivals, protection_recipe, protection_table
+
+__all__ = [
+    "KINDS",
+    "Choice",
+    "CriticalLayers",
+    "Depth",
+    "LayerStudy",
+    "ProtectionStudy",
+    "Unit",
+    "additive_savings",
+    "additivity",
+    "choose",
+    "critical_layers",
+    "different_layers",
+    "different_shapes",
+    "kind_for",
+    "layer_language",
+    "overlap_with_outliers",
+    "plan_beats_rivals",
+    "protection_recipe",
+    "protection_table",
+    "rule_budget",
+    "sizes_of",
+    "study_layers",
+    "study_protection",
+    "unit_kurtosis",
+    "where_damage_lies",
+    "whole_model",
+]

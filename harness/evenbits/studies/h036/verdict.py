@@ -1,0 +1,233 @@
+"""What the measured plans come to: a finding, a sentence for Q6, and a recipe.
+
+Shapes: B resamples, K contestants, L languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenbits.estimates import Estimate, Finding, Verdict
+from evenbits.statistics import CrossedBootstrap, crossed_bootstrap
+from evenbits.studies.h036.depth import where_damage_lies
+from evenbits.studies.h036.protection import Contestant, ProtectionStudy
+from evenbits.studies.h036.study import LayerStudy
+
+__all__ = ["plan_beats_rivals", "protection_recipe", "protection_table"]
+
+Float64 = NDArray[np.float64]
+PLAN = "plan:worst"
+
+
+def plan_beats_rivals(study: LayerStudy, measured: ProtectionStudy, *, rng: np.random.Generator) -> Finding:
+    """Whether the plan for the worst language leaves it better off than the best rival within the same budget.
+
+    The estimate is damage of the worst language under the best rival minus that under the plan, in bits per segment;
+    random layers count by the mean of their draws. The interval is over segments: languages are those of the user, and
+    the worst of resampled languages would not be one of them. `also` holds the same on relative increase.
+    """
+    place = where_damage_lies(study)
+    if PLAN not in {one.name for one in measured.contestants}:
+        reason = (
+            f"a budget of {measured.budget:.3g} bits per weight buys nothing: the cheapest unit costs "
+            f"{measured.cheapest:.3g}"
+        )
+        return Finding(
+            estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE,
+            because=f"{reason}. Raise the budget or protect parts of layers. {place.sentence}", summary=reason,
+        )  # fmt: skip
+    names = _rivals(measured)
+    bits = _advantage(measured, measured.excess_bits, names, rng)
+    relative = _advantage(measured, measured.excess_bits / measured.nll_bits[None, :, None], names, rng)
+    best = names[int(_worst_by_name(measured, measured.excess_bits.mean(axis=2)[None], names)[0].argmin())]
+    rows = protection_table(measured, rng=rng)
+    verdict = None
+    if bits.value is not None and bits.value > 0 and (bits.low is None or bits.low <= 0):
+        verdict = Verdict.NOT_SUPPORTED
+    own = _row(rows, PLAN)
+    return Finding(
+        estimate=bits,
+        verdict=verdict,
+        because=f"Best rival within {measured.budget:.3g} extra bits per weight: {best}. "
+        f"{_sentence(own)} {_beyond(rows)}{place.sentence}",
+        summary=f"protect {', '.join(own['protects'])} (+{own['extra_bits_per_weight']:.2g} bits per weight): "
+        f"{_changes(own)}",
+        action=_action(recommended(measured), rows),
+        also={"relative_increase": relative},
+        data={
+            "plans": rows,
+            "budget": measured.budget,
+            "best_rival": best,
+            "depth": place.to_json(),
+            "predicted": {
+                objective: {"units": list(choice.units), "mean_bits": float(choice.predicted.mean()),
+                            "worst_bits": float(choice.predicted.max())}
+                for objective, choice in measured.choices.items()
+            },
+        },
+    )  # fmt: skip
+
+
+def protection_table(measured: ProtectionStudy, *, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Return the rows of `ProtectionStudy.table` with intervals of worst, mean and gap.
+
+    Mean and gap: over segments and languages. Worst: over segments alone. `mean_beyond` and `gap_beyond`: what the
+    contestant leaves more than the recommended one, paired over the same segments and languages.
+    """
+    segments = _bootstrap(measured, _worst_mean, rng, languages=False)
+    tiers = {tag: measured.tier.get(tag, "middle") for tag in measured.languages}
+    best = measured.contestants.index(recommended(measured))
+
+    def beside_the_best(means_BLK: Float64) -> Float64:
+        found = _mean_gap(means_BLK, tiers.values())
+        return np.concatenate([found, found - found[:, best : best + 1]], axis=2)
+
+    both = _bootstrap(measured, beside_the_best, rng, languages=True, groups=tiers)
+    rows = measured.table()
+    against = measured.contestants[best].name
+    for number, row in enumerate(rows):
+        for place, what in enumerate(("mean", "gap"), start=2):
+            row[f"{what}_beyond"] = (
+                both.estimate((number, place), what=f"{what} damage beyond that of {against}").to_json()
+                if number != best and (what == "mean" or row["gap_bits"] is not None)
+                else Estimate.undefined(
+                    "the recommended one itself" if number == best else "no language in one of the tiers"
+                ).to_json()
+            )
+        row["worst"] = segments.estimate((number,), what="damage of the worst language").to_json()
+        row["mean"] = both.estimate((number, 0), what="mean damage").to_json()
+        row["gap"] = (
+            both.estimate((number, 1), what="mean of low-resource minus mean of high-resource languages").to_json()
+            if row["gap_bits"] is not None
+            else Estimate.undefined("no language in one of the tiers").to_json()
+        )
+    return rows
+
+
+def protection_recipe(measured: ProtectionStudy) -> dict[str, Any]:
+    """Return the recipe of the contestant within budget that leaves the worst language best off, as measured."""
+    one = recommended(measured)
+    row = next(row for row in measured.table() if row["name"] == one.name)
+    return {
+        "title": "Spend bits on protection" if one.kind == "plan" else f"Spend bits by rule: {one.name}",
+        "hypothesis": "H-036",
+        "kind": "protect",
+        "model": measured.model,
+        "base_spec": measured.spec,
+        "spec": one.spec,
+        "protect": list(one.units),
+        "bits_per_weight": one.bits_per_weight,
+        "extra_bits_per_weight": one.extra_bits,
+        "budget": measured.budget,
+        "worst_language": row["worst_language"],
+        "worst_bits": row["worst_bits"],
+        "worst_change": row["worst_change"],
+        "mean_change": row["mean_change"],
+        "gap_change": row["gap_change"],
+        "command": f"evenbits quantize {measured.model} --spec {one.spec}",
+    }
+
+
+def recommended(measured: ProtectionStudy) -> Contestant:
+    """Return the contestant within budget with the least damage of its worst language; random ones do not count."""
+    worst = measured.excess_bits.mean(axis=2).max(axis=1)
+    allowed = [
+        number
+        for number, one in enumerate(measured.contestants)
+        if one.within_budget and not one.name.startswith("random")
+    ]
+    # Among equals a plan goes before a rule that happens to be the same.
+    best = min(allowed, key=lambda number: (float(worst[number]), measured.contestants[number].kind != "plan"))
+    return measured.contestants[best]
+
+
+def _rivals(measured: ProtectionStudy) -> list[str]:
+    """Return the names of rivals within budget, `random` for all of its draws together."""
+    names = [one.name for one in measured.contestants if one.kind == "rival" and one.within_budget]
+    return list(dict.fromkeys("random" if name.startswith("random") else name for name in names))
+
+
+def _worst_by_name(measured: ProtectionStudy, means_BKL: Float64, names: Sequence[str]) -> Float64:
+    """Return damage of the worst language for each name, [B, names]."""
+    worst_BK = means_BKL.max(axis=2)
+    columns = []
+    for name in names:
+        places = [
+            number
+            for number, one in enumerate(measured.contestants)
+            if one.name == name or (name == "random" and one.name.startswith("random"))
+        ]
+        columns.append(worst_BK[:, places].mean(axis=1))
+    return np.stack(columns, axis=1)
+
+
+def _advantage(measured: ProtectionStudy, damage_KLS: Float64, names: Sequence[str],
+               rng: np.random.Generator) -> Estimate:  # fmt: skip
+    """Return the best rival's worst-language damage minus the plan's; which rival is best is settled on all data."""
+    best = names[int(_worst_by_name(measured, damage_KLS.mean(axis=2)[None], names)[0].argmin())]
+
+    def saved(means_BLK: Float64) -> Float64:
+        worst = _worst_by_name(measured, means_BLK.transpose(0, 2, 1), [best, PLAN])
+        return np.asarray(worst[:, :1] - worst[:, 1:])
+
+    drawn = _bootstrap(measured, saved, rng, languages=False, damage=damage_KLS)
+    found = drawn.estimate((0,), what=f"damage of the worst language: {best} minus plan")
+    return Estimate(
+        value=found.value, low=found.low, high=found.high, n=damage_KLS.shape[2], method=found.method,
+        reason=found.reason,
+    )  # fmt: skip
+
+
+def _bootstrap(measured: ProtectionStudy, statistic: Any, rng: np.random.Generator, *, languages: bool,  # noqa: ANN401
+               groups: Mapping[str, str] | None = None, damage: Float64 | None = None) -> CrossedBootstrap:  # fmt: skip
+    table = measured.excess_bits if damage is None else damage
+    by_language = {tag: table[:, place] for place, tag in enumerate(measured.languages)}
+    return crossed_bootstrap(by_language, statistic, rng=rng, groups=groups, resample_languages=languages)
+
+
+def _worst_mean(means_BLK: Float64) -> Float64:
+    return np.asarray(means_BLK.max(axis=1))
+
+
+def _mean_gap(means_BLK: Float64, tiers: Any) -> Float64:  # noqa: ANN401 - tiers in the order of languages
+    """Return [B, K, 2]: mean over languages, and mean of low minus mean of high (0 where a tier is empty)."""
+    labels = np.array(list(tiers))
+    low, high = labels == "low", labels == "high"
+    mean = means_BLK.mean(axis=1)
+    gap = np.zeros_like(mean)
+    if low.any() and high.any():
+        gap = means_BLK[:, low].mean(axis=1) - means_BLK[:, high].mean(axis=1)
+    return np.stack([mean, gap], axis=2)
+
+
+def _row(rows: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    return next(row for row in rows if row["name"] == name)
+
+
+def _changes(row: Mapping[str, Any]) -> str:
+    parts = [("worst language", row["worst_change"]), ("mean", row["mean_change"]), ("gap", row["gap_change"])]
+    return ", ".join(f"{name} {change:+.0%}" for name, change in parts if change is not None) or "no damage to protect"
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    return (
+        f"The plan protects {', '.join(row['protects'])} for {row['extra_bits_per_weight']:.3g} bits per weight: "
+        f"{_changes(row)}."
+    )
+
+
+def _beyond(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a sentence on contestants that cost more than the budget and were no rivals."""
+    dear = [f"{row['name']} (+{row['extra_bits_per_weight']:.3g})" for row in rows if not row["within_budget"]]
+    return f"Dearer than the budget, shown without competing: {', '.join(dear)}. " if dear else ""
+
+
+def _action(one: Contestant, rows: Sequence[Mapping[str, Any]]) -> str:
+    row = _row(rows, one.name)
+    if one.name == "none":
+        return "Spend no bits here: nothing within the budget helps the worst language."
+    return f"Quantize with {one.spec} (+{one.extra_bits:.2g} bits per weight): {_changes(row)}."

@@ -1,0 +1,95 @@
+"""The sparsity class of a model: from its weights, from ablation, and how firm it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from evenbits.estimates import Finding, Verdict
+from evenbits.observe.weights import TensorStatistics, WeightStatistics
+from evenbits.statistics import stability
+from evenbits.studies.h037.ablation import SHARES, Ablation
+
+__all__ = ["SIGMA", "class_by_ablation", "class_by_weights", "clear_pattern"]
+
+SIGMA = 5
+NO_OUTLIERS_BELOW = 1e-5
+DENSE_ABOVE = 1e-3
+"""Cut-offs of the share of weights beyond five standard deviations of their tensor. A normal distribution has 5.7e-7;
+twenty times that is the least that is called outliers. The programme contrasts super weights (.01 %) with general
+outliers (1 %): their geometric mean, .1 %, divides sparse from dense."""
+
+CONCENTRATED = 2.0
+"""By ablation the largest weights are outliers where zeroing them costs at least twice what a normal distribution's
+larger energy at its tails explains."""
+
+
+def class_by_weights(tensors: Sequence[TensorStatistics]) -> str:
+    """Return `sparse`, `dense` or `no outliers` from the pooled share of weights beyond five standard deviations."""
+    count = sum(c.count for tensor in tensors for c in tensor.beyond if c.sigma == SIGMA)
+    share = count / sum(tensor.n for tensor in tensors)
+    if share < NO_OUTLIERS_BELOW:
+        return "no outliers"
+    return "dense" if share > DENSE_ABOVE else "sparse"
+
+
+def class_by_ablation(ablations: Mapping[float, Ablation]) -> str:
+    """Return the class by what the largest weights carry beyond a normal distribution's tails."""
+    few, many = (ablations[share].concentration for share in SHARES)
+    if few is not None and few >= CONCENTRATED:
+        return "sparse"
+    return "dense" if many is not None and many >= CONCENTRATED else "no outliers"
+
+
+def clear_pattern(
+    statistics: WeightStatistics, ablations: Mapping[float, Ablation], *, rng: np.random.Generator
+) -> Finding:
+    """Whether the sparsity class survives resampling of tensors and agrees with ablation.
+
+    The estimate is the share of bootstrap resamples of the linear tensors that give the class of all.
+    """
+    held = stability(class_by_weights, statistics.tensors, rng=rng)
+    ablated = class_by_ablation(ablations)
+    agrees = ablated == held.label
+    share = held.estimate.value or 0.0
+    return Finding(
+        estimate=held.estimate,
+        verdict=None if agrees else Verdict.NOT_SUPPORTED,
+        because=f"By weights the class is {held.label} ({statistics.beyond(SIGMA).share:.2g} beyond {SIGMA} sigma), "
+        f"by ablation {ablated} ({_concentrations(ablations)}).",
+        summary=f"{held.label}; same class in {share:.0%} of resamples, "
+        f"{'agrees with' if agrees else f'but {ablated} by'} ablation; {statistics.kurtosis_class or 'no spread'}",
+        action=_advice(held.label, agrees=agrees),
+        data={
+            "class": held.label,
+            "class_by_ablation": ablated,
+            "kurtosis_class": None if statistics.kurtosis_class is None else str(statistics.kurtosis_class),
+            "largest_kurtosis": statistics.largest_kurtosis,
+            "shares_of_resamples": dict(held.shares),
+            "sigma_shares": {str(sigma): statistics.beyond(sigma).share for sigma in (3, 5, 10)},
+            "concentration_ratio": statistics.weighted("concentration"),
+            "gini": statistics.weighted("gini"),
+            "hoyer": statistics.weighted("hoyer"),
+            "ablation": [one.to_json() for one in ablations.values()],
+            "tensors": [tensor.to_json() for tensor in statistics.tensors],
+        },
+    )
+
+
+def _advice(label: str, *, agrees: bool) -> str:
+    if not agrees:
+        return "Weights and ablation disagree on the outliers; measure retention (H-039) before relying on either."
+    if label == "sparse":
+        return "A few weights carry the outliers: keep them in FP16 (H-039 gives k)."
+    if label == "dense":
+        return "Outliers are spread out: smaller groups or protected layers serve better than single kept weights."
+    return "No outliers to keep: spend bits on smaller groups."
+
+
+def _concentrations(ablations: Mapping[float, Ablation]) -> str:
+    def one(ablation: Ablation) -> str:
+        value = ablation.concentration
+        return f"largest {ablation.share:.2%}: " + ("no damage" if value is None else f"{value:.2g} x normal")
+
+    return ", ".join(one(ablation) for ablation in ablations.values())

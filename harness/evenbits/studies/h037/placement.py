@@ -1,0 +1,214 @@
+"""Q3, second half: do the outliers sit in few layers and kinds of matrices, or are they distributed?
+
+Counts say where outlier weights lie. What they do there is measured: the largest weights of one layer, or of one kind
+of matrix in all layers, are zeroed alone, and the damage of each is compared.
+
+Legend: U units (layers, or kinds such as `q_proj`), L languages, S segments, B resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from evenbits.cells import FULL_PRECISION, ModelUnderTest
+from evenbits.estimates import Estimate, Finding, Verdict
+from evenbits.observe.weights import WeightStatistics
+from evenbits.records import Corpus
+from evenbits.statistics import crossed_bootstrap
+from evenbits.studies.h037.ablation import SHARES, Ablation, FloatArray, ablation_sample, bits_of, without_largest
+from evenbits.studies.h037.classes import SIGMA
+
+__all__ = ["Placement", "outliers_in_few_layers", "place_outliers"]
+
+Level = Literal["layer", "kind"]
+LEVELS: tuple[Level, ...] = ("layer", "kind")
+SUPER, GENERAL = SHARES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """Excess bits [U, L, S] of zeroing the largest `share` of every tensor of one unit, for each unit of a level."""
+
+    level: Level
+    share: float
+    units: tuple[str, ...]
+    excess: FloatArray
+
+    @property
+    def bits(self) -> FloatArray:
+        """Mean damage of each unit [U]; a gain counts as no damage."""
+        return np.asarray(np.maximum(self.excess.mean(axis=(1, 2)), 0.0))
+
+    def effective(self, *, rng: np.random.Generator) -> Estimate:
+        """Return the effective share of units, (sum d)^2 / (U sum d^2) over their damages d, with its interval.
+
+        1 / U where one unit does all the damage, 1 where all do the same: the inverse of the Herfindahl index, per
+        unit (the participation ratio). The interval is over segments and languages.
+        """
+        damage = {str(place): self.excess[:, place] for place in range(self.excess.shape[1])}
+        drawn = crossed_bootstrap(
+            damage, lambda means_BLU: effective_share(np.asarray(means_BLU.mean(axis=1))), rng=rng
+        )
+        return drawn.estimate(what=f"effective share of {len(self.units)} {self.level}s by ablation damage")
+
+
+def effective_share(damage_BU: FloatArray) -> FloatArray:
+    """Return (sum d)^2 / (U sum d^2) of each row [B], negative damages counted as none; NaN where there is none."""
+    d = np.maximum(damage_BU, 0.0)
+    squares = (d * d).sum(axis=1)
+    share: FloatArray = np.full(len(d), np.nan)
+    np.divide(d.sum(axis=1) ** 2, d.shape[1] * squares, out=share, where=squares > 0)
+    return share
+
+
+def place_outliers(model: ModelUnderTest, corpus: Corpus) -> tuple[Placement, ...]:
+    """Zero the largest weights of one layer, and of one kind of matrix, at a time, at both shares of `SHARES`.
+
+    Layers share what stands before them (`ModelUnderTest.sweep`), so that a deep model costs half of its layers.
+    """
+    sample = ablation_sample(corpus)
+    full = bits_of(model.losses(FULL_PRECISION, sample), sample)
+    members = members_of(model.weight_statistics())
+    found = []
+    for share in SHARES:
+        names = tuple(members["layer"])
+        variants = [(int(name), without_largest(share, f"layer {name}", members["layer"][name])) for name in names]
+        swept = [bits_of(losses, sample) - full for losses in model.sweep(variants, sample)]
+        found.append(Placement(level="layer", share=share, units=names, excess=np.stack(swept)))
+        kinds = tuple(members["kind"])
+        changed = [
+            bits_of(model.losses(without_largest(share, kind, members["kind"][kind]), sample), sample) - full
+            for kind in kinds
+        ]
+        found.append(Placement(level="kind", share=share, units=kinds, excess=np.stack(changed)))
+    return tuple(found)
+
+
+def members_of(statistics: WeightStatistics) -> dict[Level, dict[str, list[str]]]:
+    """Return the module names of every layer and of every kind of matrix, in the model's order."""
+    members: dict[Level, dict[str, list[str]]] = {"layer": {}, "kind": {}}
+    for tensor in statistics.tensors:
+        members["layer"].setdefault(str(tensor.layer), []).append(tensor.name)
+        members["kind"].setdefault(tensor.role, []).append(tensor.name)
+    return members
+
+
+def outliers_in_few_layers(
+    statistics: WeightStatistics,
+    ablations: Mapping[float, Ablation],
+    placements: Sequence[Placement],
+    *,
+    bound: float,
+    rng: np.random.Generator,
+) -> Finding:
+    """Whether the damage of zeroing the largest 1 % comes from few layers (Q3); the sentence says from which.
+
+    The estimate is the effective share of layers at 1 %. Where its interval holds `bound`, the data do not say which
+    it is. `also`: the same at .01 %, and for kinds of matrices.
+    """
+    whole = ablations[GENERAL]
+    if float(whole.top.mean()) <= whole.floor_bits:
+        reason = "zeroing the largest 1 % does no measurable damage, so it lies nowhere"
+        return Finding(estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.")
+    by_place = {(one.level, one.share): one for one in placements}
+    shares = {place: one.effective(rng=rng) for place, one in by_place.items()}
+    main = shares["layer", GENERAL]
+    reaches = main.low is not None and main.high is not None and main.low <= bound < main.high
+    sentences = [_damage_sentence(by_place, shares, share) for share in (GENERAL, SUPER)]
+    sentences.append(_weights_sentence(statistics))
+    return Finding(
+        estimate=main,
+        verdict=Verdict.UNDERPOWERED if reaches else None,
+        because=" ".join(sentences) + (" The interval holds the bound: add segments or languages." if reaches else ""),
+        also={
+            "layers_at_super_weights": shares["layer", SUPER],
+            "kinds_at_general_outliers": shares["kind", GENERAL],
+            "kinds_at_super_weights": shares["kind", SUPER],
+        },
+        summary=_summary(by_place["layer", GENERAL], by_place["kind", GENERAL]),
+        data={
+            "placements": [_row(one, shares[place]) for place, one in by_place.items()],
+            "weights_beyond_5_sigma": {level: counts_of(statistics, level) for level in LEVELS},
+        },
+    )
+
+
+def counts_of(statistics: WeightStatistics, level: Level) -> dict[str, int]:
+    """Return how many weights beyond five standard deviations lie in each unit."""
+    counts: dict[str, int] = {}
+    for tensor in statistics.tensors:
+        name = str(tensor.layer) if level == "layer" else tensor.role
+        counts[name] = counts.get(name, 0) + sum(c.count for c in tensor.beyond if c.sigma == SIGMA)
+    return counts
+
+
+def holding_half(amounts: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the fewest units that hold at least half of the sum, largest first; none where the sum is 0."""
+    total = sum(amounts.values())
+    chosen: list[str] = []
+    held = 0.0
+    for name in sorted(amounts, key=lambda name: -amounts[name]):
+        if 2 * held >= total:
+            break
+        chosen.append(name)
+        held += amounts[name]
+    return tuple(chosen) if total > 0 else ()
+
+
+def _amounts(one: Placement) -> dict[str, float]:
+    return dict(zip(one.units, (float(bits) for bits in one.bits), strict=True))
+
+
+def _damage_sentence(
+    by_place: Mapping[tuple[Level, float], Placement], shares: Mapping[tuple[Level, float], Estimate], share: float
+) -> str:
+    parts = []
+    for level in LEVELS:
+        one, effective = by_place[level, share], shares[level, share]
+        if effective.value is None:
+            return f"Of the largest {share:.2%} no {level} alone does damage."
+        amounts = _amounts(one)
+        where = _held(amounts, level)
+        parts.append(f"{where} (as if spread evenly over {_of(effective, len(one.units))} {level}s)")
+    return f"Of the damage of the largest {share:.2%}, {' and '.join(parts)}."
+
+
+def _weights_sentence(statistics: WeightStatistics) -> str:
+    counts = {level: counts_of(statistics, level) for level in LEVELS}
+    if not sum(counts["layer"].values()):
+        return f"No weight lies beyond {SIGMA} sigma."
+    where = " and ".join(_held(counts[level], level) for level in LEVELS)
+    return f"Of the {sum(counts['layer'].values())} weights beyond {SIGMA} sigma, {where}."
+
+
+def _held(amounts: Mapping[str, float], level: str) -> str:
+    names = holding_half(amounts)
+    total = sum(amounts.values())
+    listed = ", ".join(f"{name} {amounts[name] / total:.0%}" for name in names[:4])
+    rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return f"half lies in {len(names)} of {len(amounts)} {level}s ({listed}{rest})"
+
+
+def _of(effective: Estimate, units: int) -> str:
+    value = f"{(effective.value or 0.0) * units:.1f}"
+    if effective.low is None or effective.high is None:
+        return f"{value} of {units}"
+    return f"{value} [{effective.low * units:.1f}, {effective.high * units:.1f}] of {units}"
+
+
+def _summary(layers: Placement, kinds: Placement) -> str:
+    return "; ".join(_held(_amounts(one), one.level) for one in (layers, kinds))
+
+
+def _row(one: Placement, effective: Estimate) -> dict[str, Any]:
+    return {
+        "level": one.level,
+        "share": one.share,
+        "units": list(one.units),
+        "bits": [float(bits) for bits in one.excess.mean(axis=(1, 2))],
+        "effective_share": effective.to_json(),
+    }

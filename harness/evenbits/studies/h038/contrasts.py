@@ -1,0 +1,209 @@
+"""Contrasts between trained models: what one training choice does to damage, language by language.
+
+Which models answer which question stands in `CONTRASTS` and nowhere else. A model takes part under the name it has in
+the reference family. Differences are of the recommended choice minus the other one: below zero, it saves damage.
+
+Shapes: P pairs of models, L languages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenbits.cells.damage import DamageTable
+from evenbits.estimates import Estimate
+from evenbits.statistics import Outcome, holm, mean_interval, paired_difference
+
+__all__ = ["CONTRASTS", "Contrast", "Contrasted", "TrainedModel", "contrasted", "needed_models"]
+
+Float64 = NDArray[np.float64]
+
+MORE_TEXT = 2.0
+"""A language was shown more text by one model of a pair where that one has at least this many times the bytes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contrast:
+    """A question about training. `pairs`: (model with the recommended choice, model without), in names of the family.
+
+    `by` says what the two sides are: `model`, or `exposure`: for every language the model that was shown more of it
+    against the one that was shown less. `advice`: what to do if it holds, in the imperative.
+    """
+
+    name: str
+    advice: str
+    pairs: tuple[tuple[str, str], ...]
+    by: Literal["model", "exposure"] = "model"
+
+
+CONTRASTS: tuple[Contrast, ...] = (
+    Contrast(
+        name="moderate learning rate with weight decay",
+        advice="Train with a moderate learning rate and weight decay, not with a high rate and none",
+        pairs=(("a1", "a1-heavy"), ("a2", "a2-heavy")),
+    ),
+    Contrast(
+        name="strong weight decay",
+        advice="Train with strong weight decay (1.0 instead of 0.1)",
+        pairs=(("a1-decay", "a1"), ("a2-decay", "a2")),
+    ),
+    Contrast(
+        name="Muon",
+        advice="Train the matrices with Muon instead of AdamW",
+        pairs=(("a1-muon", "a1"), ("a2-muon", "a2")),
+    ),
+    Contrast(
+        name="normalised queries and keys",
+        advice="Normalise queries and keys in attention",
+        pairs=(("a1-qk", "a1"), ("a2-qk", "a2")),
+    ),
+    Contrast(
+        name="more text of the language",
+        advice="Show the model more text of the languages that must survive quantization",
+        pairs=(("a1", "a1r"),),
+        by="exposure",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedModel:
+    """A model of the family under one spec, and the training bytes of each language where they are known.
+
+    `losses`: by language, means over segments: excess bits, NLL full and quantized in bits, relative increase.
+    """
+
+    name: str
+    fingerprint: str
+    losses: Mapping[str, Sequence[float]]
+    exposure: Mapping[str, int] | None = None
+
+    @classmethod
+    def of(cls, name: str, table: DamageTable, spec: str, *, exposure: Mapping[str, int] | None = None) -> TrainedModel:
+        """Return the model from its damage under `spec`."""
+        full, quantized = (
+            found.mean(axis=1) / math.log(2) for found in (table.nll_full(spec), table.nll_quantized(spec))
+        )
+        rows_L4 = np.column_stack([quantized - full, full, quantized, table.relative_increase(spec)]).tolist()
+        losses = dict(zip(table.languages, rows_L4, strict=True))
+        return cls(name=name, fingerprint=table.fingerprint, losses=losses, exposure=exposure)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "losses": {tag: list(values) for tag, values in self.losses.items()},
+            "exposure": None if self.exposure is None else dict(sorted(self.exposure.items())),
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> TrainedModel:
+        return cls(name=row["name"], fingerprint=row["fingerprint"], losses=row["losses"], exposure=row["exposure"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contrasted:
+    """A contrast as measured, over languages; differences in bits per segment, recommended minus other.
+
+    `damage`: excess bits, with p of random signs and, among all contrasts, Holm's. `full`, `quantized`: NLL before and
+    after quantizing. `relative`: relative increase. `by_pair`: difference of damage in every pair, whose signs must
+    agree: languages of one run are no replicates of training.
+    """
+
+    contrast: Contrast
+    damage: Outcome
+    full: Estimate
+    quantized: Estimate
+    relative: Estimate
+    by_pair: Mapping[str, float]
+    languages: tuple[str, ...]
+
+    @property
+    def agreeing(self) -> int:
+        """Pairs in which damage differs in the direction of the mean."""
+        sign = math.copysign(1.0, self.damage.estimate.value or 0.0)
+        return sum(value * sign > 0 for value in self.by_pair.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "contrast": self.contrast.name,
+            "by": self.contrast.by,
+            "pairs": dict(self.by_pair),
+            "damage": self.damage.to_json(),
+            "nll_full": self.full.to_json(),
+            "nll_quantized": self.quantized.to_json(),
+            "relative_increase": self.relative.to_json(),
+            "languages": list(self.languages),
+        }
+
+
+def needed_models() -> tuple[str, ...]:
+    """Return the names of all models that some contrast needs, each once."""
+    return tuple(dict.fromkeys(name for contrast in CONTRASTS for pair in contrast.pairs for name in pair))
+
+
+def contrasted(
+    models: Mapping[str, TrainedModel],
+    *,
+    rng: np.random.Generator,
+    contrasts: Sequence[Contrast] = CONTRASTS,
+) -> tuple[Contrasted, ...]:
+    """Measure every contrast that has a pair of different models here; p adjusted by Holm over those measured."""
+    found = [one for contrast in contrasts if (one := _measured(contrast, models, rng)) is not None]
+    adjusted = holm({one.contrast.name: one.damage.p_value for one in found})
+    return tuple(
+        replace(one, damage=replace(one.damage, adjusted_p=adjusted[one.contrast.name])) for one in found
+    )  # fmt: skip
+
+
+def _measured(contrast: Contrast, models: Mapping[str, TrainedModel], rng: np.random.Generator) -> Contrasted | None:
+    pairs = [
+        (models[first], models[second])
+        for first, second in contrast.pairs
+        if first in models and second in models and models[first].fingerprint != models[second].fingerprint
+    ]
+    differences = {f"{a.name} against {b.name}": _difference(contrast, a, b) for a, b in pairs}
+    differences = {name: found for name, found in differences.items() if found}
+    if not differences:
+        return None
+    languages = tuple(sorted(set.intersection(*(set(found) for found in differences.values()))))
+    if len(languages) < 2:
+        return None
+    # A language is one unit, however many pairs of models it was measured in.
+    mean_L4 = np.mean([[found[tag] for tag in languages] for found in differences.values()], axis=0)
+    damage = paired_difference(mean_L4[:, 0], np.zeros(len(languages)), rng=rng)
+    full, quantized, relative = (mean_interval(mean_L4[:, column], rng=rng) for column in (1, 2, 3))
+    by_pair = {name: float(np.mean([found[tag][0] for tag in languages])) for name, found in differences.items()}
+    return Contrasted(
+        contrast=contrast, damage=damage, full=full, quantized=quantized, relative=relative, by_pair=by_pair,
+        languages=languages,
+    )  # fmt: skip
+
+
+def _difference(
+    contrast: Contrast, first: TrainedModel, second: TrainedModel
+) -> dict[str, tuple[float, float, float, float]]:
+    """Return first minus second by language: excess bits, NLL full and quantized in bits, relative increase."""
+    a, b = first.losses, second.losses
+    found = {}
+    for tag in a:
+        if tag not in b:
+            continue
+        sign = 1.0 if contrast.by == "model" else _shown_more(tag, first, second)
+        if sign:
+            found[tag] = tuple(float(sign * (x - y)) for x, y in zip(a[tag], b[tag], strict=True))
+    return found  # type: ignore[return-value]
+
+
+def _shown_more(tag: str, first: TrainedModel, second: TrainedModel) -> float:
+    """Return 1 where `first` was shown more of the language, -1 where `second` was, 0 where neither or unknown."""
+    a, b = ((model.exposure or {}).get(tag) for model in (first, second))
+    if a is None or b is None or max(a, b) < MORE_TEXT * min(a, b):
+        return 0.0
+    return 1.0 if a > b else -1.0

@@ -1,0 +1,40 @@
+"""H-039: does keeping the largest k of the weights in FP16 bring low- and high-resource languages together?
+
+Studies hold the measurements; findings are functions of a study and a generator.
+"""
+
+from evenbits.studies.h039.comparison import against_protection, better_choice, language_awareness, parity_elsewhere
+from evenbits.studies.h039.contenders import (
+    ContenderStudy,
+    nothing_to_compare,
+    reference_budget,
+    study_contenders,
+    unmeasured,
+)
+from evenbits.studies.h039.controls import equal_bits, monotone, random_control
+from evenbits.studies.h039.parity import parity
+from evenbits.studies.h039.recommendation import Recommendation, recommend, retention_recipe
+from evenbits.studies.h039.study import RetentionStudy, retention_specs, study_retention, tiers
+
+__all__ = [
+    "ContenderStudy",
+    "Recommendation",
+    "RetentionStudy",
+    "against_protection",
+    "better_choice",
+    "equal_bits",
+    "language_awareness",
+    "monotone",
+    "nothing_to_compare",
+    "parity",
+    "parity_elsewhere",
+    "random_control",
+    "recommend",
+    "reference_budget",
+    "retention_recipe",
+    "retention_specs",
+    "study_contenders",
+    "study_retention",
+    "tiers",
+    "unmeasured",
+]

@@ -1,0 +1,244 @@
+"""Robustness of H-039: other choices of the weights to keep, and layer protection instead of keeping weights.
+
+All comparisons are at equal k and equal bits per weight, on the same segments, adjusted by Holm.
+
+Shapes: L languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenbits.estimates import Estimate, Finding, Verdict
+from evenbits.statistics import (
+    LOG_PARITY,
+    Disparity,
+    Outcome,
+    disparity_change,
+    holm,
+    mean_interval,
+    paired_differences,
+    pareto,
+)
+from evenbits.studies.h039.contenders import AWARE, PERCENT, ContenderStudy
+from evenbits.studies.h039.controls import at_equal_bits
+from evenbits.studies.h039.parity import curves_of, rows_of, start_verdict
+from evenbits.studies.h039.recommendation import made_worse
+from evenbits.studies.h039.study import ALPHA, brief, too_few
+from evenbits.variants.quantization.spec import parse_spec
+
+__all__ = ["against_protection", "better_choice", "language_awareness", "parity_elsewhere"]
+
+Float64 = NDArray[np.float64]
+
+
+def parity_elsewhere(study: ContenderStudy, *, rng: np.random.Generator) -> Finding:
+    """Whether some other choice of as many weights reaches parity where the largest magnitudes do not.
+
+    The estimate is the disparity ratio of the contender with the strongest evidence of parity (two one-sided tests,
+    Holm over contenders). `data`: every measured spec, and which are on the Pareto front of disparity, mean damage and
+    bits per weight.
+    """
+    few = too_few(study.retention)
+    if few is not None:
+        return few
+    specs = list(study.named())
+    curves = curves_of(study.retention, specs, rng=rng)
+    excess = dict(zip(specs, curves["excess_bits"], strict=True))
+    data = _front(study, curves) | {"changes": _changes(study, excess)}
+    if study.settled is not None:
+        return replace(study.settled, data=data)
+    reference = excess[study.reference]
+    adjusted = holm({name: excess[spec].parity.p_value for name, spec in study.specs.items()})
+    tested = {name: p for name, p in adjusted.items() if p is not None}
+    if not tested:
+        reason = "no other choice has a disparity ratio"
+        return Finding(estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.",
+                       data=data)  # fmt: skip
+    best = min(tested, key=lambda name: (tested[name], abs(excess[study.specs[name]].log_ratio.value or 0.0)))
+    spec, p_value = study.specs[best], tested[best]
+    verdict, because = _elsewhere_verdict(excess[study.retention.base], reference, best, p_value)
+    if verdict is None:
+        worse = made_worse(study.retention, spec, rng=rng)
+        if worse:
+            verdict, because = Verdict.NOT_SUPPORTED, f"{best} makes high-resource languages worse: {', '.join(worse)}."
+    place = specs.index(spec)
+    return Finding(
+        estimate=excess[spec].ratio,
+        p_value=p_value,
+        verdict=verdict,
+        because=because,
+        also={name: curve[place].ratio for name, curve in curves.items() if curve[place].ratio.value is not None},
+        summary=f"k {PERCENT} %: disparity {brief(excess[spec].ratio)} by {best}, magnitude {brief(reference.ratio)}",
+        action=f"Keep {PERCENT} % by {best} ({spec})." if verdict is None else None,
+        data=data,
+    )
+
+
+def _elsewhere_verdict(
+    start: Disparity, reference: Disparity, best: str, p_value: float
+) -> tuple[Verdict | None, str | None]:
+    settled = start_verdict(start)
+    if settled is not None:
+        return settled
+    if reference.parity.equivalent:
+        return Verdict.NOT_APPLICABLE, f"Keeping the {PERCENT} % largest is at parity itself: {brief(reference.ratio)}."
+    if p_value >= ALPHA:
+        return Verdict.NOT_SUPPORTED, (
+            f"No other choice of {PERCENT} % is shown to be inside a factor of 1.25: "
+            f"the smallest p, Holm over choices, is {p_value:.2g} ({best})."
+        )
+    return None, None
+
+
+def _front(study: ContenderStudy, curves: Mapping[str, tuple[Disparity, ...]]) -> dict[str, Any]:
+    """Return a row for every measured spec, and the specs on the Pareto front.
+
+    A disparity below 1 counts as 1: it leaves no disadvantage to remove.
+    """
+    names = study.named()
+    keeps = {spec: parse_spec(spec).keep for spec in names}
+    percents = {spec: Decimal(0) if keep is None else keep.percent for spec, keep in keeps.items()}
+    rows = rows_of(study.retention, percents, curves)
+    points: list[tuple[float, ...] | None] = []
+    for row, found in zip(rows, curves["excess_bits"], strict=True):
+        row["label"] = names[row["spec"]]
+        known = found.ratio.value is not None
+        points.append((max(found.ratio.value or 1.0, 1.0), row["mean_excess_bits"], row["bits_per_weight"])
+                      if known else None)  # fmt: skip
+    front = pareto(points)
+    for place, row in enumerate(rows):
+        row["on_front"] = place in front
+    return {"rows": rows, "front": [rows[place]["spec"] for place in sorted(front)], "margin": LOG_PARITY}
+
+
+def _changes(study: ContenderStudy, excess: Mapping[str, Disparity]) -> list[dict[str, Any]]:
+    """Return what each contender changes in the log disparity ratio against the reference, paired."""
+    return [
+        {"name": name, "spec": spec, "log_disparity_change": disparity_change(excess[study.reference], excess[spec])}
+        for name, spec in study.specs.items()
+    ]
+
+
+def better_choice(study: ContenderStudy, *, rng: np.random.Generator) -> Finding:
+    """Whether another choice of as many weights leaves less damage than the largest magnitudes.
+
+    The estimate is what the contender with the strongest evidence saves, in bits per segment: mean over languages,
+    paired, random signs of languages, Holm over contenders.
+    """
+    if study.settled is not None:
+        return study.settled
+    saved = {name: _saved(study, study.reference, spec) for name, spec in study.specs.items()}
+    found, best = _strongest(saved, rng=rng)
+    spec = study.specs[best]
+    supported = _significant(found[best])
+    return Finding(
+        estimate=found[best].estimate,
+        p_value=found[best].adjusted_p,
+        verdict=None if supported else Verdict.NOT_SUPPORTED,
+        because=f"Strongest: {best}; {_evidence(found[best], len(found))}.",
+        also=_on_metrics(study, study.reference, spec, study.retention.table.languages, rng),
+        summary=f"k {PERCENT} %: {best} saves {brief(found[best].estimate)} bits per segment against magnitude",
+        action=f"Choose the {PERCENT} % by {best} ({spec}): less damage for the same bits." if supported else None,
+        data={"contenders": [_row(study, name, one) for name, one in found.items()]},
+    )
+
+
+def language_awareness(study: ContenderStudy, *, rng: np.random.Generator) -> Finding:
+    """Whether statistics of the low-resource languages help these languages more than statistics of all languages.
+
+    The estimate is what the language-aware choice saves low-resource languages against its language-blind partner, in
+    bits per segment, for the statistic with the strongest evidence (Holm over statistics). `data` has what it costs
+    the high-resource ones.
+    """
+    if study.settled is not None:
+        return study.settled
+    pairs = {name: pair for name, pair in AWARE.items() if set(pair) <= set(study.specs)}
+    if not pairs:
+        reason = "there is no probe text to take statistics on"
+        return Finding(estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.")
+    low, high = study.retention.low, study.retention.high
+    specs = {name: (study.specs[blind], study.specs[aware]) for name, (blind, aware) in pairs.items()}
+    found, best = _strongest({name: _saved(study, *pair, languages=low) for name, pair in specs.items()}, rng=rng)
+    supported = _significant(found[best])
+    rows = [
+        {"name": name, "blind": specs[name][0], "aware": specs[name][1], "low": _outcome(outcome),
+         "high_saved_bits": mean_interval(_saved(study, *specs[name], languages=high), rng=rng)}
+        for name, outcome in found.items()
+    ]  # fmt: skip
+    return Finding(
+        estimate=found[best].estimate,
+        p_value=found[best].adjusted_p,
+        verdict=None if supported else Verdict.NOT_SUPPORTED,
+        because=f"Strongest: {best}; {_evidence(found[best], len(found))}.",
+        also=_on_metrics(study, *specs[best], low, rng),
+        summary=f"{best} on low-resource languages saves them {brief(found[best].estimate)} bits per segment",
+        action=f"Take statistics on the low-resource languages: {specs[best][1]}." if supported else None,
+        data={"statistics": rows},
+    )
+
+
+def against_protection(study: ContenderStudy, *, rng: np.random.Generator) -> Finding:
+    """Whether retention leaves less disparity than layers, or parts of them, in high precision at the same bits."""
+    if study.settled is not None:
+        return study.settled
+    if study.protected is None or study.matched is None:
+        reason = "the bits of keeping 1 % buy no matrix of this model in high precision"
+        return Finding(estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.")
+    return at_equal_bits(
+        study.retention, rival=study.protected, matched=study.matched, what="layer protection", rng=rng
+    )  # fmt: skip
+
+
+def _saved(study: ContenderStudy, worse: str, better: str, *, languages: tuple[str, ...] | None = None) -> Float64:
+    """Return what `better` saves each language against `worse`, in bits per segment, [L]."""
+    table = study.retention.table
+    places = [table.languages.index(tag) for tag in languages or table.languages]
+    return np.asarray((table.excess_bits(worse) - table.excess_bits(better)).mean(axis=1)[places])
+
+
+def _strongest(saved: Mapping[str, Float64], *, rng: np.random.Generator) -> tuple[dict[str, Outcome], str]:
+    """Return the tests of several savings above 0, and the name of the one with the strongest evidence."""
+    nothing = {name: np.zeros_like(values) for name, values in saved.items()}
+    found = paired_differences(saved, nothing, rng=rng, alternative="greater")
+    order = {name: (1.0 if one.adjusted_p is None else one.adjusted_p, -(one.estimate.value or 0.0))
+             for name, one in found.items()}  # fmt: skip
+    return found, min(order, key=lambda name: order[name])
+
+
+def _significant(outcome: Outcome) -> bool:
+    return outcome.adjusted_p is not None and outcome.adjusted_p < ALPHA
+
+
+def _evidence(outcome: Outcome, count: int) -> str:
+    p = "undefined" if outcome.adjusted_p is None else f"{outcome.adjusted_p:.2g}"
+    return f"p {p}, Holm over {count}"
+
+
+def _on_metrics(
+    study: ContenderStudy, worse: str, better: str, languages: tuple[str, ...], rng: np.random.Generator
+) -> dict[str, Estimate]:
+    table = study.retention.table
+    places = [table.languages.index(tag) for tag in languages]
+    first, second = table.degradation(worse), table.degradation(better)
+    return {name: mean_interval((first[name] - second[name]).mean(axis=1)[places], rng=rng) for name in first}
+
+
+def _row(study: ContenderStudy, name: str, outcome: Outcome) -> dict[str, Any]:
+    table, spec = study.retention.table, study.specs[name]
+    return {
+        "name": name,
+        "spec": spec,
+        "bits_per_weight": table.columns[spec].bits_per_weight,
+        "mean_excess_bits": float(table.excess_bits(spec).mean()),
+    } | _outcome(outcome)
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    return {"saved_bits": outcome.estimate, "p_value": outcome.p_value, "adjusted_p": outcome.adjusted_p}

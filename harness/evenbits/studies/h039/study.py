@@ -1,0 +1,180 @@
+"""The study of H-039: one model and grid at several k, the same k kept at random, and a rival at equal bits.
+
+Shapes: L languages, S segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from evenbits.cells import ModelUnderTest, measure_damage
+from evenbits.cells.damage import DamageTable
+from evenbits.errors import SpecError
+from evenbits.estimates import Estimate, Finding, Verdict
+from evenbits.records import Corpus
+from evenbits.text.languages import describe
+from evenbits.variants.quantization.spec import Criterion, QuantSpec, parse_spec
+
+__all__ = [
+    "ALPHA",
+    "BELOW",
+    "CRITERION",
+    "MIN_LANGUAGES",
+    "PERCENTS",
+    "RetentionStudy",
+    "at_bits_of",
+    "brief",
+    "retention_specs",
+    "study_retention",
+    "tiers",
+    "too_few",
+]
+
+PERCENTS: tuple[Decimal, ...] = tuple(Decimal(text) for text in ("0", "0.01", "0.03", "0.1", "0.3", "1"))
+"""k in percent: the programme's 0, .01, .1 and 1, and half decades between them."""
+
+CONTROL_PERCENTS: tuple[Decimal, ...] = (Decimal("0.1"), Decimal(1))
+"""k at which the same number of random weights is kept."""
+
+CRITERION: Criterion = "magnitude"
+"""The programme's outliers are the largest magnitudes; other criteria are contenders (`contenders.py`)."""
+
+BELOW = Decimal(1)
+"""The hypothesis speaks of k < 1 %."""
+
+MIN_LANGUAGES = 5
+"""Languages per tier below which a disparity is underpowered: a bootstrap over fewer understates by a fifth or more."""
+
+ALPHA = 0.05
+RIVAL_GROUP = 64
+MOST_MATCHED = 5
+"""Percent of weights kept, at most, to match a rival's bits."""
+
+
+def tiers(languages: Sequence[str], *, exposure: Mapping[str, int] | None = None) -> dict[str, str]:
+    """Return `low` or `high` for the languages whose resource level is known and not in between."""
+    levels = {tag: describe(tag, exposure=exposure).tier for tag in languages}
+    return {tag: level for tag, level in levels.items() if level in {"low", "high"}}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetentionStudy:
+    """Damage of one model and grid over k.
+
+    `kept`: k -> spec, k ascending from 0. `random`: k -> spec keeping as many random weights. `rival`: the grid with
+    smaller groups and nothing kept; `matched`: the grid keeping so many weights that it costs the rival's bits.
+    Both are None where no smaller group divides the layers. `tier`: `low` or `high` by language, others left out.
+    """
+
+    table: DamageTable
+    kept: Mapping[Decimal, str]
+    random: Mapping[Decimal, str]
+    rival: str | None
+    matched: str | None
+    tier: Mapping[str, str]
+
+    @property
+    def low(self) -> tuple[str, ...]:
+        return tuple(tag for tag in self.table.languages if self.tier.get(tag) == "low")
+
+    @property
+    def high(self) -> tuple[str, ...]:
+        return tuple(tag for tag in self.table.languages if self.tier.get(tag) == "high")
+
+    @property
+    def base(self) -> str:
+        return self.kept[Decimal(0)]
+
+
+def retention_specs(
+    base: QuantSpec, *, criterion: Criterion = CRITERION, percents: Sequence[Decimal] = PERCENTS
+) -> dict[Decimal, QuantSpec]:
+    """Return `base` at each k, keeping the largest by `criterion`."""
+    return {percent: base.with_keep(percent, criterion) for percent in percents}
+
+
+def study_retention(
+    model: ModelUnderTest, base: QuantSpec, corpus: Corpus, *, tier: Mapping[str, str]
+) -> RetentionStudy:
+    """Measure `base` (its retention is ignored) at every k, its random control, and its rival at equal bits."""
+    grid = base.base
+    kept = retention_specs(grid)
+    random = retention_specs(grid, criterion="random", percents=CONTROL_PERCENTS)
+    rival, matched = _rivals(model, grid)
+    extra = [spec for spec in (rival, matched) if spec is not None]
+    table = measure_damage(model, [*kept.values(), *random.values(), *extra], corpus)
+    return RetentionStudy(
+        table=table,
+        kept={percent: str(spec) for percent, spec in kept.items()},
+        random={percent: str(spec) for percent, spec in random.items()},
+        rival=None if rival is None else str(rival),
+        matched=None if matched is None else str(matched),
+        tier=dict(tier),
+    )
+
+
+def _rivals(model: ModelUnderTest, grid: QuantSpec) -> tuple[QuantSpec | None, QuantSpec | None]:
+    """Return the grid with smaller groups, and the grid with so much kept that both cost the same bits."""
+    rival = _smaller_groups(grid)
+    if rival is None:
+        return None, None
+    try:
+        matched = at_bits_of(model, grid, rival)
+    except SpecError:  # the smaller group does not divide a layer of this model
+        return None, None
+    return (None, None) if matched is None else (rival, matched)
+
+
+def at_bits_of(model: ModelUnderTest, grid: QuantSpec, rival: QuantSpec) -> QuantSpec | None:
+    """Return `grid` with so many weights kept, largest first, that it costs the bits of `rival`.
+
+    None where that would be none, or more than a few percent: such a matrix is no longer a sparse remainder.
+    """
+    base = model.bits_per_weight(grid)
+    one_percent = model.bits_per_weight(grid.with_keep(1, CRITERION)) - base
+    percent = Decimal(str((model.bits_per_weight(rival) - base) / one_percent)).quantize(Decimal("0.001"))
+    return grid.with_keep(percent, CRITERION) if 0 < percent <= MOST_MATCHED else None
+
+
+def _smaller_groups(grid: QuantSpec) -> QuantSpec | None:
+    if grid.grid is None:
+        return None
+    size = RIVAL_GROUP if grid.grid.size is None else grid.grid.size // 2
+    if size < 8 or grid.grid.kind == "nf4":
+        return None
+    suffix = "" if grid.grid.symmetric else "-asym"
+    return parse_spec("+".join([f"int{grid.grid.bits}-g{size}{suffix}", *(f"include:{name}" for name in grid.include)]))
+
+
+def too_few(study: RetentionStudy) -> Finding | None:
+    """Return the finding of a study with too few languages in a tier to speak of disparity, else None."""
+    low, high = len(study.low), len(study.high)
+    if min(low, high) >= MIN_LANGUAGES:
+        return None
+    if low == high == 0:
+        reason = "no language of this text is low- or high-resource for the model"
+        return Finding(
+            estimate=Estimate.undefined(reason, method="disparity ratio"),
+            verdict=Verdict.NOT_APPLICABLE,
+            because="All languages saw about as much training text, or their levels are unknown or in between: there "
+            "is no disparity between levels to speak of.",
+            summary=reason,
+        )
+    lacking = f"{low} low-resource and {high} high-resource languages, needed {MIN_LANGUAGES} of each"
+    return Finding(
+        estimate=Estimate.undefined(lacking, n=low + high, method="disparity ratio"),
+        verdict=Verdict.UNDERPOWERED,
+        because=f"{lacking}. Add languages with --languages or a corpus that has them.",
+        summary=lacking,
+    )
+
+
+def brief(estimate: Estimate) -> str:
+    """Return `1.41 [1.20, 1.62]`, as far as it is defined."""
+    if estimate.value is None:
+        return "undefined"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.2f}"
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"

@@ -1,0 +1,123 @@
+"""From texts by language and id to a `Corpus`: every segment is present, non-empty and translated in every language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from evenbits.errors import CorpusError
+from evenbits.records import Corpus, LeftOut
+from evenbits.text.languages import normalise
+from evenbits.text.references import LanguageChoice, absent_languages
+
+__all__ = ["UNASKED", "align", "chosen", "source_language"]
+
+Rows = Mapping[str, Mapping[str, str]]  # language -> segment id -> text, in reading order
+
+UNASKED = "not asked for"
+"""Why a language of the corpus is left out that the user did not choose."""
+COPIES_REFUSED = 0.5  # share of segments equal to the source above which a language is not a translation
+
+
+def source_language(present: tuple[str, ...]) -> str | None:
+    """Return the language others were most likely translated from: English, or None where it is absent."""
+    return "en" if "en" in present else None
+
+
+def chosen(name: str, present: tuple[str, ...], choice: LanguageChoice) -> tuple[str, ...]:
+    """Return the languages of `present` that `choice` means, sorted; by default all.
+
+    A number takes English, where it is present, and then the first ones by tag.
+    Raises `CorpusError` for languages that are absent, naming them and those there are.
+    """
+    if choice.kind == "tags":
+        if not set(choice.tags) <= set(present):
+            raise absent_languages(name, choice.tags, present)
+        return choice.tags
+    if choice.kind == "count":
+        count = choice.count or 0
+        if count > len(present):
+            raise CorpusError(
+                f"{name} has {len(present)} languages, {count} were asked for: {', '.join(sorted(present))}"
+            )
+        return tuple(sorted(sorted(present, key=lambda tag: (tag != source_language(present), tag))[:count]))
+    return tuple(sorted(present))
+
+
+def align(
+    *, name: str, source: str, rows: Rows, languages: tuple[str, ...], left_out: tuple[LeftOut, ...] = ()
+) -> Corpus:
+    """Return the segments that every one of `languages` has, in the order of the source (else the first) language.
+
+    `rows` may hold more languages than are chosen; English among them serves to recognise untranslated copies.
+    Left out and counted by language: segments missing in it, empty ones, and copies of the source text (languages that
+    share the source's primary subtag, such as `en-GB`, are not held to that). Raises `CorpusError` where a language
+    is mostly copies, or no segment is left.
+    """
+    reference = source_language(tuple(rows))
+    first = reference if reference in languages else languages[0]
+    order = list(rows[first])
+    order += [key for tag in languages if tag != first for key in rows[tag] if key not in rows[first]]
+    candidates = list(dict.fromkeys(order))
+    counted: list[LeftOut] = []
+    refused: set[str] = set()
+    for tag in languages:
+        texts = rows[tag]
+        reasons = {
+            "missing in this language": {key for key in candidates if key not in texts},
+            "empty": {key for key, text in texts.items() if not text.strip()},
+            "equal to the source text": _copies(name, tag, rows, reference),
+        }
+        counted += [
+            LeftOut(what="segment", language=tag, count=len(keys), reason=reason)
+            for reason, keys in reasons.items()
+            if keys
+        ]
+        refused = refused.union(*reasons.values())
+    kept = [key for key in candidates if key not in refused]
+    if not kept:
+        why = "; ".join(f"{entry.language}: {entry.count} {entry.reason}" for entry in counted) or "there is no text"
+        raise CorpusError(
+            f"{name} has no segment left that every language has, of {len(candidates)}: {why}. "
+            "Check that the ids are the same in every language, or choose fewer languages."
+        )
+    if refused:
+        total = LeftOut(
+            what="segment", language=None, count=len(candidates) - len(kept), reason="not usable in every language"
+        )
+        counted.append(total)
+    return Corpus(
+        name=name,
+        source=source,
+        languages=languages,
+        segment_ids=tuple(kept),
+        texts={tag: tuple(rows[tag][key] for key in kept) for tag in languages},
+        left_out=(*left_out, *counted),
+    )
+
+
+def _copies(name: str, tag: str, rows: Rows, reference: str | None) -> set[str]:
+    """Return the segments of `tag` that equal the source text; refuse a language that is mostly copies."""
+    if reference is None or tag.partition("-")[0] == reference:
+        return set()
+    texts = {key: text for key, text in rows[tag].items() if text.strip() and key in rows[reference]}
+    copies = {key for key, text in texts.items() if text.strip() == rows[reference][key].strip()}
+    if len(copies) > COPIES_REFUSED * len(texts):
+        raise CorpusError(
+            f"{name}: the text of {tag} equals {reference} in {len(copies)} of {len(texts)} segments, so it is not a "
+            f"translation. Give the {tag} text, or leave {tag} out with --languages."
+        )
+    return copies
+
+
+def unique_tags(name: str, spellings: Mapping[str, str]) -> dict[str, str]:
+    """Return {normalised tag: spelling} for {spelling: where it stands}; two spellings of one language are refused."""
+    by_tag: dict[str, str] = {}
+    for spelling, where in spellings.items():
+        try:
+            tag = normalise(spelling)
+        except CorpusError as error:
+            raise CorpusError(f"{name}: {where}: {error}") from error
+        if tag in by_tag:
+            raise CorpusError(f"{name}: {spellings[by_tag[tag]]} and {where} are both {tag}; keep one of them")
+        by_tag[tag] = spelling
+    return by_tag

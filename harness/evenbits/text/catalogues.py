@@ -1,0 +1,303 @@
+"""`gettext`: message catalogues (.po) of an installed package. People translated them, and message ids align them.
+
+A message is used where it is singular, translated, not marked fuzzy or obsolete, not a copy of its source, at least
+`SHORTEST` characters long, and where source and translation have the same placeholders. English is the source itself.
+
+Default languages: the `DEFAULT_LANGUAGES` with the most usable messages (English among them), ties by tag, one for
+each language and script. A regional variant (`es-AR`, `pt-BR`) is left out where its base language is there; of
+variants without a base the best covered one stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from evenbits.errors import CorpusError
+from evenbits.records import Corpus, LeftOut, digest_of
+from evenbits.store import Store
+from evenbits.text.alignment import UNASKED, unique_tags
+from evenbits.text.references import CorpusRef, LanguageChoice, absent_languages
+
+__all__ = ["SHORTEST", "read_catalogues", "same_placeholders"]
+
+SHORTEST = 30  # characters of the source text: shorter ones are labels, whose losses are mostly chance
+DEFAULT_LANGUAGES = 40
+FEWEST_COMMON = 60  # `all` stops adding languages where fewer messages would be common to them
+ENGLISH = "en"
+SEPARATOR = "\x04"  # as in .mo files
+ID_DIGITS = 12
+SCHEMA = 1  # of what is stored; raise it when the rules for a usable message change
+
+PLACEHOLDERS = re.compile(
+    r"%\(\w+\)[#0\-+]*\d*(?:\.\d+)?[a-zA-Z]"  # %(name)s
+    r"|%[#0\-+]*\d*(?:\.\d+)?[sdifrgxc]"  # %s, %d, %.2f
+    r"|\{\w*(?:![rsa])?(?::[^{}]*)?\}"  # {}, {name}, {value:.2f}
+    r"|</?[a-zA-Z]\w*"  # an HTML tag's name: its attributes may be translated
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Catalogue:
+    """One language's catalogues: usable translations by message, and how many others there were by reason."""
+
+    usable: Mapping[str, str]
+    refused: Mapping[str, int]
+
+
+def same_placeholders(source: str, translation: str) -> bool:
+    """Return whether both have the same placeholders and HTML tags, each as often, and a line break at the same ends.
+
+    Line breaks inside are layout: `msgfmt --check` looks at the ends only, too.
+    """
+    ends = (source.startswith("\n"), source.endswith("\n")) == (
+        translation.startswith("\n"),
+        translation.endswith("\n"),
+    )
+    return ends and Counter(PLACEHOLDERS.findall(source)) == Counter(PLACEHOLDERS.findall(translation))
+
+
+def read_catalogues(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None) -> Corpus:
+    """Return the messages of package `ref.location` that every chosen language has.
+
+    `choice` by number or default takes the best covered languages; `all` adds languages by coverage as long as
+    `FEWEST_COMMON` messages stay common. Only the languages needed are parsed; `store` keeps what was parsed under
+    the digest of the files. Raises `CorpusError` where package, polib, catalogues or languages are missing.
+    """
+    root, version = _locate(ref.location)
+    files = _files(ref, root)
+    if choice.kind == "tags":
+        if not set(choice.tags) <= {*files, ENGLISH}:
+            raise absent_languages(f"gettext of {ref.location}", choice.tags, tuple({*files, ENGLISH}))
+        wanted = choice.tags
+    else:
+        wanted = tuple(sorted({*files, ENGLISH}))
+    catalogues = {tag: _parsed(root, files[tag], store) for tag in wanted if tag != ENGLISH}
+    languages, left_out = _choose(choice, catalogues, tuple(files))
+    used = {tag: catalogues[tag] for tag in languages if tag != ENGLISH}
+    messages = set().union(*(catalogue.usable for catalogue in used.values())) or _source_messages(root, files)
+    kept, repeated = _common(used, messages)
+    source = f"message catalogues of {ref.location} {version}"
+    if not kept:
+        raise CorpusError(
+            f"no message among the {source} is usable in all of {', '.join(languages)}; choose fewer with --languages"
+        )
+    for count, reason in (
+        (len(messages) - len(kept) - repeated, "not usable in every chosen language"),
+        (repeated, "the same source text as another message"),
+    ):
+        if count:
+            left_out.append(LeftOut(what="segment", language=None, count=count, reason=reason))
+    return Corpus(
+        name=ref.text,
+        source=source,
+        languages=languages,
+        segment_ids=tuple(digest_of(key)[:ID_DIGITS] for key in kept),
+        texts={tag: tuple(_text(key, used.get(tag)) for key in kept) for tag in languages},
+        left_out=(*left_out, *_refusals(used)),
+    )
+
+
+def _locate(package: str) -> tuple[Path, str]:
+    """Return the folder and version of an installed package, without importing it."""
+    extra = " Install it with: pip install 'evenbits[gettext]'" if package == "django" else " Install it first."
+    try:
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise CorpusError(
+            f"the corpus gettext reads the message catalogues of {package}, which is not installed.{extra}"
+        )
+    if importlib.util.find_spec("polib") is None:
+        raise CorpusError("the corpus gettext needs polib. Install it with: pip install 'evenbits[gettext]'")
+    return Path(next(iter(spec.submodule_search_locations))), _version(package)
+
+
+@cache
+def _version(package: str) -> str:
+    """Return the version of the distribution that installed `package`; looking for another name's takes long."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        owners = importlib.metadata.packages_distributions().get(package, [])
+        return importlib.metadata.version(owners[0]) if owners else "(version unknown)"
+
+
+def _files(ref: CorpusRef, root: Path) -> dict[str, list[Path]]:
+    """Return the catalogues of each language: root/**/locale/<tag>/LC_MESSAGES/*.po."""
+    by_folder: dict[str, list[Path]] = {}
+    for locale in sorted(root.rglob("locale")):
+        for path in sorted(locale.glob("*/LC_MESSAGES/*.po")):
+            by_folder.setdefault(path.parent.parent.name, []).append(path)
+    if not by_folder:
+        raise CorpusError(
+            f"{ref.location} has no message catalogues (locale/<tag>/LC_MESSAGES/*.po below {root}); "
+            "choose another package with gettext:PACKAGE"
+        )
+    tags = unique_tags(ref.text, {folder: f"locale/{folder}" for folder in by_folder})
+    return {tag: by_folder[folder] for tag, folder in sorted(tags.items())}
+
+
+def _parsed(root: Path, paths: Sequence[Path], store: Store | None) -> _Catalogue:
+    """Return one language's catalogue, from the store where the very same files were parsed before."""
+    names = [path.relative_to(root).as_posix() for path in paths]
+
+    def parse() -> dict[str, Any]:
+        catalogue = _parse(dict(zip(names, paths, strict=True)))
+        return {"usable": dict(catalogue.usable), "refused": dict(catalogue.refused)}
+
+    if store is None:
+        meta = parse()
+    else:
+        digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in zip(names, paths, strict=True)}
+        key = {"schema": SCHEMA, "shortest": SHORTEST, "files": digests}
+        meta = store.compute("catalogue", key, lambda: ({}, parse())).meta
+    return _Catalogue(usable=meta["usable"], refused=meta["refused"])
+
+
+def _parse(files: Mapping[str, Path]) -> _Catalogue:
+    """Parse one language's .po files and sort their messages into usable and refused ones."""
+    usable: dict[str, str] = {}
+    refused: Counter[str] = Counter()
+    for name, path in files.items():
+        for entry in _entries(path):
+            reason = _refusal(entry)
+            if reason is None:
+                usable[_message_key(name, entry.msgctxt, entry.msgid)] = entry.msgstr
+            else:
+                refused[reason] += 1
+    return _Catalogue(usable=usable, refused=dict(sorted(refused.items())))
+
+
+def _entries(path: Path) -> Iterator[Any]:
+    import polib  # noqa: PLC0415 - an optional dependency
+
+    try:
+        yield from polib.pofile(str(path), encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path} is not UTF-8: byte {error.start} cannot be decoded") from error
+    except (OSError, ValueError) as error:  # polib reports syntax errors as OSError
+        raise CorpusError(f"{path} cannot be read as a message catalogue: {error}") from error
+
+
+def _refusal(entry: Any) -> str | None:  # noqa: ANN401 - polib is untyped
+    """Return why a message is not used, or None. The first reason that holds is the one counted."""
+    reasons = (
+        ("obsolete", entry.obsolete),
+        ("plural", bool(entry.msgid_plural)),
+        (f"source shorter than {SHORTEST} characters", len(entry.msgid) < SHORTEST),
+        ("fuzzy", entry.fuzzy),
+        ("not translated", not entry.msgstr.strip()),
+        ("equal to the source text", entry.msgstr.strip() == entry.msgid.strip()),
+        ("other placeholders than the source", not same_placeholders(entry.msgid, entry.msgstr)),
+    )
+    return next((reason for reason, holds in reasons if holds), None)
+
+
+def _message_key(name: str, context: str | None, msgid: str) -> str:
+    """Return the message's identity: application and domain (the file without its language), context, source text."""
+    application, _, rest = name.partition("locale/")
+    domain = rest.rpartition("/")[2]
+    return SEPARATOR.join((application + domain, context or "", msgid))
+
+
+def _group(tag: str) -> str:
+    """Return the tag without region and variant: language and, where it is written, script (four letters)."""
+    primary, *rest = tag.split("-")
+    return "-".join([primary, *(part for part in rest if len(part) == 4 and part.isalpha())])
+
+
+def _choose(
+    choice: LanguageChoice, catalogues: Mapping[str, _Catalogue], present: tuple[str, ...]
+) -> tuple[tuple[str, ...], list[LeftOut]]:
+    """Return the chosen languages, sorted, and the others counted."""
+    if choice.kind == "tags":
+        count = len({*present, ENGLISH} - set(choice.tags))
+        unasked = LeftOut(what="language", language=None, count=count, reason=UNASKED)
+        return choice.tags, [unasked] if count else []
+    ranked = sorted(catalogues, key=lambda tag: (-len(catalogues[tag].usable), tag))
+    variants = _variants(ranked)
+    bases = [tag for tag in ranked if tag not in variants and catalogues[tag].usable]
+    if choice.kind == "all":
+        taken, why = _with_common(bases, catalogues), f"fewer than {FEWEST_COMMON} messages would be common to all"
+    else:
+        count = DEFAULT_LANGUAGES if choice.count is None else choice.count
+        if choice.count is not None and count > len(bases) + 1:
+            raise CorpusError(
+                f"the catalogues have {len(bases) + 1} languages, one for each language and script; "
+                f"{count} were asked for"
+            )
+        taken, why = bases[: count - 1], "fewer usable messages than the chosen languages"
+    left_out = [
+        LeftOut(what="language", language=tag, count=1, reason="regional variant of a language that is there")
+        for tag in sorted(variants)
+    ]
+    others = sorted(set(ranked) - variants - set(taken))
+    left_out += [LeftOut(what="language", language=tag, count=1, reason=why) for tag in others]
+    return tuple(sorted([ENGLISH, *taken])), left_out
+
+
+def _variants(ranked: Sequence[str]) -> set[str]:
+    """Return the tags that are left out because their language, in their script, is there by another tag.
+
+    The tag without region stays; where there is none, the best covered one of `ranked` does.
+    """
+    stays: dict[str, str] = {}
+    for tag in (ENGLISH, *(tag for tag in ranked if _group(tag) == tag), *ranked):
+        stays.setdefault(_group(tag), tag)
+    return set(ranked) - set(stays.values())
+
+
+def _with_common(ranked: Sequence[str], catalogues: Mapping[str, _Catalogue]) -> list[str]:
+    """Return the languages, best covered first, that can be added while `FEWEST_COMMON` messages stay common."""
+    taken: list[str] = []
+    common: set[str] | None = None
+    for tag in ranked:
+        shared = set(catalogues[tag].usable) if common is None else common & set(catalogues[tag].usable)
+        if len(shared) >= FEWEST_COMMON:
+            taken.append(tag)
+            common = shared
+    return taken
+
+
+def _refusals(catalogues: Mapping[str, _Catalogue]) -> list[LeftOut]:
+    """Return the refused messages counted by language and reason."""
+    return [
+        LeftOut(what="message", language=tag, count=count, reason=reason)
+        for tag, catalogue in catalogues.items()
+        for reason, count in catalogue.refused.items()
+    ]
+
+
+def _source_messages(root: Path, files: Mapping[str, Sequence[Path]]) -> set[str]:
+    """Return the source messages there are: those of the English catalogue, else of all catalogues."""
+    paths = files.get(ENGLISH) or [path for several in files.values() for path in several]
+    return {
+        _message_key(path.relative_to(root).as_posix(), entry.msgctxt, entry.msgid)
+        for path in paths
+        for entry in _entries(path)
+        if _refusal(entry) in {None, "not translated", "equal to the source text"}
+    }
+
+
+def _common(catalogues: Mapping[str, _Catalogue], messages: Iterable[str]) -> tuple[list[str], int]:
+    """Return the messages every catalogue has, each source text once, and how many repeated another's source text."""
+    common = [key for key in sorted(messages) if all(key in one.usable for one in catalogues.values())]
+    first: dict[str, str] = {}
+    for key in common:
+        first.setdefault(_text(key, None), key)
+    return list(first.values()), len(common) - len(first)
+
+
+def _text(key: str, catalogue: _Catalogue | None) -> str:
+    """Return the translation of a message; without a catalogue its source, the last part of its identity."""
+    return key.rpartition(SEPARATOR)[2] if catalogue is None else catalogue.usable[key]

@@ -1,0 +1,76 @@
+"""Loading a corpus by its text form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from evenbits.errors import UsageError
+from evenbits.records import Corpus, LeftOut
+from evenbits.store import Store
+from evenbits.text.alignment import UNASKED
+from evenbits.text.references import CorpusRef, LanguageChoice, parse_corpus, parse_languages
+from evenbits.text.sampling import sample
+
+__all__ = ["load_corpus"]
+
+
+def load_corpus(
+    text: str,
+    *,
+    languages: Sequence[str] | str | None = None,
+    trained: Sequence[str] | None = None,
+    segments: int | None = None,
+    seed: int = 0,
+    store: Store | None = None,
+    offline: bool = False,
+) -> Corpus:
+    """Return the corpus `text` names, aligned over the chosen languages.
+
+    `languages`: None for the default, `all`, a number, or tags (a sequence, or text with commas). The default is what
+    the models were `trained` on, where that is known and the corpus has text in it, else the corpus's own.
+    `segments`: draw that many by `seed`, the same ids in every language; None takes all. `store` keeps parsed message
+    catalogues, so that a second run is quick. `offline`: nothing is downloaded. What is not used is counted in
+    `left_out`. Raises `UsageError` for an unknown form, `CorpusError` for text that is missing or not aligned.
+    """
+    ref = parse_corpus(text)
+    choice = parse_languages(languages)
+    if segments is not None and segments < 1:
+        raise UsageError(f"--segments {segments}: at least one segment is needed")
+    if languages is None and trained is not None:
+        corpus = _in_trained(ref, trained, store=store, offline=offline)
+    else:
+        corpus = _read(ref, choice, store=store, offline=offline)
+    return corpus if segments is None else sample(corpus, segments, seed=seed)
+
+
+def _in_trained(ref: CorpusRef, trained: Sequence[str], *, store: Store | None, offline: bool) -> Corpus:
+    """Return the text in the languages that models were trained on; what that leaves out says so."""
+    present = _read(ref, parse_languages("all"), store=store, offline=offline).languages
+    known = [tag for tag in trained if tag in present]
+    if not known:
+        return _read(ref, parse_languages(None), store=store, offline=offline)
+    corpus = _read(ref, parse_languages(known), store=store, offline=offline)
+    untrained = f"{UNASKED}: no model was trained on them; --languages all takes them"
+    left_out = [replace(one, reason=untrained) if one.reason == UNASKED else one for one in corpus.left_out]
+    absent = [
+        LeftOut(what="language", language=tag, count=1, reason="trained on, but the corpus has no text in it")
+        for tag in trained
+        if tag not in present
+    ]
+    return replace(corpus, left_out=(*left_out, *absent))
+
+
+def _read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline: bool) -> Corpus:
+    # Each reader is imported only when it is needed: `datasets` alone takes a second.
+    if ref.kind == "gettext":
+        from evenbits.text.catalogues import read_catalogues  # noqa: PLC0415
+
+        return read_catalogues(ref, choice, store=store)
+    if ref.kind == "dir":
+        from evenbits.text.folders import read_folder  # noqa: PLC0415
+
+        return read_folder(ref, choice)
+    from evenbits.text.hub import read_dataset  # noqa: PLC0415
+
+    return read_dataset(ref, choice, offline=offline)

@@ -1,0 +1,64 @@
+"""Choosing segments by seed. The lot of a segment depends on its id and the seed, on nothing else.
+
+Shards that hold other languages, or a few other segments, therefore choose and divide alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from evenbits.errors import CorpusError, UsageError
+from evenbits.records import Corpus, LeftOut
+
+__all__ = ["sample", "split"]
+
+# Two uses of one seed must not share their lots: a sample would otherwise fall into one half.
+SAMPLE, SPLIT = 1, 2
+
+
+def sample(corpus: Corpus, segments: int, *, seed: int) -> Corpus:
+    """Return `segments` segments drawn without replacement, the same in every language, in their old order.
+
+    Those not drawn are counted in `left_out`. Where the corpus has no more than `segments`, it is returned whole:
+    whether that is enough is for the caller to say. Raises `UsageError` for fewer than one.
+    """
+    if segments < 1:
+        raise UsageError(f"--segments {segments}: at least one segment is needed")
+    if segments >= len(corpus):
+        return corpus
+    drawn = _by_lot(corpus.segment_ids, seed=seed, use=SAMPLE)[:segments]
+    unused = LeftOut(what="segment", language=None, count=len(corpus) - segments, reason="not in the sample asked for")
+    return corpus.select(indices=tuple(sorted(drawn)), left_out=(unused,))
+
+
+def split(corpus: Corpus, *, seed: int) -> tuple[Corpus, Corpus]:
+    """Return (probe, evaluation): two disjoint halves of the segments; of an odd number, evaluation has one more.
+
+    Raises `CorpusError` where there are fewer than two segments.
+    """
+    if len(corpus) < 2:
+        raise CorpusError(
+            f"{corpus.name} has {len(corpus)} segment{'s' * (len(corpus) != 1)}; "
+            "probe and evaluation need at least one each"
+        )
+    order = _by_lot(corpus.segment_ids, seed=seed, use=SPLIT)
+    half = len(order) // 2
+    return (
+        corpus.select(indices=tuple(sorted(order[:half])), part="probe"),
+        corpus.select(indices=tuple(sorted(order[half:])), part="evaluation"),
+    )
+
+
+def _by_lot(segment_ids: Sequence[str], *, seed: int, use: int) -> list[int]:
+    """Return the places of `segment_ids` in the order of lots drawn from (seed, use, id)."""
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: a seed is 0 or a positive whole number")
+
+    def lot(segment_id: str) -> float:
+        words = np.frombuffer(hashlib.sha256(segment_id.encode("utf-8", "surrogatepass")).digest(), dtype="<u4")
+        return float(np.random.default_rng([seed, use, *words.tolist()]).random())
+
+    return sorted(range(len(segment_ids)), key=lambda place: (lot(segment_ids[place]), segment_ids[place]))

@@ -1,0 +1,1 @@
+"""Ways in which a measured thing differs from the original: rounding, kept weights, interventions, exports."""

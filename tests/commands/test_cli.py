@@ -1,0 +1,170 @@
+"""The `evenbits` command as a user types it."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from evenbits.commands.app import _inside, _package, _signs, app
+from evenbits.commands.options import interval
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).resolve().parents[2]
+TAGS = """af am ar az be bg bn bs ca cs cy da de el en es et eu fa fi fr ga gl gu ha he hi hr hu hy id ig is it ja ka
+kk ko lt lv mk mn sr-Cyrl sr-Latn"""
+LANGUAGES = tuple(TAGS.split())
+
+
+pytestmark = pytest.mark.usefixtures("plain_terminal")
+
+
+@pytest.fixture
+def texts(text_folder):
+    """A folder of one's own text: 44 languages, three short lines each."""
+    assert len(LANGUAGES) == 44
+    return text_folder(LANGUAGES, lines=3)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(result, tmp_path, *words):
+    """The command ended with exit code 2, one sentence on stderr, no traceback, and measured nothing."""
+    assert result.exit_code == 2, result.output
+    message = result.stderr.strip()
+    assert message.startswith("evenbits: ")
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in message
+    assert result.stdout == ""
+    assert not (tmp_path / "store" / "losses").exists()
+
+
+SPECS = "int4-g32,int4-row+keep0.1%:magnitude"
+
+
+def test_damage_of_44_languages_as_json(tiny_llama, texts):
+    from evenbits.report.document import schema
+    from jsonschema import Draft202012Validator
+
+    result = run("damage", tiny_llama, "--spec", SPECS, "--corpus", f"dir:{texts}", "--languages", "all",
+                 "--dtype", "float32", "--json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout, parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
+    assert set(document) == {"damage"}
+    rows = document["damage"]
+    assert [(row["spec"], row["language"]) for row in rows] == [
+        (spec, tag) for spec in SPECS.split(",") for tag in sorted(LANGUAGES)
+    ]
+    whole = schema()
+    validator = Draft202012Validator({"$ref": "#/$defs/damage", "$defs": whole["$defs"]})
+    for row in rows:
+        validator.validate(row)
+        excess = (row["nll_quantized"] - row["nll_full"]) / math.log(2) / row["segments"]
+        assert row["excess_bits"]["value"] == pytest.approx(excess, rel=1e-9)
+        assert row["segments"] == 3  # all lines, not half of them: there is no hypothesis to keep text for
+    assert all(row["bits_per_weight"] == 4.5 for row in rows if row["spec"] == "int4-g32")
+
+
+def test_damage_in_the_terminal_names_spec_interval_and_floor(tiny_llama, texts):
+    result = run("damage", tiny_llama, "--spec", "int4-g32", "--corpus", f"dir:{texts}", "--languages", "de,ig",
+                 "--segments", "2", "--dtype", "float32")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "int4-g32  4.50 bits" in result.stdout
+    assert "over 2 segments; float32; noise floor" in result.stdout
+    first = [line.split()[0] for line in result.stdout.splitlines() if line.split()]
+    assert first.count("de") == first.count("ig") == 1
+    assert "left out: 42 languages" in result.stderr or "42" in result.stderr  # nothing is dropped in silence
+
+
+def test_the_table_says_in_how_many_languages_damage_differs_from_nothing():
+    rows = [{"excess_bits": {"low": low, "high": high}} for low, high in ((0.1, 2), (-1, 1), (-2, -1), (None, None))]
+    assert _signs(rows) == "interval above 0 in 1 of 4 languages, below 0 in 1"
+    assert _signs(rows[:2]) == "interval above 0 in 1 of 2 languages"
+
+
+def test_what_rounds_to_nothing_has_no_sign():
+    assert interval({"value": -0.04, "low": -0.3, "high": -0.01}) == "+0.0 [-0.3, 0.0]"
+    assert interval({"value": -0.04, "low": None, "high": None}) == "+0.0"
+
+
+def test_a_criterion_that_needs_statistics_takes_them_from_other_segments_and_says_so(tiny_llama, texts):
+    result = run("damage", tiny_llama, "--spec", "int4-row+keep1%:activation", "--corpus", f"dir:{texts}",
+                 "--languages", "de,ig", "--dtype", "float32", "--json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "1 probe segments, scores from the other 2" in result.stderr
+    assert {row["segments"] for row in json.loads(result.stdout)["damage"]} == {2}
+
+
+def test_bad_input_ends_with_one_sentence_and_exit_code_two(tiny_llama, texts, tmp_path):
+    good = ("--corpus", f"dir:{texts}", "--languages", "de,ig")
+    refused(run("damage", tiny_llama, "--spec", "int9-row", *good), tmp_path, "int9", "2 to 8")
+    refused(run("damage", tiny_llama, "--spec", "int4-g32,,int3-row", *good), tmp_path, "empty entry")
+    refused(run("damage", tiny_llama, "--spec", "int4-g48", *good), tmp_path, "48", "q_proj")
+    refused(run("damage", tiny_llama, "--spec", "none", *good), tmp_path, "measured against")
+    refused(run("damage", tmp_path / "nowhere", "--spec", "int4-g32", *good), tmp_path, "nowhere")
+    refused(run("damage", tiny_llama, "--spec", "int4-g32", "--dtype", "float8", *good), tmp_path, "float8", "bfloat16")
+    missing = ("--corpus", f"dir:{tmp_path / 'absent'}")
+    refused(run("damage", tiny_llama, "--spec", "int4-g32", *missing), tmp_path, "absent", "does not exist")
+    refused(run("damage", tiny_llama, "--spec", "int4-g32", "--corpus", "dirr:x"), tmp_path, "dirr:x", "gettext")
+    klingon = ("--corpus", f"dir:{texts}", "--languages", "de,tlh")
+    refused(run("damage", tiny_llama, "--spec", "int4-g32", *klingon), tmp_path, "tlh", "44 languages")
+
+
+def test_text_that_is_not_utf8_or_not_aligned_is_named(tiny_llama, texts, tmp_path):
+    command = ("damage", tiny_llama, "--spec", "int4-g32", "--corpus", f"dir:{texts}", "--languages", "all")
+    whole = (texts / "de.txt").read_bytes()
+    (texts / "de.txt").write_bytes(b"fine\nbad \xff\n")
+    refused(run(*command), tmp_path, "de.txt", "line 2", "UTF-8")
+    (texts / "de.txt").write_bytes(whole + b"a line too many\n")
+    refused(run(*command), tmp_path, "de.txt 4", "cannot be aligned")
+
+
+def test_version_and_help():
+    assert run("--version").stdout == f"evenbits {version('evenbits')}\n"
+    help_text = run("--help").stdout
+    assert "damage" in help_text
+    assert "run" in help_text
+
+
+def test_evals_are_found_by_file_and_case_wherever_they_are_installed():
+    evals = _package("evenbits.evals")
+    inside = _inside(evals, "evals/test_h039_outlier_retention.py::test_disparity_falls_with_k")
+    assert inside == f"{evals / 'test_h039_outlier_retention.py'}::test_disparity_falls_with_k"
+    assert _inside(evals, "test_h037_outlier_sparsity.py") == str(evals / "test_h037_outlier_sparsity.py")
+    assert _inside(evals, "--model=org/name") == "--model=org/name"
+    assert _inside(evals, "test_of_somebody_else.py") == "test_of_somebody_else.py"
+
+
+def test_run_refuses_what_it_cannot_understand_before_it_writes_anything(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "evenbits.commands.app", "run", "--model=org/name", "--spec=int9-row"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "int9" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "reports").exists()
+
+
+@pytest.mark.slow
+def test_run_from_another_folder_writes_its_report_there(tiny_llama, texts, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "evenbits.commands.app", "run", "test_h037_outlier_sparsity.py", f"--model={tiny_llama}",
+         f"--corpus=dir:{texts}", "--languages=de,en,ig", "--spec=int4-g32", "--dtype=float32", "--report=out",
+         "--advisory", "-q"],
+        cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=False, timeout=600,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "elsewhere" / "out" / "report.json").read_text(encoding="utf-8"))
+    assert set(report["verdicts"]) == {"H-037"}
+    assert (tmp_path / "elsewhere" / "out" / "junit.xml").is_file()

@@ -1,0 +1,100 @@
+"""`evenbits rank` as a user types it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from evenbits.commands.app import app
+from typer.testing import CliRunner
+
+TAGS = ("ca", "de", "en", "fi", "mt", "yo")
+
+
+pytestmark = pytest.mark.usefixtures("plain_terminal")
+
+
+@pytest.fixture
+def texts(text_folder):
+    return text_folder(TAGS, lines=4)
+
+
+@pytest.fixture
+def heavy(tiny_llama, tmp_path):
+    """The tiny llama with one weight that is far out."""
+    import shutil
+
+    from safetensors.numpy import load_file, save_file
+
+    target = tmp_path / "heavy"
+    shutil.copytree(tiny_llama, target)
+    tensors = load_file(target / "model.safetensors")
+    weight = tensors["model.layers.1.self_attn.q_proj.weight"]
+    weight[0, 0] = 60 * weight.std()
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["rank", *(str(argument) for argument in arguments)])
+
+
+def options(texts):
+    return ("--spec", "int4-g32", "--corpus", f"dir:{texts}", "--languages", "all", "--dtype", "float32")
+
+
+def test_measured_models_are_ordered_with_damage_recovery_and_reasons(tiny_llama, heavy, texts):
+    result = run(tiny_llama, heavy, *options(texts), "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout, parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
+    assert (found["by"], found["spec"], len(found["ranking"])) == ("damage", "int4-g32", 2)
+    damage = [row["damage"]["value"] for row in found["ranking"]]
+    assert [row["rank"] for row in found["ranking"]] in ([1, 2], [1, 1])
+    assert damage == sorted(damage) or found["ranking"][1]["rank"] == 1
+    row = next(row for row in found["ranking"] if row["model"] == str(heavy))
+    # one weight of 60 standard deviations among 64 x 64: 60^4 / 4,096, less what it adds to the variance
+    assert row["largest_kurtosis"] > 500
+    assert (row["kurtosis_class"], row["heaviest"]) == ("HEAVY", "model.layers.1.self_attn.q_proj")
+    assert any("HEAVY tails" in reason for reason in row["reasons"])
+    assert found["worth_of_weights"]["estimate"]["value"] is None  # two models say nothing of others
+
+
+def test_without_measuring_the_weights_decide_and_no_damage_is_shown(tiny_llama, heavy, texts, monkeypatch):
+    from evenbits.commands import rank
+
+    monkeypatch.setattr(rank, "_family", list)  # as where the reference models are not installed
+    result = run(heavy, tiny_llama, "--no-measure", *options(texts))
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    places = [next(n for n, line in enumerate(lines) if str(folder) in line) for folder in (tiny_llama, heavy)]
+    assert places == sorted(places)  # the lighter tail first
+    assert "nothing was quantized" in result.stdout
+    assert "is not known" in result.stdout
+    assert "reference family" in result.stdout
+    assert "excess bits" not in result.stdout
+
+
+def test_the_table_of_measured_models_has_intervals(tiny_llama, texts):
+    result = run(tiny_llama, *options(texts))
+    assert result.exit_code == 0, result.output
+    assert "recovered %" in result.stdout
+    assert "1 measured training runs, needed 8" in result.stdout
+
+
+def test_what_the_weights_are_worth_comes_from_the_last_checkpoints_of_the_family(monkeypatch, tmp_path):
+    from evenbits.commands import rank
+    from evenbits.models import shipped
+
+    for name in ("a1", "a1-heavy", "a1-heavy-s0080"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    monkeypatch.setattr(shipped, "reference_root", lambda: tmp_path)
+    assert rank._family() == ["reference:a1", "reference:a1-heavy"]
+
+
+@pytest.mark.parametrize(("spec", "words"), [("none", "one quantization"), ("int4-g64,int3-row", "one quantization")])
+def test_one_quantization_is_ranked_at_a_time(spec, words, tiny_llama):
+    result = run(tiny_llama, "--spec", spec)
+    assert result.exit_code == 2, result.output
+    assert words in result.stderr
+    assert "Traceback" not in result.output

@@ -1,0 +1,117 @@
+"""The evals themselves in shards, on tiny models: merged, they give the bytes of the unsharded run."""
+
+import datetime as dt
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import scipy.stats  # noqa: F401 - pytester's runs must find all of this imported
+import torch  # noqa: F401
+import transformers  # noqa: F401
+from evenbits.report.document import dump, load
+from evenbits.report.merge import merge
+
+EVALS = Path(__file__).resolve().parents[2] / "evals"
+HIGH, LOW = ("de", "en", "es", "fr", "ja"), ("am", "ig", "om", "ug", "yo")
+SEGMENTS = 6  # half of them for statistics, half for scores
+POLICY = """
+[metric.excess_bits]
+limit = 500
+tier.low.limit = 0.1
+tier.high.limit = 900
+
+[metric.disparity]
+limit = 5
+"""
+ALL = (*sorted(path.name for path in EVALS.glob("test_h*.py")), "test_established_findings.py")
+
+
+@pytest.fixture(scope="module")
+def texts(tagged_texts):
+    return tagged_texts(HIGH + LOW, SEGMENTS)
+
+
+@pytest.fixture(scope="module")
+def models(tiny_model, tmp_path_factory):
+    """Three models; the first says what it was trained on, the other way round than the public proxy has it."""
+    trained = tmp_path_factory.mktemp("trained") / "model"
+    shutil.copytree(tiny_model("llama", layers=3, hidden=64), trained)
+    exposure = dict.fromkeys(HIGH, 1_000) | dict.fromkeys(LOW, 900_000)
+    (trained / "exposure.json").write_text(json.dumps(exposure), encoding="utf-8")
+    return (trained, tiny_model("llama", layers=3, hidden=64, seed=1), tiny_model("qwen3"))
+
+
+@pytest.fixture
+def run(texts, pytester, monkeypatch):
+    """`run(name, files, models, specs, *options)` -> report; every run measures into a store of its own.
+
+    In this process, where torch is imported already; with `workers`, in two others.
+    """
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    pytester.makeconftest("from evenbits.plugins import PLUGINS\npytest_plugins = list(PLUGINS)\n")
+    pytester.makepyprojecttoml("[tool.evenbits]\nseed = 0\n")
+    pytester.makefile(".toml", policy=POLICY)
+
+    def measure(name, files, models, specs, *options, workers=False):
+        pytester.makepyfile(**{file.removesuffix(".py"): (EVALS / file).read_text(encoding="utf-8") for file in files})
+        command = [*files, "--advisory", "--tb=no", f"--corpus=dir:{texts}", "--languages=all", "--dtype=float32",
+                   f"--spec={','.join(specs)}", f"--report={name}", f"--store=store-{name}",
+                   *(f"--model={folder}" for folder in models), *options]  # fmt: skip
+        if workers:
+            pytester.runpytest_subprocess(*command, "-p", "xdist", "-n", "2")
+        else:
+            pytester.runpytest_inprocess(*command)
+        return load(pytester.path / name / "report.json")
+
+    return measure
+
+
+def joined(*shards):
+    documents = {f"shard {place}": one for place, one in enumerate(shards, start=1)}
+    return merge(documents, today=dt.datetime.now(dt.UTC).date())
+
+
+def text(document):
+    """The document as it is written, without what may differ between runs."""
+    return dump({key: value for key, value in document.items() if key not in {"timing", "environment"}})
+
+
+def test_the_gate_and_the_findings_over_models_in_shards_by_model(run, models):
+    files, specs, policy = (
+        ("test_established_findings.py", "test_deployment_gate.py"),
+        ["int3-row"],
+        "--policy=policy.toml",
+    )
+    whole = run("whole", files, models[:2], specs, policy)
+    first = run("first", files, models[:1], specs, policy)
+    second = run("second", files, models[1:2], specs, policy, workers=True)
+    assert text(joined(first, second)) == text(whole)
+    assert all(row["verdict"] != "error" for row in whole["measurements"] if row["role"] == "established")
+    limits = {
+        (row["model"], (row["data"] or {}).get("language")): row["threshold"]["bound"]
+        for row in whole["measurements"]
+        if row["test"].startswith("test_language")
+    }
+    assert (limits[str(models[0]), "de"], limits[str(models[0]), "yo"]) == (0.1, 900)  # as it was trained
+    assert (limits[str(models[1]), "de"], limits[str(models[1]), "yo"]) == (900, 0.1)  # by the public proxy
+
+
+def test_shards_that_divide_the_languages_of_the_gate_and_repeat_all_other_evals(run, models):
+    files = ("test_established_findings.py", "test_deployment_gate.py")
+    options = (["int3-row"], "--policy=policy.toml")
+    whole = run("whole", files, models[2:], *options)
+    shards = [run(f"s{index}", files, models[2:], *options, f"--shard={index}/2") for index in (1, 2)]
+    assert text(joined(*shards)) == text(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [False, True])
+def test_every_hypothesis_in_shards_by_model_and_by_spec(run, models, workers):
+    specs = ["int3-row", "int4-g16"]
+    whole = run("whole", ALL, models, specs)
+    by_model = [run(f"m{place}", ALL, [model], specs, workers=workers) for place, model in enumerate(models)]
+    assert text(joined(*by_model)) == text(whole)
+    by_spec = [run(f"s{place}", ALL, models, [spec], workers=workers) for place, spec in enumerate(specs)]
+    assert text(joined(*by_spec)) == text(whole)

@@ -1,0 +1,78 @@
+"""The fingerprint follows the function, not the files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+from evenbits.models.fingerprint import file_sha256, fingerprint
+
+
+def copy(folder, target):
+    return shutil.copytree(folder, target)
+
+
+def edit(path, **changes):
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, **changes}))
+
+
+def test_sharding_place_and_irrelevant_entries_do_not_change_it(tiny_model, store, tmp_path):
+    whole = fingerprint(tiny_model("llama"), store=store)
+    assert len(whole) == 64
+    assert fingerprint(tiny_model("llama", shard="40KB"), store=store) == whole
+    moved = copy(tiny_model("llama"), tmp_path / "elsewhere")
+    edit(moved / "config.json", transformers_version="4.0", _name_or_path="x", attention_dropout=0.5)
+    (moved / "README.md").write_text("not part of the function")
+    assert fingerprint(moved, store=store) == whole
+
+
+def test_weights_tokenizer_and_configuration_change_it(tiny_model, store, tmp_path):
+    base = tiny_model("llama")
+    seen = {fingerprint(base, store=store), fingerprint(tiny_model("llama", seed=1), store=store)}
+    other_tokenizer = copy(base, tmp_path / "tokenizer")
+    edit(other_tokenizer / "tokenizer_config.json", bos_token="</s>")  # noqa: S106 - a token, no password
+    seen.add(fingerprint(other_tokenizer, store=store))
+    other_config = copy(base, tmp_path / "config")
+    edit(other_config / "config.json", rms_norm_eps=1e-3)
+    seen.add(fingerprint(other_config, store=store))
+    assert len(seen) == 4
+
+
+def test_one_changed_bit_changes_it_even_where_size_and_place_stay(tiny_model, store, tmp_path):
+    folder = copy(tiny_model("llama"), tmp_path / "model")
+    path = folder / "model.safetensors"
+    before = fingerprint(folder, store=store)
+    status = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert fingerprint(folder, store=store) != before
+
+
+def test_the_second_time_nothing_is_read(tiny_model, store, monkeypatch):
+    from evenbits.models import fingerprint as module
+
+    first = fingerprint(tiny_model("llama"), store=store)
+    monkeypatch.setattr(module, "_measure", lambda _folder: "read again")
+    assert fingerprint(tiny_model("llama"), store=store) == first
+
+
+def test_a_renamed_tensor_changes_it(tiny_model, store, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = copy(tiny_model("llama"), tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    a, b = "model.layers.0.self_attn.k_proj.weight", "model.layers.0.self_attn.v_proj.weight"
+    tensors[a], tensors[b] = tensors[b].clone(), tensors[a].clone()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert fingerprint(folder, store=store) != fingerprint(tiny_model("llama"), store=store)
+
+
+def test_a_file_checksum_is_that_of_sha256sum(store, tmp_path):
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1
+    assert file_sha256(path, store=store) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

