@@ -56,7 +56,7 @@ class NonFiniteError(EvenbitsError):
 
 
 class StoreError(EvenbitsError):
-    """The store cannot be written (disk full, no permission)."""
+    """The store cannot be used: disk full, no permission, a file in the place of a folder."""
 
 
 class ExportError(EvenbitsError):

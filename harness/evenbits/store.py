@@ -2,8 +2,9 @@
 
 An entry's name is the SHA-256 of its kind and key (weights, tokenizer, corpus, spec, schema version ...), so an entry
 never goes stale: other inputs have another name. Entries are written to a temporary file and renamed, carry their own
-checksum, and are verified on every reading; a damaged one is removed and measured again. Two runs may share a store:
-`compute` and `folder` hold a lock per entry, so that the second waits and then reads.
+checksum, kind and key, and are verified on every reading: a damaged one, or one that answers to another key because
+files were swapped or copied, is removed and measured again. Two runs may share a store: who writes an entry holds its
+lock, so that the second waits and then reads.
 """
 
 from __future__ import annotations
@@ -39,9 +40,16 @@ Key = Mapping[str, Any]
 
 MANIFEST = "evenbits-manifest.json"
 
+FORMAT = 2
+"""Version of what an entry holds. An entry of another version is measured again, without a word: it is no damage."""
+
 
 class DamagedEntryWarning(UserWarning):
-    """A stored entry failed its checksum; it was removed and will be measured again."""
+    """A stored entry is damaged or answers to another key; it was removed and will be measured again."""
+
+
+class _UnusableError(Exception):
+    """What lies in an entry's place is not that entry; the message says why, or is empty for another version."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +66,8 @@ class Store:
     `hits` and `misses` count what this object read and what it had to have computed.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: str | Path) -> None:
+        self.root = expanded(root)
         self.hits = 0
         self.misses = 0
 
@@ -74,25 +82,33 @@ class Store:
         return cls(user_cache_path("evenbits", appauthor=False))
 
     def get(self, kind: str, key: Key) -> Entry | None:
-        """Return the entry, or None where there is none or it is damaged (it is then removed, with a warning)."""
+        """Return the entry, or None where there is none or what is there is not it (it is then removed, and said)."""
         path = self._path(kind, key)
-        try:
-            blob = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        entry = _decode(blob)
-        if entry is None:
-            warnings.warn(f"{path} is damaged; it is removed and measured again", DamagedEntryWarning, stacklevel=2)
-            path.unlink(missing_ok=True)
-        return entry
+        with _explained(path):
+            try:
+                if path.is_file():
+                    return _decode(path.read_bytes(), kind, key)
+                if not os.path.lexists(path):
+                    return None
+                reason = "is no file"
+            except FileNotFoundError:  # removed by another run since it was seen
+                return None
+            except _UnusableError as unusable:
+                reason = str(unusable)
+            _remove(path, f"{reason}; it is removed and measured again" if reason else "")
+        return None
 
     def put(self, kind: str, key: Key, *, arrays: Arrays | None = None, meta: Mapping[str, Any] | None = None) -> Entry:
         """Write an entry atomically and return it. A full disk or missing permission raises `StoreError`."""
+        with self._locked(kind, key):
+            return self._write(kind, key, arrays or {}, meta or {})
+
+    def _write(self, kind: str, key: Key, arrays: Arrays, meta: Mapping[str, Any]) -> Entry:
         path = self._path(kind, key)
-        blob = _encode(arrays or {}, {"key": dict(key), "meta": dict(meta or {})})
+        blob = _encode(arrays, {"format": FORMAT, "kind": kind, "key": dict(key), "meta": dict(meta)})
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+            temporary = _part(path)
             try:
                 with temporary.open("wb") as file:
                     file.write(blob)
@@ -101,7 +117,7 @@ class Store:
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
-        return Entry(arrays=dict(arrays or {}), meta=dict(meta or {}))
+        return Entry(arrays=dict(arrays), meta=dict(meta))
 
     def compute(self, kind: str, key: Key, fn: Callable[[], tuple[Arrays, Mapping[str, Any]]]) -> Entry:
         """Return the stored entry, else have `fn` compute it once, however many runs ask at the same time."""
@@ -112,35 +128,36 @@ class Store:
                 if entry is None:
                     self.misses += 1
                     arrays, meta = fn()
-                    return self.put(kind, key, arrays=arrays, meta=meta)
+                    return self._write(kind, key, arrays, meta)
         self.hits += 1
         return entry
 
     def folder(self, kind: str, key: Key, fill: Callable[[Path], None]) -> Path:
         """Return a folder of files, filled once by `fill(empty folder)` and renamed into place when complete.
 
-        A folder whose files differ from its manifest (size, and checksum where the time stamp moved) is filled again.
+        A folder whose files are not those of its manifest (names, sizes, and checksums where a time stamp moved), or
+        whose manifest is of another kind or key, is filled again.
         """
         path = self._path(kind, key)
-        if _intact(path):
+        if _fault(path, kind, key) is None:
             self.hits += 1
             return path
-        with self._locked(kind, key), _explained(path):
-            if _intact(path):
+        with self._locked(kind, key):
+            fault = _fault(path, kind, key)
+            if fault is None:
                 self.hits += 1
                 return path
             self.misses += 1
-            if path.exists():
-                warnings.warn(f"{path} is damaged; it is made again", DamagedEntryWarning, stacklevel=2)
-                shutil.rmtree(path)
-            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-            for left_by_killed_run in path.parent.glob(f".{path.name}.*.part"):
-                shutil.rmtree(left_by_killed_run, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            with _explained(path):
+                _remove(path, f"{fault}; it is removed and made again" if fault else "")
+                temporary = _part(path)
+                temporary.mkdir(parents=True)
             try:
-                fill(temporary)
-                _write_manifest(temporary)
-                temporary.replace(path)
+                with _explained(path, inside=temporary):
+                    fill(temporary)
+                with _explained(path):
+                    _write_manifest(temporary, kind, key)
+                    temporary.replace(path)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
         return path
@@ -150,16 +167,43 @@ class Store:
 
     @contextmanager
     def _locked(self, kind: str, key: Key) -> Iterator[None]:
-        path = self._path(kind, key)
-        with _explained(path):
-            (self.root / "locks").mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / "locks" / f"{path.name}.lock"):
+        file = self.root / "locks" / f"{self._path(kind, key).name}.lock"
+        lock = FileLock(file)
+        with _explained(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
+
+
+def _part(path: Path) -> Path:
+    """Return where `path` is made before it is renamed, having removed what killed runs left there.
+
+    Only the holder of the entry's lock may ask.
+    """
+    for left in path.parent.glob(f".{path.name}.*.part"):
+        _remove(left)
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+
+
+def _remove(path: Path, reason: str = "") -> None:
+    """Remove a file, link or folder; `reason` is told as a warning."""
+    if reason:
+        warnings.warn(f"{path} {reason}", DamagedEntryWarning, stacklevel=4)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into a sentence that says what to do."""
+def _explained(path: Path, *, inside: Path | None = None) -> Iterator[None]:
+    """Turn the operating system's refusals into a sentence that says what to do.
+
+    With `inside` only those that concern a file in that folder, and a full disk: others belong to who raised them.
+    """
     try:
         yield
     except OSError as error:
@@ -168,53 +212,92 @@ def _explained(path: Path) -> Iterator[None]:
                 f"the disk is full while writing {path}; nothing partial was kept. Free some space, or point "
                 "EVENBITS_STORE (or --store) to another disk; finished measurements are kept and the run resumes."
             ) from error
+        if inside is not None and not Path(str(error.filename)).is_relative_to(inside):
+            raise
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise StoreError(
                 f"no permission to write {path}; point EVENBITS_STORE (or --store) to a folder you can write."
             ) from error
-        raise
+        if error.errno in {errno.ENOTDIR, errno.EEXIST}:
+            raise StoreError(
+                f"{_first_file(path)} is a file where the store needs a folder; remove it, or point EVENBITS_STORE "
+                "(or --store) to a folder."
+            ) from error
+        raise StoreError(
+            f"the store cannot use {error.filename or path}: {error.strerror or error}; check that disk, or point "
+            "EVENBITS_STORE (or --store) to another one."
+        ) from error
+
+
+def _first_file(path: Path) -> Path:
+    """Return the uppermost of `path` and the folders above it that exists and is no folder."""
+    return next((one for one in reversed([path, *path.parents]) if one.exists() and not one.is_dir()), path)
 
 
 def _encode(arrays: Arrays, header: Mapping[str, Any]) -> bytes:
     """Return checksum line + safetensors bytes; the JSON part travels in the safetensors metadata."""
-    text = json.dumps(header, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(header, sort_keys=True, allow_nan=False)
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     body = save_arrays(contiguous, metadata={"evenbits": text})
     return hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body
 
 
-def _decode(blob: bytes) -> Entry | None:
+def _decode(blob: bytes, kind: str, key: Key) -> Entry:
+    """Return the entry in `blob` if it is whole and answers to `kind` and `key`; raise `_UnusableError` if not."""
     checksum, _, body = blob.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode("ascii") != checksum:
-        return None
+        raise _UnusableError("is damaged")
     try:
         arrays = load_arrays(body)
         length = int.from_bytes(body[:8], "little")
         header = json.loads(json.loads(body[8 : 8 + length])["__metadata__"]["evenbits"])
-    except (SafetensorError, ValueError, KeyError):  # written by another version of the format
-        return None
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+        raise _UnusableError("is damaged") from None
+    _check_header(header, kind, key)
+    if not isinstance(header.get("meta"), dict):
+        raise _UnusableError("is damaged")
     return Entry(arrays=arrays, meta=header["meta"])
 
 
-def _write_manifest(folder: Path) -> None:
+def _check_header(header: Any, kind: str, key: Key) -> None:  # noqa: ANN401 - whatever lies in the file
+    """Raise `_UnusableError` unless `header` is one of this version, of `kind` and of `key`."""
+    if not isinstance(header, dict):
+        raise _UnusableError("is damaged")
+    if header.get("format") != FORMAT:
+        raise _UnusableError
+    if header.get("kind") != kind or header.get("key") != json.loads(json.dumps(dict(key))):
+        raise _UnusableError("answers to another key")
+
+
+def _write_manifest(folder: Path, kind: str, key: Key) -> None:
     files = {
-        str(path.relative_to(folder)): {
-            "size": path.stat().st_size,
-            "mtime_ns": path.stat().st_mtime_ns,
-            "sha256": _sha256(path),
-        }
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        name: {"size": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns, "sha256": _sha256(path)}
+        for name, path in _files(folder).items()
     }
-    (folder / MANIFEST).write_text(json.dumps(files, indent=1, sort_keys=True), encoding="utf-8")
+    header = {"format": FORMAT, "kind": kind, "key": dict(key), "files": files}
+    (folder / MANIFEST).write_text(json.dumps(header, indent=1, sort_keys=True), encoding="utf-8")
 
 
-def _intact(folder: Path) -> bool:
+def _files(folder: Path) -> dict[str, Path]:
+    """Return the files of a filled folder by their names in it, the manifest left aside."""
+    found = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if not path.is_dir()}
+    found.pop(MANIFEST, None)
+    return found
+
+
+def _fault(folder: Path, kind: str, key: Key) -> str | None:
+    """Return what is wrong with a filled folder in a few words, empty where there is none of this version; or None."""
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return all(_unchanged(folder / name, recorded) for name, recorded in files.items())
-    except (OSError, ValueError):
-        return False
+        header = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        _check_header(header, kind, key)
+        recorded, found = header["files"], _files(folder)
+        if recorded.keys() == found.keys() and all(_unchanged(found[name], recorded[name]) for name in found):
+            return None
+    except _UnusableError as unusable:
+        return str(unusable)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    return "is damaged" if os.path.lexists(folder) else ""
 
 
 def _unchanged(path: Path, recorded: Mapping[str, Any]) -> bool:
