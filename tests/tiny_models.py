@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +76,24 @@ def build_model(architecture: str, folder: Path, *, seed: int = 0, shard: str | 
 
 
 def build_gguf(folder: Path, path: Path) -> Path:
-    """Write the tiny llama in `folder` as a float32 GGUF file, return its path."""
+    """Write the llama in `folder` (a tiny one, or one of the reference family) as a float32 GGUF file, return its path.
+
+    The tokenizer must be byte-level BPE with GPT-2's way of cutting words.
+    """
     import gguf
     import numpy as np
-    from safetensors.numpy import load_file
+    from safetensors.torch import load_file
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder)
-    tokens = build_tokenizer().convert_ids_to_tokens(range(len(SPECIAL) + 256 + len(MERGES)))
-    tokens += [f"[unused{i}]" for i in range(VOCABULARY - len(tokens))]
+    described = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    special = {token["content"] for token in described["added_tokens"]}
+    tokens = [f"[unused{i}]" for i in range(config.vocab_size)]
+    for token, number in described["model"]["vocab"].items():
+        tokens[number] = token
+    for token in described["added_tokens"]:
+        tokens[token["id"]] = token["content"]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in described["model"]["merges"]]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
     writer.add_context_length(config.max_position_embeddings)
@@ -95,14 +105,15 @@ def build_gguf(folder: Path, path: Path) -> Path:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(VOCABULARY)
+    writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types([3 if token in SPECIAL else 1 for token in tokens])
-    writer.add_token_merges([" ".join(merge) for merge in MERGES])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(1)
-    writer.add_pad_token_id(2)
+    writer.add_token_types([3 if token in special else 1 for token in tokens])
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(config.bos_token_id)
+    writer.add_eos_token_id(config.eos_token_id)
+    writer.add_pad_token_id(config.pad_token_id)
     names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm"}
     parts = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
              "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
@@ -110,13 +121,14 @@ def build_gguf(folder: Path, path: Path) -> Path:
     for layer in range(config.num_hidden_layers):
         names |= {f"model.layers.{layer}.{part}": f"blk.{layer}.{short}" for part, short in parts.items()}
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    for name, weight in load_file(folder / "model.safetensors").items():
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        weight = tensor.float().numpy()
         module = name.removesuffix(".weight")
         role = module.rsplit(".", 1)[-1]
         if role in heads:  # llama.cpp interleaves the two halves of each rotary head
             rows, columns = weight.shape
             halves = weight.reshape(heads[role], 2, rows // heads[role] // 2, columns)
-            weight = np.ascontiguousarray(halves.swapaxes(1, 2).reshape(rows, columns))  # noqa: PLW2901 - same weight
+            weight = np.ascontiguousarray(halves.swapaxes(1, 2).reshape(rows, columns))
         writer.add_tensor(f"{names[module]}.weight", weight)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

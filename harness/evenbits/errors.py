@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "CorpusError",
+    "EngineError",
     "EvenbitsError",
     "ExportError",
     "IntegrityError",
@@ -37,6 +38,10 @@ class ModelError(EvenbitsError):
 
 class UnsafeModelError(ModelError):
     """A model whose files would run code on loading (pickle, repository code)."""
+
+
+class EngineError(EvenbitsError):
+    """An engine outside this process (llama.cpp, a server) that is missing, refuses, dies or answers nonsense."""
 
 
 class IntegrityError(EvenbitsError):

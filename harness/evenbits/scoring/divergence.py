@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from evenbits.scoring.head import Head, Prediction, Reduction, Tile, token_tiles
+from evenbits.scoring.head import AnyHead, AnyTile, Head, Prediction, Reduction, Tile, token_tiles
 
 __all__ = ["Divergence", "HiddenStates", "diverge"]
 
@@ -56,7 +56,7 @@ class Divergence:
     square_delta_p: torch.Tensor
 
 
-def diverge(head: Head, hidden_ND: torch.Tensor, targets_N: torch.Tensor, full: HiddenStates) -> Divergence:
+def diverge(head: AnyHead, hidden_ND: torch.Tensor, targets_N: torch.Tensor, full: HiddenStates) -> Divergence:
     """Compare the changed model (`head`, `hidden_ND`) with full precision on the same tokens (`full`).
 
     KL(p || q) = sum_v p_v (log p_v - log q_v). With logits a of p and b of q this is
@@ -87,28 +87,18 @@ def diverge(head: Head, hidden_ND: torch.Tensor, targets_N: torch.Tensor, full: 
 class _Stream:
     """The running sums of one tile of tokens over the vocabulary."""
 
-    def __init__(self, head: Head, hidden_SD: torch.Tensor, targets_S: torch.Tensor, full: HiddenStates) -> None:
+    def __init__(self, head: AnyHead, hidden_SD: torch.Tensor, targets_S: torch.Tensor, full: HiddenStates) -> None:
         self.hidden_SD = hidden_SD
         self.full_SD = full.hidden
         self.full_lse_S = full.prediction.lse.float()
         self.reduction = Reduction(targets_S, top1=True)
-        self.shift_S = full.prediction.target.float() - _true_logit(head, hidden_SD, targets_S)
+        self.shift_S = full.prediction.target.float() - head.true_logit(hidden_SD, targets_S)
         self.sum_S = torch.zeros_like(full.prediction.lse)
 
-    def add(self, tile: Tile, full_tile: Tile) -> None:
+    def add(self, tile: AnyTile, full_tile: Tile) -> None:
         changed_SU = tile.logits(self.hidden_SD)
         full_SU = full_tile.logits(self.full_SD)
         difference_SU = (full_SU - changed_SU).sub_(self.shift_S[:, None])
         p_SU = full_SU.sub_(self.full_lse_S[:, None]).exp_()
         self.sum_S += p_SU.mul_(difference_SU).sum(dim=1).double()
         self.reduction.add(changed_SU, tile)
-
-
-def _true_logit(head: Head, hidden_SD: torch.Tensor, targets_S: torch.Tensor) -> torch.Tensor:
-    """Return about the logit of the true token (float32): a shift that keeps sums small, its rounding cancels."""
-    logits_S = (hidden_SD.float() * head.weight[targets_S].float()).sum(dim=1)
-    if head.bias is not None:
-        logits_S += head.bias[targets_S].float()
-    if head.softcap is not None:
-        logits_S = logits_S.div_(head.softcap).tanh_().mul_(head.softcap)
-    return logits_S

@@ -5,9 +5,9 @@ Shape legend: N tokens, D hidden, V vocabulary, S tokens of a tile, U vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,7 +19,18 @@ from evenbits.scoring.arithmetic import product_dtype, widened
 if TYPE_CHECKING:
     from evenbits.models import LoadedModel
 
-__all__ = ["Head", "Prediction", "Reduction", "Tile", "head_of", "kept_head", "predict", "token_tiles"]
+__all__ = [
+    "AnyHead",
+    "AnyTile",
+    "Head",
+    "Prediction",
+    "Reduction",
+    "Tile",
+    "head_of",
+    "kept_head",
+    "predict",
+    "token_tiles",
+]
 
 TILE_TOKENS = 512
 TILE_VOCABULARY = 4096
@@ -27,6 +38,27 @@ TILE_VOCABULARY = 4096
 
 UNSUPPORTED = ("logit_scale", "logits_scaling", "output_multiplier_scale")
 """Settings by which other families change their logits after the head; none of the supported families has them."""
+
+
+class AnyTile(Protocol):
+    """Some entries of a vocabulary."""
+
+    @property
+    def begin(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
+
+    def logits(self, hidden_SD: torch.Tensor) -> torch.Tensor:
+        """Return the logits of these entries, S x U float32, for the caller to overwrite."""
+
+
+class AnyHead(Protocol):
+    """What turns the rows that it understands into logits, tile by tile: a model's head, or logits that exist."""
+
+    def tiles(self) -> Iterable[AnyTile]: ...
+
+    def true_logit(self, hidden_SD: torch.Tensor, targets_S: torch.Tensor) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -66,6 +98,15 @@ class Head:
             end = min(begin + TILE_VOCABULARY, self.weight.shape[0])
             bias_U = None if self.bias is None else self.bias[begin:end].to(dtype)
             yield Tile(begin=begin, end=end, weight=weight_VD[begin:end], bias=bias_U, softcap=self.softcap)
+
+    def true_logit(self, hidden_SD: torch.Tensor, targets_S: torch.Tensor) -> torch.Tensor:
+        """Return about the logit of each true token (float32), a shift that keeps sums small: its rounding cancels."""
+        logits_S = (hidden_SD.float() * self.weight[targets_S].float()).sum(dim=1)
+        if self.bias is not None:
+            logits_S += self.bias[targets_S].float()
+        if self.softcap is not None:
+            logits_S = logits_S.div_(self.softcap).tanh_().mul_(self.softcap)
+        return logits_S
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -163,7 +204,7 @@ def token_tiles(size: int) -> list[slice]:
     return [slice(begin, min(begin + TILE_TOKENS, size)) for begin in range(0, size, TILE_TOKENS)]
 
 
-def predict(head: Head, hidden_ND: torch.Tensor, targets_N: torch.Tensor, *, top1: bool = False) -> Prediction:
+def predict(head: AnyHead, hidden_ND: torch.Tensor, targets_N: torch.Tensor, *, top1: bool = False) -> Prediction:
     """Reduce the logits of N tokens over the vocabulary, tile by tile; `top1` asks for the most likely token too."""
     rows = token_tiles(hidden_ND.shape[0])
     reductions = [Reduction(targets_N[row], top1=top1) for row in rows]
@@ -184,7 +225,7 @@ class Reduction:
         self._target_S = torch.zeros(size, dtype=torch.float32, device=device)
         self._top1_S = torch.zeros(size, dtype=torch.int64, device=device) if top1 else None
 
-    def add(self, logits_SU: torch.Tensor, tile: Tile) -> None:
+    def add(self, logits_SU: torch.Tensor, tile: AnyTile) -> None:
         """Take in the logits of a tile, which are overwritten."""
         here_S = (self._targets_S >= tile.begin) & (self._targets_S < tile.end)
         place_S = (self._targets_S - tile.begin).clamp_(0, tile.end - tile.begin - 1)

@@ -1,0 +1,77 @@
+"""Census of a GGUF file: which types its tensors really have, and what a weight costs. A label is no format."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+
+from evenbits.errors import IntegrityError
+
+__all__ = ["GgufCensus", "census_of", "census_of_file"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GgufCensus:
+    """`tensors`: number of tensors by type. `bits_per_weight`: of the quantized matrices, as damage rows count it.
+
+    `file_bits_per_weight`: of all tensors, as llama.cpp prints it. `label`: what the file calls itself, if anything.
+    Matrices are the two-dimensional weights of the blocks; embedding and head count only in the file's figure.
+    """
+
+    tensors: Mapping[str, int]
+    bits_per_weight: float
+    file_bits_per_weight: float
+    label: str | None = None
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{count} x {name}" for name, count in self.tensors.items())
+        return f"{listed}; {self.bits_per_weight:.2f} bits per weight"
+
+
+def census_of(tensors: Iterable[tuple[str, str, tuple[int, ...]]], *, label: str | None = None) -> GgufCensus:
+    """Return the census of (name, type, shape) rows; shapes are rows x columns, columns being the quantized axis."""
+    counts: Counter[str] = Counter()
+    bits = {"blocks": 0.0, "all": 0.0}
+    weights = {"blocks": 0, "all": 0}
+    for name, kind, shape in tensors:
+        counts[kind] += 1
+        size = math.prod(shape)
+        here = size * bits_of(kind)
+        groups = ("all", "blocks") if name.startswith("blk.") and len(shape) > 1 else ("all",)
+        for group in groups:
+            bits[group] += here
+            weights[group] += size
+    return GgufCensus(
+        tensors=dict(sorted(counts.items(), key=lambda row: (-row[1], row[0]))),
+        bits_per_weight=bits["blocks"] / max(weights["blocks"], 1),
+        file_bits_per_weight=bits["all"] / max(weights["all"], 1),
+        label=label,
+    )
+
+
+def bits_of(kind: str) -> float:
+    """Return what a weight of ggml type `kind` takes, scales included."""
+    size, stored = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+    return 8 * float(stored) / float(size)
+
+
+def census_of_file(path: Path) -> GgufCensus:
+    """Return the census of a GGUF file; `IntegrityError` where it cannot be read."""
+    try:
+        reader: Any = gguf.GGUFReader(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise IntegrityError(f"{path} cannot be read as GGUF: {error}") from None
+    field = reader.get_field("general.file_type")
+    label = None
+    if field is not None:
+        number = int(field.contents())
+        known = {int(kind): kind.name.removeprefix("MOSTLY_") for kind in gguf.LlamaFileType}
+        label = known.get(number, str(number))
+    rows = [(str(t.name), t.tensor_type.name, tuple(int(n) for n in reversed(t.shape))) for t in reader.tensors]
+    return census_of(rows, label=label)
