@@ -147,3 +147,24 @@ def test_the_tokenizer_of_another_model_is_refused(model, store):
     local = resolve(parse_model(str(model)), store=store)
     with pytest.raises(ModelError, match="token numbers up to 272, but the model embeds only 272"):
         load(local, dtype=torch.float32)
+
+
+def test_the_tokenizer_is_read_once_for_all_loads_of_a_model_and_again_for_another(model, store, monkeypatch):
+    import torch
+    from evenbits.models import loading
+
+    read = []
+    original = loading.AutoTokenizer.from_pretrained
+    monkeypatch.setattr(
+        loading.AutoTokenizer, "from_pretrained", lambda *args, **named: read.append(args) or original(*args, **named)
+    )
+    local = resolve(parse_model(str(model)), store=store)
+    first, second = (load(local, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    assert len(read) == 1
+    assert first.tokenizer is second.tokenizer
+    edit = json.loads((model / "tokenizer.json").read_text())
+    edit["added_tokens"] = [token for token in edit["added_tokens"] if token["content"] != "<unk>"]
+    (model / "tokenizer.json").write_text(json.dumps(edit))
+    changed = load(resolve(parse_model(str(model)), store=store), dtype=torch.float32)
+    assert len(read) == 2
+    assert changed.tokenizer is not first.tokenizer

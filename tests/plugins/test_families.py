@@ -10,7 +10,7 @@ from evenbits.plugins.families import families
 from evenbits.variants.quantization.spec import parse_specs
 
 NAMES = ("gpt2", "bloom", "xglm", "qwen3", "llama3", "gemma3", "smollm3", "pythia", "opt", "eurollm", "smollm2",
-         "reference")  # fmt: skip
+         "gemma270m", "reference")  # fmt: skip
 
 LOADING = """
 import pytest
@@ -66,7 +66,11 @@ def test_every_family_is_in_the_table_with_all_that_a_user_must_know():
         assert found.segments >= 1
         assert found.models
         for one in found.models:
-            assert parse_model(one.model).kind == {"smollm2": "wheel", "reference": "reference"}.get(name, "hub")
+            assert parse_model(one.model).kind == {
+                "smollm2": "wheel",
+                "gemma270m": "wheel",
+                "reference": "reference",
+            }.get(name, "hub")
             assert one.licence
         assert parse_specs(",".join(found.spec))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,12 +70,17 @@ def dequantize(path: Path, target: Path, *, progress: Progress | None = None) ->
         {"quantization_config": transformers.GgufConfig(dequantize=True)} if hasattr(transformers, "GgufConfig") else {}
     )
     try:
-        with shown.task(f"Dequantizing {path.name}", 3) as steps, quiet_transformers(shown), _one_reading(shown):
+        with (
+            shown.task(f"Dequantizing {path.name}", 3) as steps,
+            quiet_transformers(shown),
+            _one_reading(shown),
+            _alone(path) as folder,
+        ):
             model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                path.parent, dtype=torch.float32, **unpack, **arguments
+                folder, dtype=torch.float32, **unpack, **arguments
             )
             steps.advance()
-            tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, **arguments)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **arguments)
             steps.advance()
             # A model that says it is quantized refuses to be saved; it no longer is.
             model.hf_quantizer = None
@@ -88,6 +94,15 @@ def dequantize(path: Path, target: Path, *, progress: Progress | None = None) ->
             f"transformers {transformers.__version__} cannot read the GGUF file {path}: {error}. Give the original "
             "safetensors model instead."
         ) from error
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[Path]:
+    """Yield a folder that holds a link to the file and nothing else: transformers prefers a tokenizer beside it."""
+    with tempfile.TemporaryDirectory(prefix="evenbits-gguf-") as name:
+        folder = Path(name)
+        (folder / path.name).symlink_to(path.absolute())
+        yield folder
 
 
 @contextmanager

