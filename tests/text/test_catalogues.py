@@ -1,7 +1,9 @@
 """`gettext`: message catalogues of installed packages."""
 
 import importlib.util
+import os
 import sys
+from pathlib import Path
 
 import pytest
 from evenbits.errors import CorpusError
@@ -264,6 +266,93 @@ def test_a_catalogue_that_cannot_be_read_is_named(package, tmp_path):
     path.write_bytes(po().encode("utf-8") + b'msgid "Gr\xfc\xdfe"\nmsgstr "x"\n')
     with pytest.raises(CorpusError, match=r"messages\.po is not UTF-8: byte \d+"):
         load_corpus(text)
+
+
+def test_odd_locales_beside_the_wanted_ones_are_counted_and_spoil_nothing(package):
+    text = package({
+        "app/fr": po(*translated("French", range(4))),
+        "app/es": po(*translated("Spanish", range(4))),
+        "app/de": po(*translated("German", range(4))),
+        "app/de_DE": po(*translated("Another German", range(4))),
+        "app/xx@yyy": po(*translated("Nobody", range(4))),
+        "app/templates": po((message(1), "")),
+    })  # fmt: skip
+    odd = ("folder of catalogues", None, "its name is no language tag: templates, xx@yyy")
+    second = ("folder of catalogues", "de", "de_DE is the same language as de, which is read")
+    for languages in ("es,fr", None, "4"):
+        corpus = load_corpus(text, languages=languages)
+        assert {"es", "fr"} <= set(corpus.languages)
+        assert (counted(corpus)[odd], counted(corpus)[second]) == (2, 1)
+    assert load_corpus(text, languages="de").texts["de"][0].startswith("German")
+
+
+def test_catalogues_of_one_language_in_several_applications_are_one(package):
+    text = package({"a/de": po(*translated("German", [1])), "b/de_DE": po(*translated("German", [2]))})
+    assert len(load_corpus(text)) == 2
+
+
+def test_a_folder_of_compiled_catalogues_alone_is_counted(package, tmp_path):
+    text = package({"app/fr": po(*translated("French", [1]))})
+    compiled = tmp_path / "talking" / "app" / "locale" / "de" / "LC_MESSAGES" / "messages.mo"
+    compiled.parent.mkdir(parents=True)
+    compiled.touch()
+    reason = "de has no .po file; compiled catalogues (.mo) are not read"
+    assert counted(load_corpus(text))[("folder of catalogues", "de", reason)] == 1
+
+
+FAULTS = {
+    "pointer of git-lfs": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:a\n"),
+    "circular link": lambda path: path.symlink_to(path.name),
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+    "no catalogue": lambda path: path.write_text("no catalogue\n"),
+    "no UTF-8": lambda path: path.write_bytes(b'msgid "Gr\xfc\xdfe"\nmsgstr "x"\n'),
+}
+
+
+@pytest.mark.parametrize("made", FAULTS.values(), ids=FAULTS.keys())
+def test_a_faulty_catalogue_stops_only_who_asked_for_its_language(package, tmp_path, made):
+    text = package({"app/fr": po(*translated("French", [1]))})
+    path = tmp_path / "talking" / "app" / "locale" / "de" / "LC_MESSAGES" / "messages.po"
+    path.parent.mkdir(parents=True)
+    made(path)
+    with pytest.raises(CorpusError, match=r"locale/de/LC_MESSAGES/messages\.po "):
+        load_corpus(text, languages="de,fr")
+    assert load_corpus(text, languages="fr").languages == ("fr",)
+    (told,) = [one for one in load_corpus(text).left_out if one.language == "de"]
+    assert "locale/de/LC_MESSAGES/messages.po" in told.reason
+
+
+def in_charset(declared, written):
+    text = po((message(1), "Größe und Gefühl: schöne Grüße, süßer Käfer."))
+    return text.replace("charset=UTF-8", f"charset={declared}").encode(written)
+
+
+@pytest.mark.parametrize(
+    ("declared", "written"),
+    [
+        ("ISO-8859-1", "latin-1"),
+        ("windows-1252", "cp1252"),
+        ("UTF-8", "utf-8"),
+        ("ISO-8859-1", "utf-8"),  # a header copied from elsewhere: the bytes are UTF-8 all the same
+        ("CHARSET", "utf-8"),  # as in a template
+        ("hex", "utf-8"),  # a codec of Python's that is none of text
+        ("UTF-7", "utf-7"),
+    ],
+)
+def test_a_catalogue_is_read_in_the_charset_it_declares(package, tmp_path, declared, written):
+    text = package({"app/de": po()})
+    path = tmp_path / "talking" / "app" / "locale" / "de" / "LC_MESSAGES" / "messages.po"
+    path.write_bytes(in_charset(declared, written))
+    assert load_corpus(text).texts["de"] == ("Größe und Gefühl: schöne Grüße, süßer Käfer.",)
+
+
+def test_a_stateful_charset_is_believed(package, tmp_path):
+    text = package({"app/ja": po()})
+    path = tmp_path / "talking" / "app" / "locale" / "ja" / "LC_MESSAGES" / "messages.po"
+    japanese = po((message(1), "これは十分に長い日本語の文です。")).replace("charset=UTF-8", "charset=ISO-2022-JP")
+    path.write_bytes(japanese.encode("iso2022_jp"))
+    assert load_corpus(text).texts["ja"] == ("これは十分に長い日本語の文です。",)
 
 
 @pytest.mark.parametrize(

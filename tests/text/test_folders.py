@@ -1,6 +1,8 @@
 """`dir:PATH`: the user's own text."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 from evenbits.errors import CorpusError, UsageError
@@ -176,9 +178,15 @@ def test_other_files_are_counted_and_named(tmp_path):
     assert counted(corpus) == {("file", None, "not .txt or .jsonl: README.md"): 1}
 
 
-def test_a_text_file_that_is_no_language_is_refused(tmp_path):
-    with pytest.raises(CorpusError, match=r"LICENSE\.txt: 'LICENSE' is not a language tag"):
-        load_corpus(write(tmp_path, en=ENGLISH, LICENSE=GERMAN))
+def test_a_text_file_that_is_no_language_is_counted_and_named(tmp_path):
+    corpus = load_corpus(write(tmp_path, en=ENGLISH, de=GERMAN, LICENSE=["not"], **{"xx@yyy": ["aligned", "at all"]}))
+    assert corpus.languages == ("de", "en")
+    assert counted(corpus) == {("file", None, "its name is no language tag: LICENSE.txt, xx@yyy.txt"): 2}
+
+
+def test_a_folder_in_which_no_file_is_named_after_a_language_is_refused(tmp_path):
+    with pytest.raises(CorpusError, match=r"has no text: expected files such as de\.txt.*found LICENSE\.txt"):
+        load_corpus(write(tmp_path, LICENSE=GERMAN))
 
 
 def test_two_files_of_one_language_are_refused(tmp_path):
@@ -226,6 +234,8 @@ def test_ids_with_nothing_in_common_are_refused(tmp_path):
         ('{"id": true, "text": "two"}', "line 2: id is True"),
         ('{"id": "b", "text": 2}', "line 2: text is int"),
         ('{"id": "b", "text": "\\ud800"}', "line 2: text has half a surrogate pair"),
+        ("[" * 200_000, "line 2 has a number too long or brackets too deep"),
+        ('{"id": ' + "9" * 5000 + ', "text": "two"}', "line 2 has a number too long or brackets too deep"),
     ],
 )
 def test_a_bad_json_line_is_named(tmp_path, line, message):
@@ -252,6 +262,117 @@ def test_segments_draw_the_same_ids_in_every_language(tmp_path):
     assert load_corpus(text, segments=2, seed=5, languages="de").segment_ids == corpus.segment_ids
     with pytest.raises(UsageError, match="--segments 0"):
         load_corpus(text, segments=0)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 1102233\n"
+
+FAULTS = {
+    "no UTF-8": lambda path: path.write_bytes(b"Gr\xfc\xdfe\n"),
+    "empty": lambda path: path.write_bytes(b""),
+    "pointer of git-lfs": lambda path: path.write_bytes(POINTER),
+    "pointer of git-annex": lambda path: path.write_bytes(b"/annex/objects/SHA256E-s1--ab.txt\n"),
+    "circular link": lambda path: path.symlink_to(path.name),
+    "dangling link": lambda path: path.symlink_to("nowhere.txt"),
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+    "another length": lambda path: path.write_text("one line\n"),
+    "an untranslated copy": lambda path: path.write_text("\n".join(ENGLISH)),
+}
+faulty = pytest.mark.parametrize("made", FAULTS.values(), ids=FAULTS.keys())
+
+
+@faulty
+def test_a_chosen_language_with_a_faulty_file_is_never_lost_without_a_word(tmp_path, made):
+    text = write(tmp_path, en=ENGLISH, fr=FRENCH)
+    made(tmp_path / "de.txt")
+    for languages in (None, "de,fr", "all"):
+        with pytest.raises(CorpusError, match=r"\bde\b"):
+            load_corpus(text, languages=languages)
+
+
+@faulty
+def test_a_fault_of_a_language_nobody_asked_for_spoils_nothing(tmp_path, made):
+    text = write(tmp_path, en=ENGLISH, fr=FRENCH)
+    made(tmp_path / "de.txt")
+    for corpus in (load_corpus(text, languages="en,fr"), load_corpus(text, trained=("en", "fr"))):
+        assert corpus.languages == ("en", "fr")
+        assert len(corpus) == 4
+        assert [(one.what, one.count) for one in corpus.left_out] == [("language", 1)]
+
+
+@pytest.mark.parametrize("made", [FAULTS[name] for name in FAULTS if "copy" not in name])
+def test_a_fault_of_english_that_nobody_asked_for_is_told_and_spoils_nothing(tmp_path, made):
+    text = write(tmp_path, de=GERMAN, fr=FRENCH)
+    made(tmp_path / "en.txt")
+    corpus = load_corpus(text, languages="de,fr")
+    assert len(corpus) == 4
+    (told,) = [one for one in corpus.left_out if one.language == "en"]
+    assert told.reason.startswith("not asked for and not usable, so that copies of it are not recognised")
+
+
+def test_pointers_of_git_lfs_are_not_measured_as_text(tmp_path):
+    for tag in ("de", "en", "ka"):
+        (tmp_path / f"{tag}.txt").write_bytes(POINTER)
+    with pytest.raises(CorpusError, match=r"de\.txt holds no text but a pointer of git-lfs .*`git lfs pull`"):
+        load_corpus(f"dir:{tmp_path}")
+
+
+def test_a_link_that_leads_to_a_text_is_that_text(tmp_path):
+    text = write(tmp_path, en=ENGLISH)
+    (tmp_path / ".german").write_text("\n".join(GERMAN))
+    (tmp_path / "de.txt").symlink_to(".german")
+    assert load_corpus(text).texts["de"] == tuple(GERMAN)
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    text = write(tmp_path, en=ENGLISH, de=GERMAN)
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(CorpusError, match=r"de\.txt cannot be read: Permission denied"):
+        load_corpus(text, languages="de")
+
+
+def test_a_folder_that_may_not_be_listed_is_named(tmp_path, monkeypatch):
+    text = write(tmp_path, en=ENGLISH)
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(CorpusError, match="cannot be looked into: Permission denied"):
+        load_corpus(text)
+
+
+def test_lines_of_old_systems_end_in_carriage_returns(tmp_path):
+    text = write(tmp_path, en=ENGLISH)
+    (tmp_path / "de.txt").write_bytes("\r".join(GERMAN).encode())
+    assert load_corpus(text).texts["de"] == tuple(GERMAN)
+    (tmp_path / "de.txt").write_bytes(("Das\rHaus\n" + "\n".join(GERMAN[1:])).encode())
+    assert load_corpus(text).texts["de"][0] == "Das\rHaus"  # beside line feeds it separates nothing
+
+
+@pytest.mark.parametrize("suffix", ["TXT", "Txt", "JSONL"])
+def test_capital_extensions_and_tags_are_taken(tmp_path, suffix):
+    lines = [json.dumps({"id": n, "text": text}) for n, text in enumerate(GERMAN)] if suffix == "JSONL" else GERMAN
+    (tmp_path / f"DE.{suffix}").write_text("\n".join(lines), encoding="utf-8")
+    assert load_corpus(f"dir:{tmp_path}").texts == {"de": tuple(GERMAN)}
+
+
+def test_files_that_differ_in_capitals_alone_are_two_of_one_language(tmp_path):
+    write(tmp_path, en=ENGLISH, de=GERMAN)
+    (tmp_path / "de.TXT").write_text("\n".join(GERMAN))
+    with pytest.raises(CorpusError, match=r"de\.TXT and .*de\.txt are both de; keep one"):
+        load_corpus(f"dir:{tmp_path}")
+    assert load_corpus(f"dir:{tmp_path}", languages="en").languages == ("en",)
+
+
+def test_folders_among_the_files_are_counted_and_named(tmp_path):
+    text = write(tmp_path, en=ENGLISH)
+    (tmp_path / "de").mkdir()
+    assert counted(load_corpus(text)) == {("file", None, "not .txt or .jsonl: de"): 1}
 
 
 LINE = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\ufeff"), max_size=8)

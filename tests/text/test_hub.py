@@ -139,10 +139,22 @@ def test_a_table_that_cannot_be_aligned_is_refused(tmp_path, columns, message):
 def test_one_table_needs_a_language_column_with_tags(tmp_path):
     with pytest.raises(CorpusError, match="one table needs a column language beside id and text"):
         load_corpus(one_table(tmp_path / "a", {"id": [1], "text": ["x"]}))
-    with pytest.raises(CorpusError, match="'german' is not a language tag"):
+    with pytest.raises(CorpusError, match="the column language holds no language tag, but german"):
         load_corpus(one_table(tmp_path / "b", {"id": [1], "text": ["x"], "language": ["german"]}))
-    with pytest.raises(CorpusError, match=r"row 1 has None"):
-        load_corpus(one_table(tmp_path / "c", {"id": [1, 2], "text": ["x", "y"], "language": ["de", None]}))
+
+
+def test_rows_of_no_language_are_counted_and_spoil_nothing(tmp_path):
+    table = {"id": ["1", "1", "1", "2"], "text": list("abcd"), "language": ["de", "xx@yyy", "fr", None]}
+    corpus = load_corpus(one_table(tmp_path / "c", table))
+    assert corpus.texts == {"de": ("a",), "fr": ("c",)}
+    assert counted(corpus) == {("value of language", None, "its name is no language tag: xx@yyy, (None)"): 2}
+
+
+def test_a_fault_of_english_that_nobody_asked_for_is_told_and_spoils_nothing(tmp_path):
+    tables = pair(en={"id": [1, 1, 1], "text": ENGLISH})
+    corpus = load_corpus(by_configuration(tmp_path / "set", tables), languages="de")
+    assert len(corpus) == 3
+    assert any(one.language == "en" and "en has the id 1 a second time" in one.reason for one in corpus.left_out)
 
 
 def test_a_passage_of_belebele_counts_once_however_many_questions_it_has(tmp_path):

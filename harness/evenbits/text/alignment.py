@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from evenbits.errors import CorpusError
 from evenbits.records import Corpus, LeftOut
 from evenbits.text.languages import normalise
 from evenbits.text.references import LanguageChoice, absent_languages
 
-__all__ = ["UNASKED", "align", "chosen", "source_language"]
+__all__ = ["UNASKED", "align", "by_tag", "chosen", "not_tags", "source_language", "source_unusable"]
 
 Rows = Mapping[str, Mapping[str, str]]  # language -> segment id -> text, in reading order
 
@@ -21,6 +21,12 @@ COPIES_REFUSED = 0.5  # share of segments equal to the source above which a lang
 def source_language(present: tuple[str, ...]) -> str | None:
     """Return the language others were most likely translated from: English, or None where it is absent."""
     return "en" if "en" in present else None
+
+
+def source_unusable(source: str, error: CorpusError) -> LeftOut:
+    """Return the entry that says what is missing where a source that nobody asked for cannot be read."""
+    reason = f"not asked for and not usable, so that copies of it are not recognised in other languages: {error}"
+    return LeftOut(what="language", language=source, count=1, reason=reason)
 
 
 def chosen(name: str, present: tuple[str, ...], choice: LanguageChoice) -> tuple[str, ...]:
@@ -109,15 +115,19 @@ def _copies(name: str, tag: str, rows: Rows, reference: str | None) -> set[str]:
     return copies
 
 
-def unique_tags(name: str, spellings: Mapping[str, str]) -> dict[str, str]:
-    """Return {normalised tag: spelling} for {spelling: where it stands}; two spellings of one language are refused."""
-    by_tag: dict[str, str] = {}
-    for spelling, where in spellings.items():
+def by_tag(spellings: Mapping[str, str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Return {normalised tag: names}, sorted, for {name: spelling of a tag}, and the names whose spelling is no tag."""
+    named: dict[str, list[str]] = {}
+    odd: list[str] = []
+    for name, spelling in spellings.items():
         try:
-            tag = normalise(spelling)
-        except CorpusError as error:
-            raise CorpusError(f"{name}: {where}: {error}") from error
-        if tag in by_tag:
-            raise CorpusError(f"{name}: {spellings[by_tag[tag]]} and {where} are both {tag}; keep one of them")
-        by_tag[tag] = spelling
-    return by_tag
+            named.setdefault(normalise(spelling), []).append(name)
+        except CorpusError:
+            odd.append(name)
+    return dict(sorted(named.items())), odd
+
+
+def not_tags(what: str, names: Sequence[str]) -> list[LeftOut]:
+    """Return the entry that counts and names what could not be taken for a language; none for no names."""
+    reason = f"its name is no language tag: {', '.join(names)}"
+    return [LeftOut(what=what, language=None, count=len(names), reason=reason)] if names else []

@@ -10,6 +10,7 @@ variants without a base the best covered one stays.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -24,7 +25,8 @@ from typing import Any
 from evenbits.errors import CorpusError
 from evenbits.records import Corpus, LeftOut, digest_of
 from evenbits.store import Store
-from evenbits.text.alignment import UNASKED, unique_tags
+from evenbits.text.alignment import UNASKED, by_tag, not_tags
+from evenbits.text.files import entries, read_bytes
 from evenbits.text.references import CorpusRef, LanguageChoice, absent_languages
 
 __all__ = ["SHORTEST", "read_catalogues", "same_placeholders"]
@@ -35,7 +37,8 @@ FEWEST_COMMON = 60  # `all` stops adding languages where fewer messages would be
 ENGLISH = "en"
 SEPARATOR = "\x04"  # as in .mo files
 ID_DIGITS = 12
-SCHEMA = 1  # of what is stored; raise it when the rules for a usable message change
+SEVEN_BIT = ("iso2022", "hz", "utf-7")  # charsets whose bytes are all ASCII's: any text in them looks like UTF-8
+SCHEMA = 2  # of what is stored; raise it when the rules for a usable message change
 
 PLACEHOLDERS = re.compile(
     r"%\(\w+\)[#0\-+]*\d*(?:\.\d+)?[a-zA-Z]"  # %(name)s
@@ -73,15 +76,18 @@ def read_catalogues(ref: CorpusRef, choice: LanguageChoice, *, store: Store | No
     the digest of the files. Raises `CorpusError` where package, polib, catalogues or languages are missing.
     """
     root, version = _locate(ref.location)
-    files = _files(ref, root)
+    files, odd = _files(ref, root)
     if choice.kind == "tags":
         if not set(choice.tags) <= {*files, ENGLISH}:
             raise absent_languages(f"gettext of {ref.location}", choice.tags, tuple({*files, ENGLISH}))
         wanted = choice.tags
     else:
         wanted = tuple(sorted({*files, ENGLISH}))
-    catalogues = {tag: _parsed(root, files[tag], store) for tag in wanted if tag != ENGLISH}
-    languages, left_out = _choose(choice, catalogues, tuple(files))
+    catalogues, broken = _all_parsed(root, {tag: files[tag] for tag in wanted if tag != ENGLISH}, store)
+    if broken and (choice.kind == "tags" or not catalogues):
+        raise next(iter(broken.values()))
+    languages, left_out = _choose(choice, catalogues, tuple(sorted({*files} - {*broken})))
+    left_out += [*odd, *(_broken(tag, error) for tag, error in broken.items())]
     used = {tag: catalogues[tag] for tag in languages if tag != ENGLISH}
     messages = set().union(*(catalogue.usable for catalogue in used.values())) or _source_messages(root, files)
     kept, repeated = _common(used, messages)
@@ -132,19 +138,52 @@ def _version(package: str) -> str:
         return importlib.metadata.version(owners[0]) if owners else "(version unknown)"
 
 
-def _files(ref: CorpusRef, root: Path) -> dict[str, list[Path]]:
-    """Return the catalogues of each language: root/**/locale/<tag>/LC_MESSAGES/*.po."""
-    by_folder: dict[str, list[Path]] = {}
-    for locale in sorted(root.rglob("locale")):
-        for path in sorted(locale.glob("*/LC_MESSAGES/*.po")):
-            by_folder.setdefault(path.parent.parent.name, []).append(path)
-    if not by_folder:
+def _files(ref: CorpusRef, root: Path) -> tuple[dict[str, list[Path]], list[LeftOut]]:
+    """Return the catalogues of each language, root/**/locale/<tag>/LC_MESSAGES/*.po, and folders that are none.
+
+    A package is not the user's to tidy: of several folders of one language beside each other the one spelled as its
+    tag is read, else the first by name, and the others are counted.
+    """
+    files: dict[str, list[Path]] = {}
+    left_out: list[LeftOut] = []
+    odd: set[str] = set()
+    for locale in sorted(path for path in root.rglob("locale") if path.is_dir()):
+        folders = {folder.name: folder for folder in entries(locale) if (folder / "LC_MESSAGES").is_dir()}
+        tags, no_tags = by_tag({name: name for name in folders})
+        odd.update(no_tags)
+        for tag, names in tags.items():
+            first, *others = sorted(names, key=lambda name: (name.replace("_", "-") != tag, name))
+            found = [path for path in entries(folders[first] / "LC_MESSAGES") if path.suffix.lower() == ".po"]
+            files.setdefault(tag, []).extend(found)
+            reasons = [f"{name} is the same language as {first}, which is read" for name in others]
+            reasons += [] if found else [f"{first} has no .po file; compiled catalogues (.mo) are not read"]
+            left_out += [LeftOut(what="folder of catalogues", language=tag, count=1, reason=why) for why in reasons]
+    left_out += not_tags("folder of catalogues", sorted(odd))
+    files = {tag: paths for tag, paths in sorted(files.items()) if paths}
+    if not files:
         raise CorpusError(
             f"{ref.location} has no message catalogues (locale/<tag>/LC_MESSAGES/*.po below {root}); "
             "choose another package with gettext:PACKAGE"
         )
-    tags = unique_tags(ref.text, {folder: f"locale/{folder}" for folder in by_folder})
-    return {tag: by_folder[folder] for tag, folder in sorted(tags.items())}
+    return files, left_out
+
+
+def _all_parsed(
+    root: Path, files: Mapping[str, Sequence[Path]], store: Store | None
+) -> tuple[dict[str, _Catalogue], dict[str, CorpusError]]:
+    """Return the catalogues by language, and what is wrong with those that cannot be read."""
+    catalogues: dict[str, _Catalogue] = {}
+    broken: dict[str, CorpusError] = {}
+    for tag, paths in files.items():
+        try:
+            catalogues[tag] = _parsed(root, paths, store)
+        except CorpusError as error:
+            broken[tag] = error
+    return catalogues, broken
+
+
+def _broken(tag: str, error: CorpusError) -> LeftOut:
+    return LeftOut(what="language", language=tag, count=1, reason=str(error))
 
 
 def _parsed(root: Path, paths: Sequence[Path], store: Store | None) -> _Catalogue:
@@ -158,7 +197,7 @@ def _parsed(root: Path, paths: Sequence[Path], store: Store | None) -> _Catalogu
     if store is None:
         meta = parse()
     else:
-        digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in zip(names, paths, strict=True)}
+        digests = {name: hashlib.sha256(read_bytes(path)).hexdigest() for name, path in zip(names, paths, strict=True)}
         key = {"schema": SCHEMA, "shortest": SHORTEST, "files": digests}
         meta = store.compute("catalogue", key, lambda: ({}, parse())).meta
     return _Catalogue(usable=meta["usable"], refused=meta["refused"])
@@ -181,12 +220,32 @@ def _parse(files: Mapping[str, Path]) -> _Catalogue:
 def _entries(path: Path) -> Iterator[Any]:
     import polib  # noqa: PLC0415 - an optional dependency
 
+    blob = read_bytes(path)
+    encoding = _encoding(path, blob, polib.detect_encoding(str(path)))
     try:
-        yield from polib.pofile(str(path), encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path} is not UTF-8: byte {error.start} cannot be decoded") from error
-    except (OSError, ValueError) as error:  # polib reports syntax errors as OSError
+        yield from polib.pofile(str(path), encoding=encoding)
+    except (OSError, ValueError, LookupError) as error:  # polib reports syntax errors as OSError
         raise CorpusError(f"{path} cannot be read as a message catalogue: {error}") from error
+
+
+def _encoding(path: Path, blob: bytes, declared: str) -> str:
+    """Return the encoding of a catalogue: UTF-8 where its bytes are that, else the charset its header declares.
+
+    Headers are copied from other catalogues more often than texts are: what decodes as UTF-8 beyond ASCII is UTF-8.
+    Charsets that write everything in ASCII's bytes have to be believed.
+    """
+    name = codecs.lookup(declared).name
+    for encoding in dict.fromkeys([name, "utf-8"] if name.startswith(SEVEN_BIT) else ["utf-8", name]):
+        try:
+            blob.decode(encoding)
+        except UnicodeDecodeError as error:
+            place = error.start
+        except LookupError:  # a codec of Python's that is none of text
+            continue
+        else:
+            return encoding
+    also = "" if name == "utf-8" else f" nor {name}, the charset it declares"
+    raise CorpusError(f"{path} is not UTF-8{also}: byte {place} cannot be decoded")
 
 
 def _refusal(entry: Any) -> str | None:  # noqa: ANN401 - polib is untyped
@@ -279,14 +338,22 @@ def _refusals(catalogues: Mapping[str, _Catalogue]) -> list[LeftOut]:
 
 
 def _source_messages(root: Path, files: Mapping[str, Sequence[Path]]) -> set[str]:
-    """Return the source messages there are: those of the English catalogue, else of all catalogues."""
-    paths = files.get(ENGLISH) or [path for several in files.values() for path in several]
-    return {
-        _message_key(path.relative_to(root).as_posix(), entry.msgctxt, entry.msgid)
-        for path in paths
-        for entry in _entries(path)
-        if _refusal(entry) in {None, "not translated", "equal to the source text"}
-    }
+    """Return the source messages there are: those of the English catalogue, else of all catalogues.
+
+    Catalogues of other languages say what the source says: one that cannot be read is not needed for that.
+    """
+    found: set[str] = set()
+    for path in files.get(ENGLISH) or [path for several in files.values() for path in several]:
+        try:
+            entries_of = list(_entries(path))
+        except CorpusError:
+            continue
+        found |= {
+            _message_key(path.relative_to(root).as_posix(), entry.msgctxt, entry.msgid)
+            for entry in entries_of
+            if _refusal(entry) in {None, "not translated", "equal to the source text"}
+        }
+    return found
 
 
 def _common(catalogues: Mapping[str, _Catalogue], messages: Iterable[str]) -> tuple[list[str], int]:

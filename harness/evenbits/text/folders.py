@@ -9,10 +9,11 @@ from typing import Any
 from evenbits.errors import CorpusError
 from evenbits.paths import expanded
 from evenbits.records import Corpus, LeftOut
-from evenbits.text.alignment import UNASKED, align, chosen, source_language, unique_tags
+from evenbits.text.alignment import UNASKED, align, by_tag, chosen, not_tags, source_language, source_unusable
+from evenbits.text.files import entries, read_bytes
 from evenbits.text.references import CorpusRef, LanguageChoice
 
-__all__ = ["read_folder"]
+__all__ = ["folder_languages", "read_folder"]
 
 SUFFIXES = (".txt", ".jsonl")
 
@@ -21,24 +22,26 @@ def read_folder(ref: CorpusRef, choice: LanguageChoice) -> Corpus:
     """Return the aligned text of the folder `ref.location`.
 
     `<tag>.txt`: line i of every file says the same thing. `<tag>.jsonl`: objects with `id` (text or whole number) and
-    `text`, in any order. Lines end in LF or CRLF; a byte order mark and empty lines at the end, where the other files
-    have ended, are no text. Raises `CorpusError` naming file and line or byte.
+    `text`, in any order. Lines end in LF or CRLF, or in CR where a file has no LF; a byte order mark and empty lines at
+    the end, where the other files have ended, are no text. What is wrong with a chosen language's file raises
+    `CorpusError` naming file and line or byte; what is wrong with another's is no matter, and what is named after no
+    language is left out and counted.
     """
     folder = expanded(ref.location)
-    paths, ignored = _files(folder)
-    present = unique_tags(ref.text, {path.stem: str(path) for path in paths.values()})
-    files = {tag: paths[stem] for tag, stem in present.items()}
+    files, left_out = _files(folder)
     languages = chosen(ref.text, tuple(sorted(files)), choice)
-    needed = {*languages, source_language(tuple(files)) or languages[0]}  # English tells untranslated copies
-    rows = {tag: _read(files[tag]) for tag in sorted(needed)}
-    if next(iter(files.values())).suffix == ".txt":
+    paths = {tag: _only(ref.text, tag, files[tag]) for tag in languages}
+    _same_kind(folder, list(paths.values()))
+    rows = {tag: _read(path) for tag, path in paths.items()}
+    source = source_language(tuple(files))
+    if source is not None and source not in languages:  # English tells untranslated copies, but was not asked for
+        try:
+            rows |= _source_rows(ref.text, source, files[source], paths[languages[0]], rows)
+        except CorpusError as error:
+            left_out.append(source_unusable(source, error))
+    if _kind(paths[languages[0]]) == ".txt":
         rows = _without_empty_ends(rows)
-        _same_line_counts(ref.text, {files[tag]: len(rows[tag]) for tag in rows})
-    left_out = []
-    if ignored:
-        left_out.append(
-            LeftOut(what="file", language=None, count=len(ignored), reason=f"not .txt or .jsonl: {', '.join(ignored)}")
-        )
+        _same_line_counts(ref.text, {path: len(rows[tag]) for tag, path in paths.items()})
     if len(languages) < len(files):
         left_out.append(LeftOut(what="language", language=None, count=len(files) - len(languages), reason=UNASKED))
     return align(
@@ -50,31 +53,69 @@ def read_folder(ref: CorpusRef, choice: LanguageChoice) -> Corpus:
     )
 
 
-def _files(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Return {stem: path} of the text files, and the names of other files; hidden files are not looked at."""
+def folder_languages(ref: CorpusRef) -> tuple[str, ...]:
+    """Return the languages after which text files of the folder are named; no file is opened."""
+    return tuple(sorted(_files(expanded(ref.location))[0]))
+
+
+def _files(folder: Path) -> tuple[dict[str, list[Path]], list[LeftOut]]:
+    """Return {tag: files named after it}, and what else lies there, counted; hidden files are not looked at."""
     if not folder.exists():
         raise CorpusError(
             f"the folder {folder} does not exist; dir: needs a folder with <tag>.txt or <tag>.jsonl files"
         )
     if not folder.is_dir():
         raise CorpusError(f"{folder} is a file; dir: needs the folder with the <tag>.txt or <tag>.jsonl files")
-    everything = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    texts = [path for path in everything if path.suffix in SUFFIXES]
-    if not texts:
+    everything = [path for path in entries(folder) if not path.name.startswith(".")]
+    texts = [path for path in everything if _kind(path) in SUFFIXES]
+    others = [path.name for path in everything if path not in texts]
+    tags, odd = by_tag({path.name: path.stem for path in texts})
+    if not tags:
         found = ", ".join(path.name for path in everything[:5]) or "nothing"
         raise CorpusError(f"{folder} has no text: expected files such as de.txt or de.jsonl, found {found}")
-    if len({path.suffix for path in texts}) > 1:
-        examples = [next(path.name for path in texts if path.suffix == suffix) for suffix in SUFFIXES]
+    left_out = not_tags("file", odd)
+    if others:
+        reason = f"not .txt or .jsonl: {', '.join(others)}"
+        left_out.append(LeftOut(what="file", language=None, count=len(others), reason=reason))
+    return {tag: [folder / name for name in names] for tag, names in tags.items()}, left_out
+
+
+def _kind(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def _only(name: str, tag: str, paths: list[Path]) -> Path:
+    """Return the one file of a language; which of several holds its text is not for us to say."""
+    if len(paths) > 1:
+        raise CorpusError(f"{name}: {' and '.join(map(str, paths))} are both {tag}; keep one of them")
+    return paths[0]
+
+
+def _same_kind(folder: Path, paths: list[Path]) -> None:
+    if len({_kind(path) for path in paths}) > 1:
+        examples = [next(path.name for path in paths if _kind(path) == suffix) for suffix in SUFFIXES]
         raise CorpusError(
             f"{folder} mixes .txt and .jsonl ({' and '.join(examples)}): lines and ids cannot be aligned. Use one kind."
         )
-    return {path.stem: path for path in texts}, [path.name for path in everything if path not in texts]
+
+
+def _source_rows(
+    name: str, source: str, paths: list[Path], beside: Path, rows: dict[str, dict[str, str]]
+) -> dict[str, dict[str, str]]:
+    """Return {source: its rows}, for a source that nobody asked for. Raises `CorpusError` where it cannot serve."""
+    path = _only(name, source, paths)
+    _same_kind(path.parent, [beside, path])
+    found = {source: _read(path)}
+    if _kind(path) == ".txt":
+        trimmed = _without_empty_ends(rows | found)
+        _same_line_counts(name, {beside: max(len(trimmed[tag]) for tag in rows), path: len(trimmed[source])})
+    return found
 
 
 def _read(path: Path) -> dict[str, str]:
     """Return {segment id: text}; for `.txt` the id is the line's number, padded so that ids sort by position."""
     lines = _lines(path)
-    if path.suffix == ".txt":
+    if _kind(path) == ".txt":
         return {f"line{number:06d}": line for number, line in enumerate(lines, start=1)}
     rows: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
@@ -92,8 +133,11 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines of a UTF-8 file. Only LF and CRLF end a line: U+2028 and the like are part of the text."""
-    blob = path.read_bytes()
+    """Return the lines of a UTF-8 file, which end in LF or CRLF: U+2028 and the like are part of the text.
+
+    In a file without any LF lines end in CR, as old systems wrote them.
+    """
+    blob = read_bytes(path)
     try:
         text = blob.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -102,7 +146,7 @@ def _lines(path: Path) -> list[str]:
             f"{path} is not UTF-8: byte {error.start} (0x{blob[error.start]:02x}, line {line}) cannot be decoded. "
             "Save the file as UTF-8."
         ) from error
-    lines = text.removeprefix("\ufeff").split("\n")
+    lines = text.removeprefix("\ufeff").split("\n" if "\n" in text else "\r")
     if lines[-1] == "":
         lines.pop()
     lines = [line.removesuffix("\r") for line in lines]
@@ -118,6 +162,8 @@ def _record(path: Path, number: int, line: str) -> tuple[str, str]:
         value: Any = json.loads(line)
     except json.JSONDecodeError as error:
         raise CorpusError(f"{where} is not JSON ({error.msg} at column {error.colno})") from error
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"{where} has a number too long or brackets too deep to be read") from error
     if not isinstance(value, dict) or not {"id", "text"} <= set(value):
         raise CorpusError(f'{where} needs an object with id and text, such as {{"id": "1", "text": "..."}}')
     segment_id, text = value["id"], value["text"]

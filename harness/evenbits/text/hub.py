@@ -6,7 +6,7 @@ language, id and text. Only data files are read; `datasets` runs no code that co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from evenbits.errors import CorpusError
 from evenbits.paths import expanded
 from evenbits.records import Corpus, LeftOut
-from evenbits.text.alignment import UNASKED, align, chosen
+from evenbits.text.alignment import UNASKED, align, by_tag, chosen, not_tags, source_unusable
 from evenbits.text.languages import normalise
 from evenbits.text.references import CorpusRef, LanguageChoice
 
@@ -174,15 +174,13 @@ def _from_configurations(
     """Read one configuration for each chosen language, and English to recognise untranslated copies."""
     languages = chosen(ref.text, tuple(by_language), choice)
     split = _split(library, ref, place, by_language[languages[0]])
-    needed = sorted({*languages, *({"en"} & set(by_language))})
-    rows: dict[str, dict[str, str]] = {}
-    left_out = _unasked(by_language, languages)
-    for tag in needed:
+
+    def read(tag: str) -> tuple[dict[str, str], int]:
         table = _table(library, place.path, by_language[tag], split)
         columns = _columns(ref, table, by_language[tag], with_language=False)
-        rows[tag], ambiguous = _segments(ref, table, columns, range(_length(table)), tag)
-        if ambiguous:
-            left_out.append(_ambiguous(tag, ambiguous))
+        return _segments(ref, table, columns, range(_length(table)), tag)
+
+    rows, left_out = _rows_of(languages, by_language, read)
     return rows, languages, left_out
 
 
@@ -197,23 +195,38 @@ def _from_table(
     table = _table(library, place.path, config, _split(library, ref, place, config))
     columns = _columns(ref, table, config, with_language=True)
     spelled: dict[Any, list[int]] = {}
-    for row, spelling in enumerate(table[columns.language or ""]):
-        spelled.setdefault(spelling, []).append(row)
-    by_language: dict[str, list[int]] = {}
-    for spelling, places in spelled.items():
-        if not isinstance(spelling, str):
-            raise CorpusError(
-                f"{ref.text}: row {places[0]} has {spelling!r} in the column {columns.language}, not a tag"
-            )
-        by_language.setdefault(normalise(spelling), []).extend(places)
+    for row, value in enumerate(table[columns.language or ""]):
+        spelled.setdefault(value if isinstance(value, str) else f"({value!r})", []).append(row)
+    tags, odd = by_tag({spelling: spelling for spelling in spelled})
+    by_language = {tag: [row for spelling in spellings for row in spelled[spelling]] for tag, spellings in tags.items()}
+    if not by_language:
+        raise CorpusError(f"{ref.text}: the column {columns.language} holds no language tag, but {_some(odd)}")
     languages = chosen(ref.text, tuple(by_language), choice)
-    left_out = _unasked(by_language, languages)
+
+    def read(tag: str) -> tuple[dict[str, str], int]:
+        return _segments(ref, table, columns, sorted(by_language[tag]), tag)
+
+    rows, left_out = _rows_of(languages, by_language, read)
+    return rows, languages, [*not_tags(f"value of {columns.language}", odd), *left_out]
+
+
+def _rows_of(
+    languages: tuple[str, ...], present: Iterable[str], read: Callable[[str], tuple[dict[str, str], int]]
+) -> tuple[dict[str, dict[str, str]], list[LeftOut]]:
+    """Read the chosen languages, and English to recognise untranslated copies; its faults count only where chosen."""
+    left_out = _unasked(present, languages)
     rows: dict[str, dict[str, str]] = {}
-    for tag in sorted({*languages, *({"en"} & set(by_language))}):
-        rows[tag], ambiguous = _segments(ref, table, columns, sorted(by_language[tag]), tag)
+    for tag in sorted({*languages, *({"en"} & set(present))}):
+        try:
+            rows[tag], ambiguous = read(tag)
+        except CorpusError as error:
+            if tag in languages:
+                raise
+            left_out.append(source_unusable(tag, error))
+            continue
         if ambiguous:
             left_out.append(_ambiguous(tag, ambiguous))
-    return rows, languages, left_out
+    return rows, left_out
 
 
 def _split(library: Any, ref: CorpusRef, place: _Place, config: str) -> str:  # noqa: ANN401 - untyped

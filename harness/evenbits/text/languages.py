@@ -44,7 +44,11 @@ STANDARD_OF = {
 NO_LANGUAGE = frozenset({None, "und", "mul", "mis", "zxx"})
 
 # gettext's `language@modifier`: what the modifier says in BCP 47.
-MODIFIERS = {"latin": "Latn", "cyrillic": "Cyrl", "arabic": "Arab", "devanagari": "Deva", "valencia": "valencia"}
+# A script's own code and registered variants (`be@tarask`) need no entry; `@euro` speaks of money, not of language.
+MODIFIERS = {
+    "latin": "Latn", "cyrillic": "Cyrl", "arabic": "Arab", "devanagari": "Deva", "shaw": "Shaw",
+    "ijekavian": "ijekavsk", "ijekavianlatin": "Latn-ijekavsk", "valencia": "valencia", "euro": "",
+}  # fmt: skip
 
 # The rule that turns a class of Joshi et al. into a tier; fixed before measuring.
 TIER_OF_CLASS: Mapping[int, Tier] = MappingProxyType({0: "low", 1: "low", 2: "low", 3: "middle", 4: "high", 5: "high"})
@@ -105,13 +109,14 @@ def _standard(tag: str) -> langcodes.Language:
     import langcodes  # noqa: PLC0415 - its tables take longer than collecting the evals may
 
     text, _, modifier = tag.strip().partition("@")
-    text = text.partition(".")[0]
+    text, modifier = text.partition(".")[0], modifier.partition(".")[0]  # glibc and X write the charset on either side
     subtags = [part for part in re.split("[-_]", text) if part]
     if modifier:
-        extra = MODIFIERS.get(modifier.lower())
+        extra = _subtags_of(modifier)
         if extra is None:
             raise CorpusError(f"{tag!r} has the unknown modifier @{modifier}; known are @{', @'.join(MODIFIERS)}")
-        subtags.insert(1 if extra.istitle() else len(subtags), extra)
+        scripts = [part for part in extra if part.istitle()]
+        subtags = [*subtags[:1], *scripts, *subtags[1:], *(part for part in extra if part not in scripts)]
     joined = "-".join(subtags)
     if not subtags or not langcodes.tag_is_valid(joined):
         raise CorpusError(
@@ -122,6 +127,18 @@ def _standard(tag: str) -> langcodes.Language:
     if standard.language in NO_LANGUAGE:
         raise CorpusError(f"{tag!r} names no language; use a tag such as de, sr-Latn or zh-Hans")
     return standard
+
+
+def _subtags_of(modifier: str) -> list[str] | None:
+    """Return what gettext's `modifier` says as BCP-47 subtags, or None where that is not known."""
+    import langcodes  # noqa: PLC0415 - see `_standard`
+
+    lower = modifier.lower()
+    if lower in MODIFIERS:
+        return [part for part in MODIFIERS[lower].split("-") if part]
+    subtag = lower.title() if len(lower) == 4 else lower
+    known = len(lower) >= 4 and lower.isalnum() and lower.isascii() and langcodes.tag_is_valid(f"und-{subtag}")
+    return [subtag] if known else None
 
 
 @lru_cache(maxsize=4096)

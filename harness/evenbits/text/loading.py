@@ -46,7 +46,12 @@ def load_corpus(
 
 def _in_trained(ref: CorpusRef, trained: Sequence[str], *, store: Store | None, offline: bool) -> Corpus:
     """Return the text in the languages that models were trained on; what that leaves out says so."""
-    present = _read(ref, parse_languages("all"), store=store, offline=offline).languages
+    if ref.kind == "dir":
+        from evenbits.text.folders import folder_languages  # noqa: PLC0415 - see `_read`
+
+        present = folder_languages(ref)  # a file of a language that is not wanted is not even opened
+    else:
+        present = _read(ref, parse_languages("all"), store=store, offline=offline).languages
     known = [tag for tag in trained if tag in present]
     if not known:
         return _read(ref, parse_languages(None), store=store, offline=offline)
