@@ -13,7 +13,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-__all__ = ["Estimate", "Finding", "Measurement", "Role", "Threshold", "Verdict", "judge", "plain"]
+__all__ = [
+    "Estimate",
+    "Finding",
+    "Measurement",
+    "Role",
+    "Threshold",
+    "Verdict",
+    "judge",
+    "plain",
+    "three_way",
+    "units_needed",
+]
 
 Role = Literal["criterion", "prediction", "robustness", "established", "gate", "control"]
 Operator = Literal[">", ">=", "<", "<="]
@@ -104,6 +115,41 @@ class Estimate:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Estimate:
         return cls(**{key: data[key] for key in ("value", "low", "high", "n", "method", "reason")})
+
+
+def three_way(estimate: Estimate, *, above: float = -math.inf, below: float = math.inf) -> Verdict:
+    """Return whether a claim is shown: `above` < true value < `below`.
+
+    `SUPPORTED` where the whole interval lies inside, `NOT_SUPPORTED` where all of it lies outside on one side, else
+    `UNDERPOWERED`; an open limit reaches everywhere. What has no value is `NOT_APPLICABLE`.
+    """
+    if estimate.value is None:
+        return Verdict.NOT_APPLICABLE
+    low = -math.inf if estimate.low is None else min(estimate.low, estimate.value)
+    high = math.inf if estimate.high is None else max(estimate.high, estimate.value)
+    if above < low and high < below:
+        return Verdict.SUPPORTED
+    return Verdict.NOT_SUPPORTED if high <= above or low >= below else Verdict.UNDERPOWERED
+
+
+def units_needed(estimate: Estimate, *, above: float = -math.inf, below: float = math.inf) -> int | None:
+    """Return the n at which `three_way` would decide if the true value were the one measured.
+
+    The interval shrinks with the root of n. None where the value is undefined, has no interval or lies on a limit.
+    """
+    value = estimate.value
+    if value is None or estimate.low is None or estimate.high is None or estimate.n < 1:
+        return None
+    down, up = value - estimate.low, estimate.high - value  # how far the interval reaches
+    if value > below:
+        reaches = [(down, value - below)]
+    elif value < above:
+        reaches = [(up, above - value)]
+    else:
+        reaches = [(down, value - above), (up, below - value)]
+    if any(distance == 0 for _, distance in reaches):
+        return None
+    return max(estimate.n, math.ceil(estimate.n * max(width / distance for width, distance in reaches) ** 2 - 1e-9))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -35,16 +35,20 @@ from evenbits.statistics.equivalence import (
     tost_independent,
     tost_paired,
 )
+from evenbits.statistics.flips import JointFlips, joint_flips
 from evenbits.statistics.front import pareto
 from evenbits.statistics.interaction import Interaction, layer_language_interaction, sums_of_squares
 from evenbits.statistics.multiplicity import benjamini_hochberg, holm
+from evenbits.statistics.noninferiority import NoHarm, no_harm
 from evenbits.statistics.outcomes import Alternative, Outcome
 from evenbits.statistics.partial import partial_correlation
 from evenbits.statistics.permutation import PERMUTATIONS, permutation_p, rearrangements, sign_flips
+from evenbits.statistics.pooling import Components, pooled_means, variance_components
 from evenbits.statistics.power import correlation_power, correlation_units
 from evenbits.statistics.proportions import Stability, binomial_band, stability, wilson
 from evenbits.statistics.regression import added_r2, held_out_predictions, held_out_r2
 from evenbits.statistics.selection import Selection, nested_selection_auc
+from evenbits.statistics.sequential import Looks, looks, schedule
 from evenbits.statistics.trend import page_trend
 
 __all__ = [
@@ -53,10 +57,14 @@ __all__ = [
     "PERMUTATIONS",
     "RESAMPLES",
     "Alternative",
+    "Components",
     "CrossedBootstrap",
     "Disparity",
     "Equivalence",
     "Interaction",
+    "JointFlips",
+    "Looks",
+    "NoHarm",
     "Outcome",
     "Selection",
     "Stability",
@@ -77,12 +85,15 @@ __all__ = [
     "held_out_predictions",
     "held_out_r2",
     "holm",
+    "joint_flips",
     "kendall",
     "layer_language_interaction",
     "leave_group_out",
+    "looks",
     "mean_interval",
     "mean_intervals",
     "nested_selection_auc",
+    "no_harm",
     "page_trend",
     "paired_difference",
     "paired_differences",
@@ -91,9 +102,11 @@ __all__ = [
     "pearson",
     "percentile_interval",
     "permutation_p",
+    "pooled_means",
     "ratio_of_sums",
     "rearrangements",
     "relative_increase",
+    "schedule",
     "sign_flips",
     "spearman",
     "stability",
@@ -101,5 +114,6 @@ __all__ = [
     "t_interval",
     "tost_independent",
     "tost_paired",
+    "variance_components",
     "wilson",
 ]

@@ -1,0 +1,64 @@
+"""Clusters: families are drawn as wholes, means stay centred, and few families widen an interval."""
+
+import numpy as np
+import pytest
+from evenbits.statistics.clusters import drawn_units, leave_out, mixture_half_width, widening
+from scipy import stats
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def test_units_of_one_place_come_from_one_cluster():
+    labels = np.array(["a", "a", "a", "b", "b", "c"])
+    drawn = labels[drawn_units(labels.tolist(), rng=rng(), resamples=200)]
+    for places in ([0, 1, 2], [3, 4], [5]):
+        assert all(len(set(row)) == 1 for row in drawn[:, places])
+    assert len({tuple(row) for row in drawn}) > 5
+
+
+def test_resampled_means_are_centred_on_the_mean_whatever_the_sizes_of_clusters():
+    values = np.array([1.0, 2.0, 3.0, 10.0, 20.0, 60.0])  # mean 16
+    drawn = drawn_units(["a", "a", "a", "b", "b", "c"], rng=rng(), resamples=40_000)
+    # the SD of a resampled mean is at most that of a single cluster's mean, below 30: 4 standard errors are .6
+    assert values[drawn].mean() == pytest.approx(16.0, abs=0.6)
+
+
+def test_units_alone_in_their_clusters_are_drawn_as_in_a_plain_bootstrap():
+    drawn = drawn_units(list(range(4)), rng=rng(), resamples=20_000)
+    assert np.bincount(drawn.ravel(), minlength=4) / drawn.size == pytest.approx(np.full(4, 0.25), abs=0.01)
+    assert np.corrcoef(drawn[:, 0], drawn[:, 1])[0, 1] == pytest.approx(0.0, abs=0.03)
+
+
+def test_without_clusters_the_half_width_is_students():
+    values = rng(2).standard_normal(12)
+    groups = np.repeat([0, 1], 6)
+    contrast = np.where(groups == 0, 1 / 6, -1 / 6)
+    found = mixture_half_width(values, contrast, groups, np.arange(12))
+    theirs = stats.ttest_ind(values[:6], values[6:]).confidence_interval()
+    assert found == pytest.approx((theirs.high - theirs.low) / 2, rel=1e-6)
+
+
+def test_one_large_family_widens_more_than_many_small_ones():
+    values = rng(4).standard_normal(22)
+    contrast = np.repeat([1 / 11, -1 / 11], 11)
+    groups = ["low"] * 11 + ["high"] * 11
+
+    def factor(families):
+        return widening(values, contrast, groups, families, spread=0.4)
+
+    alone = factor([str(place) for place in range(22)])
+    coinciding = factor(["a"] * 9 + ["b", "c"] + ["d"] * 9 + ["e", "f"])
+    in_both_groups = factor([f"f{place % 4}" for place in range(22)])  # their effect cancels in the difference
+    assert coinciding > 1.5 * alone
+    assert in_both_groups < 1.2 * alone
+
+
+def test_a_spread_that_is_wide_enough_is_left_as_it_is():
+    values = np.array([-1.0, 1.0, 0.5, -0.5])
+    assert widening(values, np.full(4, 0.25), ["a"] * 4, list("wxyz"), spread=100.0) == 1.0
+
+
+def test_leaving_out_names_every_cluster_once():
+    assert leave_out(["a", "b", "a"]) == {"a": [1], "b": [0, 2]}

@@ -1,0 +1,49 @@
+"""Group-sequential looks: what each may spend, and the error of all of them together."""
+
+import numpy as np
+import pytest
+from evenbits.statistics import binomial_band, looks, schedule
+from scipy.special import ndtri
+
+
+def test_one_look_is_the_fixed_design():
+    assert looks([40]).confidence == pytest.approx((0.95,), abs=1e-6)
+
+
+def test_two_equal_looks_are_pococks_but_for_the_spending_function():
+    found = looks([50, 100])
+    # Lan & DeMets' Pocock-like spending of .025 a side at half the information: .025 ln(1 + (e - 1) / 2) = .0155
+    assert 1 - found.confidence[0] == pytest.approx(2 * 0.0155, abs=1e-4)
+    # published limits of this design at .05 two-sided: 2.157 and 2.201 (Jennison & Turnbull 2000, chapter 7)
+    assert [float(ndtri((1 + one) / 2)) for one in found.confidence] == pytest.approx([2.157, 2.201], abs=0.002)
+
+
+@pytest.mark.parametrize("most", [40, 100])
+def test_a_mean_is_missed_at_some_look_as_often_as_at_the_last_of_a_fixed_design(most):
+    planned = looks(schedule(most, first=10))
+    limits = ndtri((1 + np.array(planned.confidence)) / 2)
+    sizes = np.array(planned.sizes)
+    walks = np.random.default_rng(5).standard_normal((8000, most)).cumsum(axis=1)[:, sizes - 1] / np.sqrt(sizes)
+    missed = int((np.abs(walks) > limits).any(axis=1).sum())
+    low, high = binomial_band(8000, 0.05, confidence=0.999)
+    assert low <= missed <= high
+
+
+def test_sizes_grow_to_the_most_and_no_step_is_left_for_a_few():
+    assert schedule(10, first=10) == (10,)
+    assert schedule(40, first=10) == (10, 15, 22, 40)
+    for most in range(10, 300):
+        sizes = schedule(most, first=10)
+        assert sizes[-1] == most
+        assert sorted(set(sizes)) == list(sizes)
+
+
+@pytest.mark.parametrize("bad", [[], [10, 10], [0, 5]])
+def test_looks_must_ascend(bad):
+    with pytest.raises(ValueError, match="ascending"):
+        looks(bad)
+
+
+def test_more_to_begin_with_than_to_end_with_is_refused():
+    with pytest.raises(ValueError, match="first must lie"):
+        schedule(5, first=10)
