@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 from evenbits.errors import EvenbitsError, UsageError
-from evenbits.plugins.options import end_with_usage_error, is_controller, settings
 from evenbits.report.channel import IDENTITY, sealed
+
+from .options import end_with_usage_error, is_controller, settings
 
 __all__ = ["CATALOGUE_FOLDER", "Catalogue", "Identity", "belongs", "catalogue", "identity"]
 

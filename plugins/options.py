@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 from evenbits.errors import EvenbitsError, UsageError
 from evenbits.paths import expanded
-from evenbits.plugins.defaults import Defaults, read_defaults
-from evenbits.plugins.families import Family, family
 from evenbits.report.saved import FOLDER, find_report
+
+from .defaults import Defaults, read_defaults
+from .families import Family, family
 
 if TYPE_CHECKING:  # parsed lazily: a session without evals imports nothing of this
     from evenbits.models.references import ModelRef
-    from evenbits.variants.quantization.spec import QuantSpec
+    from evenbits.variants.registry import Spec
 
 __all__ = ["DTYPES", "USAGE", "Settings", "end_with_usage_error", "is_controller", "settings"]
 
@@ -77,7 +78,7 @@ class Settings:
     """
 
     models: tuple[ModelRef, ...]
-    specs: tuple[QuantSpec, ...]
+    specs: tuple[Spec, ...]
     corpus: str
     languages: str | None
     segments: int | None
@@ -231,8 +232,8 @@ def _models(texts: Sequence[str]) -> tuple[ModelRef, ...]:
     return expand([parse_model(text) for text in dict.fromkeys(texts)])
 
 
-def _specs(texts: Sequence[str]) -> tuple[QuantSpec, ...]:
-    from evenbits.variants.quantization.spec import parse_specs  # noqa: PLC0415 - only where evals run
+def _specs(texts: Sequence[str]) -> tuple[Spec, ...]:
+    from evenbits.variants.registry import parse_specs  # noqa: PLC0415 - only where evals run
 
     specs = tuple(dict.fromkeys(spec for text in texts for spec in parse_specs(text)))
     if not specs:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from evenbits.plugins.items import catalogue, identity
 from evenbits.report.verdicts import rank
+
+from .items import catalogue, identity
 
 __all__: list[str] = []
 

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 import pytest
 from evenbits.errors import EvenbitsError
 from evenbits.estimates import Measurement, Verdict
-from evenbits.plugins.items import Identity, identity
-from evenbits.plugins.options import settings
 from evenbits.report.channel import MEASUREMENT, payloads
+
+from .items import Identity, identity
+from .options import settings
 
 __all__ = ["ADVISORY", "BY_VERDICT", "recorded"]
 

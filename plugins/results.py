@@ -20,12 +20,13 @@ from typing import Any
 import pytest
 from evenbits.errors import EvenbitsError
 from evenbits.estimates import ROLES, Estimate, Measurement, Role, Verdict
-from evenbits.plugins.additions import add_measurements, add_sections
-from evenbits.plugins.items import CATALOGUE_FOLDER, Identity, catalogue, read_workers
-from evenbits.plugins.junit import close_case, numbered, start_junit
-from evenbits.plugins.options import end_with_usage_error, is_controller, settings
-from evenbits.plugins.outcomes import BY_VERDICT, recorded
 from evenbits.report.channel import CONTRIBUTION, IDENTITY, NAMES, payloads
+
+from .additions import add_measurements, add_sections
+from .items import CATALOGUE_FOLDER, Identity, catalogue, read_workers
+from .junit import close_case, numbered, start_junit
+from .options import end_with_usage_error, is_controller, settings
+from .outcomes import BY_VERDICT, recorded
 
 __all__ = ["RESULTS", "Results"]
 
@@ -216,7 +217,7 @@ RESULTS = pytest.StashKey[Results]()
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    from evenbits.plugins import hooks  # noqa: PLC0415 - read by pytest alone
+    from . import hooks  # noqa: PLC0415 - read by pytest alone
 
     pluginmanager.add_hookspecs(hooks)
 

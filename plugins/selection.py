@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from evenbits.errors import EvenbitsError
-from evenbits.plugins.families import Family
-from evenbits.plugins.items import belongs
-from evenbits.plugins.options import settings
+
+from .families import Family
+from .items import belongs
+from .options import settings
 
 __all__: list[str] = []
 

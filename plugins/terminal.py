@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from evenbits.plugins.results import RESULTS
+
+from .results import RESULTS
 
 if TYPE_CHECKING:
     from evenbits.report.summary import Line, Style

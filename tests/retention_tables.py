@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from evenbits.cells.damage import DamageTable, SpecDamage
+from evenbits.cells.damage import Column, Damage
 from evenbits.estimates import Estimate
 from evenbits.records import Losses
 from evenbits.studies.h039 import RetentionStudy
@@ -55,7 +55,7 @@ def study_of(means, *, languages=None, low=LOW, high=HIGH, spread=0.1, floor=0.0
         noise = {tag: 1 + spread * draws.standard_normal(SEGMENTS) for tag in languages}
         excess = {tag: mean[tag] * noise[tag] for tag in languages}
         divergence = {tag: by_kl.get(spec, mean)[tag] * np.abs(noise[tag]) for tag in languages}
-        columns[spec] = SpecDamage(
+        columns[spec] = Column(
             spec=spec, dtype="bfloat16", bits_per_weight=4.1 + 0.1 * place,
             floor_bits=Estimate(value=floor, n=8, method="given"),
             full={tag: losses(tag, full_bits[tag]) for tag in languages},
@@ -63,7 +63,7 @@ def study_of(means, *, languages=None, low=LOW, high=HIGH, spread=0.1, floor=0.0
                 tag: losses(tag, full_bits[tag] + excess[tag], np.abs(divergence[tag])) for tag in languages
             },
         )  # fmt: skip
-    table = DamageTable(model="m", fingerprint="0f", corpus_digest="0e", languages=languages,
+    table = Damage(model="m", fingerprint="0f", corpus_digest="0e", languages=languages,
                         segment_ids=tuple(f"s{i}" for i in range(SEGMENTS)), columns=columns)  # fmt: skip
     tier = dict.fromkeys(low, "low") | dict.fromkeys(high, "high")
     return RetentionStudy(table=table, kept=kept, random=randoms, rival=RIVAL if rival is not None else None,

@@ -13,6 +13,7 @@ __all__ = [
     "IntegrityError",
     "ModelError",
     "NonFiniteError",
+    "NotApplicableError",
     "PolicyError",
     "ReportError",
     "SpecError",
@@ -58,6 +59,10 @@ class SpecError(EvenbitsError):
 
 class NonFiniteError(EvenbitsError):
     """NaN or infinity in weights or losses; the message names the tensor or segment."""
+
+
+class NotApplicableError(EvenbitsError):
+    """A question that does not arise for what was named; the verdict is `not_applicable`, with this sentence."""
 
 
 class StoreError(EvenbitsError):

@@ -1,7 +1,7 @@
 """Frozen records passed between stages. Plain Python and numpy: no torch, no pytest.
 
 Texts become a `Corpus`; a model scored on a corpus gives `Losses` per language; full-precision and quantized losses
-give `DamageRow`s, collected in a `DamageTable`; a checkpoint's tensors give `TensorStatistics`.
+give `DamageRow`s, collected in a `Damage`; a checkpoint's tensors give `TensorStatistics`.
 """
 
 from __future__ import annotations

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evenbits.cells import FULL_PRECISION, ModelUnderTest, measure_damage
+from evenbits.cells import Subject, measure_damage, noise_floor
 from evenbits.errors import NonFiniteError, SpecError
 from evenbits.models import parse_model, resolve
 from evenbits.records import Corpus, Losses
 from evenbits.store import DamagedEntryWarning, Store
 from evenbits.variants.quantization.spec import parse_spec, parse_specs
+from evenbits.variants.rounding import rounded
+from evenbits.variants.variant import FULL_PRECISION
 
 LANGUAGES = ("de", "fr", "yo")
 SPEC = parse_spec("int4-g32")
@@ -41,7 +43,7 @@ def bench(tiny_llama, store):
 
     def make(folder=tiny_llama, store=store, **options):
         local = resolve(parse_model(str(folder)), store=store)
-        return ModelUnderTest(local=local, store=store, **{"dtype": "float32", **options})
+        return Subject(local=local, store=store, **{"dtype": "float32", **options})
 
     return make
 
@@ -126,7 +128,7 @@ def test_the_model_is_whole_again_after_a_run_was_killed_inside_a_spec(bench, sc
 def test_a_damaged_entry_is_measured_again(bench, scored, store):
     model, corpus = bench(), corpus_of()
     first = measure_damage(model, [SPEC], corpus)
-    path = store._path("losses", model._key(model.spec_variant(SPEC), corpus, "fr"))
+    path = store._path("losses", model.cells(rounded(SPEC, model), corpus)[1].key())
     blob = bytearray(path.read_bytes())
     blob[-1] ^= 1
     path.write_bytes(blob)
@@ -204,8 +206,8 @@ def test_nan_in_a_weight_names_the_tensor_and_stores_nothing(bench, tiny_llama, 
 def test_random_retention_depends_on_the_seed_and_nothing_else_does(bench):
     spec, rng_free = parse_spec("int4-g32+keep5%:random"), SPEC
     one, two = bench(seed=1), bench(seed=2)
-    assert one.spec_variant(spec).key != two.spec_variant(spec).key
-    assert one.spec_variant(rng_free).key == two.spec_variant(rng_free).key
+    assert rounded(spec, one).key != rounded(spec, two).key
+    assert rounded(rng_free, one).key == rounded(rng_free, two).key
     nll = [measure_damage(model, [spec], corpus_of()).nll_quantized(str(spec)) for model in (one, two)]
     assert not np.array_equal(*nll)
 
@@ -214,21 +216,26 @@ def test_the_noise_floor_is_the_root_mean_square_of_a_language_mean(bench, monke
     model, corpus = bench(dtype="bfloat16"), corpus_of(languages=("de", "fr"), segments=5)
     moved = {"float32": np.array([1.0, 3.0, 1.0, 3.0]), "batches": np.array([0.5, -0.5, 0.5, -0.5])}  # bits
 
-    def losses(variant, sample):
-        assert sample.segment_ids == ("s0", "s1", "s2", "s4")  # four of five, spread evenly: 0, 4/3, 8/3, 4
+    def losses_of(cell):
+        assert cell.segment_ids == ("s0", "s1", "s2", "s4")  # four of five, spread evenly: 0, 4/3, 8/3, 4
         bits = np.full(4, 10.0)
-        if variant.key["spec"] != "full":
+        if cell.variant.key["spec"] != "full":
             bits = bits + 7.0
-            if variant.key.get("small_batches"):
+            if cell.small_batches:
                 bits = bits + moved["batches"]
-            elif variant.dtype == "float32":
+            elif cell.dtype == "float32":
                 bits = bits + moved["float32"]
-        tokens = np.ones(4, dtype=np.int64)
-        return {tag: Losses(language=tag, segment_ids=sample.segment_ids, nll=bits * math.log(2), tokens=tokens,
-                            utf8_bytes=tokens) for tag in sample.languages}  # fmt: skip
+        ones = np.ones(4, dtype=np.int64)
+        return Losses(
+            language=cell.language,
+            segment_ids=cell.segment_ids,
+            nll=bits * math.log(2),
+            tokens=ones,
+            utf8_bytes=ones,
+        )
 
-    monkeypatch.setattr(model, "losses", losses)
-    floor = model.noise_floor(SPEC, corpus)
+    monkeypatch.setattr(model, "measure", lambda cells: [losses_of(cell) for cell in cells])
+    floor = noise_floor(model, rounded(SPEC, model), corpus)
     # float32: d = 1, 3, 1, 3 in both languages: mean 2, variance 1, S = 5 segments: sqrt(4 + 1 / 5).
     # other batches: mean 0, variance 1/4: sqrt(1 / 20), smaller
     assert floor.value == pytest.approx(math.sqrt(4.2), rel=1e-9)
@@ -236,14 +243,14 @@ def test_the_noise_floor_is_the_root_mean_square_of_a_language_mean(bench, monke
     assert "bfloat16 against float32" in floor.method
     model.dtype = "float32"
     moved["float32"] = np.zeros(4)
-    assert model.noise_floor(SPEC, corpus).value == pytest.approx(math.sqrt(1 / 20), rel=1e-9)
+    assert noise_floor(model, rounded(SPEC, model), corpus).value == pytest.approx(math.sqrt(1 / 20), rel=1e-9)
 
 
 TWO_RUNS = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from evenbits.cells import ModelUnderTest, measure_damage
+from evenbits.cells import Subject, measure_damage
 from evenbits.models import parse_model, resolve
 from evenbits.variants.quantization.spec import parse_specs
 from evenbits.records import Corpus
@@ -253,7 +260,7 @@ torch.set_num_threads(1)
 store = Store(Path(sys.argv[3]))
 data = json.loads(Path(sys.argv[4]).read_text(encoding="utf-8"))
 corpus = Corpus(name="hand", source="test", languages=tuple(data), segment_ids=("a", "b", "c"), texts=data)
-model = ModelUnderTest(local=resolve(parse_model(sys.argv[2]), store=store), store=store, dtype="float32")
+model = Subject(local=resolve(parse_model(sys.argv[2]), store=store), store=store, dtype="float32")
 table = measure_damage(model, parse_specs("int4-g32,int3-row"), corpus)
 print(json.dumps({"rows": table.rows(seed=0), "misses": store.misses}))
 """

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from evenbits.cells.damage import DamageTable, SpecDamage
+from evenbits.cells.damage import Column, Damage
 from evenbits.estimates import Estimate
 from evenbits.records import Corpus, Losses
 
@@ -28,13 +28,13 @@ def losses_of(tag, bits, *, kl=None, token_kl=None, changed=None, square=None, t
 def table_of(full, quantized, *, floor=0.0, **extra):
     languages = tuple(sorted(full))
     n = len(next(iter(full.values())))
-    column = SpecDamage(
+    column = Column(
         spec="int4-g64", dtype="bfloat16", bits_per_weight=4.25,
         floor_bits=Estimate(value=floor, n=8, method="given"),
         full={tag: losses_of(tag, full[tag]) for tag in languages},
         quantized={tag: losses_of(tag, quantized[tag], **extra) for tag in languages},
     )  # fmt: skip
-    return DamageTable(
+    return Damage(
         model="m", fingerprint="0f", corpus_digest="0e", languages=languages,
         segment_ids=tuple(f"s{i}" for i in range(n)), columns={"int4-g64": column},
     )  # fmt: skip
@@ -173,11 +173,11 @@ def sentences():
 
 
 def compare(local, store, specs):
-    from evenbits.cells import ModelUnderTest, measure_damage
+    from evenbits.cells import Subject, measure_damage
     from evenbits.variants.quantization.spec import parse_spec
 
     corpus = sentences()
-    model = ModelUnderTest(local=local, store=store, dtype="float32")
+    model = Subject(local=local, store=store, dtype="float32")
     table = measure_damage(model, [parse_spec(text) for text in specs], corpus)
     model.release()
     for text, (bits, size) in specs.items():

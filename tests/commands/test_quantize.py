@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from evenbits.cells import ModelUnderTest
+from evenbits.cells import Subject
 from evenbits.commands.app import app
 from evenbits.models import parse_model, resolve
 from evenbits.scoring import score
@@ -16,6 +16,7 @@ from evenbits.store import Store
 from evenbits.text import load_corpus, sample, split
 from evenbits.variants.export import load_quantized, read_manifest
 from evenbits.variants.quantization.spec import parse_spec
+from evenbits.variants.rounding import rounded
 from typer.testing import CliRunner
 
 TAGS = ("ca", "de", "en", "fi", "mt", "yo")
@@ -57,8 +58,8 @@ def test_a_spec_with_statistics_gives_the_model_that_was_measured(tiny_llama, te
     store = Store(tmp_path / "other")
     probe, text = split(load_corpus(f"dir:{texts}", languages="all", seed=0, store=store), seed=0)
     local = resolve(parse_model(str(tiny_llama)), store=store)
-    model = ModelUnderTest(local=local, store=store, probe=sample(probe, 3, seed=0))
-    expected = model.losses(model.spec_variant(parse_spec(spec)), text)["yo"].nll
+    model = Subject(local=local, store=store, probe=sample(probe, 3, seed=0))
+    expected = model.losses(rounded(parse_spec(spec), model), text)["yo"].nll
     loaded = load_quantized(out, dtype=torch.bfloat16)
     assert np.array_equal(score(loaded, "yo", text.segment_ids, text.texts["yo"])[0].nll, expected)
 

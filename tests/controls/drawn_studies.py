@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from evenbits.cells.damage import DamageTable, SpecDamage
+from evenbits.cells.damage import Column, Damage
 from evenbits.estimates import Estimate
 from evenbits.observe.weights import SigmaCount, TensorStatistics, WeightStatistics
 from evenbits.records import Losses
@@ -77,7 +77,7 @@ def retention_study(
     for step, (spec, ratio) in enumerate(zip(kept.values(), ratios, strict=True)):
         mean_L = 10 * 0.8**step * own * np.where(low, ratio, 1.0)
         excess = mean_L[:, None] * (1 + 0.2 * rng.standard_normal((len(languages), segments)))
-        columns[spec] = SpecDamage(
+        columns[spec] = Column(
             spec=spec, dtype="float32", bits_per_weight=4.1 + 0.1 * step,
             floor_bits=Estimate(value=0.01, n=8, method="given"),
             full={tag: _losses(tag, row) for tag, row in zip(languages, full, strict=True)},
@@ -87,7 +87,7 @@ def retention_study(
             },
         )  # fmt: skip
     names = tuple(f"s{i}" for i in range(segments))
-    table = DamageTable(model="control", fingerprint="0f", corpus_digest="0e", languages=languages, segment_ids=names,
+    table = Damage(model="control", fingerprint="0f", corpus_digest="0e", languages=languages, segment_ids=names,
                         columns=columns)  # fmt: skip
     return RetentionStudy(table=table, kept=kept, random={}, rival=None, matched=None, tier=tier or planted)
 

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from controls.planted import RUIN
 
 if TYPE_CHECKING:
-    from evenbits.cells import ModelUnderTest
+    from evenbits.cells import Subject
     from evenbits.records import Corpus
     from evenbits.store import Store
     from evenbits.variants.interventions.shape import LlamaShape
@@ -69,12 +69,12 @@ PARITY = Threshold(metric="disparity_ratio", op="<", bound=1.25, why="as in the 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def plain_bench(store: Store, *, seed: int = 0) -> ModelUnderTest:
+def plain_bench(store: Store, *, seed: int = 0) -> Subject:
     """Return the reference model that effects are planted into."""
     return bench(f"reference:{MODEL}", store, seed=seed)
 
 
-def texts(subject: ModelUnderTest, *, seed: int = 0) -> tuple[Corpus, Corpus]:
+def texts(subject: Subject, *, seed: int = 0) -> tuple[Corpus, Corpus]:
     """Return probe and evaluation half in the Latin-script languages whose exposure is low or high."""
     from evenbits.text import load_corpus, split
 
@@ -83,7 +83,7 @@ def texts(subject: ModelUnderTest, *, seed: int = 0) -> tuple[Corpus, Corpus]:
     return split(load_corpus("gettext", languages=chosen, seed=seed, store=subject.store), seed=seed)
 
 
-def planted_bench(subject: ModelUnderTest, probe: Corpus, *, channels: int, directed: bool = True) -> ModelUnderTest:
+def planted_bench(subject: Subject, probe: Corpus, *, channels: int, directed: bool = True) -> Subject:
     """Return a copy of the model with `channels` ruined rows in each layer, written once into the store's folder.
 
     `directed`: the channels most specific to low-exposure languages; else random ones, which are everybody's.
@@ -139,7 +139,7 @@ def _ruined(
     return changed
 
 
-def planted_study(planted: ModelUnderTest, evaluation: Corpus) -> RetentionStudy:
+def planted_study(planted: Subject, evaluation: Corpus) -> RetentionStudy:
     """The study of H-039 on the planted copy, as the eval makes it: tiers are those of the copy's own exposure."""
     tier = tiers(evaluation.languages, exposure=planted.local.exposure)
     return study_retention(planted, parse_spec(SPEC), evaluation, tier=tier)
@@ -184,7 +184,7 @@ def main(
         typer.echo(line)
 
 
-def rows(subject: ModelUnderTest, probe: Corpus, evaluation: Corpus, *, draws: int, seed: int) -> Iterator[str]:
+def rows(subject: Subject, probe: Corpus, evaluation: Corpus, *, draws: int, seed: int) -> Iterator[str]:
     """The table, line by line as it is measured."""
     started = False
     for dose, directed in (*((dose, True) for dose in DOSES), (USUAL, False)):

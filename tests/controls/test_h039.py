@@ -5,8 +5,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from evenbits.cells import ModelUnderTest
-from evenbits.cells.damage import DamageTable
+from evenbits.cells import Subject
+from evenbits.cells.damage import Damage
 from evenbits.estimates import Threshold, Verdict, judge
 from evenbits.statistics import binomial_band, disparities, paired_differences
 from evenbits.studies.h039 import parity, recommend, recommendation, study_retention
@@ -35,10 +35,8 @@ def _few_resamples(monkeypatch):
 @pytest.fixture
 def only_excess_bits(monkeypatch):
     """Verdicts stand on excess bits; the other metrics cost time only."""
-    real = DamageTable.degradation
-    monkeypatch.setattr(
-        DamageTable, "degradation", lambda table, spec: {"excess_bits": real(table, spec)["excess_bits"]}
-    )
+    real = Damage.degradation
+    monkeypatch.setattr(Damage, "degradation", lambda table, spec: {"excess_bits": real(table, spec)["excess_bits"]})
 
 
 # -- a whole model -----------------------------------------------------------------------------------------------------
@@ -58,7 +56,7 @@ def found(tmp_path_factory, tiny_tokenizer):
         if plant not in made:
             folder = save_planted(plant, tiny_tokenizer, base / f"model-{plant.ruined}-{plant.outliers}")
             store = Store(base / "store")
-            model = ModelUnderTest(local=resolve(parse_model(str(folder)), store=store), store=store, dtype="float32")
+            model = Subject(local=resolve(parse_model(str(folder)), store=store), store=store, dtype="float32")
             study = study_retention(model, parse_spec("int2-row"), text, tier=TIER)
             finding = parity(study, rng=np.random.default_rng(0))
             made[plant] = judge(finding, PARITY, hypothesis="H-039", test="control", role="criterion"), study

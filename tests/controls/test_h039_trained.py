@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from evenbits.cells import FULL_PRECISION
 from evenbits.estimates import Verdict
 from evenbits.store import Store
 from evenbits.studies.h039 import study
+from evenbits.variants.variant import FULL_PRECISION
 
 from controls.ruined_rows import USUAL, judged, plain_bench, planted_bench, planted_study, texts
 

@@ -101,15 +101,16 @@ def test_without_the_hub_an_environment_ends_with_one_sentence_and_exit_2(run, t
 
 @pytest.mark.parametrize("name", HUB)
 def test_every_model_of_a_family_is_found_in_a_local_cache_and_takes_its_specs(name, cache, store, monkeypatch):
-    from evenbits.cells import ModelUnderTest
+    from evenbits.cells import Subject
     from evenbits.models import resolve
+    from evenbits.variants.registry import bits_of
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     for one in families()[name].models:
         local = resolve(parse_model(one.model), store=store, offline=True)
         for spec in parse_specs(",".join(families()[name].spec)):
-            assert 3 < ModelUnderTest(local=local, store=store).bits_per_weight(spec) < 5
+            assert 3 < bits_of(spec, Subject(local=local, store=store)) < 5
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,20 @@
-"""Measuring damage: specs x languages on one model, each cell stored as soon as it is known.
+"""Cells: one variant of one model on one language, measured once, stored, and added up to damage."""
 
-The unit of work is one variant (a spec, or an ablation) on one language. A killed run resumes at the first cell that
-is not in the store, two runs share the work, and a run whose cells are all stored never loads the model.
-"""
+from evenbits.cells.cell import Cell
+from evenbits.cells.damage import FLOORS_NEEDED, Column, Damage
+from evenbits.cells.floor import noise_floor
+from evenbits.cells.measuring import damage_cells, measure, measure_damage
+from evenbits.cells.subject import DTYPES, Subject
 
-from evenbits.cells.bench import DTYPES, ModelUnderTest
-from evenbits.cells.measuring import measure_damage
-from evenbits.cells.variants import FULL_PRECISION, Variant
-
-__all__ = ["DTYPES", "FULL_PRECISION", "ModelUnderTest", "Variant", "measure_damage"]
+__all__ = [
+    "DTYPES",
+    "FLOORS_NEEDED",
+    "Cell",
+    "Column",
+    "Damage",
+    "Subject",
+    "damage_cells",
+    "measure",
+    "measure_damage",
+    "noise_floor",
+]

@@ -1,4 +1,6 @@
-"""Damage tables: what each language loses under each spec, aligned over segments.
+"""Damage[variant, language, segment]: what each language loses, aligned over segments.
+
+The only place where excess bits, relative increase and KL are computed.
 
 Legend: L languages, S segments. Arrays are float64, rows in the order of `languages`, columns in that of `segment_ids`.
 """
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,32 +19,42 @@ from evenbits.estimates import Estimate
 from evenbits.records import Losses
 from evenbits.statistics import mean_interval, ratio_of_sums, relative_increase
 
-__all__ = ["FLOORS_NEEDED", "DamageTable", "SpecDamage"]
+__all__ = ["FLOORS_NEEDED", "LN2", "Column", "Damage"]
 
 FloatArray = NDArray[np.float64]
+
+LN2 = math.log(2)
+"""Nats of a bit."""
 
 FLOORS_NEEDED = 3.0
 """A damage below this many noise floors is reported as below_floor and enters no ratio (METHOD: three floors)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SpecDamage:
-    """Scores of one model under one spec, beside full precision in the same arithmetic.
+class Column:
+    """Scores of one model under one variant, beside full precision in the same arithmetic.
 
     `full`, `quantized`: `Losses` by language. `dtype`: arithmetic of both. `bits_per_weight`: mean storage of a
-    linear weight under the spec. `floor_bits`: noise floor of a language's mean excess bits, in bits per segment.
+    linear weight under the spec, None where it was not asked for. `floor_bits`: noise floor of a language's mean excess
+    bits, in bits per segment. `facts`: what the report says of an artefact: engine, version, build, tensor types.
     """
 
     spec: str
     dtype: str
-    bits_per_weight: float
+    bits_per_weight: float | None
     floor_bits: Estimate
     full: Mapping[str, Losses]
     quantized: Mapping[str, Losses]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def floor(self) -> float:
+        """What a language's mean must reach to count: three noise floors, 0 where there is none."""
+        return FLOORS_NEEDED * (self.floor_bits.value or 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DamageTable:
+class Damage:
     """Damage of one model: specs x languages x segments."""
 
     model: str
@@ -50,7 +62,7 @@ class DamageTable:
     corpus_digest: str
     languages: tuple[str, ...]
     segment_ids: tuple[str, ...]
-    columns: Mapping[str, SpecDamage]
+    columns: Mapping[str, Column]
 
     @property
     def specs(self) -> tuple[str, ...]:
@@ -66,13 +78,23 @@ class DamageTable:
         quantized = self.columns[spec].quantized
         return np.stack([quantized[language].nll for language in self.languages])
 
+    def nll_bits(self, spec: str) -> FloatArray:
+        """Full-precision NLL of each segment in bits, shape (L, S)."""
+        return np.asarray(self.nll_full(spec) / LN2)
+
     def excess_bits(self, spec: str) -> FloatArray:
         """Excess bits per segment, (NLL_quantized - NLL_full) / ln 2, shape (L, S)."""
-        return np.asarray((self.nll_quantized(spec) - self.nll_full(spec)) / math.log(2))
+        return np.asarray((self.nll_quantized(spec) - self.nll_full(spec)) / LN2)
 
     def relative_increase(self, spec: str) -> FloatArray:
         """Relative increase sum NLL_quantized / sum NLL_full - 1 of each language, shape (L,)."""
         return np.asarray(self.nll_quantized(spec).sum(axis=1) / self.nll_full(spec).sum(axis=1) - 1)
+
+    def perplexity_ratio(self, spec: str) -> float:
+        """Perplexity per token under the spec over that of full precision, all languages together."""
+        full = self.columns[spec].full
+        tokens = sum(int(full[language].tokens.sum()) for language in self.languages)
+        return math.exp(float(self.nll_quantized(spec).sum() - self.nll_full(spec).sum()) / tokens)
 
     def kl_bits(self, spec: str) -> FloatArray:
         """KL(full || quantized) summed over each segment's tokens, in bits per segment, shape (L, S)."""
@@ -80,7 +102,7 @@ class DamageTable:
         kl = [quantized[language].kl for language in self.languages]
         if any(array is None for array in kl):
             raise ValueError(f"{spec} was scored without a full-precision reference, so it has no KL")
-        return np.stack([array for array in kl if array is not None]) / math.log(2)
+        return np.stack([array for array in kl if array is not None]) / LN2
 
     def degradation(self, spec: str) -> dict[str, FloatArray]:
         """The three degradation metrics over segments, each of shape (L, S), by their report names.
@@ -89,16 +111,12 @@ class DamageTable:
         over segments is the relative increase of the language.
         """
         excess = self.excess_bits(spec)
-        scale = self.nll_full(spec).mean(axis=1, keepdims=True) / math.log(2)
+        scale = self.nll_full(spec).mean(axis=1, keepdims=True) / LN2
         return {"excess_bits": excess, "relative_increase": excess / scale, "kl": self.kl_bits(spec)}
 
     def above_floor(self, spec: str) -> NDArray[np.bool_]:
         """Whether each language's mean excess bits reach three noise floors, shape (L,)."""
-        floor = self.columns[spec].floor_bits.value
-        means = np.abs(self.excess_bits(spec).mean(axis=1))
-        if floor is None:
-            return np.ones(means.shape, dtype=bool)
-        return np.asarray(means >= FLOORS_NEEDED * floor)
+        return np.asarray(np.abs(self.excess_bits(spec).mean(axis=1)) >= self.columns[spec].floor)
 
     def rows(self, *, seed: int, by_segment: bool = False) -> list[dict[str, Any]]:
         """Return the report's damage rows, one per spec and language, as plain JSON types.
@@ -117,7 +135,7 @@ class DamageTable:
     def _row(self, spec: str, language: str, seed: int) -> dict[str, Any]:
         column = self.columns[spec]
         full, quantized = column.full[language], column.quantized[language]
-        excess = (quantized.nll - full.nll) / math.log(2)
+        excess = (quantized.nll - full.nll) / LN2
         estimate = mean_interval(excess, rng=np.random.default_rng(seed))
         tokens = int(full.tokens.sum())
         return {

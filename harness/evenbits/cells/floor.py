@@ -2,73 +2,86 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from evenbits.cells.spread import spread, spread_of
-from evenbits.cells.variants import FULL_PRECISION, Variant
+from evenbits.cells.cell import Cell
+from evenbits.cells.damage import LN2
+from evenbits.cells.spread import FLOOR_LANGUAGES, spread, spread_of
+from evenbits.cells.subject import Subject
 from evenbits.estimates import Estimate
 from evenbits.records import Corpus
-from evenbits.variants.quantization.spec import QuantSpec
+from evenbits.variants.variant import FULL_PRECISION, Variant
 
-if TYPE_CHECKING:
-    from evenbits.cells.bench import ModelUnderTest
+__all__ = ["floor_cells", "noise_floor"]
 
-__all__ = ["noise_floor"]
-
-FLOOR_LANGUAGES = 8
 FLOOR_SEGMENTS = 4
-"""The noise floor is measured on this many languages x segments: about a minute of float32 on a small machine."""
+"""The noise floor is measured on 8 languages x so many segments: about a minute of float32 on a small machine."""
+
+Arithmetic = tuple[str, bool]
+"""dtype, and whether in batches of another composition."""
 
 
-def noise_floor(model: ModelUnderTest, spec: QuantSpec, corpus: Corpus) -> Estimate:
-    """Return the noise floor of a language's mean excess bits under `spec`, in bits per segment.
+def noise_floor(subject: Subject, variant: Variant, corpus: Corpus) -> Estimate:
+    """Return the noise floor of a language's mean excess bits under `variant`, in bits per segment.
 
     On a sample of languages and segments the excess bits are measured in the run's dtype and again (a) in float32,
     (b) in batches of another composition. With d the differences over the sample and S the segments per language
     of `corpus`, a floor is sqrt(mean(d)^2 + var(d) / S): what the arithmetic alone moves a language's mean by.
-    The larger of (a) and (b) is returned.
+    The larger of (a) and (b) is returned. Undefined for what runs elsewhere, in the one arithmetic that it has.
     """
-    sample = _floor_sample(corpus)
-    variant = model.spec_variant(spec)
-    dtype = variant.dtype or model.dtype
-    floors = {"batches": _floor(model, variant, sample, dtype, dtype, segments=len(corpus), small_batches=True)}
-    if dtype != "float32":
-        floors["float32"] = _floor(model, variant, sample, dtype, "float32", segments=len(corpus), small_batches=False)
+    if not variant.in_memory:
+        return Estimate.undefined("it runs elsewhere, in one arithmetic", method="noise floor")
+    sample, (own, *others) = _sample(corpus), _arithmetics(subject, variant)
+    measured = _excess(subject, variant, sample, own)
+    floors = {}
+    for dtype, small in others:
+        difference = _excess(subject, variant, sample, (dtype, small)) - measured
+        name = "other batches" if small else dtype
+        floors[name] = float(np.sqrt(difference.mean() ** 2 + difference.var() / len(corpus)))
     worst = max(floors, key=lambda name: floors[name])
     return Estimate(
         value=floors[worst],
         n=len(sample) * len(sample.languages),
-        method=f"{dtype} against {'other batches' if worst == 'batches' else worst}, "
-        f"{len(sample.languages)} languages x {len(sample)} segments, root mean square of a language mean",
+        method=f"{own[0]} against {worst}, {len(sample.languages)} languages x {len(sample)} segments, "
+        "root mean square of a language mean",
     )
 
 
-def _floor(
-    model: ModelUnderTest, variant: Variant, sample: Corpus, dtype: str, other: str, *, segments: int,
-    small_batches: bool,
-) -> float:  # fmt: skip
-    """Return what moves a language's mean over `segments` between `dtype` and the `other` arithmetic or batches."""
-
-    def excess(arithmetic: str, *, small: bool) -> np.ndarray[Any, np.dtype[np.float64]]:
-        changed = model.losses(_for_floor(variant, arithmetic, small=small), sample)
-        full = model.losses(_for_floor(FULL_PRECISION, arithmetic, small=small), sample)
-        return np.concatenate([changed[tag].nll - full[tag].nll for tag in sample.languages]) / math.log(2)
-
-    difference = excess(other, small=small_batches) - excess(dtype, small=False)
-    return float(np.sqrt(difference.mean() ** 2 + difference.var() / segments))
+def floor_cells(subject: Subject, variant: Variant, corpus: Corpus) -> tuple[Cell, ...]:
+    """Return the cells that the noise floor of `variant` on `corpus` is made of."""
+    if not variant.in_memory:
+        return ()
+    sample = _sample(corpus)
+    return tuple(
+        cell
+        for arithmetic in _arithmetics(subject, variant)
+        for one in (variant, FULL_PRECISION)
+        for cell in _cells(subject, one, sample, arithmetic)
+    )
 
 
-def _for_floor(variant: Variant, dtype: str, *, small: bool) -> Variant:
-    """Return the variant as the noise floor needs it: without KL, and in small batches where asked."""
-    key = {**variant.key, "small_batches": True} if small else variant.key
-    return replace(variant, dtype=dtype, key=key, divergence=False)
+def _arithmetics(subject: Subject, variant: Variant) -> list[Arithmetic]:
+    """Return the run's own arithmetic, then those that it is held against."""
+    own = variant.dtype or subject.dtype
+    return [(own, False), (own, True), *([("float32", False)] if own != "float32" else [])]
 
 
-def _floor_sample(corpus: Corpus) -> Corpus:
+def _excess(subject: Subject, variant: Variant, sample: Corpus, arithmetic: Arithmetic) -> NDArray[np.float64]:
+    """Return excess bits of all languages and segments of the sample, one after the other."""
+    changed = subject.measure(_cells(subject, variant, sample, arithmetic))
+    full = subject.measure(_cells(subject, FULL_PRECISION, sample, arithmetic))
+    return np.concatenate([one.nll - other.nll for one, other in zip(changed, full, strict=True)]) / LN2
+
+
+def _cells(subject: Subject, variant: Variant, sample: Corpus, arithmetic: Arithmetic) -> tuple[Cell, ...]:
+    dtype, small = arithmetic
+    return subject.cells(replace(variant, dtype=dtype, divergence=False), sample, small_batches=small)
+
+
+def _sample(corpus: Corpus) -> Corpus:
     """Return a few languages and segments spread evenly over the corpus."""
     languages = spread_of(corpus.languages, FLOOR_LANGUAGES)
     return corpus.select(languages=languages, indices=spread(len(corpus), FLOOR_SEGMENTS))

@@ -1,22 +1,25 @@
-"""Measuring specs x languages into a damage table."""
+"""Measuring variants x languages into damage."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from evenbits.cells.bench import ModelUnderTest
-from evenbits.cells.damage import DamageTable, SpecDamage
-from evenbits.errors import SpecError
+from evenbits.cells.cell import Cell
+from evenbits.cells.damage import Column, Damage
+from evenbits.cells.floor import floor_cells, noise_floor
+from evenbits.cells.subject import Subject
+from evenbits.estimates import Estimate
 from evenbits.records import Corpus
-from evenbits.variants.quantization.spec import QuantSpec
+from evenbits.variants.registry import Spec, bare, bits_of, facts_of, variant_of
+from evenbits.variants.variant import FULL_PRECISION, Variant, in_dtype
 
-__all__ = ["measure_damage"]
+__all__ = ["damage_cells", "measure", "measure_damage"]
 
 
 def measure_damage(
-    model: ModelUnderTest, specs: Sequence[QuantSpec], corpus: Corpus, *, languages: Sequence[str] | None = None
-) -> DamageTable:
-    """Measure every spec on `corpus` and return the table, in the order of `specs`.
+    subject: Subject, specs: Sequence[Spec], corpus: Corpus, *, languages: Sequence[str] | None = None
+) -> Damage:
+    """Measure every spec on `corpus` and return the damage, in the order of `specs`, with noise floors.
 
     All specs are checked against the model before anything is computed. Specs are measured grouped by arithmetic, so
     that the model is loaded once per dtype. `languages`: measure only these; the noise floor stays that of the whole
@@ -24,22 +27,68 @@ def measure_damage(
     """
     part = corpus if languages is None else corpus.select(languages=tuple(languages))
     chosen = list(dict.fromkeys(specs))
-    for spec in chosen:
-        if spec.grid is None:
-            raise SpecError(f"{spec}: full precision is what damage is measured against; name a quantized spec")
-        model.spec_variant(spec)  # refuses statistics that there is no probe text for
-        model.bits_per_weight(spec)
-    columns: dict[str, SpecDamage] = {}
-    with model.progress.task(f"{model.local.text}  damage", total=len(chosen)) as task:
-        for spec in sorted(chosen, key=lambda spec: spec.needs_float32):
-            task.doing(str(spec))
-            columns[str(spec)] = model.damage(spec, part, whole=corpus)
+    bits = {str(spec): bits_of(spec, subject) for spec in chosen}
+    variants = {str(spec): variant_of(spec, subject) for spec in chosen}  # refuses what there is no probe text for
+    columns: dict[str, Column] = {}
+    with subject.progress.task(f"{subject.local.text}  damage", total=len(chosen)) as task:
+        for spec in sorted(chosen, key=lambda spec: variants[str(spec)].dtype == "float32"):
+            text = str(spec)
+            task.doing(text)
+            changed = subject.losses(variants[text], part)
+            columns[text] = Column(
+                spec=text,
+                dtype=variants[text].dtype or subject.dtype,
+                bits_per_weight=bits[text],
+                floor_bits=noise_floor(subject, variant_of(bare(spec), subject), corpus),
+                full=subject.losses(_full_beside(variants[text], subject), part),
+                quantized=changed,
+                facts=facts_of(spec, subject),
+            )
             task.advance()
-    return DamageTable(
-        model=model.local.text,
-        fingerprint=model.local.fingerprint,
+    return _damage(subject, corpus, part.languages, {str(spec): columns[str(spec)] for spec in chosen})
+
+
+def measure(subject: Subject, variants: Mapping[str, Variant], corpus: Corpus) -> Damage:
+    """Measure variants, given by a name, on `corpus`, without noise floors; single layers are swept."""
+    cells = {name: subject.cells(variant, corpus) for name, variant in variants.items()}
+    subject.measure([cell for of_one in cells.values() for cell in of_one])
+    unmeasured = Estimate.undefined("not measured for this variant", method="noise floor")
+    columns = {
+        name: Column(
+            spec=name,
+            dtype=variant.dtype or subject.dtype,
+            bits_per_weight=None,
+            floor_bits=unmeasured,
+            full=subject.losses(_full_beside(variant, subject), corpus),
+            quantized=subject.losses(variant, corpus),
+        )
+        for name, variant in variants.items()
+    }
+    return _damage(subject, corpus, corpus.languages, columns)
+
+
+def damage_cells(subject: Subject, specs: Sequence[Spec], corpus: Corpus) -> tuple[Cell, ...]:
+    """Return the cells that `measure_damage` would have, noise floors and full precision included."""
+    cells: list[Cell] = []
+    for spec in dict.fromkeys(specs):
+        variant = variant_of(spec, subject)
+        cells += subject.cells(_full_beside(variant, subject), corpus)
+        cells += subject.cells(variant, corpus)
+        cells += floor_cells(subject, variant_of(bare(spec), subject), corpus)
+    return tuple(cells)
+
+
+def _full_beside(variant: Variant, subject: Subject) -> Variant:
+    """Return full precision in the arithmetic of `variant`, or in the run's where that runs elsewhere."""
+    return in_dtype(FULL_PRECISION, variant.dtype if variant.in_memory and variant.dtype else subject.dtype)
+
+
+def _damage(subject: Subject, corpus: Corpus, languages: tuple[str, ...], columns: Mapping[str, Column]) -> Damage:
+    return Damage(
+        model=subject.local.text,
+        fingerprint=subject.local.fingerprint,
         corpus_digest=corpus.digest,
-        languages=part.languages,
+        languages=languages,
         segment_ids=corpus.segment_ids,
-        columns={str(spec): columns[str(spec)] for spec in chosen},
+        columns=columns,
     )

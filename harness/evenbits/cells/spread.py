@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["spread", "spread_of"]
+__all__ = ["FLOOR_LANGUAGES", "spread", "spread_of"]
+
+FLOOR_LANGUAGES = 8
+"""So many languages stand for all where what is measured hardly differs between them."""
 
 
 def spread_of(languages: tuple[str, ...], most: int) -> tuple[str, ...]:

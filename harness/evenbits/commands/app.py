@@ -44,7 +44,7 @@ from evenbits.commands.rank import rank
 from evenbits.errors import UsageError
 
 if TYPE_CHECKING:
-    from evenbits.cells.damage import DamageTable
+    from evenbits.cells.damage import Damage
     from evenbits.records import Corpus
     from evenbits.studies.h036 import ProtectionStudy
 
@@ -97,13 +97,14 @@ def damage(
     """
     from evenbits.cells import measure_damage
     from evenbits.text import parse_corpus
+    from evenbits.variants.quantization.spec import QuantSpec
 
     specs = specs_of(spec)
     subject = subject_of(model, dtype, seed, store, offline=offline)
     if languages is None and parse_corpus(corpus).kind == "dir":
         languages = "all"  # a folder of one's own text is a choice of languages
     text = text_of([subject], corpus, languages, segments, seed, store, offline=offline)
-    if any(one.needs for one in specs):
+    if any(isinstance(one, QuantSpec) and one.needs for one in specs):
         from evenbits.text import split
 
         subject.probe, text = split(text, seed=seed)
@@ -139,7 +140,7 @@ def protect(
     """Choose what to keep in high precision under a budget of bits, and measure it beside the usual rules of thumb."""
     import numpy as np
 
-    from evenbits import layers
+    from evenbits.studies import h036 as layers
     from evenbits.studies.h039 import tiers
     from evenbits.text import split
     from evenbits.variants.quantization.spec import parse_spec
@@ -282,7 +283,7 @@ def _inside(evals: Path, argument: str) -> str:
     return f"{path}::{case}" if case else str(path)
 
 
-def _show(table: DamageTable, rows: list[dict[str, Any]], corpus: Corpus) -> None:
+def _show(table: Damage, rows: list[dict[str, Any]], corpus: Corpus) -> None:
     """Print a table per spec, the most harmed language first, and what was left out."""
     from rich.console import Console
 
@@ -297,7 +298,7 @@ def _show(table: DamageTable, rows: list[dict[str, Any]], corpus: Corpus) -> Non
         note(f"left out: {phrase}")
 
 
-def _table(table: DamageTable, spec: str, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401
+def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

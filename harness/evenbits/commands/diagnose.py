@@ -26,7 +26,7 @@ from evenbits.commands.options import (
 from evenbits.errors import UsageError
 
 if TYPE_CHECKING:
-    from evenbits.cells import ModelUnderTest
+    from evenbits.cells import Subject
     from evenbits.studies.h035 import Calibration, Diagnosis
     from evenbits.variants.quantization.spec import QuantSpec
 
@@ -62,9 +62,11 @@ def diagnose(
     from evenbits.studies.h035 import diagnose as diagnosed
     from evenbits.studies.h035 import load_calibration, measure_predictors
     from evenbits.studies.h037 import training_run
+    from evenbits.variants.quantization.spec import parse_specs
+    from evenbits.variants.registry import simulated
 
     named = [ref.text for ref in expand([parse_model(text) for text in models])]
-    chosen = specs_of(spec or [])
+    chosen = tuple(simulated(one, "a forecast from weights") for one in specs_of(spec or []))
     subjects = (subject_of(name, dtype, seed, store, offline=offline) for name in named)
     if calibrate:
         if output is None or calibration is not None:
@@ -78,7 +80,7 @@ def diagnose(
     known = load_calibration(calibration)
     if len(chosen) > 1:
         raise UsageError(f"--spec: one quantization at a time, got {', '.join(str(one) for one in chosen)}")
-    wanted = chosen or specs_of(list(known.specs[:1]))
+    wanted = chosen or parse_specs(",".join(known.specs[:1]))
     if not wanted:
         raise UsageError(f"{known.name} has no quantization that all of its models were measured under")
     known.require(str(wanted[0]))  # before anything is measured
@@ -93,7 +95,7 @@ def diagnose(
 
 
 def _calibrate(
-    subjects: list[ModelUnderTest], specs: tuple[QuantSpec, ...],
+    subjects: list[Subject], specs: tuple[QuantSpec, ...],
     options: tuple[str, str | None, int | None, int, Path | None, bool], output: Path,
 ) -> None:  # fmt: skip
     from evenbits.report.document import write

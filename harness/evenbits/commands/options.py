@@ -15,10 +15,10 @@ import typer
 from evenbits.errors import EvenbitsError, UsageError
 
 if TYPE_CHECKING:
-    from evenbits.cells import ModelUnderTest
+    from evenbits.cells import Subject
     from evenbits.records import Corpus
     from evenbits.store import Store
-    from evenbits.variants.quantization.spec import QuantSpec
+    from evenbits.variants.registry import Spec
 
 __all__ = [
     "AsJson",
@@ -83,9 +83,9 @@ def explained(command: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
-def specs_of(texts: list[str]) -> tuple[QuantSpec, ...]:
+def specs_of(texts: list[str]) -> tuple[Spec, ...]:
     """Return the specs named by `--spec`, each once, in order."""
-    from evenbits.variants.quantization.spec import parse_specs
+    from evenbits.variants.registry import parse_specs
 
     return tuple(dict.fromkeys(spec for text in texts for spec in parse_specs(text)))
 
@@ -98,7 +98,7 @@ def store_of(folder: Path | None) -> Store:
 
 
 def text_of(
-    subjects: Sequence[ModelUnderTest],
+    subjects: Sequence[Subject],
     corpus: str,
     languages: str | None,
     segments: int | None,
@@ -122,9 +122,9 @@ def text_of(
     )
 
 
-def subject_of(model: str, dtype: str, seed: int, store: Path | None, *, offline: bool) -> ModelUnderTest:
+def subject_of(model: str, dtype: str, seed: int, store: Path | None, *, offline: bool) -> Subject:
     """Return the model that the options name, checked and ready to measure."""
-    from evenbits.cells import DTYPES, ModelUnderTest
+    from evenbits.cells import DTYPES, Subject
     from evenbits.models import parse_model, resolve
     from evenbits.progress import progress_for
 
@@ -133,7 +133,7 @@ def subject_of(model: str, dtype: str, seed: int, store: Path | None, *, offline
     shown = progress_for()
     kept = store_of(store)
     local = resolve(parse_model(model), store=kept, offline=offline, progress=shown)
-    return ModelUnderTest(local=local, store=kept, dtype=dtype, seed=seed, progress=shown)
+    return Subject(local=local, store=kept, dtype=dtype, seed=seed, progress=shown)
 
 
 def note(text: str) -> None:

@@ -25,7 +25,7 @@ from evenbits.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from evenbits.cells import ModelUnderTest
+    from evenbits.cells import Subject
     from evenbits.records import Corpus
 
 __all__ = ["quantize"]
@@ -51,11 +51,12 @@ def quantize(
     """
     from evenbits.variants.export import check_target, write_quantized
     from evenbits.variants.quantization.spec import parse_spec
+    from evenbits.variants.registry import bits_of
 
     chosen = parse_spec(spec)
     check_target(output)
     subject = subject_of(model, dtype, seed, store, offline=offline)
-    subject.bits_per_weight(chosen)  # refuses a spec that does not fit, before anything is loaded
+    bits_of(chosen, subject)  # refuses a spec that does not fit, before anything is loaded
     probe = _probe(subject, corpus, languages, segments, seed, store, offline=offline) if chosen.needs else None
     loaded = subject.loaded("float32" if chosen.needs_float32 else None)
     importance = None
@@ -76,7 +77,7 @@ def quantize(
 
 
 def _probe(
-    subject: ModelUnderTest,
+    subject: Subject,
     corpus: str,
     languages: str | None,
     segments: int | None,

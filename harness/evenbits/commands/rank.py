@@ -26,7 +26,7 @@ from evenbits.commands.options import (
 from evenbits.errors import UsageError
 
 if TYPE_CHECKING:
-    from evenbits.cells import ModelUnderTest
+    from evenbits.cells import Subject
     from evenbits.records import Corpus
     from evenbits.statistics import Outcome
     from evenbits.studies.h037 import Candidate, Ranking
@@ -61,7 +61,7 @@ def rank(
     named = [ref.text for ref in expand([parse_model(text) for text in models])]
     subjects = [subject_of(name, dtype, seed, store, offline=offline) for name in named]
 
-    def text(of: Sequence[ModelUnderTest]) -> Corpus:
+    def text(of: Sequence[Subject]) -> Corpus:
         return text_of(of, corpus, languages, segments, seed, store, offline=offline)
 
     if measure:
@@ -83,13 +83,15 @@ def rank(
 
 
 def _one_spec(text: str) -> QuantSpec:
-    specs = specs_of([text])
+    from evenbits.variants.registry import simulated
+
+    specs = [simulated(one, "a ranking of candidates") for one in specs_of([text])]
     if len(specs) != 1 or specs[0].grid is None:
         raise UsageError(f"--spec {text}: name one quantization, such as int4-g64")
     return specs[0]
 
 
-def _measured(subjects: Sequence[ModelUnderTest], spec: QuantSpec, text: Corpus) -> list[Candidate]:
+def _measured(subjects: Sequence[Subject], spec: QuantSpec, text: Corpus) -> list[Candidate]:
     """Measure one model after the other; each gives its memory back before the next one is loaded."""
     from evenbits.studies.h037 import measure_candidate, origin_of, training_runs
 

@@ -122,7 +122,7 @@ def test_terminal_markdown_and_page_show_all_five(run):
 
 
 def test_damage_heads_and_overlap_of_a_model_are_what_other_modules_measure(tiny_llama, store, texts):
-    from evenbits.cells import ModelUnderTest, measure_damage
+    from evenbits.cells import Subject, measure_damage
     from evenbits.models import parse_model, resolve
     from evenbits.observe.activations import activations
     from evenbits.studies.established import measure_damages, measure_heads
@@ -130,7 +130,7 @@ def test_damage_heads_and_overlap_of_a_model_are_what_other_modules_measure(tiny
     from evenbits.variants.quantization.spec import parse_spec
 
     probe, evaluation = split(load_corpus(f"dir:{texts}", languages="de,en,ga", store=store), seed=0)
-    model = ModelUnderTest(local=resolve(parse_model(str(tiny_llama)), store=store), store=store, dtype="float32")
+    model = Subject(local=resolve(parse_model(str(tiny_llama)), store=store), store=store, dtype="float32")
     spec = parse_spec("int3-row+keep1%:magnitude")  # its keep is ignored
     found = measure_damages(model, spec, evaluation, probe)
     table = measure_damage(model, [parse_spec("int3-row")], evaluation)

@@ -42,7 +42,7 @@ def bench(tiny_model, tmp_path_factory):
     import shutil
 
     import torch
-    from evenbits.cells import ModelUnderTest
+    from evenbits.cells import Subject
     from evenbits.models import parse_model, resolve
     from evenbits.store import Store
     from safetensors.torch import load_file, save_file
@@ -58,7 +58,7 @@ def bench(tiny_model, tmp_path_factory):
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     store = Store(tmp_path_factory.mktemp("bench") / "store")
-    return ModelUnderTest(local=resolve(parse_model(str(folder)), store=store), store=store, dtype="float32")
+    return Subject(local=resolve(parse_model(str(folder)), store=store), store=store, dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +76,16 @@ def measured(bench, study):
 
 
 def test_a_study_gives_what_measuring_each_layer_from_the_start_gives(bench, study):
-    from dataclasses import replace
 
-    from evenbits.cells import FULL_PRECISION
     from evenbits.store import Store
+    from evenbits.variants.rounding import rounded
+    from evenbits.variants.variant import FULL_PRECISION
 
     spec, text = parse_spec("int4-row"), corpus_of(6)
     full = bench.losses(FULL_PRECISION, text)
     # another store, so that nothing can come from the sweep
     fresh = type(bench)(local=bench.local, store=Store(bench.store.root.parent / "fresh"), dtype="float32")
-    variant = replace(fresh.spec_variant(spec.with_only("model.layers.2")), divergence=False)
+    variant = rounded(spec.with_only("model.layers.2"), fresh, divergence=False)
     changed = fresh.losses(variant, text)
     for place, tag in enumerate(study.languages):
         expected = (changed[tag].nll - full[tag].nll) / np.log(2)

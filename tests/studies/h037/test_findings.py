@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from evenbits.cells import ModelUnderTest, measure_damage
+from evenbits.cells import Subject, measure_damage
 from evenbits.estimates import Verdict
 from evenbits.observe.weights import SigmaCount, SuperWeightCandidate, TensorStatistics, WeightStatistics
 from evenbits.records import Corpus
@@ -261,7 +261,7 @@ def bench(folder, store, **options):
     from evenbits.models import parse_model, resolve
 
     local = resolve(parse_model(str(folder)), store=store)
-    return ModelUnderTest(local=local, store=store, dtype="float32", **options)
+    return Subject(local=local, store=store, dtype="float32", **options)
 
 
 def test_ablation_measures_a_spread_of_languages_and_segments():

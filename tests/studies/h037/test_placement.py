@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import weight_records
-from evenbits.cells import ModelUnderTest
+from evenbits.cells import Subject
 from evenbits.estimates import Verdict
 from evenbits.records import Corpus
 from evenbits.studies.h037 import SHARES, Ablation, Placement, outliers_in_few_layers, place_outliers
@@ -99,16 +99,16 @@ def test_every_matrix_belongs_to_one_layer_and_one_kind():
 
 
 def test_layers_and_kinds_are_zeroed_one_at_a_time_and_stored(tiny_llama, store):
-    from evenbits.cells import FULL_PRECISION
+    from evenbits.cells import measure
     from evenbits.models import parse_model, resolve
-    from evenbits.studies.h037.ablation import bits_of, without_largest
+    from evenbits.variants.zeroing import without_largest
 
     texts = {tag: tuple(f"{tag} {i}: the inner an the {i * 31}" for i in range(2)) for tag in ("de", "fr")}
     corpus = Corpus(name="hand", source="test", languages=("de", "fr"), segment_ids=("s0", "s1"), texts=texts)
 
     def bench():
         local = resolve(parse_model(str(tiny_llama)), store=store)
-        return ModelUnderTest(local=local, store=store, dtype="float32")
+        return Subject(local=local, store=store, dtype="float32")
 
     model = bench()
     found = {(one.level, one.share): one for one in place_outliers(model, corpus)}
@@ -119,8 +119,8 @@ def test_layers_and_kinds_are_zeroed_one_at_a_time_and_stored(tiny_llama, store)
     assert (np.abs(found["layer", 1e-2].excess).mean((1, 2)) > np.abs(found["layer", 1e-4].excess).mean((1, 2))).all()
     # the sweep over layers gives what zeroing the tensors of one layer gives
     names = members_of(model.weight_statistics())["layer"]["1"]
-    direct = bits_of(model.losses(without_largest(1e-2, "by hand", names), corpus), corpus)
-    direct = direct - bits_of(model.losses(FULL_PRECISION, corpus), corpus)
+    by_hand = without_largest(1e-2, where="by hand", modules=names)
+    direct = measure(model, {"by hand": by_hand}, corpus).excess_bits("by hand")
     np.testing.assert_allclose(found["layer", 1e-2].excess[1], direct, atol=1e-3)
     misses = store.misses
     again = place_outliers(bench(), corpus)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evenbits.cells.damage import DamageTable, SpecDamage
+from evenbits.cells.damage import Column, Damage
 from evenbits.estimates import Estimate, Threshold, Verdict, judge
 from evenbits.fixtures.reference.training.recipes import RECIPES
 from evenbits.records import Losses
@@ -39,12 +39,12 @@ def losses(tag, bits):
 def trained(name, damage, *, full=100.0, exposure=None, tags=TAGS):
     """A model whose languages lose `damage` bits per segment (a number, or one per language)."""
     excess = dict(zip(tags, np.broadcast_to(damage, len(tags)).tolist(), strict=True))
-    column = SpecDamage(
+    column = Column(
         spec=SPEC, dtype="float32", bits_per_weight=4.25, floor_bits=Estimate(value=0.01, n=8, method="given"),
         full={tag: losses(tag, [full, full]) for tag in tags},
         quantized={tag: losses(tag, [full + excess[tag]] * 2) for tag in tags},
     )  # fmt: skip
-    table = DamageTable(
+    table = Damage(
         model=name, fingerprint=f"{name} {sorted(excess.items())} {full}", corpus_digest="c", languages=tuple(tags),
         segment_ids=("a", "b"), columns={SPEC: column},
     )  # fmt: skip

@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from evenbits.cells import FULL_PRECISION, ModelUnderTest
+from evenbits.cells import Subject
 from evenbits.models import parse_model, resolve
 from evenbits.observe.activations import activations
 from evenbits.observe.activations.features import aligned_similarity, language_features
 from evenbits.records import Corpus
 from evenbits.studies.h038 import EXPECTED, loss_increase, measured_features
 from evenbits.studies.h038.features import similarity_to_others
-from evenbits.studies.h038.redundancy import DRAWS, KINDS, drop_variant, dropping
+from evenbits.studies.h038.redundancy import DRAWS, KINDS
+from evenbits.variants.variant import FULL_PRECISION
+from evenbits.variants.zeroing import dropping, without_parts
 
 TAGS = ("de", "en", "fr")
 
@@ -23,7 +25,7 @@ def probe():
 
 @pytest.fixture
 def model(tiny_llama, store):
-    return ModelUnderTest(local=resolve(parse_model(str(tiny_llama)), store=store), store=store, dtype="float32")
+    return Subject(local=resolve(parse_model(str(tiny_llama)), store=store), store=store, dtype="float32")
 
 
 def weights(loaded):
@@ -53,7 +55,7 @@ def test_the_loss_increase_is_the_mean_over_draws_of_the_relative_increase_and_i
     by_hand = []
     for draw in range(DRAWS):
         with dropping(model.loaded(), kind="channel", seed=(model.seed, draw)):
-            plain = drop_variant("channel", seed=model.seed, draw=draw)
+            plain = without_parts("channel", seed=model.seed, draw=draw)
             by_hand.append(model.losses(plain, probe)["de"].nll.sum() / full["de"].nll.sum() - 1)
     assert found["channel"]["de"] == pytest.approx(np.mean(by_hand), rel=1e-9)
     misses = model.store.misses
@@ -62,7 +64,7 @@ def test_the_loss_increase_is_the_mean_over_draws_of_the_relative_increase_and_i
 
 
 def test_draws_differ_and_languages_share_them():
-    keys = [dict(drop_variant(kind, seed=0, draw=draw).key) for kind in KINDS for draw in range(DRAWS)]
+    keys = [dict(without_parts(kind, seed=0, draw=draw).key) for kind in KINDS for draw in range(DRAWS)]
     assert len({tuple(sorted(key.items())) for key in keys}) == len(keys)
     assert not any("language" in key for key in keys)
 

@@ -6,7 +6,7 @@ import math
 import evenbits.fixtures.resilience
 import numpy as np
 import pytest
-from evenbits.cells.damage import DamageTable, SpecDamage
+from evenbits.cells.damage import Column, Damage
 from evenbits.estimates import Estimate, Verdict
 from evenbits.records import Losses
 from evenbits.studies.h038 import Refusal, ResilienceGroups, divide, group_languages
@@ -33,12 +33,12 @@ def table_of(excess, *, full=None, kl=None, floor=0.001):
     full = full or dict.fromkeys(tags, 100.0)
     kl = kl or {tag: abs(value) for tag, value in excess.items()}
     flat = {tag: np.full(SEGMENTS, full[tag]) for tag in tags}
-    column = SpecDamage(
+    column = Column(
         spec=SPEC, dtype="float32", bits_per_weight=4.25, floor_bits=Estimate(value=floor, n=8, method="given"),
         full={tag: losses(tag, flat[tag]) for tag in tags},
         quantized={tag: losses(tag, flat[tag] + excess[tag], np.full(SEGMENTS, kl[tag])) for tag in tags},
     )  # fmt: skip
-    return DamageTable(
+    return Damage(
         model="m", fingerprint="f", corpus_digest="c", languages=tags,
         segment_ids=tuple(f"s{i}" for i in range(SEGMENTS)), columns={SPEC: column},
     )  # fmt: skip

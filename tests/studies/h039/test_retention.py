@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from evenbits.cells.damage import DamageTable
+from evenbits.cells.damage import Damage
 from evenbits.estimates import Threshold, Verdict, judge
 from evenbits.statistics import binomial_band, disparities, paired_differences
 from evenbits.studies.h039 import equal_bits, monotone, parity, random_control, recommend, retention_specs, tiers
@@ -167,10 +167,8 @@ def only_excess_bits(monkeypatch):
     study = study_of(means_of(REMOVED))
     advice = recommend(study, shown=(), worse=dict.fromkeys(PERCENTS, ()), rng=rng(), resamples=199)
     monkeypatch.setattr(sys.modules["evenbits.studies.h039.parity"], "recommend", lambda *_args, **_kwargs: advice)
-    real = DamageTable.degradation
-    monkeypatch.setattr(
-        DamageTable, "degradation", lambda table, spec: {"excess_bits": real(table, spec)["excess_bits"]}
-    )
+    real = Damage.degradation
+    monkeypatch.setattr(Damage, "degradation", lambda table, spec: {"excess_bits": real(table, spec)["excess_bits"]})
 
 
 REPLICATES = 200
@@ -291,14 +289,14 @@ def test_tiers_leave_out_what_is_between_or_unknown():
 
 
 def test_a_study_measures_every_k_the_controls_and_a_rival_at_equal_bits(tiny_llama, store):
-    from evenbits.cells import ModelUnderTest
+    from evenbits.cells import Subject
     from evenbits.models import parse_model, resolve
     from evenbits.records import Corpus
     from evenbits.studies.h039 import study_retention
 
     texts = {tag: tuple(f"{tag} says the {word} an inner" for word in ("one", "two")) for tag in ("de", "ig")}
     corpus = Corpus(name="c", source="test", languages=("de", "ig"), segment_ids=("a", "b"), texts=texts)
-    model = ModelUnderTest(local=resolve(parse_model(str(tiny_llama)), store=store), store=store, dtype="float32")
+    model = Subject(local=resolve(parse_model(str(tiny_llama)), store=store), store=store, dtype="float32")
     study = study_retention(model, parse_spec("int4-g64+keep1%:random"), corpus, tier={"de": "high", "ig": "low"})
     assert study.base == "int4-g64"  # the retention of the given spec is ignored
     assert list(study.kept) == list(PERCENTS)

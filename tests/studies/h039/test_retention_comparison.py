@@ -188,7 +188,7 @@ def test_contenders_keep_as_many_weights_and_change_one_thing_each():
 
 
 def test_contenders_are_measured_beside_the_study_over_k(tiny_llama, store):
-    from evenbits.cells import ModelUnderTest
+    from evenbits.cells import Subject
     from evenbits.models import parse_model, resolve
     from evenbits.records import Corpus
     from evenbits.studies.h036.budgeted import protected_within
@@ -200,7 +200,7 @@ def test_contenders_are_measured_beside_the_study_over_k(tiny_llama, store):
 
     probe, text = corpus(("three", "four"), ("c", "d")), corpus(("one", "two"), ("a", "b"))
     local = resolve(parse_model(str(tiny_llama)), store=store)
-    model = ModelUnderTest(local=local, store=store, dtype="float32", probe=probe)
+    model = Subject(local=local, store=store, dtype="float32", probe=probe)
     grid, tier = parse_spec("int4-g64"), {"de": "high", "ig": "low"}
     study = study_retention(model, grid, text, tier=tier)
     budget = reference_budget(model, grid)

@@ -62,6 +62,11 @@ class SuperWeightCandidate:
     explained: float
 
     @property
+    def place(self) -> str:
+        """The weight's name and indices, for people: `model.layers.2.mlp.down_proj[3, 17]`."""
+        return f"{self.name}[{self.row}, {self.column}]"
+
+    @property
     def score(self) -> float:
         """What candidates are ranked by: the activation the weight carries, |W| x input spike.
 

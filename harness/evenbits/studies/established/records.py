@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.cells import ModelUnderTest, measure_damage
-from evenbits.cells.damage import FLOORS_NEEDED
+from evenbits.cells import Subject, measure_damage
 from evenbits.models.blueprint import blueprint
 from evenbits.observe.activations.lookup import activations
 from evenbits.observe.weights import TensorSummary, WeightSummary
@@ -64,7 +63,7 @@ class ModelWeights:
     trained_bytes: int | None = None
 
     @classmethod
-    def of(cls, model: ModelUnderTest) -> ModelWeights:
+    def of(cls, model: Subject) -> ModelWeights:
         exposure = model.local.exposure
         return cls(
             model=model.local.text,
@@ -164,7 +163,7 @@ class ModelHeads:
         )  # fmt: skip
 
 
-def measure_damages(model: ModelUnderTest, spec: QuantSpec, corpus: Corpus, probe: Corpus) -> ModelDamage:
+def measure_damages(model: Subject, spec: QuantSpec, corpus: Corpus, probe: Corpus) -> ModelDamage:
     """Measure damage on `corpus`, and on `probe` where the languages' activations go."""
     base = spec.base
     table = measure_damage(model, [base], corpus)
@@ -180,12 +179,12 @@ def measure_damages(model: ModelUnderTest, spec: QuantSpec, corpus: Corpus, prob
         tier=tiers(table.languages, exposure=model.local.exposure),
         tokens=np.array([float(column.full[tag].tokens.sum()) for tag in table.languages]),
         damage=by_metric,
-        floor=FLOORS_NEEDED * (column.floor_bits.value or 0.0),
+        floor=column.floor,
         outliers=overlap.quantile_form,
     )
 
 
-def measure_heads(model: ModelUnderTest, probe: Corpus) -> ModelHeads:
+def measure_heads(model: Subject, probe: Corpus) -> ModelHeads:
     """Measure each head's attention to the first token on `probe`, and how heavy the tails of its weights are."""
     statistics = model.weight_statistics()
     places = np.unique(np.linspace(0, len(probe.languages) - 1, SINK_LANGUAGES).astype(int))

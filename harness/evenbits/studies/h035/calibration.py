@@ -14,12 +14,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from evenbits.cells import FULL_PRECISION, ModelUnderTest
+from evenbits.cells import Subject, measure
 from evenbits.errors import UsageError
 from evenbits.records import Corpus
 from evenbits.studies.h035.errors import local_errors
 from evenbits.studies.h035.predictors import METRICS, Predictors, measure_predictors
 from evenbits.variants.quantization.spec import QuantSpec
+from evenbits.variants.rounding import rounded
 
 __all__ = ["CalibratedModel", "Calibration", "calibrated_model", "load_calibration", "one_run_by_function"]
 
@@ -129,7 +130,7 @@ class Calibration:
 
 
 def calibrated_model(
-    model: ModelUnderTest, specs: Sequence[QuantSpec], *, probe: Corpus, evaluation: Corpus, run: str
+    model: Subject, specs: Sequence[QuantSpec], *, probe: Corpus, evaluation: Corpus, run: str
 ) -> CalibratedModel:
     """Measure metrics on `probe` and damage on `evaluation`, which must not overlap."""
     if set(probe.segment_ids) & set(evaluation.segment_ids):
@@ -151,12 +152,10 @@ def calibrated_model(
     )
 
 
-def _excess_bits(model: ModelUnderTest, spec: QuantSpec, text: Corpus) -> tuple[float, ...]:
+def _excess_bits(model: Subject, spec: QuantSpec, text: Corpus) -> tuple[float, ...]:
     """Return the mean excess bits by language; a damage table would add divergence and noise floor."""
-    variant = replace(model.spec_variant(spec), divergence=False)
-    full = model.losses(replace(FULL_PRECISION, dtype=variant.dtype or model.dtype), text)
-    quantized = model.losses(variant, text)
-    return tuple(float((quantized[tag].nll - full[tag].nll).mean()) / math.log(2) for tag in text.languages)
+    damage = measure(model, {str(spec): rounded(spec, model, divergence=False)}, text)
+    return tuple(damage.excess_bits(str(spec)).mean(axis=1).tolist())
 
 
 def one_run_by_function(models: Sequence[CalibratedModel]) -> tuple[CalibratedModel, ...]:

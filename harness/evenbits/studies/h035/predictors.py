@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.cells import FULL_PRECISION, ModelUnderTest
+from evenbits.cells import Subject
 from evenbits.observe.activations.lookup import activations
 from evenbits.observe.activations.statistics import ActivationStatistics, token_parity
 from evenbits.records import Corpus
@@ -21,6 +21,7 @@ from evenbits.studies.h035.errors import local_errors
 from evenbits.studies.h035.overlap import Overlap, kurtosis_overlap
 from evenbits.text.languages import describe
 from evenbits.variants.quantization.spec import QuantSpec
+from evenbits.variants.variant import FULL_PRECISION
 
 __all__ = ["METRICS", "TAYLOR", "Metric", "Predictors", "measure_predictors"]
 
@@ -127,7 +128,7 @@ class Predictors:
 
 
 def measure_predictors(
-    model: ModelUnderTest, spec: QuantSpec, text: Corpus, *, exposure: Mapping[str, int] | None = None
+    model: Subject, spec: QuantSpec, text: Corpus, *, exposure: Mapping[str, int] | None = None
 ) -> Predictors:
     """Measure every metric on `text`. No quantized model is ever run.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.cells.damage import FLOORS_NEEDED, DamageTable
+from evenbits.cells.damage import FLOORS_NEEDED, Damage
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.statistics.samples import spread_of
 from evenbits.studies.h035.predictors import Predictors
@@ -45,7 +45,7 @@ class PredictionStudy:
         return self.damage["excess_bits"]
 
 
-def study_prediction(predictors: Predictors, table: DamageTable, spec: str) -> PredictionStudy:
+def study_prediction(predictors: Predictors, table: Damage, spec: str) -> PredictionStudy:
     """Put metrics and damage of one model and spec together; `ValueError` where their languages differ."""
     if predictors.languages != table.languages:
         raise ValueError(f"metrics of {predictors.languages} and damage of {table.languages} do not belong together")

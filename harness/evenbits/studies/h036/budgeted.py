@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from evenbits.cells import ModelUnderTest
+from evenbits.cells import Subject
 from evenbits.errors import SpecError
 from evenbits.records import Corpus
 from evenbits.studies.h036.choice import Objective, additive_savings, choose
@@ -19,7 +19,7 @@ FEW_SEGMENTS = 4
 
 
 def protected_within(
-    model: ModelUnderTest,
+    model: Subject,
     spec: QuantSpec,
     text: Corpus,
     *,

@@ -8,20 +8,20 @@ Shapes: K contestants, P units, L languages, S segments.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.cells import FULL_PRECISION, ModelUnderTest
+from evenbits.cells import Subject, measure
 from evenbits.records import Corpus
 from evenbits.studies.h036.choice import OBJECTIVES, Choice, additive_savings, choose
 from evenbits.studies.h036.rivals import affordable, by_rule, random_units, uniform_spec
-from evenbits.studies.h036.study import LayerStudy, Sizes, evenly, plain_variant, sizes_of
-from evenbits.variants.quantization.spec import QuantSpec
+from evenbits.studies.h036.study import LayerStudy, Sizes, evenly, sizes_of
+from evenbits.variants.quantization.spec import QuantSpec, parse_spec
+from evenbits.variants.rounding import rounded
 
 __all__ = [
     "PLAN_SEGMENTS",
@@ -122,7 +122,7 @@ class ProtectionStudy:
 
 
 def study_protection(
-    model: ModelUnderTest,
+    model: Subject,
     study: LayerStudy,
     text: Corpus,
     *,
@@ -139,8 +139,8 @@ def study_protection(
     choices = planned(study, budget)
     entered = contestants(study, choices, sizes, budget=budget, kurtosis=kurtosis, rng=rng)
     sample = evenly(text.select(languages=study.languages), segments)
-    measured = {spec: _measured(model, spec, sample) for spec in dict.fromkeys(one.spec for one in entered)}
-    full = model.losses(FULL_PRECISION, sample)
+    specs = {one.spec: rounded(parse_spec(one.spec), model, divergence=False) for one in entered}
+    damage = measure(model, specs, sample)
     return ProtectionStudy(
         model=model.local.text,
         spec=str(study.spec),
@@ -149,8 +149,8 @@ def study_protection(
         contestants=entered,
         languages=sample.languages,
         tier=study.tier,
-        excess_bits=np.stack([measured[one.spec] for one in entered]),
-        nll_bits=np.array([full[tag].nll.mean() for tag in sample.languages]) / math.log(2),
+        excess_bits=np.stack([damage.excess_bits(one.spec) for one in entered]),
+        nll_bits=damage.nll_bits(str(study.spec)).mean(axis=1),
         choices=choices,
     )
 
@@ -226,16 +226,6 @@ class _Entrant:
             name=name, kind=kind, spec=str(spec), units=units, bits_per_weight=bits, extra_bits=extra,
             within_budget=extra <= self.budget * (1 + 1e-6) + 1e-9,
         )  # fmt: skip
-
-
-def _measured(model: ModelUnderTest, spec: str, text: Corpus) -> Float64:
-    """Return excess bits [L, S] of one spec against full precision in the same arithmetic."""
-    from evenbits.variants.quantization.spec import parse_spec  # noqa: PLC0415 - beside its only use
-
-    variant = plain_variant(model, parse_spec(spec))
-    full = model.losses(replace(FULL_PRECISION, dtype=variant.dtype or model.dtype), text)
-    changed = model.losses(variant, text)
-    return np.stack([changed[tag].nll - full[tag].nll for tag in text.languages]) / math.log(2)
 
 
 def _change(after: float | None, before: float | None) -> float | None:

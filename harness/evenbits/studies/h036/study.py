@@ -5,7 +5,6 @@ Shapes: P units (layers, or parts of them), L languages, S segments.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -13,8 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.cells import FULL_PRECISION, ModelUnderTest, Variant
-from evenbits.cells.damage import FLOORS_NEEDED
+from evenbits.cells import FLOORS_NEEDED, Subject, measure, noise_floor
 from evenbits.errors import SpecError
 from evenbits.estimates import Estimate
 from evenbits.models.anatomy import Anatomy
@@ -23,6 +21,8 @@ from evenbits.records import Corpus
 from evenbits.text.languages import describe
 from evenbits.variants.quantization.planning import bits_per_weight, plan
 from evenbits.variants.quantization.spec import QuantSpec
+from evenbits.variants.rounding import rounded
+from evenbits.variants.variant import Variant
 
 __all__ = [
     "KINDS",
@@ -33,7 +33,6 @@ __all__ = [
     "Unit",
     "costs_of",
     "evenly",
-    "plain_variant",
     "sizes_of",
     "study_layers",
     "units_of",
@@ -43,6 +42,8 @@ __all__ = [
 Float64 = NDArray[np.float64]
 Kind = Literal["layer", "part", "module"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+WHOLE = "all units"
 
 SWEEP_SEGMENTS = 24
 """Segments per language of a sweep, spread evenly over the text. Every layer is measured on all of them, so the number
@@ -119,7 +120,7 @@ class LayerStudy:
 
 
 def study_layers(
-    model: ModelUnderTest,
+    model: Subject,
     spec: QuantSpec,
     text: Corpus,
     *,
@@ -135,14 +136,8 @@ def study_layers(
     sizes = sizes_of(model)
     units = units_of(sizes.anatomy, kind)
     sample = evenly(text, segments)
-    variants = [(unit.layer, plain_variant(model, whole.with_only(*unit.names))) for unit in units]
-    swept = model.sweep(variants, sample)
-    everything = plain_variant(model, whole)
-    full = model.losses(replace(FULL_PRECISION, dtype=everything.dtype or model.dtype), sample)
-    quantized = model.losses(everything, sample)
-    nll_LS = np.stack([full[tag].nll for tag in sample.languages])
-    changed_PLS = np.stack([[losses[tag].nll for tag in sample.languages] for losses in swept])
-    whole_LS = np.stack([quantized[tag].nll for tag in sample.languages])
+    alone = {unit.label: _alone(model, whole, unit) for unit in units}
+    damage = measure(model, alone | {WHOLE: rounded(whole, model, divergence=False)}, sample)
     return LayerStudy(
         model=model.local.text,
         spec=whole,
@@ -150,12 +145,12 @@ def study_layers(
         layers=len(sizes.anatomy.layers),
         languages=sample.languages,
         tier=dict(tier),
-        excess_bits=(changed_PLS - nll_LS) / math.log(2),
-        full_bits=(whole_LS - nll_LS) / math.log(2),
-        nll_bits=nll_LS.mean(axis=1) / math.log(2),
+        excess_bits=np.stack([damage.excess_bits(unit.label) for unit in units]),
+        full_bits=damage.excess_bits(WHOLE),
+        nll_bits=damage.nll_bits(WHOLE).mean(axis=1),
         cost=costs_of(sizes, whole, units),
         bits_per_weight=sizes.bits_per_weight(whole),
-        floor=model.noise_floor(whole.with_only(*units[len(units) // 2].names), sample),
+        floor=noise_floor(model, alone[units[len(units) // 2].label], sample),
     )
 
 
@@ -171,7 +166,7 @@ class Sizes:
         return bits_per_weight(plan(spec, self.anatomy, self.shapes))
 
 
-def sizes_of(model: ModelUnderTest) -> Sizes:
+def sizes_of(model: Subject) -> Sizes:
     """Return the sizes of a model, from its configuration alone."""
     drawn = blueprint(model.local, store=model.store)
     return Sizes(anatomy=drawn.anatomy, shapes=drawn.shapes)
@@ -217,6 +212,7 @@ def evenly(text: Corpus, segments: int) -> Corpus:
     return text.select(indices=tuple(int(place) for place in places))
 
 
-def plain_variant(model: ModelUnderTest, spec: QuantSpec) -> Variant:
-    """Return the spec as a variant without divergence, which a comparison of likelihoods does not need."""
-    return replace(model.spec_variant(spec), divergence=False)
+def _alone(model: Subject, whole: QuantSpec, unit: Unit) -> Variant:
+    """Return the variant in which one unit alone is quantized, without divergence: likelihoods are compared."""
+    variant = rounded(whole.with_only(*unit.names), model, divergence=False)
+    return replace(variant, first_layer=unit.layer)

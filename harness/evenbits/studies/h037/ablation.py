@@ -6,30 +6,23 @@ Legend: L languages, S segments, U parts of the model (layers, or kinds of matri
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.cells import FULL_PRECISION, ModelUnderTest, Variant
-from evenbits.records import Corpus, Losses
-
-if TYPE_CHECKING:
-    from evenbits.models import LoadedModel
+from evenbits.cells import Subject, measure
+from evenbits.records import Corpus
+from evenbits.variants.zeroing import without_largest, without_random
 
 __all__ = [
     "SHARES",
     "Ablation",
     "ablate",
     "ablation_sample",
-    "bits_of",
     "normal_energy_ratio",
-    "without_largest",
 ]
 
 SHARES = (1e-4, 1e-2)
@@ -86,11 +79,10 @@ def normal_energy_ratio(share: float) -> float:
     return 2 * (z * density + share / 2) / share
 
 
-def ablate(model: ModelUnderTest, corpus: Corpus) -> dict[float, Ablation]:
+def ablate(model: Subject, corpus: Corpus) -> dict[float, Ablation]:
     """Zero the largest and, in three draws, random weights of every linear tensor, and measure what it costs."""
     sample = ablation_sample(corpus)
-    full = _stacked(model, FULL_PRECISION, sample)
-    return {share: _ablation(model, sample, full, share) for share in SHARES}
+    return {share: _ablation(model, sample, share) for share in SHARES}
 
 
 def ablation_sample(corpus: Corpus) -> Corpus:
@@ -102,55 +94,15 @@ def ablation_sample(corpus: Corpus) -> Corpus:
     )
 
 
-def _ablation(model: ModelUnderTest, sample: Corpus, full: FloatArray, share: float) -> Ablation:
-    def excess(kind: str, draw: int) -> FloatArray:
-        key: dict[str, Any] = {"zeroed": kind, "share": share}
-        if kind == "random":
-            key |= {"seed": model.seed, "draw": draw}
-        apply = partial(_zeroing, share=share, kind=kind, seed=[model.seed, draw])
-        label = f"{share:.2%} {'largest' if kind == 'top' else 'random'} weights zeroed"
-        return _stacked(model, Variant(label=label, key=key, apply=apply, divergence=False), sample) - full
-
-    random = [excess("random", draw) for draw in range(RANDOM_DRAWS)]
+def _ablation(model: Subject, sample: Corpus, share: float) -> Ablation:
+    draws = {f"random {draw}": without_random(share, seed=model.seed, draw=draw) for draw in range(RANDOM_DRAWS)}
+    damage = measure(model, {"largest": without_largest(share), **draws}, sample)
+    random = [damage.excess_bits(name) for name in draws]
     # What one draw moves against another is the noise below which a difference means nothing.
     noise = float(np.std([draw.mean() for draw in random], ddof=1))
-    return Ablation(share=share, top=excess("top", 0), random=np.mean(random, axis=0), floor_bits=max(noise, 1e-3))
-
-
-def _zeroing(
-    loaded: LoadedModel, *, share: float, kind: str, seed: Sequence[int], modules: frozenset[str] | None = None
-) -> AbstractContextManager[None]:
-    """Zero a share of every linear tensor, or of those among `modules` alone."""
-    import torch
-
-    from evenbits.observe.weights.outliers import random_positions, top_positions
-    from evenbits.variants.quantization import zeroed
-    from evenbits.variants.quantization.patching import checkpoint_source
-
-    source = checkpoint_source(loaded)
-    places = {}
-    for number, linear in enumerate(loaded.anatomy.linears):
-        if modules is not None and linear.name not in modules:
-            continue
-        weight = source(linear.name).numpy()
-        top = top_positions(weight, share, name=linear.name)
-        rng = np.random.default_rng([*seed, number])
-        chosen = top if kind == "top" else random_positions(weight.size, top, rng=rng)
-        places[linear.name] = torch.from_numpy(chosen)
-    return zeroed(loaded, places)
-
-
-def without_largest(share: float, where: str, modules: Iterable[str]) -> Variant:
-    """Return the variant in which the largest `share` of each of `modules`, the tensors of `where`, is zero."""
-    apply = partial(_zeroing, share=share, kind="top", seed=(), modules=frozenset(modules))
-    key = {"zeroed": "top", "share": share, "where": where}
-    return Variant(label=f"{share:.2%} largest weights of {where} zeroed", key=key, apply=apply, divergence=False)
-
-
-def _stacked(model: ModelUnderTest, variant: Variant, corpus: Corpus) -> FloatArray:
-    return bits_of(model.losses(variant, corpus), corpus)
-
-
-def bits_of(losses: Mapping[str, Losses], corpus: Corpus) -> FloatArray:
-    """Return the NLL of every segment in bits, [L, S]."""
-    return np.stack([losses[tag].nll for tag in corpus.languages]) / math.log(2)
+    return Ablation(
+        share=share,
+        top=damage.excess_bits("largest"),
+        random=np.mean(random, axis=0),
+        floor_bits=max(noise, 1e-3),
+    )

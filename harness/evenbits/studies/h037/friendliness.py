@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from evenbits.cells import ModelUnderTest, measure_damage
-from evenbits.cells.damage import FLOORS_NEEDED
+from evenbits.cells import Subject, measure_damage
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
 from evenbits.statistics import cluster_means, leave_group_out, spearman
@@ -58,7 +57,7 @@ class ModelPoint:
         )  # fmt: skip
 
 
-def measure_point(model: ModelUnderTest, base: QuantSpec, corpus: Corpus) -> ModelPoint:
+def measure_point(model: Subject, base: QuantSpec, corpus: Corpus) -> ModelPoint:
     """Return a model's point; its training run is what the name says.
 
     Damage is measured on the whole of `corpus`: a study of retention has left these scores in the store. It is measured
@@ -71,7 +70,7 @@ def measure_point(model: ModelUnderTest, base: QuantSpec, corpus: Corpus) -> Mod
     kept = bare.with_keep(RECOVERED_PERCENT, "magnitude")
     table = measure_damage(model, [bare, kept], corpus)
     before, after = (float(table.excess_bits(str(spec)).mean()) for spec in (bare, kept))
-    floor = FLOORS_NEEDED * (table.columns[str(bare)].floor_bits.value or 0.0)
+    floor = table.columns[str(bare)].floor
     if before <= floor:
         return ModelPoint(model=text, cluster=run, sparsity=sparsity)
     return ModelPoint(

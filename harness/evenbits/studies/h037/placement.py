@@ -14,13 +14,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from evenbits.cells import FULL_PRECISION, ModelUnderTest
+from evenbits.cells import Subject, measure
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.observe.weights import WeightStatistics
 from evenbits.records import Corpus
 from evenbits.statistics import crossed_bootstrap
-from evenbits.studies.h037.ablation import SHARES, Ablation, FloatArray, ablation_sample, bits_of, without_largest
+from evenbits.studies.h037.ablation import SHARES, Ablation, FloatArray, ablation_sample
 from evenbits.studies.h037.classes import SIGMA
+from evenbits.variants.variant import Variant
+from evenbits.variants.zeroing import without_largest
 
 __all__ = ["Placement", "outliers_in_few_layers", "place_outliers"]
 
@@ -65,26 +67,25 @@ def effective_share(damage_BU: FloatArray) -> FloatArray:
     return share
 
 
-def place_outliers(model: ModelUnderTest, corpus: Corpus) -> tuple[Placement, ...]:
+def place_outliers(model: Subject, corpus: Corpus) -> tuple[Placement, ...]:
     """Zero the largest weights of one layer, and of one kind of matrix, at a time, at both shares of `SHARES`.
 
-    Layers share what stands before them (`ModelUnderTest.sweep`), so that a deep model costs half of its layers.
+    Layers share what stands before them, so that a deep model costs half of its layers.
     """
     sample = ablation_sample(corpus)
-    full = bits_of(model.losses(FULL_PRECISION, sample), sample)
     members = members_of(model.weight_statistics())
-    found = []
+    found: list[Placement] = []
     for share in SHARES:
-        names = tuple(members["layer"])
-        variants = [(int(name), without_largest(share, f"layer {name}", members["layer"][name])) for name in names]
-        swept = [bits_of(losses, sample) - full for losses in model.sweep(variants, sample)]
-        found.append(Placement(level="layer", share=share, units=names, excess=np.stack(swept)))
-        kinds = tuple(members["kind"])
-        changed = [
-            bits_of(model.losses(without_largest(share, kind, members["kind"][kind]), sample), sample) - full
-            for kind in kinds
-        ]
-        found.append(Placement(level="kind", share=share, units=kinds, excess=np.stack(changed)))
+        layers = {
+            name: without_largest(share, where=f"layer {name}", modules=modules, layer=int(name))
+            for name, modules in members["layer"].items()
+        }
+        kinds = {name: without_largest(share, where=name, modules=modules) for name, modules in members["kind"].items()}
+        by_level: dict[Level, dict[str, Variant]] = {"layer": layers, "kind": kinds}
+        for level, variants in by_level.items():
+            damage = measure(model, variants, sample)
+            excess = np.stack([damage.excess_bits(name) for name in variants])
+            found.append(Placement(level=level, share=share, units=tuple(variants), excess=excess))
     return tuple(found)
 
 

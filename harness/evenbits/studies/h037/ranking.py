@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.cells import ModelUnderTest, measure_damage
-from evenbits.cells.damage import FLOORS_NEEDED
+from evenbits.cells import Subject, measure_damage
 from evenbits.estimates import Estimate
 from evenbits.records import Corpus
 from evenbits.statistics import (
@@ -96,7 +95,7 @@ class Ranking:
     models: tuple[Ranked, ...]
 
 
-def weigh_candidate(model: ModelUnderTest, *, run: str | None = None) -> Candidate:
+def weigh_candidate(model: Subject, *, run: str | None = None) -> Candidate:
     """Return a candidate from its weights alone; no model is loaded. `run`: where it is not what the name says."""
     statistics = model.weight_statistics()
     heaviest, kurtosis_class = statistics.heaviest, statistics.kurtosis_class
@@ -112,7 +111,7 @@ def weigh_candidate(model: ModelUnderTest, *, run: str | None = None) -> Candida
     )
 
 
-def measure_candidate(model: ModelUnderTest, spec: QuantSpec, text: Corpus, *, run: str | None = None) -> Candidate:
+def measure_candidate(model: Subject, spec: QuantSpec, text: Corpus, *, run: str | None = None) -> Candidate:
     """Return a candidate with its damage on `text` under the grid of `spec`, and with the largest .1 % kept."""
     bare = spec.base
     kept = bare.with_keep(RECOVERED_PERCENT, "magnitude")
@@ -122,7 +121,7 @@ def measure_candidate(model: ModelUnderTest, spec: QuantSpec, text: Corpus, *, r
         weigh_candidate(model, run=run),
         languages=table.languages,
         excess=np.stack([table.excess_bits(str(one)) for one in (bare, kept)]),
-        floor=FLOORS_NEEDED * (column.floor_bits.value or 0.0),
+        floor=column.floor,
         bits_per_weight=column.bits_per_weight,
     )
 

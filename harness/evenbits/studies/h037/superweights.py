@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
 
-from evenbits.cells import FULL_PRECISION, ModelUnderTest, Variant
+from evenbits.cells import Subject, measure
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.observe.weights import SuperWeightCandidate
 from evenbits.records import Corpus
 from evenbits.studies.h037.ablation import ablation_sample
-
-if TYPE_CHECKING:
-    from evenbits.models import LoadedModel
+from evenbits.variants.zeroing import without_weight
 
 __all__ = ["SuperWeight", "find_super_weights", "super_weights"]
 
@@ -33,31 +27,15 @@ class SuperWeight:
 
 
 def find_super_weights(
-    model: ModelUnderTest, candidates: Iterable[SuperWeightCandidate], corpus: Corpus
+    model: Subject, candidates: Iterable[SuperWeightCandidate], corpus: Corpus
 ) -> tuple[SuperWeight, ...]:
     """Zero each candidate on its own and return them with their factor on perplexity, largest first."""
     sample = ablation_sample(corpus)
-    full = model.losses(FULL_PRECISION, sample)
-    tokens = sum(int(losses.tokens.sum()) for losses in full.values())
-    before = sum(float(losses.nll.sum()) for losses in full.values())
-    found = []
-    for candidate in list(candidates)[:CANDIDATES]:
-        place = f"{candidate.name}[{candidate.row}, {candidate.column}]"
-        apply: Callable[[LoadedModel], AbstractContextManager[None]] = partial(_without, candidate=candidate)
-        variant = Variant(label=f"{place} zeroed", key={"zeroed": place}, apply=apply, divergence=False)
-        after = sum(float(losses.nll.sum()) for losses in model.losses(variant, sample).values())
-        found.append(SuperWeight(candidate=candidate, factor=math.exp((after - before) / tokens)))
+    strongest = list(candidates)[:CANDIDATES]
+    variants = {one.place: without_weight(one.name, one.row, one.column) for one in strongest}
+    damage = measure(model, variants, sample)
+    found = [SuperWeight(candidate=one, factor=damage.perplexity_ratio(one.place)) for one in strongest]
     return tuple(sorted(found, key=lambda one: -one.factor))
-
-
-def _without(loaded: LoadedModel, *, candidate: SuperWeightCandidate) -> AbstractContextManager[None]:
-    import torch
-
-    from evenbits.variants.quantization import zeroed
-    from evenbits.variants.quantization.patching import shapes_of
-
-    width = shapes_of(loaded.model, loaded.anatomy)[candidate.name][1]
-    return zeroed(loaded, {candidate.name: torch.tensor([candidate.row * width + candidate.column])})
 
 
 def super_weights(found: Sequence[SuperWeight]) -> Finding:
@@ -66,7 +44,7 @@ def super_weights(found: Sequence[SuperWeight]) -> Finding:
         reason = "no layer has an MLP down projection to look for spikes at"
         return Finding(estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.")
     best = found[0]
-    place = f"{best.candidate.name}[{best.candidate.row}, {best.candidate.column}]"
+    place = best.candidate.place
     many = sum(one.factor >= SUPER_FACTOR for one in found)
     return Finding(
         estimate=Estimate(

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.cells.damage import DamageTable
+from evenbits.cells.damage import Damage
 from evenbits.estimates import Estimate
 from evenbits.statistics import Outcome, holm, mean_interval, paired_difference
 
@@ -85,7 +85,7 @@ class TrainedModel:
     exposure: Mapping[str, int] | None = None
 
     @classmethod
-    def of(cls, name: str, table: DamageTable, spec: str, *, exposure: Mapping[str, int] | None = None) -> TrainedModel:
+    def of(cls, name: str, table: Damage, spec: str, *, exposure: Mapping[str, int] | None = None) -> TrainedModel:
         """Return the model from its damage under `spec`."""
         full, quantized = (
             found.mean(axis=1) / math.log(2) for found in (table.nll_full(spec), table.nll_quantized(spec))

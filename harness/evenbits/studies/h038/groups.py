@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.cells.damage import DamageTable
+from evenbits.cells.damage import Damage
 from evenbits.estimates import Verdict
 from evenbits.text.languages import describe
 
@@ -115,7 +115,7 @@ class ResilienceGroups:
 
 
 def divide(
-    table: DamageTable,
+    table: Damage,
     spec: str,
     *,
     tier: Mapping[str, str],
@@ -170,7 +170,7 @@ def _resources(languages: tuple[str, ...], exposure: Mapping[str, int] | None) -
     return {tag: None if found is None else math.log1p(found) for tag, found in amounts.items()}, "ln training bytes"
 
 
-def _left_out(table: DamageTable, spec: str, damage_L: Float64, resource: Mapping[str, float | None]) -> dict[str, str]:
+def _left_out(table: Damage, spec: str, damage_L: Float64, resource: Mapping[str, float | None]) -> dict[str, str]:
     excess = table.excess_bits(spec).mean(axis=1)
     reasons = {}
     for tag, damage, bits, above in zip(table.languages, damage_L, excess, table.above_floor(spec), strict=True):

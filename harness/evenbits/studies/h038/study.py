@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evenbits.cells.damage import DamageTable
+from evenbits.cells.damage import Damage
 from evenbits.studies.h038.features import FeatureTable
 from evenbits.studies.h038.groups import METRICS, Refusal, ResilienceGroups, divide
 
@@ -41,7 +41,7 @@ class ResilienceStudy:
 
 
 def group_languages(
-    table: DamageTable, spec: str, *, tier: Mapping[str, str], exposure: Mapping[str, int] | None
+    table: Damage, spec: str, *, tier: Mapping[str, str], exposure: Mapping[str, int] | None
 ) -> SettledGroups:
     """Settle the groups. `tier`: `low` or `high`; `exposure`: training bytes, None where only the class is known."""
     return SettledGroups(

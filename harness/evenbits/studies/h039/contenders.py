@@ -13,12 +13,13 @@ from decimal import Decimal
 
 import numpy as np
 
-from evenbits.cells import ModelUnderTest, measure_damage
+from evenbits.cells import Subject, measure_damage
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
 from evenbits.studies.h039.parity import curves_of, start_verdict
 from evenbits.studies.h039.study import CRITERION, RetentionStudy, at_bits_of, too_few
 from evenbits.variants.quantization.spec import LANGUAGE_AWARE, Clip, QuantSpec, parse_spec
+from evenbits.variants.rounding import bits_per_weight
 
 __all__ = [
     "AWARE",
@@ -127,14 +128,14 @@ def unmeasured(study: RetentionStudy, settled: Finding) -> ContenderStudy:
     return ContenderStudy(retention=study, reference=reference, settled=settled)
 
 
-def reference_budget(model: ModelUnderTest, spec: QuantSpec) -> float:
+def reference_budget(model: Subject, spec: QuantSpec) -> float:
     """Return the extra bits per weight of keeping 1 %, the most that the hypothesis allows: the budget of a rival."""
     grid = spec.base
-    return model.bits_per_weight(grid.with_keep(1, CRITERION)) - model.bits_per_weight(grid)
+    return bits_per_weight(grid.with_keep(1, CRITERION), model) - bits_per_weight(grid, model)
 
 
 def study_contenders(
-    model: ModelUnderTest, study: RetentionStudy, corpus: Corpus, *, protected: QuantSpec | None = None
+    model: Subject, study: RetentionStudy, corpus: Corpus, *, protected: QuantSpec | None = None
 ) -> ContenderStudy:
     """Measure every contender on the text of `study`, and `protected` beside retention that costs the same bits."""
     grid = parse_spec(study.base)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from evenbits.cells.damage import FLOORS_NEEDED
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.statistics import LOG_PARITY, Disparity, disparities, holm
 from evenbits.studies.h039.recommendation import made_worse, recommend
@@ -72,7 +71,7 @@ def curves_of(
     """Return the disparity under each of `specs`, by degradation metric; all share their draws."""
     metrics = [study.table.degradation(spec) for spec in specs]
     chosen = {tag: place for place, tag in enumerate(study.table.languages) if tag in study.tier}
-    floors = [FLOORS_NEEDED * (study.table.columns[spec].floor_bits.value or 0.0) for spec in specs]
+    floors = [study.table.columns[spec].floor for spec in specs]
     curves = {}
     for name in metrics[0]:
         damage = {tag: np.stack([metric[name][place] for metric in metrics]) for tag, place in chosen.items()}

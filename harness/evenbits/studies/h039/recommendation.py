@@ -21,7 +21,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.cells.damage import FLOORS_NEEDED
 from evenbits.estimates import Estimate
 from evenbits.statistics import (
     LOG_PARITY,
@@ -109,7 +108,7 @@ def recommend(
     harmful = {k for k, tags in harms.items() if tags}
     drawn = _resampled(study, percents, rng, resamples)
     logs_K, damage_K, high_K = drawn.value.T
-    floor = FLOORS_NEEDED * (study.table.columns[study.base].floor_bits.value or 0.0)
+    floor = study.table.columns[study.base].floor
     allowed_K = np.array([k < BELOW and k not in harmful for k in percents])
     shown_BK = _shown(drawn.replicates[:, :, 0], logs_K, tested=allowed_K & np.isfinite(logs_K) & (high_K > floor))
     chosen_B = _first_or_least(shown_BK, drawn.replicates[:, :, 1])
@@ -123,7 +122,7 @@ def recommend(
         percent=Estimate(value=k_K[best], low=low, high=high, n=len(study.table.languages), method=method),
         spec=spec,
         because=because,
-        extra_bits=columns[spec].bits_per_weight - columns[study.base].bits_per_weight,
+        extra_bits=(columns[spec].bits_per_weight or 0.0) - (columns[study.base].bits_per_weight or 0.0),
         saved=float(1 - damage_K[best] / damage_K[0]) if damage_K[0] > 0 else None,
         shares={k: float((chosen_B == place).mean()) for place, k in enumerate(percents)},
         harmful=bool(set(shown) & set(harmful)),

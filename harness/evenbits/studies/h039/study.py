@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from evenbits.cells import ModelUnderTest, measure_damage
-from evenbits.cells.damage import DamageTable
+from evenbits.cells import Subject, measure_damage
+from evenbits.cells.damage import Damage
 from evenbits.errors import SpecError
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
 from evenbits.text.languages import describe
 from evenbits.variants.quantization.spec import Criterion, QuantSpec, parse_spec
+from evenbits.variants.rounding import bits_per_weight
 
 __all__ = [
     "ALPHA",
@@ -68,7 +69,7 @@ class RetentionStudy:
     Both are None where no smaller group divides the layers. `tier`: `low` or `high` by language, others left out.
     """
 
-    table: DamageTable
+    table: Damage
     kept: Mapping[Decimal, str]
     random: Mapping[Decimal, str]
     rival: str | None
@@ -95,9 +96,7 @@ def retention_specs(
     return {percent: base.with_keep(percent, criterion) for percent in percents}
 
 
-def study_retention(
-    model: ModelUnderTest, base: QuantSpec, corpus: Corpus, *, tier: Mapping[str, str]
-) -> RetentionStudy:
+def study_retention(model: Subject, base: QuantSpec, corpus: Corpus, *, tier: Mapping[str, str]) -> RetentionStudy:
     """Measure `base` (its retention is ignored) at every k, its random control, and its rival at equal bits."""
     grid = base.base
     kept = retention_specs(grid)
@@ -115,7 +114,7 @@ def study_retention(
     )
 
 
-def _rivals(model: ModelUnderTest, grid: QuantSpec) -> tuple[QuantSpec | None, QuantSpec | None]:
+def _rivals(model: Subject, grid: QuantSpec) -> tuple[QuantSpec | None, QuantSpec | None]:
     """Return the grid with smaller groups, and the grid with so much kept that both cost the same bits."""
     rival = _smaller_groups(grid)
     if rival is None:
@@ -127,14 +126,14 @@ def _rivals(model: ModelUnderTest, grid: QuantSpec) -> tuple[QuantSpec | None, Q
     return (None, None) if matched is None else (rival, matched)
 
 
-def at_bits_of(model: ModelUnderTest, grid: QuantSpec, rival: QuantSpec) -> QuantSpec | None:
+def at_bits_of(model: Subject, grid: QuantSpec, rival: QuantSpec) -> QuantSpec | None:
     """Return `grid` with so many weights kept, largest first, that it costs the bits of `rival`.
 
     None where that would be none, or more than a few percent: such a matrix is no longer a sparse remainder.
     """
-    base = model.bits_per_weight(grid)
-    one_percent = model.bits_per_weight(grid.with_keep(1, CRITERION)) - base
-    percent = Decimal(str((model.bits_per_weight(rival) - base) / one_percent)).quantize(Decimal("0.001"))
+    base = bits_per_weight(grid, model)
+    one_percent = bits_per_weight(grid.with_keep(1, CRITERION), model) - base
+    percent = Decimal(str((bits_per_weight(rival, model) - base) / one_percent)).quantize(Decimal("0.001"))
     return grid.with_keep(percent, CRITERION) if 0 < percent <= MOST_MATCHED else None
 
 

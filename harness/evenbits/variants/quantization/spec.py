@@ -261,8 +261,8 @@ def parse_spec(text: str) -> QuantSpec:
         raise SpecError(f"spec {text!r}: {error}") from None
 
 
-def parse_specs(text: str) -> tuple[QuantSpec, ...]:
-    """Return the specs of a comma-separated list, in order; commas inside [ ] belong to a language list."""
+def split_specs(text: str) -> tuple[str, ...]:
+    """Return the entries of a comma-separated list of specs, in order; commas inside [ ] belong to a language list."""
     parts, depth, start = [], 0, 0
     for place, character in enumerate(text):
         if character == "[":
@@ -275,7 +275,12 @@ def parse_specs(text: str) -> tuple[QuantSpec, ...]:
     parts.append(text[start:])
     if any(not part.strip() for part in parts):
         raise SpecError(f"spec list {text!r} has an empty entry: write specs separated by single commas")
-    return tuple(parse_spec(part) for part in parts)
+    return tuple(part.strip() for part in parts)
+
+
+def parse_specs(text: str) -> tuple[QuantSpec, ...]:
+    """Return the specs of simulated rounding in a comma-separated list, in order."""
+    return tuple(parse_spec(part) for part in split_specs(text))
 
 
 def _built(grid: Grid | None, modifiers: list[str]) -> QuantSpec:

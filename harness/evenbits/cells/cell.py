@@ -1,0 +1,76 @@
+"""A cell: one variant of one model on the text of one language. All that is measured by scoring text is cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from evenbits.records import Corpus, Losses, digest_of
+from evenbits.store import Entry
+from evenbits.variants.variant import Variant
+
+__all__ = ["KIND", "SCHEMA", "Cell", "cells_of"]
+
+KIND = "losses"
+SCHEMA = 1
+"""Raised whenever the same inputs would give other scores."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """What is scored.
+
+    `model`: fingerprint of the original. `dtype`: arithmetic, of a foreign engine its name and build. `small_batches`:
+    scored in batches of another composition, for the noise floor.
+    """
+
+    model: str
+    variant: Variant
+    language: str
+    segment_ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    dtype: str
+    context: int
+    small_batches: bool = False
+
+    @property
+    def text_digest(self) -> str:
+        """SHA-256 over segment ids and texts."""
+        return digest_of([self.segment_ids, self.texts])
+
+    def key(self) -> dict[str, Any]:
+        """Return what identifies its losses in the store."""
+        variant: Mapping[str, Any] = dict(self.variant.key)
+        return {
+            "schema": SCHEMA,
+            "model": self.model,
+            "variant": {**variant, "small_batches": True} if self.small_batches else variant,
+            "dtype": self.dtype,
+            "context": self.context,
+            "divergence": self.variant.divergence,
+            "texts": self.text_digest,
+        }
+
+    def losses(self, entry: Entry) -> Losses:
+        """Return its losses from what the store has of it."""
+        return Losses(language=self.language, segment_ids=self.segment_ids, **entry.arrays)
+
+
+def cells_of(
+    variant: Variant, corpus: Corpus, *, model: str, dtype: str, context: int, small_batches: bool = False
+) -> tuple[Cell, ...]:
+    """Return the cells of `variant` on every language of `corpus`, in its order. `dtype`: the run's arithmetic."""
+    return tuple(
+        Cell(
+            model=model,
+            variant=variant,
+            language=tag,
+            segment_ids=corpus.segment_ids,
+            texts=corpus.texts[tag],
+            dtype=variant.dtype or dtype,
+            context=context,
+            small_batches=small_batches,
+        )
+        for tag in corpus.languages
+    )

@@ -1,0 +1,153 @@
+"""Where lacking cells are computed: in this process.
+
+A cell is stored as soon as it is known, so that a killed run resumes at the first one that lacks; two runs on one store
+share the work. Cells of single-layer changes share what stands before the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from evenbits.cells.cell import KIND, Cell
+from evenbits.progress import Progress
+from evenbits.records import Losses
+from evenbits.store import Store
+from evenbits.variants.variant import FULL_PRECISION, Original, Scorer
+
+if TYPE_CHECKING:
+    from evenbits.scoring import HiddenStates
+
+__all__ = ["Local", "Runner", "lacking"]
+
+
+class Runner(Protocol):
+    """Fills the store with cells of one model."""
+
+    def run(self, original: Original, cells: Sequence[Cell], *, progress: Progress) -> None:
+        """Compute every one of `cells` into the store of `original`; none of them is in it yet."""
+
+    def release(self) -> None:
+        """Give back what was kept for further cells of this model."""
+
+
+def lacking(store: Store, cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells that are not in the store."""
+    return [cell for cell in cells if store.get(KIND, cell.key()) is None]
+
+
+@dataclass(kw_only=True)
+class Local:
+    """This process. Keeps full precision's final hidden states, against which KL is measured."""
+
+    _hidden: dict[tuple[str, str], HiddenStates] = field(default_factory=dict, repr=False)
+
+    def release(self) -> None:
+        self._hidden.clear()
+
+    def run(self, original: Original, cells: Sequence[Cell], *, progress: Progress) -> None:
+        """Compute cells variant by variant; changes of single layers are swept together."""
+        swept = [cell for cell in cells if _can_be_swept(cell)]
+        several = len({id(cell.variant) for cell in swept}) > 1
+        if several:
+            for _, of_one in groupby(swept, key=lambda cell: cell.dtype):
+                _sweep(original, list(of_one), progress)
+        rest = [cell for cell in cells if not (several and _can_be_swept(cell))]
+        for _, of_one in groupby(rest, key=lambda cell: (id(cell.variant), cell.dtype, cell.small_batches)):
+            self._score(original, list(of_one), progress)
+
+    def _score(self, original: Original, cells: Sequence[Cell], progress: Progress) -> None:
+        """Compute the cells of one variant in one arithmetic."""
+        variant = replace(cells[0].variant, dtype=cells[0].dtype)
+        if variant.divergence:
+            self._keep_full_precision(original, cells, progress)
+        what = f"{original.local.text}  {variant.label}"
+        with progress.task(what, total=len(cells)) as task, ExitStack() as stack:
+            scorer: Scorer | None = None
+            for cell in cells:
+                task.doing(cell.language)
+                if scorer is None:
+                    scorer = stack.enter_context(variant.open(original))
+                reference = self._hidden[cell.dtype, cell.text_digest] if variant.divergence else None
+                _stored(original.store, cell, partial(_losses, scorer, cell, reference))
+                task.advance(1)
+
+    def _keep_full_precision(self, original: Original, cells: Sequence[Cell], progress: Progress) -> None:
+        """Keep the final hidden states of full precision on the text of `cells`, and store its losses."""
+        missing = [cell for cell in cells if (cell.dtype, cell.text_digest) not in self._hidden]
+        if not missing:
+            return
+        variant = replace(FULL_PRECISION, dtype=missing[0].dtype)
+        with (
+            progress.task(f"{original.local.text}  full precision", total=len(missing)) as task,
+            variant.open(original) as scorer,
+        ):
+            for cell in missing:
+                task.doing(cell.language)
+                losses, hidden = scorer.score(cell.language, cell.segment_ids, cell.texts, keep_hidden=True)
+                if hidden is not None:  # always, as it was asked for
+                    self._hidden[cell.dtype, cell.text_digest] = hidden
+                _stored(original.store, replace(cell, variant=FULL_PRECISION), lambda losses=losses: losses)
+                task.advance(1)
+
+
+def _can_be_swept(cell: Cell) -> bool:
+    return cell.variant.first_layer is not None and not cell.variant.divergence and not cell.small_batches
+
+
+def _losses(scorer: Scorer, cell: Cell, reference: HiddenStates | None) -> Losses:
+    losses, _ = scorer.score(
+        cell.language, cell.segment_ids, cell.texts, reference=reference, small_batches=cell.small_batches
+    )
+    return losses
+
+
+def _stored(store: Store, cell: Cell, compute: Any) -> None:  # noqa: ANN401 - a function without arguments
+    """Put the losses of `cell` into the store, computed unless another run was quicker."""
+
+    def arrays() -> tuple[Mapping[str, np.ndarray[Any, Any]], Mapping[str, Any]]:
+        return dict(compute().arrays()), {}
+
+    store.compute(KIND, cell.key(), arrays)
+
+
+def _sweep(original: Original, cells: Sequence[Cell], progress: Progress) -> None:
+    """Compute changes of single layers in one arithmetic; the layers before a change run once for all of them."""
+    from evenbits.scoring.sweep import Change, sweep
+
+    loaded = original.loaded(cells[0].dtype)
+    variants = list({id(cell.variant): cell.variant for cell in cells}.values())
+    changes = [Change(layer=variant.first_layer or 0, apply=partial(variant.applied, loaded)) for variant in variants]
+    for of_text in _by_text(cells):
+        some = of_text[0]
+        texts = {cell.language: cell.texts for cell in of_text}
+        what = f"{original.local.text}  {len(changes)} single changes in {len(texts)} languages"
+        with progress.task(what) as task:
+            for swept in sweep(
+                loaded,
+                some.segment_ids,
+                texts,
+                changes,
+                context=some.context,
+                advance=task.advance,
+                expect=task.expect,
+            ):
+                measured = [(FULL_PRECISION, swept.full), *zip(variants, swept.changed, strict=True)]
+                for variant, by_tag in measured:
+                    for tag, losses in by_tag.items():
+                        cell = replace(some, variant=variant, language=tag, texts=texts[tag])
+                        _stored(original.store, cell, lambda losses=losses: losses)
+
+
+def _by_text(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
+    """Yield the cells in groups of equal segments."""
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.segment_ids, []).append(cell)
+    yield from groups.values()

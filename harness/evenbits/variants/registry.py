@@ -1,0 +1,96 @@
+"""Which text after `--spec` is whose: `int4-g64` is simulated rounding, `NAME:...` belongs to the module of that name.
+
+A new way to differ is a file of its own and a line in `MODULES`. Its module has `parse(text) -> Spec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Protocol, runtime_checkable
+
+from evenbits.errors import NotApplicableError, SpecError
+from evenbits.variants import rounding
+from evenbits.variants.quantization.spec import QuantSpec, parse_spec, split_specs
+from evenbits.variants.variant import Original, Variant
+
+__all__ = [
+    "MODULES",
+    "Artefact",
+    "Spec",
+    "bare",
+    "bits_of",
+    "facts_of",
+    "parse",
+    "parse_specs",
+    "simulated",
+    "variant_of",
+]
+
+MODULES: Mapping[str, str] = {}
+"""Text before the colon -> module of this package; imported when such a spec is named."""
+
+
+@runtime_checkable
+class Artefact(Protocol):
+    """A spec that is no simulated rounding: something that exists, or another library's work. `str()` round-trips."""
+
+    def variant(self, original: Original) -> Variant:
+        """Return what scores; `EvenbitsError` in a sentence where it cannot, before anything is computed."""
+
+    def bits_per_weight(self, original: Original) -> float | None:
+        """Return the mean storage of a weight in bits, None where it cannot be known."""
+
+    def facts(self, original: Original) -> Mapping[str, Any]:
+        """Return what the report says of it: engine, version, build, census of tensor types; plain JSON."""
+
+
+Spec = QuantSpec | Artefact
+
+
+def parse(text: str) -> Spec:
+    """Return the spec named by `text`; `SpecError` says what is not understood."""
+    name = text.partition(":")[0]
+    if name in MODULES:
+        spec: Spec = import_module(f"evenbits.variants.{MODULES[name]}").parse(text)
+        return spec
+    return parse_spec(text)
+
+
+def parse_specs(text: str) -> tuple[Spec, ...]:
+    """Return the specs in `text`, separated by commas outside brackets, each once."""
+    return tuple(dict.fromkeys(parse(one) for one in split_specs(text)))
+
+
+def simulated(spec: Spec, what: str) -> QuantSpec:
+    """Return `spec` where weights are rounded here; `NotApplicableError` where `what` would need that and cannot be."""
+    if isinstance(spec, QuantSpec):
+        return spec
+    raise NotApplicableError(
+        f"{what} changes which weights are rounded, and {spec} is measured as it is; name a simulated spec such as "
+        "int4-g64 to ask this of the model."
+    )
+
+
+def variant_of(spec: Spec, original: Original) -> Variant:
+    """Return what scores text under `spec`."""
+    return rounding.rounded(spec, original) if isinstance(spec, QuantSpec) else spec.variant(original)
+
+
+def bare(spec: Spec) -> Spec:
+    """Return what `spec` is without kept weights and protection: its grid, of which the noise floor is measured."""
+    return spec.base if isinstance(spec, QuantSpec) else spec
+
+
+def bits_of(spec: Spec, original: Original) -> float | None:
+    """Return the mean storage of a linear weight under `spec` in bits, None where it cannot be known."""
+    if isinstance(spec, QuantSpec):
+        if spec.grid is None:
+            raise SpecError(f"{spec}: full precision is what damage is measured against; name a quantized spec")
+        return rounding.bits_per_weight(spec, original)
+    return spec.bits_per_weight(original)
+
+
+def facts_of(spec: Spec, original: Original) -> Mapping[str, Any]:
+    """Return what the report says of an artefact: engine, build, tensor types. Empty for simulated rounding."""
+    return {} if isinstance(spec, QuantSpec) else spec.facts(original)

@@ -1,0 +1,70 @@
+"""Simulated rounding as a variant: a grid, with kept weights, protected layers and clipping (`QuantSpec`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from evenbits.errors import SpecError
+from evenbits.variants.quantization.spec import QuantSpec
+from evenbits.variants.variant import Original, Variant
+
+if TYPE_CHECKING:
+    from evenbits.models.records import LoadedModel
+    from evenbits.variants.quantization.importance import Importance
+
+__all__ = ["bits_per_weight", "rounded"]
+
+SCHEMA = 1
+"""Raised whenever the same inputs would give another plan."""
+
+
+def rounded(spec: QuantSpec, original: Original, *, divergence: bool = True) -> Variant:
+    """Return `spec` as a variant; specs of 6 bits and more are scored in float32 (their damage is that small).
+
+    `SpecError` where it needs statistics and there is no probe text to take them on.
+    """
+    key: dict[str, Any] = {"spec": str(spec)}
+    if spec.keep is not None and spec.keep.criterion == "random":
+        key["seed"] = original.seed
+    if spec.needs:
+        if original.probe is None:
+            raise SpecError(f"{spec} needs {', '.join(sorted(spec.needs))}, and there is no probe text to measure on")
+        key["probe"] = original.probe.digest
+
+    @contextmanager
+    def change(loaded: LoadedModel) -> Iterator[None]:
+        from evenbits.variants.quantization.patching import quantized  # noqa: PLC0415 - imports torch
+
+        with quantized(loaded, spec, importance=_importance(loaded, spec, original), seed=original.seed):
+            yield
+
+    return Variant(
+        label=str(spec),
+        key=key,
+        change=change,
+        dtype="float32" if spec.needs_float32 else None,
+        divergence=divergence,
+    )
+
+
+def bits_per_weight(spec: QuantSpec, original: Original) -> float:
+    """Return the storage of a linear weight under `spec`; `SpecError` where the spec does not fit the model."""
+
+    def count() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        from evenbits.variants.quantization.patching import plan_for  # noqa: PLC0415 - imports torch
+        from evenbits.variants.quantization.planning import bits_per_weight as bits_of  # noqa: PLC0415 - beside it
+
+        return {}, {"bits": bits_of(plan_for(original.local, spec))}
+
+    key = {"schema": SCHEMA, "model": original.local.fingerprint, "spec": str(spec)}
+    return float(original.store.compute("plans", key, count).meta["bits"])
+
+
+def _importance(loaded: LoadedModel, spec: QuantSpec, original: Original) -> Importance | None:
+    if not spec.needs or original.probe is None:
+        return None
+    from evenbits.observe.activations.importance import ActivationImportance  # noqa: PLC0415 - imports torch
+
+    return ActivationImportance(loaded, original.probe, store=original.store)

@@ -1,0 +1,152 @@
+"""A variant: one way in which the measured thing differs from the original, and what scores text while it is open.
+
+Rounded weights, kept weights, protected layers, zeroed weights, another checkpoint, a file run by another engine and a
+served endpoint are all variants. One file each in this folder; `registry.py` knows which text after `--spec` is whose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from evenbits.models.records import LoadedModel, LocalModel, OnDemand
+from evenbits.records import Corpus, Losses
+from evenbits.store import Store
+
+if TYPE_CHECKING:  # torch and transformers are imported when something has to be computed
+    from evenbits.scoring import HiddenStates
+
+__all__ = ["FULL_PRECISION", "SMALL_BATCH", "InMemory", "Original", "Scorer", "Variant", "in_dtype"]
+
+SMALL_BATCH = 128
+"""Tokens per batch of the other batch composition that the noise floor is measured against."""
+
+
+class Original(Protocol):
+    """The model that variants are of. `probe`: text that statistics may be taken on; it is never scored.
+
+    `loaded(dtype)` is the original in memory, loaded on first need; a variant that runs elsewhere never asks for it.
+    """
+
+    local: LocalModel
+    store: Store
+    dtype: str
+    seed: int
+    context: int
+    probe: Corpus | None
+
+    def loaded(self, dtype: str | None = None) -> LoadedModel: ...
+
+    def on_demand(self) -> OnDemand: ...
+
+
+class Scorer(Protocol):
+    """What scores text while a variant is open: the model in memory, a process, a server."""
+
+    def score(
+        self,
+        language: str,
+        segment_ids: Sequence[str],
+        texts: Sequence[str],
+        *,
+        reference: HiddenStates | None = None,
+        keep_hidden: bool = False,
+        small_batches: bool = False,
+    ) -> tuple[Losses, HiddenStates | None]:
+        """Return the losses of one language, in nats per whole segment, and the hidden states if they are kept.
+
+        `reference`: full precision's hidden states on the same text; the losses then carry KL, top-1 changes and
+        probability differences. A scorer whose variant has no `divergence` is never given one.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """A way to differ from the original.
+
+    `label` names it for people, `key` identifies it in the store: everything that its scores depend on beside model,
+    text, context and arithmetic. It either is a `change(loaded)` of the model in memory, a context manager under which
+    the model is changed and after which every byte is as before; or it `runs` elsewhere: `runs(original)` is a context
+    manager that gives a scorer. `dtype` overrides the run's arithmetic (of a foreign engine: its name, version and
+    build). `divergence`: whether KL against full precision is measured too. `first_layer`: the decoder layer before
+    which it changes nothing, so that what stands before may be shared; None where it may change anything.
+    """
+
+    label: str
+    key: Mapping[str, Any]
+    change: Callable[[LoadedModel], AbstractContextManager[Any]] | None = None
+    runs: Callable[[Original], AbstractContextManager[Scorer]] | None = None
+    dtype: str | None = None
+    divergence: bool = True
+    first_layer: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.change is None) == (self.runs is None):
+            raise ValueError(f"{self.label}: a variant either changes the model in memory or runs elsewhere")
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it is the original, changed in memory, so that other arithmetic and shared layers are possible."""
+        return self.change is not None
+
+    @contextmanager
+    def open(self, original: Original) -> Iterator[Scorer]:
+        """Give what scores text under this variant, until the context ends."""
+        if self.runs is not None:
+            with self.runs(original) as scorer:
+                yield scorer
+            return
+        loaded = original.loaded(self.dtype)
+        with self.applied(loaded):
+            yield InMemory(loaded, context=original.context)
+
+    def applied(self, loaded: LoadedModel) -> AbstractContextManager[Any]:
+        """Return the context under which `loaded` is changed."""
+        if self.change is None:
+            raise ValueError(f"{self.label} runs elsewhere: it is no change of the model in memory")
+        return self.change(loaded)
+
+
+class InMemory:
+    """Scores with a loaded model as it is now, patches included."""
+
+    def __init__(self, loaded: LoadedModel, *, context: int) -> None:
+        self.loaded, self.context = loaded, context
+
+    def score(
+        self,
+        language: str,
+        segment_ids: Sequence[str],
+        texts: Sequence[str],
+        *,
+        reference: HiddenStates | None = None,
+        keep_hidden: bool = False,
+        small_batches: bool = False,
+    ) -> tuple[Losses, HiddenStates | None]:
+        """Return the losses, as `evenbits.scoring.score` does."""
+        from evenbits import scoring  # noqa: PLC0415 - a run that the store serves imports no torch
+
+        return scoring.score(
+            self.loaded,
+            language,
+            segment_ids,
+            texts,
+            context=self.context,
+            reference=reference,
+            keep_hidden=keep_hidden,
+            batch_tokens=SMALL_BATCH if small_batches else scoring.BATCH_TOKENS,
+        )
+
+
+def _unchanged(_loaded: LoadedModel) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+FULL_PRECISION = Variant(label="full precision", key={"spec": "full"}, change=_unchanged, divergence=False)
+
+
+def in_dtype(variant: Variant, dtype: str) -> Variant:
+    """Return the variant in another arithmetic."""
+    return replace(variant, dtype=dtype)
