@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 from evenbits.errors import EvenbitsError, UsageError
 from evenbits.paths import expanded
+from evenbits.printable import printable
 from evenbits.report.saved import FOLDER, find_report
 
 from .defaults import Defaults, read_defaults
@@ -152,7 +153,7 @@ def is_controller(config: pytest.Config) -> bool:
 
 def end_with_usage_error(error: Exception | str) -> NoReturn:
     """End the session with one sentence and exit code 2."""
-    pytest.exit(f"evenbits: {error}", returncode=USAGE)
+    pytest.exit(f"evenbits: {printable(str(error), lines=True)}", returncode=USAGE)
 
 
 def settings(config: pytest.Config) -> Settings:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from evenbits.printable import printable
 
 from .results import RESULTS
 
@@ -40,13 +41,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for line in summary(results.document, width=width, verbose=config.get_verbosity() > 0, report=report):
             _write(terminalreporter, line)
         if results.saved is not None:
-            terminalreporter.write_line(f"saved         {_shortest(results.saved, config)}")
+            terminalreporter.write_line(printable(f"saved         {_shortest(results.saved, config)}"))
         if results.note is not None:
-            terminalreporter.write_line(results.note, light=True)
+            terminalreporter.write_line(printable(results.note), light=True)
     for sentence in results.problems:
-        terminalreporter.write_line(sentence, red=True)
+        terminalreporter.write_line(printable(sentence), red=True)
     if results.problem is not None:
-        terminalreporter.write_line(f"report        not written: {results.problem}", red=True)
+        terminalreporter.write_line(f"report        not written: {printable(results.problem)}", red=True)
 
 
 def _to_look_at(folder: Path) -> Path:

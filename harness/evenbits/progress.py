@@ -14,6 +14,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
+from evenbits.printable import printable
+
 __all__ = ["Bars", "Progress", "Silent", "Task", "progress_for", "time_left"]
 
 DELAY = 1.0
@@ -80,7 +82,7 @@ class Bars:
 
         self._console = Console(file=file or sys.stderr)
         self._bars = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -97,14 +99,14 @@ class Bars:
     @contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Task]:
         self._enter()
-        identifier = self._bars.add_task(description, total=total)
+        identifier = self._bars.add_task(printable(description), total=total)
 
         class Bar:
             def advance(_self, n: int = 1) -> None:  # noqa: N805 - `self` is the owner of the bars
                 self._bars.advance(identifier, n)
 
             def doing(_self, what: str) -> None:  # noqa: N805 - same
-                self._bars.update(identifier, description=f"{description}  {what}")
+                self._bars.update(identifier, description=printable(f"{description}  {what}"))
 
             def expect(_self, total: int) -> None:  # noqa: N805 - same
                 self._bars.update(identifier, total=total)

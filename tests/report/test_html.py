@@ -13,6 +13,7 @@ from pathlib import Path
 
 import chromium
 import pytest
+from evenbits.printable import printable
 from evenbits.report import html as module
 from evenbits.report.cards import CLAIMS, cards
 from evenbits.report.document import validate
@@ -189,7 +190,7 @@ def test_hostile_texts_stay_texts(document):
     assert len(elements.all("script")) == 5
     assert "49" not in re.findall(r"`(.*?)\u2028", text)  # the template language does not run in values
     assert not any(name.startswith("on") for _, attributes in elements.found for name in attributes)
-    assert embedded(text)["damage"]["models"] == [place]
+    assert embedded(text)["damage"]["models"] == [printable(place)]
     assert any(HOSTILE.partition("\u2028")[0] in part for part in elements.text)
 
 

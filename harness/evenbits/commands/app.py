@@ -5,7 +5,6 @@ Heavy modules are imported inside the commands that need them, so that `--help` 
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evenbits.commands.compare import compare
+from evenbits.commands.console import console, say, say_json
 from evenbits.commands.corpora import corpora
 from evenbits.commands.diagnose import diagnose
 from evenbits.commands.merge import merge
@@ -114,7 +114,7 @@ def damage(
     table = measure_damage(subject, specs, text)
     rows = table.rows(seed=seed)
     if as_json:
-        typer.echo(json.dumps({"damage": rows}, ensure_ascii=False, allow_nan=False, indent=1))
+        say_json({"damage": rows})
         return
     _show(table, rows, text)
 
@@ -166,11 +166,11 @@ def protect(
     if as_json:
         found = {"plans": rows, "recipe": recipe, "depth": depth.to_json(),
                  "layer_language": layers.layer_language(study)}  # fmt: skip
-        typer.echo(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=1))
+        say_json(found)
         return
     _show_plans(measured, rows)
-    typer.echo(depth.sentence)
-    typer.echo(f"recipe  {recipe['spec']}  (+{recipe['extra_bits_per_weight']:.3g} bits per weight)")
+    say(depth.sentence)
+    say(f"recipe  {recipe['spec']}  (+{recipe['extra_bits_per_weight']:.3g} bits per weight)")
 
 
 app.command()(diagnose)
@@ -243,12 +243,10 @@ def write_report(
 
     written, notes = write_files(load(report), report.parent if out is None else out)
     if as_json:
-        typer.echo(
-            json.dumps({"written": [str(file) for file in written], "notes": notes}, ensure_ascii=False, indent=1)
-        )
+        say_json({"written": [str(file) for file in written], "notes": notes})
         return
     for file in written:
-        typer.echo(str(file))
+        say(str(file))
     for remark in notes:
         note(remark)
 
@@ -285,15 +283,13 @@ def _inside(evals: Path, argument: str) -> str:
 
 def _show(table: Damage, rows: list[dict[str, Any]], corpus: Corpus) -> None:
     """Print a table per spec, the most harmed language first, and what was left out."""
-    from rich.console import Console
-
     from evenbits.report.summary import left_out
 
-    console = Console()
+    shown_on = console()
     for spec in table.specs:
         mine = [row for row in rows if row["spec"] == spec]
         mine.sort(key=lambda row: -(row["excess_bits"]["value"] or 0.0))
-        console.print(_table(table, spec, mine))
+        shown_on.print(_table(table, spec, mine))
     for phrase in left_out(one.to_json() for one in corpus.left_out):
         note(f"left out: {phrase}")
 
@@ -340,7 +336,6 @@ def _budget(text: str) -> float:
 def _show_plans(measured: ProtectionStudy, rows: list[dict[str, Any]]) -> None:
     """Print the measured plans and rivals, those beyond the budget marked."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     shown = Table(
@@ -360,12 +355,12 @@ def _show_plans(measured: ProtectionStudy, rows: list[dict[str, Any]]) -> None:
             interval(row["mean"]),
             interval(row["gap"]),
         )
-    console = Console()
-    console.print(shown)
+    shown_on = console()
+    shown_on.print(shown)
     for row in rows:
         what = " ".join(row["protects"]) or (row["spec"] if row["name"] == "uniform" else "")
         if what:
-            console.print(f"{row['name']:<{max(len(one['name']) for one in rows)}}  {what}", highlight=False)
+            shown_on.print(f"{row['name']:<{max(len(one['name']) for one in rows)}}  {what}")
 
 
 def _signs(rows: list[dict[str, Any]]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evenbits.commands.console import console, say_json
 from evenbits.commands.options import AsJson, explained, note
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def compare(
         write(page, comparison_html(found, after=str(files[0]), before=str(files[1])))
         note(f"wrote {page}")
     if as_json:
-        typer.echo(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False, indent=1))
+        say_json(found.to_json())
     elif as_markdown:
         typer.echo(comparison_markdown(found), nl=False)
     else:
@@ -51,13 +51,12 @@ def compare(
 def _show(found: Comparison) -> None:
     """Print a table per model and spec, the language that became worst first."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from evenbits.report.compare import word
     from evenbits.report.numbers import estimate, number, p_value
 
-    console = Console()
+    shown_on = console()
     for (model, spec), then in found.pairs.items():
         title = f"{model}  {spec}" + ("" if then == (model, spec) else f"  against {' '.join(then)}")
         caption = "excess bits per segment, now minus baseline, over the same segments; p by Holm over the languages"
@@ -69,7 +68,7 @@ def _show(found: Comparison) -> None:
                 values = [number(side.value, sign=True) for side in (one.before, one.after)]
                 values.append(estimate(one.difference.to_json(), sign=True))
                 shown.add_row(one.language, *values, p_value(one.adjusted_p).removeprefix("p "), word(one))
-        console.print(shown)
+        shown_on.print(shown)
     for phrase in found.unmatched:
         note(f"not compared: {phrase}")
     if found.warnings:

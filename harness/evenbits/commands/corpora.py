@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evenbits.commands.console import console, say_json
 from evenbits.commands.options import AsJson, Languages, Offline, Seed, Segments, StoreFolder, explained, store_of
 
 if TYPE_CHECKING:
@@ -44,14 +44,13 @@ def corpora(
     if as_json:
         document = {"corpus": corpus, "source": found.source, "segments": len(found), "digest": found.digest,
                     "languages": rows, "left_out": [one.to_json() for one in found.left_out]}  # fmt: skip
-        typer.echo(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1))
+        say_json(document)
         return
     _show(found, rows)
 
 
 def _show(corpus: Corpus, rows: list[dict[str, Any]]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     shown = Table(
@@ -69,13 +68,13 @@ def _show(corpus: Corpus, rows: list[dict[str, Any]]) -> None:
             row["tier"] or "unknown",
             f"{row['utf8_bytes']:,}",
         )
-    console = Console()
+    shown_on = console()
     # not the table's title, which would be folded to the width of the table, a long path with it
     heading = f"{corpus.name}: {len(rows)} languages, {len(corpus)} aligned segments each"
-    console.print(heading, highlight=False, soft_wrap=True)
-    console.print(shown)
+    shown_on.print(heading, soft_wrap=True)
+    shown_on.print(shown)
     for line in left_out(corpus):
-        console.print(line, highlight=False)
+        shown_on.print(line)
 
 
 def left_out(corpus: Corpus) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evenbits.commands.console import console, say, say_json
 from evenbits.commands.options import (
     AsJson,
     CorpusName,
@@ -89,7 +89,7 @@ def diagnose(
     predictors = measure_predictors(subject, wanted[0], text)
     found = diagnosed(predictors, known, local=subject.local, run=training_run(subject.local.text), corpus=text.name)
     if as_json:
-        typer.echo(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False, indent=1))
+        say_json(found.to_json())
         return
     _show(found)
 
@@ -126,7 +126,6 @@ def _calibrate(
 def _show_performance(made: Calibration, spec: str) -> None:
     """Print how the chosen metric and its rivals do on every left-out model."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from evenbits.studies.h035 import METRICS, performances
@@ -147,7 +146,7 @@ def _show_performance(made: Calibration, spec: str) -> None:
         held = [f"{_share(one.coverage)} / {_share(one.recall)}" if one is not None else "n/a" for one in rows]
         shown.add_row(model.text, metric, *held)
     shown.add_row("mean over runs", "", *(f"{_share(p.coverage)} / {_share(p.recall)}" for p in found.values()))
-    Console().print(shown)
+    console().print(shown)
 
 
 def _share(value: float | None) -> str:
@@ -157,7 +156,6 @@ def _share(value: float | None) -> str:
 def _show(found: Diagnosis) -> None:
     """Print the languages, the most endangered first, and what the forecast is worth."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from evenbits.studies.h035 import METRICS, standings
@@ -175,11 +173,11 @@ def _show(found: Diagnosis) -> None:
     for one in found.languages:
         limits = "" if one.low is None or one.high is None else f" [{one.low:.1f}, {one.high:.1f}]"
         shown.add_row(one.language, f"{one.value:+.1f}{limits}{'*' * one.outside}", one.flag or "", one.reason)
-    Console().print(shown)
+    console().print(shown)
     out = f", without {', '.join(found.left_out)}" if found.left_out else ""
-    typer.echo(f"calibration  {found.calibration}: {len(found.calibrated)} models of {found.runs} training runs{out}")
-    typer.echo("on models left out of it")
+    say(f"calibration  {found.calibration}: {len(found.calibrated)} models of {found.runs} training runs{out}")
+    say("on models left out of it")
     for line in standings(found.performance, found.metric):
-        typer.echo(f"  {line}")
+        say(f"  {line}")
     for sentence in found.warnings:
         note(f"beware: {sentence}")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from evenbits.commands.console import say
 from evenbits.commands.options import explained, note
 
 __all__ = ["merge"]
@@ -45,6 +46,6 @@ def merge(
         for sentence in write_files(whole, output)[1]:
             note(sentence)
     for line in summary(whole, report=file):
-        typer.echo("".join(span.text for span in line).rstrip())
+        say("".join(span.text for span in line).rstrip())
     if not lets_through(whole):
         raise typer.Exit(1)

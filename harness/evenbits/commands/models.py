@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evenbits.commands.console import console, say, say_json
 from evenbits.commands.options import AsJson, Offline, StoreFolder, explained, store_of
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ def models(
     rows = [_row(resolve(ref, store=kept, offline=offline, progress=progress)) for ref in wanted]
     if as_json:
         document = {"models": rows, "supported_architectures": list(SUPPORTED)}
-        typer.echo(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1))
+        say_json(document)
         return
     _show(rows)
-    typer.echo(f"supported architectures: {', '.join(SUPPORTED)}")
+    say(f"supported architectures: {', '.join(SUPPORTED)}")
 
 
 def _row(local: LocalModel) -> dict[str, Any]:
@@ -55,7 +55,6 @@ def _row(local: LocalModel) -> dict[str, Any]:
 
 def _show(rows: list[dict[str, Any]]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.filesize import decimal
     from rich.table import Table
 
@@ -79,4 +78,4 @@ def _show(rows: list[dict[str, Any]]) -> None:
             "unknown" if seen is None else f"{row['trained_languages']}, {decimal(seen)}",
             row["fingerprint"][:8],
         )
-    Console().print(shown)
+    console().print(shown)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from evenbits.errors import EvenbitsError, UsageError
+from evenbits.printable import printable
 
 if TYPE_CHECKING:
     from evenbits.cells import Subject
@@ -77,7 +78,7 @@ def explained(command: Callable[P, T]) -> Callable[P, T]:
         try:
             return command(*args, **kwargs)
         except EvenbitsError as error:
-            typer.secho(f"evenbits: {error}", err=True, fg=typer.colors.RED)
+            typer.secho(f"evenbits: {printable(str(error), lines=True)}", err=True, fg=typer.colors.RED)
             raise typer.Exit(error.exit_code) from None
 
     return wrapped
@@ -138,7 +139,7 @@ def subject_of(model: str, dtype: str, seed: int, store: Path | None, *, offline
 
 def note(text: str) -> None:
     """Print a remark to standard error, where it stays out of pipes."""
-    typer.secho(text, err=True, dim=True)
+    typer.secho(printable(text), err=True, dim=True)
 
 
 def interval(estimate: dict[str, Any], *, scale: float = 1.0) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evenbits.commands.console import say, say_json
 from evenbits.commands.options import (
     AsJson,
     CorpusName,
@@ -67,9 +67,9 @@ def quantize(
         importance = ActivationImportance(loaded, probe, store=subject.store)
     done = write_quantized(loaded, chosen, output, importance=importance, seed=seed)
     if as_json:
-        typer.echo(json.dumps(done.to_json(), ensure_ascii=False, allow_nan=False, indent=1))
+        say_json(done.to_json())
         return
-    typer.echo(
+    say(
         f"wrote {done.folder}: {done.spec}, {done.bits_per_weight:.2f} bits per weight in {done.matrices} matrices, "
         f"{done.kept} weights kept in FP16, {done.size / 1e6:.1f} MB"
     )

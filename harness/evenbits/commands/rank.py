@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evenbits.commands.console import console, say, say_json
 from evenbits.commands.options import (
     AsJson,
     CorpusName,
@@ -76,10 +76,10 @@ def rank(
     if as_json:
         found = {"by": ranking.by, "spec": str(wanted.base), "ranking": [one.to_json() for one in ranking.models],
                  "worth_of_weights": worth.to_json()}  # fmt: skip
-        typer.echo(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=1))
+        say_json(found)
         return
     _show(ranking, str(wanted.base))
-    typer.echo(_worth(worth, of="these models" if measure else "the reference family", installed=bool(known)))
+    say(_worth(worth, of="these models" if measure else "the reference family", installed=bool(known)))
 
 
 def _one_spec(text: str) -> QuantSpec:
@@ -113,7 +113,6 @@ def _family() -> list[str]:
 
 def _show(ranking: Ranking, spec: str) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     measured = ranking.by == "damage"
@@ -133,7 +132,7 @@ def _show(ranking: Ranking, spec: str) -> None:
         numbers = [interval(one.damage.to_json()), interval(one.recovered.to_json(), scale=100)] if measured else []
         why = one.reasons[1:] if measured else one.reasons  # the damage has a column of its own
         shown.add_row(str(one.rank), one.candidate.model, *numbers, "; ".join(why))
-    Console().print(shown)
+    console().print(shown)
 
 
 def _worth(worth: Outcome, *, of: str, installed: bool) -> str:

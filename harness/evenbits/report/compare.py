@@ -15,6 +15,7 @@ import numpy as np
 from evenbits.errors import ReportError
 from evenbits.estimates import Estimate, Threshold, Verdict
 from evenbits.records import digest_of
+from evenbits.report.escaping import markdown_text
 from evenbits.report.numbers import estimate, p_value
 from evenbits.studies.gate.decision import BY_SEGMENT, Decision, Outcome, segments_of
 from evenbits.studies.gate.policy import BaselineRule, Limit
@@ -222,8 +223,8 @@ def baseline_digest(document: Mapping[str, Any]) -> str:
 def comparison_markdown(found: Comparison) -> str:
     """Return the comparison as Markdown: warnings, then a table, worst first."""
     lines = ["## evenbits: compared with the baseline", ""]
-    lines += [f"- the environments differ: {', '.join(found.warnings)}"] if found.warnings else []
-    lines += [f"- not compared: {', '.join(found.unmatched)}"] if found.unmatched else []
+    lines += [f"- the environments differ: {markdown_text(', '.join(found.warnings))}"] if found.warnings else []
+    lines += [f"- not compared: {markdown_text(', '.join(found.unmatched))}"] if found.unmatched else []
     lines += ["", "| language | model | spec | baseline | now | change, bits per segment | p (Holm) | |"]
     lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for one in found.changes:
@@ -231,7 +232,7 @@ def comparison_markdown(found: Comparison) -> str:
             one.language, one.model, one.spec, estimate(one.before.to_json()), estimate(one.after.to_json()),
             estimate(one.difference.to_json(), sign=True), p_value(one.adjusted_p).removeprefix("p "), word(one),
         )  # fmt: skip
-        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+        lines.append(f"| {' | '.join(markdown_text(cell) for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -302,7 +303,3 @@ def _names(pairs: Iterable[Pair]) -> str:
 def _code(code: Mapping[str, Any]) -> str:
     commit = f" {code['commit'][:12]}" if code["commit"] else ""
     return f"{code['version'] or 'of unknown version'}{commit}{' with changes' if code['dirty'] else ''}"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "'")

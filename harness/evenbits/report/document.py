@@ -135,11 +135,14 @@ def dump(document: Mapping[str, Any]) -> str:
 
 
 def write(file: Path, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the new one, never a part. `ReportError` where it cannot."""
+    """Write `text` so that a reader sees the old file or the new one, never a part. `ReportError` where it cannot.
+
+    Half a surrogate pair, which has no UTF-8 and comes from names of files in no encoding, is written as JSON does.
+    """
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
         part.replace(file)
     except OSError as error:
         with suppress(OSError):

@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from evenbits.errors import ReportError
+from evenbits.printable import printable
 from evenbits.report.actions import actions
 from evenbits.report.cards import cards, counted, metric_words
 from evenbits.report.described import described
@@ -61,6 +62,7 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_plain,
     )
     environment.filters["number"] = _shown
     environment.filters["metric"] = metric_words
@@ -79,11 +81,18 @@ def _shown(value: object) -> str:
     return number(value) if isinstance(value, float) else str(value)
 
 
+def _plain(value: object) -> object:
+    """Return what a template is about to write: texts without codes that would turn or hide what stands around them."""
+    from markupsafe import Markup  # noqa: PLC0415 - comes with jinja2
+
+    return printable(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _breakable(text: str) -> str:
     """Return a test's name as markup that may break after an underscore."""
     from markupsafe import Markup, escape  # noqa: PLC0415 - comes with jinja2
 
-    return Markup("_<wbr>").join(escape(part) for part in text.split("_"))
+    return Markup("_<wbr>").join(escape(part) for part in printable(text).split("_"))
 
 
 def _extremes(shown: Sequence[Harm]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -164,8 +173,16 @@ def _policy() -> str:
 
 def _embedded(value: object) -> str:
     """Return JSON that cannot end the element it stands in, whatever texts it holds."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_printable_texts(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _printable_texts(value: object) -> object:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable(str(key)): _printable_texts(item) for key, item in value.items()}
+    return [_printable_texts(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _recipe(recipe: Mapping[str, Any]) -> dict[str, str]:

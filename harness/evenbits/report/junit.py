@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evenbits.estimates import Measurement
+from evenbits.printable import printable
 from evenbits.studies.gate.decision import language_of, outcome_of
 
 __all__ = ["junit_xml", "properties"]
@@ -45,7 +46,7 @@ def properties(measurement: Measurement, *, number: int = 1) -> list[tuple[str, 
     }
     prefix = "evenbits." if number == 1 else f"evenbits.{number}."
     return [
-        (prefix + name, repr(value) if isinstance(value, float) else str(value))
+        (prefix + name, repr(value) if isinstance(value, float) else printable(str(value)))
         for name, value in values.items()
         if value is not None
     ]
@@ -65,23 +66,18 @@ def junit_xml(document: Mapping[str, Any]) -> str:
     counts = {"failure": 0, "error": 0, "skipped": 0}
     for (hypothesis, test, model, spec), rows in cases.items():
         name = " ".join(part for part in (test, model, spec) if part)
-        case = ET.SubElement(suite, "testcase", classname=f"evenbits.{hypothesis}", name=name)
+        case = ET.SubElement(suite, "testcase", classname=printable(f"evenbits.{hypothesis}"), name=printable(name))
         listed = ET.SubElement(case, "properties")
         for number, row in enumerate(rows, start=1):
             for key, text in properties(row, number=number):
-                ET.SubElement(listed, "property", name=key, value=_printable(text))
+                ET.SubElement(listed, "property", name=key, value=text)
         worst = max(rows, key=lambda row: list(RESULTS).index(str(row.verdict)))
         result = RESULTS[str(worst.verdict)]
         if result is not None:
             counts[result] += 1
             message = " ".join(row.explain() for row in rows if RESULTS[str(row.verdict)] == result)
-            ET.SubElement(case, result, message=_printable(message))
+            ET.SubElement(case, result, message=printable(message))
     for key, name in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
         suite.set(name, str(counts[key]))
     ET.indent(root, " ")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
-
-
-def _printable(text: str) -> str:
-    """Return `text` without the control characters that XML cannot carry."""
-    return "".join(character if character.isprintable() else " " for character in text)

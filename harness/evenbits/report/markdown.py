@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evenbits.report.actions import actions
+from evenbits.report.escaping import markdown_code, markdown_text
 from evenbits.report.numbers import estimate, number, p_value
 from evenbits.report.sections import sections_of, shown
 from evenbits.studies.gate.decision import Case, baseline_warning, cases
@@ -48,16 +49,17 @@ def markdown(document: Mapping[str, Any], *, limit: int = LIMIT) -> str:
 
 def _head(document: Mapping[str, Any]) -> Iterator[str]:
     inputs, environment = document["inputs"], document["environment"]
-    models = ", ".join(f"`{_cell(entry['text'])}`" for entry in inputs["models"]) or "no model"
+    models = ", ".join(markdown_code(entry["text"]) for entry in inputs["models"]) or "no model"
     first, others = specs_of(document)
-    specs = ", ".join(f"`{_cell(text)}`" for text in first) + (f" (and {others} to compare with)" if others else "")
+    specs = ", ".join(markdown_code(text) for text in first) + (f" (and {others} to compare with)" if others else "")
     yield f"## evenbits: {models}"
     yield ""
-    yield f"{specs} on `{_cell(inputs['corpus']['text'])}`, seed {environment['seed']}, {environment['dtype']}"
+    how = f"seed {environment['seed']}, {markdown_text(environment['dtype'])}"
+    yield f"{specs} on {markdown_code(inputs['corpus']['text'])}, {how}"
     yield ""
     warning = baseline_warning(document)
     if warning:
-        yield f"⚠️ {_cell(warning)}"
+        yield f"⚠️ {markdown_text(warning)}"
         yield ""
 
 
@@ -66,7 +68,7 @@ def _foot(document: Mapping[str, Any]) -> Iterator[str]:
     parts = [f"evenbits {code['version'] or 'of unknown version'}"]
     parts += [f"commit {code['commit'][:12]}{' with changes' if code['dirty'] else ''}"] if code["commit"] else []
     yield ""
-    yield f"<sub>{', '.join(parts)}</sub>"
+    yield f"<sub>{markdown_text(', '.join(parts))}</sub>"
 
 
 def _tables(document: Mapping[str, Any]) -> Iterator[Table]:
@@ -88,7 +90,7 @@ def _tables(document: Mapping[str, Any]) -> Iterator[Table]:
     for section in sections_of(document):
         yield Table(
             title=section["title"],
-            columns=tuple(_cell(name) for name in section["columns"]),
+            columns=tuple(section["columns"]),
             rows=tuple(tuple(shown(cell) for cell in row) for row in section["rows"]),
             folded=False,
             text=section["text"],
@@ -168,15 +170,15 @@ def _damage(harm: Harm) -> Table:
 
 def _render(table: Table, room: int) -> str:
     """Return the table in at most `room` bytes: rows are left out from the end, and counted."""
-    title = _cell(table.title)
+    title = markdown_text(table.title)
     if not table.rows:
-        alone = f"\n### {title}\n\n{_cell(table.text)}\n"
+        alone = f"\n### {title}\n\n{markdown_text(table.text)}\n"
         return alone if table.text and len(alone.encode()) <= room else ""
     opening = f"\n<details><summary>{title} ({len(table.rows)})</summary>\n\n" if table.folded else f"\n### {title}\n\n"
-    opening += f"{_cell(table.text)}\n\n" if table.text else ""
+    opening += f"{markdown_text(table.text)}\n\n" if table.text else ""
     closing = "\n</details>\n" if table.folded else "\n"
-    lines = [f"| {' | '.join(table.columns)} |", "|" + " --- |" * len(table.columns)]
-    lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in table.rows]
+    lines = [f"| {' | '.join(map(markdown_text, table.columns))} |", "|" + " --- |" * len(table.columns)]
+    lines += [f"| {' | '.join(markdown_text(cell) for cell in row)} |" for row in table.rows]
     cut = "\n{} more rows are in report.json.\n"
     left = room - len((opening + closing + cut + "\n".join(lines[:2])).encode()) - 20  # room for the count's digits
     kept = _fitting(lines[2:], left)
@@ -194,9 +196,3 @@ def _fitting(lines: Sequence[str], room: int) -> int:
         if used > room:
             return count
     return len(lines)
-
-
-def _cell(text: str) -> str:
-    """Return `text` so that it cannot leave its cell or become markup: tests and messages contain anything."""
-    one_line = " ".join(text.split())
-    return one_line.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "'")

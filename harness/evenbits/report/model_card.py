@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from evenbits.errors import ReportError
+from evenbits.report.escaping import markdown_code, markdown_text
 from evenbits.report.numbers import estimate
 from evenbits.studies.gate.harm import Harm, harms
 
@@ -79,19 +80,25 @@ def model_card(document: Mapping[str, Any], model: str) -> str:
         card_data(document, model).to_yaml().rstrip("\n"),
         "---",
         "",
-        f"## Quantization of `{model}` by language",
+        f"## Quantization of {markdown_code(model)} by language",
         "",
     ]
     corpus = document["inputs"]["corpus"]["text"]
     for harm in _of(document, model):
-        lines += [f"### {harm.spec} on {corpus}", "", "| language | excess bits per segment [95 %] |", "| --- | --- |"]
         lines += [
-            f"| {row['language']} | {estimate(row['excess_bits'], sign=True)}{_mark(row)} |" for row in harm.ranked
+            f"### {markdown_text(harm.spec)} on {markdown_text(corpus)}",
+            "",
+            "| language | excess bits per segment [95 %] |",
+            "| --- | --- |",
+        ]
+        lines += [
+            f"| {markdown_text(row['language'])} | {estimate(row['excess_bits'], sign=True)}{_mark(row)} |"
+            for row in harm.ranked
         ]
         lines += ["", *_notes(harm), ""]
     for name, found in document["verdicts"].items():
         if any(case["model"] in {model, None} for case in found["by_case"]):
-            lines.append(f"- {name}: {_verdict(found, model)}")
+            lines.append(f"- {markdown_text(name)}: {markdown_text(_verdict(found, model))}")
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -109,7 +116,7 @@ def _notes(harm: Harm) -> Iterator[str]:
     if harm.below_floor:
         yield f"\\* {harm.below_floor} below three noise floors: not distinguishable from the arithmetic's own scatter."
     for row in harm.undefined:
-        yield f"- {row['language']}: undefined ({row['excess_bits']['reason']})"
+        yield f"- {markdown_text(row['language'])}: undefined ({markdown_text(row['excess_bits']['reason'])})"
 
 
 def _mark(row: Mapping[str, Any]) -> str:

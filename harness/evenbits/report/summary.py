@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from evenbits.printable import printable
 from evenbits.report.actions import Action, actions, subject
 from evenbits.report.numbers import estimate, interval, number, p_value
 from evenbits.report.sections import sections_of
@@ -43,10 +44,13 @@ GAP = "  "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """A text in one style."""
+    """A text in one style, without codes that a terminal would obey."""
 
     text: str
     style: Style = "plain"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", printable(self.text))
 
 
 Line = tuple[Span, ...]

@@ -18,6 +18,7 @@ from typing import Any
 from evenbits.errors import ReportError
 from evenbits.report.described import described
 from evenbits.report.document import write
+from evenbits.report.escaping import csv_text
 
 __all__ = ["damage_table", "measurement_table", "parquet_is_missing", "to_csv", "write_tables"]
 
@@ -46,9 +47,6 @@ TEXTS = frozenset({
     "relative_increase_method", "relative_increase_reason", "estimate_method", "estimate_reason",
 })  # fmt: skip
 COUNTS = frozenset({"segments", "tokens", "utf8_bytes", "excess_bits_n", "relative_increase_n", "estimate_n"})
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First characters that make a spreadsheet take a text for a formula."""
 
 
 def damage_table(document: Mapping[str, Any]) -> list[Row]:
@@ -98,7 +96,7 @@ def to_csv(columns: Sequence[str], rows: Sequence[Row]) -> str:
 def _cell(value: object) -> object:
     if isinstance(value, bool):
         return str(value).lower()
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    return csv_text(value) if isinstance(value, str) else value
 
 
 def parquet_is_missing() -> bool:
