@@ -1,0 +1,198 @@
+"""K- and i-quants in torch: a model's weights as llama.cpp's own quantizer rounds them, without llama.cpp.
+
+`libgguf` rounds rows to llama.cpp's very bytes; `gguf_types` says which type each tensor gets. What an engine computes
+with such weights is another matter (it rounds activations too): `gguf:FILE` is for that.
+
+Text form::
+
+    gguf:FILE_TYPE ["@imatrix" ["[" languages "]"]] ("+protect:" name)*
+
+Unlike other specs the embedding and the head are rounded too, as in a file. A protected tensor stays F16.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evenbits.errors import SpecError
+from evenbits.variants.gguf_census import GgufCensus, census_of
+from evenbits.variants.gguf_types import ALIASES, FILE_TYPES, GgufShape, TensorRow, choose_types
+from evenbits.variants.quantization.importance import Importance
+from evenbits.variants.quantization.matrices import Source
+from evenbits.variants.quantization.patching import checkpoint_source, patched, shapes_of
+
+if TYPE_CHECKING:
+    from evenbits.models import Anatomy, LoadedModel
+
+__all__ = ["GgufRounding", "gguf_names", "parse_gguf_rounding", "planned_types", "rounded", "rounded_rows"]
+
+ARCHITECTURES = {"gemma3_text": "gemma3", "gpt_neox": "gptneox"}
+"""GGUF's names of architectures where transformers has another."""
+
+LARGE = {"llama": 80, "qwen2": 80}
+"""Layers of the models that llama.cpp calls 70B, whose shared value heads get more bits."""
+
+_TEXT = re.compile(r"gguf:([A-Z0-9_]+)(@imatrix(?:\[([^\]]*)\])?)?((?:\+protect:[A-Za-z0-9_.]+)*)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GgufRounding:
+    """`file_type`: llama.cpp's label. `imatrix`: weighted by activations, of `languages` (empty: of all).
+
+    `protect`: module paths or their beginnings that stay F16.
+    """
+
+    file_type: str
+    imatrix: bool = False
+    languages: tuple[str, ...] = ()
+    protect: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.file_type not in FILE_TYPES:
+            raise SpecError(f"gguf:{self.file_type}: no such file type; there are {', '.join(FILE_TYPES)}")
+        object.__setattr__(self, "languages", tuple(sorted(set(self.languages))))
+        object.__setattr__(self, "protect", tuple(sorted(set(self.protect))))
+
+    def __str__(self) -> str:
+        languages = f"[{','.join(self.languages)}]" if self.languages else ""
+        kept = "".join(f"+protect:{name}" for name in self.protect)
+        return f"gguf:{self.file_type}{f'@imatrix{languages}' if self.imatrix else ''}{kept}"
+
+
+def parse_gguf_rounding(text: str) -> GgufRounding | None:
+    """Return the rounding that `text` names; None where it is no text of this form (a file, perhaps)."""
+    found = _TEXT.fullmatch(text)
+    name = None if found is None else ALIASES.get(found[1], found[1])
+    if found is None or name not in FILE_TYPES:
+        return None
+    tags = tuple(tag for tag in (found[3] or "").split(",") if tag)
+    names = tuple(part for part in found[4].split("+protect:") if part)
+    return GgufRounding(file_type=name, imatrix=found[2] is not None, languages=tags, protect=names)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GgufPlan:
+    """`types`: ggml type by module path. `names`: GGUF name by module path. `census`: what the file would hold."""
+
+    types: Mapping[str, str]
+    names: Mapping[str, str]
+    census: GgufCensus
+
+
+def planned_types(
+    rounding: GgufRounding, anatomy: Anatomy, shapes: Mapping[str, tuple[int, int]], config: Any
+) -> GgufPlan:  # fmt: skip
+    """Return which type each matrix gets; `shapes`: O x I by module path, `config`: transformers' of the model.
+
+    `SpecError` for an architecture that GGUF has no names for, for experts, and for a protected name that matches none.
+    """
+    if getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None):
+        raise SpecError(f"{rounding}: models with experts have rules of their own, which are not covered")
+    modules = [linear.name for linear in anatomy.linears] + [anatomy.embedding]
+    if not anatomy.tied:
+        modules.append(anatomy.head)
+    names = gguf_names(modules, anatomy)
+    overrides = _protections(rounding, names)
+    layers = len(anatomy.layers)
+    heads = int(getattr(config, "num_attention_heads", 1))
+    group = heads // int(getattr(config, "num_key_value_heads", None) or heads)
+    shape = GgufShape(layers=layers, group=group, large=group > 1 and LARGE.get(anatomy.model_type) == layers)
+    rows = [TensorRow(name=names[module], rows=shapes[module][0], columns=shapes[module][1]) for module in modules]
+    by_name = choose_types(rows, rounding.file_type, shape, imatrix=rounding.imatrix, overrides=overrides)
+    return GgufPlan(
+        types={module: by_name[name] for module, name in names.items()},
+        names=names,
+        census=census_of(
+            [(row.name, by_name[row.name], (row.rows, row.columns)) for row in rows], label=rounding.file_type
+        ),
+    )
+
+
+def gguf_names(modules: Sequence[str], anatomy: Anatomy) -> dict[str, str]:
+    """Return the GGUF name of each module's weight; `SpecError` where the format has none for this architecture."""
+    gguf: Any = import_module("gguf")
+    wanted = ARCHITECTURES.get(anatomy.model_type, anatomy.model_type)
+    known = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+    if wanted not in known:
+        raise SpecError(f"GGUF has no model of type {anatomy.model_type}, so gguf: specs do not fit it")
+    table = gguf.get_tensor_name_map(known[wanted], len(anatomy.layers))
+    found = {}
+    for module in modules:
+        name = table.get_name(module)
+        if name is None:
+            raise SpecError(f"GGUF has no name for {module} of a {anatomy.model_type} model")
+        found[module] = f"{name}.weight"
+    return found
+
+
+def _protections(rounding: GgufRounding, names: Mapping[str, str]) -> list[tuple[str, str]]:
+    overrides = []
+    for protected in rounding.protect:
+        hit = [gguf for module, gguf in names.items() if module == protected or module.startswith(f"{protected}.")]
+        if not hit:
+            raise SpecError(f"{rounding}: protect:{protected} matches no matrix of this model")
+        overrides += [(f"^{re.escape(name)}$", "F16") for name in hit]
+    return overrides
+
+
+@contextmanager
+def rounded(
+    loaded: LoadedModel,
+    rounding: GgufRounding,
+    *,
+    importance: Importance | None = None,
+    source: Source | None = None,
+) -> Iterator[GgufPlan]:
+    """Round the model as `rounding` says while the context lasts, and give the plan.
+
+    Values come from `source` (by default the checkpoint's own, float32). `importance` gives the imatrix: the mean square
+    of every input, languages counting equally; embedding and head have none, as in llama.cpp. `SpecError` where it is
+    asked for and was not measured, or where `libgguf` is not installed.
+    """
+    plan = planned_types(rounding, loaded.anatomy, shapes_of(loaded.model, loaded.anatomy), loaded.model.config)
+    if rounding.imatrix and importance is None:
+        raise SpecError(f"{rounding}: an imatrix needs probe texts to be measured on, and there are none")
+    values = source or checkpoint_source(loaded)
+    inside = {linear.name for linear in loaded.anatomy.linears}
+    weights: dict[str, torch.Tensor] = {}
+    for module, kind in plan.types.items():
+        column_weights = None
+        if rounding.imatrix and importance is not None and module in inside:
+            rms_I = importance.input_rms(module, rounding.languages or None)
+            column_weights = rms_I.double().square().float().cpu().numpy()
+        rows_OI = values(module).detach().float().cpu().numpy()
+        weights[module] = torch.from_numpy(rounded_rows(rows_OI, kind, imatrix=column_weights))
+    if loaded.anatomy.tied:
+        weights[loaded.anatomy.head] = weights[loaded.anatomy.embedding]
+    with patched(loaded, weights):
+        yield plan
+
+
+def rounded_rows(
+    rows_OI: NDArray[np.float32], kind: str, *, imatrix: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:  # fmt: skip
+    """Return `rows_OI` as ggml type `kind` holds them, float32; `imatrix`: weight of each column's error, [I]."""
+    if kind in {"F32", "F16"}:
+        return rows_OI if kind == "F32" else rows_OI.astype(np.float16).astype(np.float32)
+    libgguf = _libgguf()
+    number = libgguf.GGMLQuantizationType[kind]
+    packed = libgguf.quantize_rows(np.ascontiguousarray(rows_OI), number, imatrix=imatrix)
+    return np.asarray(libgguf.dequantize_rows(packed, number), dtype=np.float32).reshape(rows_OI.shape)
+
+
+def _libgguf() -> Any:  # noqa: ANN401 - an untyped module
+    try:
+        return import_module("libgguf")
+    except ImportError:
+        raise SpecError(
+            'gguf: specs are rounded by libgguf, which is not installed: pip install "evenbits[backends]"'
+        ) from None
