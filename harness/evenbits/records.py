@@ -118,6 +118,7 @@ class Losses:
     `kl`: sum over the segment's tokens of KL(full || this) in nats. `top1_changed`: tokens whose most likely next
     token differs. `token_kl`: KL of every token, nats, segments one after the other (float32).
     `square_delta_p`: sum over tokens of (p_this - p_full)^2 of the true token.
+    `no_divergence`: why these are missing where they were asked for.
     """
 
     language: str
@@ -129,6 +130,7 @@ class Losses:
     top1_changed: IntArray | None = None
     square_delta_p: FloatArray | None = None
     token_kl: NDArray[np.float32] | None = None
+    no_divergence: str | None = None
 
     ARRAYS = ("nll", "tokens", "utf8_bytes", "kl", "top1_changed", "square_delta_p", "token_kl")
 
@@ -155,3 +157,14 @@ class Losses:
             array = getattr(self, name)
             if array is not None:
                 yield name, array
+
+    def without_divergence(self, reason: str) -> Losses:
+        """Return the same losses, saying why there is no divergence from full precision."""
+        return Losses(
+            language=self.language,
+            segment_ids=self.segment_ids,
+            nll=self.nll,
+            tokens=self.tokens,
+            utf8_bytes=self.utf8_bytes,
+            no_divergence=reason,
+        )

@@ -54,7 +54,12 @@ class Cell:
 
     def losses(self, entry: Entry) -> Losses:
         """Return its losses from what the store has of it."""
-        return Losses(language=self.language, segment_ids=self.segment_ids, **entry.arrays)
+        return Losses(
+            language=self.language,
+            segment_ids=self.segment_ids,
+            no_divergence=entry.meta.get("no_divergence"),
+            **entry.arrays,
+        )
 
 
 def cells_of(

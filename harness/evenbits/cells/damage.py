@@ -153,6 +153,7 @@ class Damage:
             "rms_delta_p": _share(quantized.square_delta_p, tokens, root=True),
             "top1_changed": _share(quantized.top1_changed, tokens),
             "bits_per_weight": column.bits_per_weight,
+            **({"artefact": dict(column.facts)} if column.facts else {}),
         }
 
 
@@ -166,10 +167,11 @@ def _with_floor(estimate: Estimate, floor: Estimate) -> Estimate:
     )  # fmt: skip
 
 
-def _kl(losses: Losses, *, seed: int) -> dict[str, float | None]:
+def _kl(losses: Losses, *, seed: int) -> dict[str, Any]:
     """Per-token KL in nats: mean, median, 99th percentile (the figures of llama.cpp's table), interval of the mean."""
     if losses.token_kl is None:
-        return {"mean": None, "p50": None, "p99": None}
+        nothing: dict[str, Any] = {"mean": None, "p50": None, "p99": None}
+        return nothing | ({"reason": losses.no_divergence} if losses.no_divergence else {})
     kl = losses.token_kl.astype(np.float64)
     found: dict[str, float | None] = {
         "mean": float(kl.mean()), "p50": float(np.quantile(kl, 0.5)), "p99": float(np.quantile(kl, 0.99)),

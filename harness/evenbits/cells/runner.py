@@ -112,7 +112,8 @@ def _stored(store: Store, cell: Cell, compute: Any) -> None:  # noqa: ANN401 - a
     """Put the losses of `cell` into the store, computed unless another run was quicker."""
 
     def arrays() -> tuple[Mapping[str, np.ndarray[Any, Any]], Mapping[str, Any]]:
-        return dict(compute().arrays()), {}
+        losses: Losses = compute()
+        return dict(losses.arrays()), {"no_divergence": losses.no_divergence} if losses.no_divergence else {}
 
     store.compute(KIND, cell.key(), arrays)
 

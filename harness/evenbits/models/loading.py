@@ -18,7 +18,7 @@ from evenbits.models.quiet import quiet_transformers
 from evenbits.models.records import LoadedModel, LocalModel
 from evenbits.progress import Progress
 
-__all__ = ["load"]
+__all__ = ["load", "tokenizer_of"]
 
 
 def load(
@@ -49,6 +49,12 @@ def load(
     return LoadedModel(
         local=local, model=model, tokenizer=tokenizer, anatomy=anatomy_of(model), dtype=dtype, unused=unused
     )
+
+
+def tokenizer_of(local: LocalModel) -> Any:  # noqa: ANN401 - one of many classes
+    """Return the tokenizer of `local`; no weights are read."""
+    with quiet_transformers():
+        return _tokenizer(local.folder, local.fingerprint, local.allow_code)
 
 
 def _model(

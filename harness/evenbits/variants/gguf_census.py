@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import gguf
 
 from evenbits.errors import IntegrityError
 
-__all__ = ["GgufCensus", "census_of", "census_of_file"]
+__all__ = ["GgufCensus", "census_of", "census_of_files"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,17 +61,23 @@ def bits_of(kind: str) -> float:
     return 8 * float(stored) / float(size)
 
 
-def census_of_file(path: Path) -> GgufCensus:
-    """Return the census of a GGUF file; `IntegrityError` where it cannot be read."""
-    try:
-        reader: Any = gguf.GGUFReader(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise IntegrityError(f"{path} cannot be read as GGUF: {error}") from None
-    field = reader.get_field("general.file_type")
-    label = None
-    if field is not None:
-        number = int(field.contents())
-        known = {int(kind): kind.name.removeprefix("MOSTLY_") for kind in gguf.LlamaFileType}
-        label = known.get(number, str(number))
-    rows = [(str(t.name), t.tensor_type.name, tuple(int(n) for n in reversed(t.shape))) for t in reader.tensors]
+def census_of_files(paths: Sequence[Path]) -> GgufCensus:
+    """Return the census of a GGUF file, in one part or several; `IntegrityError` where one cannot be read."""
+    rows, label = [], None
+    for path in paths:
+        try:
+            reader: Any = gguf.GGUFReader(path)
+        except (ValueError, OSError, KeyError, IndexError) as error:
+            raise IntegrityError(f"{path} cannot be read as GGUF: {error}") from None
+        label = label or _label(reader)
+        rows += [(str(t.name), t.tensor_type.name, tuple(int(n) for n in reversed(t.shape))) for t in reader.tensors]
     return census_of(rows, label=label)
+
+
+def _label(reader: Any) -> str | None:  # noqa: ANN401 - an untyped library
+    field = reader.get_field("general.file_type")
+    if field is None:
+        return None
+    number = int(field.contents())
+    known = {int(kind): str(kind.name).removeprefix("MOSTLY_") for kind in gguf.LlamaFileType}
+    return known.get(number, str(number))

@@ -15,25 +15,33 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from evenbits.errors import SpecError
 from evenbits.variants.gguf_census import GgufCensus, census_of
 from evenbits.variants.gguf_types import ALIASES, FILE_TYPES, GgufShape, TensorRow, choose_types
-from evenbits.variants.quantization.importance import Importance
-from evenbits.variants.quantization.matrices import Source
-from evenbits.variants.quantization.patching import checkpoint_source, patched, shapes_of
+from evenbits.variants.variant import Original, Variant
 
 if TYPE_CHECKING:
+    import torch
+
     from evenbits.models import Anatomy, LoadedModel
+    from evenbits.variants.quantization.importance import Importance
+    from evenbits.variants.quantization.matrices import Source
 
 __all__ = ["GgufRounding", "gguf_names", "parse_gguf_rounding", "planned_types", "rounded", "rounded_rows"]
+
+SCHEMA = 1
+"""Raised whenever the same rounding would give other weights."""
+
+FINE = 6
+"""Bits per weight from which a rounding is scored in float32: bf16 noise is as large as its damage."""
 
 ARCHITECTURES = {"gemma3_text": "gemma3", "gpt_neox": "gptneox"}
 """GGUF's names of architectures where transformers has another."""
@@ -67,6 +75,57 @@ class GgufRounding:
         kept = "".join(f"+protect:{name}" for name in self.protect)
         return f"gguf:{self.file_type}{f'@imatrix{languages}' if self.imatrix else ''}{kept}"
 
+    def variant(self, original: Original) -> Variant:
+        """Return the rounding as a change of the model in memory; from 6 bits on it is scored in float32."""
+        key: dict[str, Any] = {"spec": str(self), "libgguf": _libgguf_version(), "schema": SCHEMA}
+        if self.imatrix:
+            if original.probe is None:
+                raise SpecError(f"{self}: an imatrix is measured on probe text, and there is none")
+            key["probe"] = original.probe.digest
+
+        @contextmanager
+        def change(loaded: LoadedModel) -> Iterator[None]:
+            from evenbits.observe.activations.importance import ActivationImportance  # noqa: PLC0415 - imports torch
+
+            importance = None
+            if self.imatrix and original.probe is not None:
+                importance = ActivationImportance(loaded, original.probe, store=original.store)
+            with rounded(loaded, self, importance=importance):
+                yield
+
+        fine = (self.bits_per_weight(original) or 0) >= FINE
+        return Variant(label=str(self), key=key, change=change, dtype="float32" if fine else None)
+
+    def bits_per_weight(self, original: Original) -> float | None:
+        """Return the mean bits of a block's weight; `SpecError` where the file type does not fit the model."""
+        return self._census(original).bits_per_weight
+
+    def facts(self, original: Original) -> Mapping[str, Any]:
+        """Return what rounds, and the census of tensor types that a file of this type would have."""
+        census = self._census(original)
+        return {
+            "engine": "torch, weights rounded by libgguf",
+            "version": _libgguf_version(),
+            "tensor_types": dict(census.tensors),
+            "file_bits_per_weight": census.file_bits_per_weight,
+            "label": census.label,
+            "weights_only": True,
+        }
+
+    def _census(self, original: Original) -> GgufCensus:
+        def count() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+            from evenbits.models import anatomy_of  # noqa: PLC0415 - imports torch
+            from evenbits.models.outline import outline  # noqa: PLC0415 - imports transformers
+            from evenbits.variants.quantization.patching import shapes_of  # noqa: PLC0415 - imports torch
+
+            model: Any = outline(original.local.folder, allow_code=original.local.allow_code)
+            anatomy = anatomy_of(model)
+            plan = planned_types(self, anatomy, shapes_of(model, anatomy), model.config)
+            return {}, asdict(plan.census)
+
+        key = {"schema": SCHEMA, "model": original.local.fingerprint, "spec": str(self)}
+        return GgufCensus(**original.store.compute("gguf-plans", key, count).meta)
+
 
 def parse_gguf_rounding(text: str) -> GgufRounding | None:
     """Return the rounding that `text` names; None where it is no text of this form (a file, perhaps)."""
@@ -89,7 +148,7 @@ class GgufPlan:
 
 
 def planned_types(
-    rounding: GgufRounding, anatomy: Anatomy, shapes: Mapping[str, tuple[int, int]], config: Any
+    rounding: GgufRounding, anatomy: Anatomy, shapes: Mapping[str, tuple[int, int]], config: object
 ) -> GgufPlan:  # fmt: skip
     """Return which type each matrix gets; `shapes`: O x I by module path, `config`: transformers' of the model.
 
@@ -154,10 +213,14 @@ def rounded(
 ) -> Iterator[GgufPlan]:
     """Round the model as `rounding` says while the context lasts, and give the plan.
 
-    Values come from `source` (by default the checkpoint's own, float32). `importance` gives the imatrix: the mean square
-    of every input, languages counting equally; embedding and head have none, as in llama.cpp. `SpecError` where it is
-    asked for and was not measured, or where `libgguf` is not installed.
+    Values come from `source` (by default the checkpoint's own, float32). `importance` gives the imatrix: the mean
+    square of every input, languages counting equally; embedding and head have none, as in llama.cpp. `SpecError` where
+    it is asked for and was not measured, or where `libgguf` is not installed.
     """
+    import torch  # noqa: PLC0415 - a run that the store serves imports no torch
+
+    from evenbits.variants.quantization.patching import checkpoint_source, patched, shapes_of  # noqa: PLC0415 - same
+
     plan = planned_types(rounding, loaded.anatomy, shapes_of(loaded.model, loaded.anatomy), loaded.model.config)
     if rounding.imatrix and importance is None:
         raise SpecError(f"{rounding}: an imatrix needs probe texts to be measured on, and there are none")
@@ -196,3 +259,11 @@ def _libgguf() -> Any:  # noqa: ANN401 - an untyped module
         raise SpecError(
             'gguf: specs are rounded by libgguf, which is not installed: pip install "evenbits[backends]"'
         ) from None
+
+
+def _libgguf_version() -> str:
+    try:
+        return version("libgguf")
+    except PackageNotFoundError:
+        _libgguf()  # says how to get it
+        raise

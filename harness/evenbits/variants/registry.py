@@ -27,7 +27,7 @@ __all__ = [
     "variant_of",
 ]
 
-MODULES: Mapping[str, str] = {}
+MODULES: Mapping[str, str] = {"gguf": "gguf"}
 """Text before the colon -> module of this package; imported when such a spec is named."""
 
 

@@ -1,7 +1,7 @@
 """llama.cpp's own quantizer on a GGUF file, in a process of its own: for files to ship, and to check our rounding by.
 
-From a shell: `python -m evenbits.variants.llama_cpp.quantizing IN.gguf OUT.gguf Q4_K_M [PATTERN=TYPE ...]`, the patterns
-being those of llama-quantize's `--tensor-type`.
+From a shell: `python -m evenbits.variants.llama_cpp.quantizing IN.gguf OUT.gguf Q4_K_M [PATTERN=TYPE ...]`, the
+patterns being those of llama-quantize's `--tensor-type`.
 """
 
 from __future__ import annotations
