@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from evenbits.errors import EvenbitsError
+from evenbits.families import Family
 
-from .families import Family
 from .items import belongs
 from .options import settings
 
@@ -17,7 +17,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     chosen = _family(config)
     if chosen is None:
         return []
-    whole = settings(config).full or config.getoption("evenbits_segments", None) is not None
+    whole = settings(config).full or "segments" in settings(config).typed
     notes = [] if whole else [chosen.left_out()]
     focus = [chosen.in_focus()] if _focused(config, chosen) else []
     dear = [chosen.dear()] if _spared(config, chosen) else []
@@ -51,7 +51,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _focused(config: pytest.Config, chosen: Family) -> bool:
     """Whether evals of a single model are kept to the family's focus: models named by the user are all measured."""
-    return bool(chosen.focus) and not settings(config).full and not config.getoption("evenbits_model", None)
+    asked = settings(config)
+    return bool(chosen.focus) and not asked.full and "model" not in asked.typed
 
 
 def _spared(config: pytest.Config, chosen: Family) -> frozenset[str]:

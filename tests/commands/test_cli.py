@@ -9,8 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from evenbits.commands.app import _inside, _package, _signs, app
+from evenbits.commands.app import app
+from evenbits.commands.damage import _signs
 from evenbits.commands.options import interval
+from evenbits.commands.run import _inside, _package
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parents[2]

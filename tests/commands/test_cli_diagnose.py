@@ -122,7 +122,8 @@ def test_diagnose_refuses_in_a_sentence(arguments, words, models, calibrated, co
     assert all(word in result.stderr for word in words)
 
 
-def test_calibrating_needs_a_quantization(models, common, tmp_path):
+def test_calibrating_needs_a_quantization(models, common, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the checkout's [tool.evenbits] names one
     result = run("diagnose", "--calibrate", *models[:2], "-o", tmp_path / "x.json", *common)
     assert result.exit_code == 2
     assert "name the quantizations with --spec" in result.stderr

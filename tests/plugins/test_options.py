@@ -2,8 +2,6 @@
 
 import evenbits.text  # noqa: F401 - numpy cannot be imported again in each of pytester's runs
 import pytest
-from evenbits.errors import UsageError
-from evenbits.plugins.defaults import read_defaults
 
 LOADING = """
 from evenbits.plugins import PLUGINS
@@ -169,31 +167,3 @@ def test_every_marker_of_the_harness_is_registered(suite):
         "hub",
     ):
         result.stdout.fnmatch_lines([f"@pytest.mark.{name}:*"])
-
-
-def test_defaults_are_searched_upwards_from_the_first_folder_on(tmp_path):
-    near, far = tmp_path / "a" / "b", tmp_path / "c"
-    near.mkdir(parents=True)
-    far.mkdir()
-    (far / "pyproject.toml").write_text("[tool.evenbits]\nseed = 2\n")
-    (near / "pyproject.toml").write_text("[project]\nname = 'without-our-table'\n")
-    assert read_defaults([near, far]).values == {"seed": 2}
-    (tmp_path / "pyproject.toml").write_text("[tool.evenbits]\nseed = 1\n")
-    found = read_defaults([near, far])
-    assert (found.values, found.file) == ({"seed": 1}, tmp_path / "pyproject.toml")
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("seed = true", "seed must be a whole number, not True"),
-        ("seed = 'x'", "seed must be a whole number, not 'x'"),
-        ("model = [1]", r"model must be text or a list of texts, not \[1\]"),
-        ("advisory = 1", "advisory must be true or false, not 1"),
-        ("spec = ", "is not valid TOML"),
-    ],
-)
-def test_a_default_of_the_wrong_type_is_refused_by_key(tmp_path, line, message):
-    (tmp_path / "pyproject.toml").write_text(f"[tool.evenbits]\n{line}\n")
-    with pytest.raises(UsageError, match=message):
-        read_defaults([tmp_path])

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import hub_cache
 import pytest
+from evenbits.families import families
 from evenbits.models.references import parse_model
-from evenbits.plugins.families import families
 from evenbits.variants.quantization.spec import parse_specs
 
 ROOT = Path(__file__).resolve().parents[2]

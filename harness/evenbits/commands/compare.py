@@ -8,32 +8,38 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evenbits.commands.console import console, say_json
-from evenbits.commands.options import AsJson, explained, note
+from evenbits.commands.options import AsJson, configured, note
+from evenbits.paths import expanded
+from evenbits.settings import Settings
 
 if TYPE_CHECKING:
     from evenbits.report.compare import Comparison
 
 __all__ = ["compare"]
 
-Named = "a report.json, the number of a saved report (--autosave), or latest"
+NAMED = "a report.json, the number of a saved report (--autosave), or latest"
 
 
-@explained
+@configured("saved")
 def compare(
-    report: Annotated[str, typer.Argument(help=Named, metavar="REPORT")],
-    baseline: Annotated[str, typer.Argument(help=f"the earlier one: {Named}", metavar="BASELINE")],
+    settings: Settings,
+    *,
+    report: Annotated[str, typer.Argument(help=NAMED, metavar="REPORT")],
+    baseline: Annotated[str, typer.Argument(help=f"the earlier one: {NAMED}", metavar="BASELINE")],
     as_markdown: Annotated[bool, typer.Option("--markdown", help="print Markdown")] = False,
-    page: Annotated[Path | None, typer.Option("--html", help="write the comparison as a page", metavar="FILE")] = None,
-    saved: Annotated[Path | None, typer.Option("--saved", help="folder of saved reports; default: .evenbits")] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--html", help="write the comparison as a page", metavar="FILE", parser=expanded),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two reports of the same text segment by segment: what each language loses now against a baseline."""
     from evenbits.report.compare import compare as compared
     from evenbits.report.compare import comparison_markdown
     from evenbits.report.document import load, write
-    from evenbits.report.saved import FOLDER, find_report
+    from evenbits.report.saved import find_report
 
-    files = [find_report(text, Path(FOLDER) if saved is None else saved) for text in (report, baseline)]
+    files = [find_report(text, settings.saved) for text in (report, baseline)]
     found = compared(load(files[0]), load(files[1]))
     if page is not None:
         from evenbits.report.comparison_page import comparison_html

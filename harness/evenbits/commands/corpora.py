@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from evenbits.commands.console import console, say_json
-from evenbits.commands.options import AsJson, Languages, Offline, Seed, Segments, StoreFolder, explained, store_of
+from evenbits.commands.options import AsJson, configured, text_of
+from evenbits.settings import Settings
 
 if TYPE_CHECKING:
     from evenbits.records import Corpus
@@ -18,32 +17,25 @@ NAMED = 8
 """Languages that a line names before it only counts them; --json has every one."""
 
 
-@explained
-def corpora(
-    corpus: Annotated[
-        str, typer.Argument(help="gettext, dir:PATH, flores, belebele or hf:DATASET", metavar="CORPUS")
-    ] = "gettext",
-    languages: Languages = None,
-    segments: Segments = None,
-    seed: Seed = 0,
-    store: StoreFolder = None,
-    offline: Offline = False,
-    as_json: AsJson = False,
-) -> None:
+@configured("languages", "segments", "seed", "store", "offline", argument="corpus")
+def corpora(settings: Settings, *, as_json: AsJson = False) -> None:
     """Show the languages of a corpus, how much aligned text each has, and what is left out and why."""
-    from evenbits.text import load_corpus
     from evenbits.text.languages import describe
 
-    found = load_corpus(
-        corpus, languages=languages, segments=segments, seed=seed, store=store_of(store), offline=offline
-    )
+    found = text_of(settings, ())
     rows = [
         describe(tag).to_json() | {"segments": len(found), "utf8_bytes": found.utf8_bytes(tag)}
         for tag in found.languages
     ]
     if as_json:
-        document = {"corpus": corpus, "source": found.source, "segments": len(found), "digest": found.digest,
-                    "languages": rows, "left_out": [one.to_json() for one in found.left_out]}  # fmt: skip
+        document = {
+            "corpus": settings.corpus,
+            "source": found.source,
+            "segments": len(found),
+            "digest": found.digest,
+            "languages": rows,
+            "left_out": [one.to_json() for one in found.left_out],
+        }
         say_json(document)
         return
     _show(found, rows)

@@ -9,21 +9,20 @@ import typer
 
 from evenbits.commands.console import console, say, say_json
 from evenbits.commands.options import (
+    MEASURING,
     AsJson,
-    CorpusName,
-    Dtype,
-    Languages,
-    Offline,
-    Seed,
-    Segments,
-    StoreFolder,
-    explained,
+    configured,
+    model_of,
+    models_of,
     note,
-    specs_of,
+    one_spec,
+    output_to,
     subject_of,
     text_of,
 )
 from evenbits.errors import UsageError
+from evenbits.paths import expanded
+from evenbits.settings import Settings
 
 if TYPE_CHECKING:
     from evenbits.cells import Subject
@@ -33,60 +32,48 @@ if TYPE_CHECKING:
 __all__ = ["diagnose"]
 
 
-@explained
+@configured("spec", *MEASURING, argument="models")
 def diagnose(
-    models: Annotated[
-        list[str], typer.Argument(help="the model to diagnose; several with --calibrate", metavar="MODEL...")
-    ],
-    spec: Annotated[
-        list[str] | None, typer.Option("--spec", help="quantization to forecast; default: the first that is calibrated")
-    ] = None,
+    settings: Settings,
+    *,
     calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="file made by --calibrate; default: the reference family's")
+        Path | None,
+        typer.Option(
+            "--calibration",
+            help="file made by --calibrate; default: the reference family's",
+            metavar="FILE",
+            parser=expanded,
+        ),
     ] = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="measure metrics and damage of MODEL... and write a calibration")
     ] = False,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="with --calibrate: the file to write")] = None,
-    corpus: CorpusName = "gettext",
-    languages: Languages = None,
-    segments: Segments = None,
-    dtype: Dtype = "bfloat16",
-    seed: Seed = 0,
-    store: StoreFolder = None,
-    offline: Offline = False,
+    output: Annotated[Path | None, output_to("with --calibrate: the file to write")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forecast what each language would lose, with a 90 % interval, without quantizing the model."""
-    from evenbits.models import expand, parse_model
+    """Forecast what each language would lose, with a 90 % interval, without quantizing the model.
+
+    One model at a time, and one quantization: without --spec one that is calibrated. --calibrate takes several.
+    """
     from evenbits.studies.h035 import diagnose as diagnosed
     from evenbits.studies.h035 import load_calibration, measure_predictors
     from evenbits.studies.h037 import training_run
-    from evenbits.variants.quantization.spec import parse_specs
-    from evenbits.variants.registry import simulated
 
-    named = [ref.text for ref in expand([parse_model(text) for text in models])]
-    chosen = tuple(simulated(one, "a forecast from weights") for one in specs_of(spec or []))
-    subjects = (subject_of(name, dtype, seed, store, offline=offline) for name in named)
     if calibrate:
         if output is None or calibration is not None:
             raise UsageError("--calibrate writes a calibration: name the file with -o, and leave out --calibration")
-        if not chosen:
+        if "spec" not in settings.stated:
             raise UsageError("--calibrate measures damage: name the quantizations with --spec, such as int4-g64")
-        _calibrate(list(subjects), chosen, (corpus, languages, segments, seed, store, offline), output)
+        _calibrate(settings, [subject_of(settings, name) for name in models_of(settings)], output)
         return
-    if len(named) != 1 or output is not None:
+    if len(models_of(settings)) != 1 or output is not None:
         raise UsageError("diagnose takes one model; several models and -o belong to --calibrate")
     known = load_calibration(calibration)
-    if len(chosen) > 1:
-        raise UsageError(f"--spec: one quantization at a time, got {', '.join(str(one) for one in chosen)}")
-    wanted = chosen or parse_specs(",".join(known.specs[:1]))
-    if not wanted:
-        raise UsageError(f"{known.name} has no quantization that all of its models were measured under")
-    known.require(str(wanted[0]))  # before anything is measured
-    subject = next(iter(subjects))
-    text = text_of([subject], corpus, languages, segments, seed, store, offline=offline)
-    predictors = measure_predictors(subject, wanted[0], text)
+    wanted = one_spec(settings, "a forecast from weights") if "spec" in settings.typed else _calibrated(settings, known)
+    known.require(str(wanted))  # before anything is measured
+    subject = subject_of(settings, model_of(settings))
+    text = text_of(settings, [subject])
+    predictors = measure_predictors(subject, wanted, text)
     found = diagnosed(predictors, known, local=subject.local, run=training_run(subject.local.text), corpus=text.name)
     if as_json:
         say_json(found.to_json())
@@ -94,18 +81,25 @@ def diagnose(
     _show(found)
 
 
-def _calibrate(
-    subjects: list[Subject], specs: tuple[QuantSpec, ...],
-    options: tuple[str, str | None, int | None, int, Path | None, bool], output: Path,
-) -> None:  # fmt: skip
+def _calibrated(settings: Settings, known: Calibration) -> QuantSpec:
+    """Return the default quantization where it is calibrated, else the first that is."""
+    from evenbits.variants.quantization.spec import parse_spec
+
+    if not known.specs:
+        raise UsageError(f"{known.name} has no quantization that all of its models were measured under")
+    return parse_spec(next((str(one) for one in settings.specs if str(one) in known.specs), known.specs[0]))
+
+
+def _calibrate(settings: Settings, subjects: list[Subject], output: Path) -> None:
     from evenbits.report.document import write
     from evenbits.studies.h035 import Calibration, calibrated_model, one_run_by_function
     from evenbits.studies.h037 import training_run
     from evenbits.text import split
+    from evenbits.variants.registry import simulated
 
-    *where, offline = options
-    text = text_of(subjects, *where, offline=bool(offline))  # type: ignore[arg-type]
-    probe, evaluation = split(text, seed=options[3])
+    specs = tuple(simulated(one, "a forecast from weights") for one in settings.specs)
+    text = text_of(settings, subjects)
+    probe, evaluation = split(text, seed=settings.seed)
     models = []
     for subject in subjects:
         subject.probe = probe
@@ -113,9 +107,12 @@ def _calibrate(
         models.append(calibrated_model(subject, specs, probe=probe, evaluation=evaluation, run=run))
         subject.release()
     described = {
-        "name": text.name, "digest": text.digest, "languages": len(text.languages), "seed": options[3],
+        "name": text.name,
+        "digest": text.digest,
+        "languages": len(text.languages),
+        "seed": settings.seed,
         "segments": {"metrics": len(probe), "damage": len(evaluation)},
-    }  # fmt: skip
+    }
     made = Calibration(name=str(output), corpus=described, models=one_run_by_function(models))
     write(output, made.dump())
     note(f"wrote {output}: {len(made.models)} models of {len(made.runs)} training runs, {', '.join(made.specs)}")

@@ -8,36 +8,39 @@ from typing import Annotated
 import typer
 
 from evenbits.commands.console import say
-from evenbits.commands.options import explained, note
+from evenbits.commands.options import configured, note, output_to
+from evenbits.paths import expanded
+from evenbits.settings import Settings
 
 __all__ = ["merge"]
 
 
-@explained
+@configured("baseline", "saved")
 def merge(
-    reports: Annotated[list[Path], typer.Argument(help="report.json of each shard", metavar="REPORT...")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="file ending in .json, or a folder for all forms")],
-    baseline: Annotated[
-        str | None, typer.Option("--baseline", help="the baseline the shards ran with: a file, a number or latest")
-    ] = None,
-    saved: Annotated[Path | None, typer.Option("--saved", help="folder of saved reports; default: .evenbits")] = None,
+    settings: Settings,
+    *,
+    reports: Annotated[
+        list[Path], typer.Argument(help="report.json of each shard", metavar="REPORT...", parser=expanded)
+    ],
+    output: Annotated[Path, output_to("file ending in .json, or a folder for all forms")],
 ) -> None:
-    """Join the reports of shards into that of an unsharded run; exit code 1 if its gate is not passed."""
+    """Join the reports of shards into that of an unsharded run; exit code 1 if its gate is not passed.
+
+    --baseline is the one that the shards ran with.
+    """
     from datetime import UTC, datetime
 
     from evenbits.report.document import dump, load, write
     from evenbits.report.files import write_files
     from evenbits.report.junit import junit_xml
     from evenbits.report.merge import merge as merged
-    from evenbits.report.saved import FOLDER, find_report
     from evenbits.report.summary import summary
     from evenbits.studies.gate.decision import lets_through
 
-    folder = Path(FOLDER) if saved is None else saved
     whole = merged(
         {str(path): load(path) for path in reports},
         today=datetime.now(UTC).date(),
-        baseline=None if baseline is None else load(find_report(baseline, folder)),
+        baseline=None if settings.baseline is None else load(settings.baseline),
     )
     file = output if output.suffix == ".json" else output / "report.json"
     write(file, dump(whole))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from evenbits.commands.console import console, say, say_json
-from evenbits.commands.options import AsJson, Offline, StoreFolder, explained, store_of
+from evenbits.commands.options import AsJson, configured, store_of
+from evenbits.settings import Settings
 
 if TYPE_CHECKING:
     from evenbits.models import LocalModel
@@ -15,22 +14,18 @@ if TYPE_CHECKING:
 __all__ = ["models"]
 
 
-@explained
-def models(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="models, as for --model; default: the reference family", metavar="MODEL")
-    ] = None,
-    store: StoreFolder = None,
-    offline: Offline = False,
-    as_json: AsJson = False,
-) -> None:
-    """Find models, check their files and show what they are: architecture, size, training text, fingerprint."""
+@configured("store", "offline", argument="models")
+def models(settings: Settings, *, as_json: AsJson = False) -> None:
+    """Find models, check their files and show what they are: architecture, size, training text, fingerprint.
+
+    Without MODEL: the reference family.
+    """
     from evenbits.models import expand, parse_model, resolve
     from evenbits.models.families import SUPPORTED
     from evenbits.progress import progress_for
 
-    kept, progress = store_of(store), progress_for()
-    wanted = expand([parse_model(text) for text in names or ["reference"]])
+    kept, progress, offline = store_of(settings.store), progress_for(), settings.offline
+    wanted = settings.models if "model" in settings.typed else expand([parse_model("reference")])
     rows = [_row(resolve(ref, store=kept, offline=offline, progress=progress)) for ref in wanted]
     if as_json:
         document = {"models": rows, "supported_architectures": list(SUPPORTED)}

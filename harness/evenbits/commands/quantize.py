@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from evenbits.commands.console import say, say_json
 from evenbits.commands.options import (
+    MEASURING,
     AsJson,
-    CorpusName,
-    Dtype,
-    Languages,
-    Model,
-    Offline,
-    Seed,
-    Segments,
-    StoreFolder,
-    explained,
+    configured,
+    model_of,
     note,
+    one_spec,
+    output_to,
     subject_of,
     text_of,
 )
+from evenbits.settings import Settings
 
 if TYPE_CHECKING:
     from evenbits.cells import Subject
@@ -31,18 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["quantize"]
 
 
-@explained
+@configured("spec", *MEASURING, argument="model")
 def quantize(
-    model: Model,
-    spec: Annotated[str, typer.Option("--spec", help="quantization such as int4-g64+keep0.1%:magnitude")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="folder to write, which must not exist")],
-    corpus: CorpusName = "gettext",
-    languages: Languages = None,
-    segments: Segments = None,
-    dtype: Dtype = "bfloat16",
-    seed: Seed = 0,
-    store: StoreFolder = None,
-    offline: Offline = False,
+    settings: Settings,
+    *,
+    output: Annotated[Path, output_to("folder to write, which must not exist")],
     as_json: AsJson = False,
 ) -> None:
     """Write a quantized model: packed integers, scales, and the weights that stay in FP16.
@@ -50,14 +39,13 @@ def quantize(
     Text is read only for specs that look at activations or gradients: the probe half, as evals do.
     """
     from evenbits.variants.export import check_target, write_quantized
-    from evenbits.variants.quantization.spec import parse_spec
     from evenbits.variants.registry import bits_of
 
-    chosen = parse_spec(spec)
+    chosen = one_spec(settings, "a quantized model as files")
     check_target(output)
-    subject = subject_of(model, dtype, seed, store, offline=offline)
+    subject = subject_of(settings, model_of(settings))
     bits_of(chosen, subject)  # refuses a spec that does not fit, before anything is loaded
-    probe = _probe(subject, corpus, languages, segments, seed, store, offline=offline) if chosen.needs else None
+    probe = _probe(settings, subject) if chosen.needs else None
     loaded = subject.loaded("float32" if chosen.needs_float32 else None)
     importance = None
     if probe is not None:
@@ -65,7 +53,7 @@ def quantize(
 
         note(f"statistics come from {len(probe)} probe segments in {len(probe.languages)} languages")
         importance = ActivationImportance(loaded, probe, store=subject.store)
-    done = write_quantized(loaded, chosen, output, importance=importance, seed=seed)
+    done = write_quantized(loaded, chosen, output, importance=importance, seed=settings.seed)
     if as_json:
         say_json(done.to_json())
         return
@@ -76,18 +64,9 @@ def quantize(
     note("read it with evenbits.variants.export.load_quantized(FOLDER, dtype=...)")
 
 
-def _probe(
-    subject: Subject,
-    corpus: str,
-    languages: str | None,
-    segments: int | None,
-    seed: int,
-    store: Path | None,
-    *,
-    offline: bool,
-) -> Corpus:
+def _probe(settings: Settings, subject: Subject) -> Corpus:
     """Return the text on which evals take statistics: the probe half, and of it the segments that they would draw."""
     from evenbits.text import sample, split
 
-    half, _ = split(text_of([subject], corpus, languages, None, seed, store, offline=offline), seed=seed)
-    return half if segments is None else sample(half, segments, seed=seed)
+    half, _ = split(text_of(replace(settings, segments=None), [subject]), seed=settings.seed)
+    return half if settings.segments is None else sample(half, settings.segments, seed=settings.seed)

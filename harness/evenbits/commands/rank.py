@@ -9,21 +9,17 @@ import typer
 
 from evenbits.commands.console import console, say, say_json
 from evenbits.commands.options import (
+    MEASURING,
     AsJson,
-    CorpusName,
-    Dtype,
-    Languages,
-    Offline,
-    Seed,
-    Segments,
-    StoreFolder,
-    explained,
+    configured,
     interval,
-    specs_of,
+    models_of,
+    one_spec,
     subject_of,
     text_of,
 )
 from evenbits.errors import UsageError
+from evenbits.settings import Settings
 
 if TYPE_CHECKING:
     from evenbits.cells import Subject
@@ -35,60 +31,43 @@ if TYPE_CHECKING:
 __all__ = ["rank"]
 
 
-@explained
+@configured("spec", *MEASURING, argument="models")
 def rank(
-    models: Annotated[list[str], typer.Argument(help="models to compare, as for --model", metavar="MODEL...")],
-    spec: Annotated[str, typer.Option("--spec", help="the quantization that is meant, such as int4-g64")] = "int4-g64",
+    settings: Settings,
+    *,
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="measure damage, or rank by the weights alone")
     ] = True,
-    corpus: CorpusName = "gettext",
-    languages: Languages = None,
-    segments: Segments = None,
-    dtype: Dtype = "bfloat16",
-    seed: Seed = 0,
-    store: StoreFolder = None,
-    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Order models as candidates for quantization, with the reasons; those that cannot be told apart share a rank."""
     import numpy as np
 
-    from evenbits.models import expand, parse_model
     from evenbits.studies.h037 import rank_models, weigh_candidate, worth_of_weights
 
-    wanted = _one_spec(spec)
-    named = [ref.text for ref in expand([parse_model(text) for text in models])]
-    subjects = [subject_of(name, dtype, seed, store, offline=offline) for name in named]
-
-    def text(of: Sequence[Subject]) -> Corpus:
-        return text_of(of, corpus, languages, segments, seed, store, offline=offline)
-
+    wanted, seed = one_spec(settings, "a ranking of candidates"), settings.seed
+    if wanted.grid is None:
+        raise UsageError(f"--spec {wanted}: name one quantization, such as int4-g64")
+    subjects = [subject_of(settings, name) for name in models_of(settings)]
     if measure:
-        candidates = _measured(subjects, wanted, text(subjects))
-        known = candidates
+        known = candidates = _measured(subjects, wanted, text_of(settings, subjects))
     else:
         candidates = [weigh_candidate(subject) for subject in subjects]
-        family = [subject_of(name, dtype, seed, store, offline=offline) for name in _family()]
-        known = _measured(family, wanted, text(family)) if family else []
+        family = [subject_of(settings, name) for name in _family()]
+        known = _measured(family, wanted, text_of(settings, family)) if family else []
     ranking = rank_models(candidates, rng=np.random.default_rng(seed))
     worth = worth_of_weights(known, rng=np.random.default_rng(seed))
     if as_json:
-        found = {"by": ranking.by, "spec": str(wanted.base), "ranking": [one.to_json() for one in ranking.models],
-                 "worth_of_weights": worth.to_json()}  # fmt: skip
+        found = {
+            "by": ranking.by,
+            "spec": str(wanted.base),
+            "ranking": [one.to_json() for one in ranking.models],
+            "worth_of_weights": worth.to_json(),
+        }
         say_json(found)
         return
     _show(ranking, str(wanted.base))
     say(_worth(worth, of="these models" if measure else "the reference family", installed=bool(known)))
-
-
-def _one_spec(text: str) -> QuantSpec:
-    from evenbits.variants.registry import simulated
-
-    specs = [simulated(one, "a ranking of candidates") for one in specs_of([text])]
-    if len(specs) != 1 or specs[0].grid is None:
-        raise UsageError(f"--spec {text}: name one quantization, such as int4-g64")
-    return specs[0]
 
 
 def _measured(subjects: Sequence[Subject], spec: QuantSpec, text: Corpus) -> list[Candidate]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import evenbits.text  # noqa: F401 - numpy cannot be imported again in each of pytester's runs
 import pytest
+from evenbits.families import families
 from evenbits.models.references import parse_model
-from evenbits.plugins.families import families
 from evenbits.variants.quantization.spec import parse_specs
 
 NAMES = ("gpt2", "bloom", "xglm", "qwen3", "llama3", "gemma3", "smollm3", "pythia", "opt", "eurollm", "smollm2",
@@ -192,7 +192,7 @@ def {dear}(model):
 
 
 def test_what_a_family_leaves_out_for_its_cost_is_in_the_evals_that_it_runs():
-    root = Path(__file__).resolve().parents[2] / "evals"
+    root = Path(__file__).resolve().parents[1] / "evals"
     for found in families().values():
         modules = found.tests or tuple(path.name for path in root.glob("test_*.py"))
         text = "".join((root / module).read_text(encoding="utf-8") for module in modules)

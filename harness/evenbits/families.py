@@ -86,7 +86,7 @@ class Family:
 @cache
 def families() -> Mapping[str, Family]:
     """Return the families by name, in the order of the table."""
-    table = tomllib.loads((files("evenbits.plugins") / "families.toml").read_text(encoding="utf-8"))
+    table = tomllib.loads((files("evenbits") / "families.toml").read_text(encoding="utf-8"))
     return {name: _family(name, entry) for name, entry in table.items()}
 
 

@@ -1,0 +1,115 @@
+"""`evenbits protect`: what to keep in high precision under a budget of bits, measured beside rules of thumb."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evenbits.commands.console import console, say, say_json
+from evenbits.commands.options import (
+    MEASURING,
+    AsJson,
+    configured,
+    interval,
+    model_of,
+    note,
+    one_spec,
+    subject_of,
+    text_of,
+)
+from evenbits.errors import UsageError
+from evenbits.settings import Settings
+
+if TYPE_CHECKING:
+    from evenbits.studies.h036 import ProtectionStudy
+
+__all__ = ["protect"]
+
+
+@configured("spec", *MEASURING, argument="model")
+def protect(
+    settings: Settings,
+    *,
+    budget: Annotated[str, typer.Option("--budget", help="extra bits per weight that may be spent, such as 0.25bpw")],
+    unit: Annotated[
+        str, typer.Option("--unit", help="what is protected: layer, part (attention or MLP), module, or auto")
+    ] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Choose what to keep in high precision under a budget of bits, and measure it beside the usual rules of thumb."""
+    import numpy as np
+
+    from evenbits.studies import h036
+    from evenbits.studies.h039 import tiers
+    from evenbits.text import split
+
+    whole, extra, seed = h036.whole_model(one_spec(settings, "a choice of layers")), _budget(budget), settings.seed
+    asked = next((kind for kind in h036.KINDS if kind == unit), None)
+    if asked is None and unit != "auto":
+        raise UsageError(f"--unit {unit}: one of auto, {', '.join(h036.KINDS)}")
+    subject = subject_of(settings, model_of(settings))
+    text = text_of(settings, [subject])
+    kind = asked or h036.kind_for(h036.sizes_of(subject), whole, extra)
+    subject.probe, rest = split(text, seed=seed)
+    note(f"units of protection: {kind}s; chosen on {len(subject.probe)} segments, measured on the other {len(rest)}")
+    tier = tiers(text.languages, exposure=subject.local.exposure)
+    study = h036.study_layers(subject, whole, subject.probe, tier=tier, kind=kind)
+    kurtosis = h036.unit_kurtosis(study.units, subject.weight_statistics())
+    rng = np.random.default_rng(seed)
+    measured = h036.study_protection(subject, study, rest, budget=extra, kurtosis=kurtosis, rng=rng)
+    rows = h036.protection_table(measured, rng=rng)
+    recipe, depth = h036.protection_recipe(measured), h036.where_damage_lies(study)
+    if as_json:
+        found = {
+            "plans": rows,
+            "recipe": recipe,
+            "depth": depth.to_json(),
+            "layer_language": h036.layer_language(study),
+        }
+        say_json(found)
+        return
+    _show_plans(measured, rows)
+    say(depth.sentence)
+    say(f"recipe  {recipe['spec']}  (+{recipe['extra_bits_per_weight']:.3g} bits per weight)")
+
+
+def _budget(text: str) -> float:
+    """Return the extra bits per weight in `0.25bpw` or `0.25`."""
+    try:
+        value = float(text.strip().lower().removesuffix("bpw"))
+    except ValueError:
+        raise UsageError(f"--budget {text!r}: write extra bits per weight, such as 0.25bpw") from None
+    if not 0 < value < 16:
+        raise UsageError(f"--budget {text}: extra bits per weight lie between 0 and 16")
+    return value
+
+
+def _show_plans(measured: ProtectionStudy, rows: list[dict[str, Any]]) -> None:
+    """Print the measured plans and rivals, those beyond the budget marked."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    shown = Table(
+        box=SIMPLE_HEAD,
+        title=f"{measured.model}  {measured.spec}  up to {measured.budget:.3g} extra bits per weight",
+        caption="excess bits per segment with 95 % intervals; gap: low-resource minus high-resource languages"
+        + ("; * dearer than the budget" if not all(row["within_budget"] for row in rows) else ""),
+    )
+    shown.add_column("spent on", no_wrap=True)
+    for name in ("extra bits", "worst language", "mean", "gap"):
+        shown.add_column(name, justify="right")  # on a narrow terminal the interval goes to a second line
+    for row in rows:
+        shown.add_row(
+            row["name"],
+            f"{row['extra_bits_per_weight']:+.2f}" + ("" if row["within_budget"] else "*"),
+            f"{row['worst_language']} {interval(row['worst'])}",
+            interval(row["mean"]),
+            interval(row["gap"]),
+        )
+    shown_on = console()
+    shown_on.print(shown)
+    for row in rows:
+        what = " ".join(row["protects"]) or (row["spec"] if row["name"] == "uniform" else "")
+        if what:
+            shown_on.print(f"{row['name']:<{max(len(one['name']) for one in rows)}}  {what}")

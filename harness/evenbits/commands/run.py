@@ -1,0 +1,72 @@
+"""`evenbits run` and `evenbits gate`: pytest on the installed evals, wherever it is started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+
+from evenbits.commands.options import forwarding
+from evenbits.errors import UsageError
+
+__all__ = ["PYTEST_OPTIONS", "gate", "run"]
+
+PYTEST_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""How typer takes the command line of a command whose unknown options are pytest's."""
+
+USAGE, NOTHING_COLLECTED = 4, 5
+"""Exit codes of pytest that are a usage error to the gate: what was not decided must not look like a verdict."""
+
+
+@forwarding
+def run(typed: list[str], context: typer.Context) -> None:
+    """Start pytest on the installed evals; FILE::TEST chooses some of them.
+
+    Options of pytest count as well: -k, -m, -x, -v, --collect-only, -n (with pytest-xdist); `pytest --help` has them.
+    """
+    raise typer.Exit(_pytest([*typed, *context.args]))
+
+
+@forwarding
+def gate(typed: list[str], context: typer.Context) -> None:
+    """Decide whether a model may ship, by --policy, --baseline or both: `run -m gate`; exit code 1 if it may not.
+
+    Options of pytest count as well: -k, -x, -v, --collect-only, -n (with pytest-xdist); `pytest --help` has them.
+    """
+    code = _pytest(["-m", "gate", *typed, *context.args])
+    if code == NOTHING_COLLECTED:
+        typer.secho("evenbits: no test of the gate was selected, so nothing was decided.", err=True, fg="red")
+    raise typer.Exit(2 if code in {USAGE, NOTHING_COLLECTED} else code)
+
+
+def _pytest(arguments: list[str]) -> int:
+    """Run pytest on the evals installed with this package and return its exit code.
+
+    Settings come from a file of ours: pytest would otherwise look for one above the evals and above every path among
+    the arguments, and take over the settings of whatever project this environment happens to live in.
+    """
+    evals, plugins = _package("evenbits.evals"), _package("evenbits.plugins")
+    here = [_inside(evals, argument) for argument in arguments]
+    chosen = here if here != arguments else [str(evals), *arguments]
+    command = [sys.executable, "-m", "pytest", "-p", "evenbits.plugins", "-p", "no:cacheprovider"]
+    command += ["-c", str(plugins / "evals.ini"), f"--rootdir={evals}"]
+    return subprocess.run([*command, *chosen], check=False).returncode  # noqa: S603 - our own interpreter
+
+
+def _package(name: str) -> Path:
+    spec = find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise UsageError(f"the package `{name}` is not installed: install evenbits again")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _inside(evals: Path, argument: str) -> str:
+    """Return `test_x.py[::case]`, with or without `evals/` before it, as a path of the installed evals."""
+    file, _, case = argument.partition("::")
+    path = evals / Path(file).name
+    if not file.endswith(".py") or not path.is_file():
+        return argument
+    return f"{path}::{case}" if case else str(path)

@@ -1,0 +1,399 @@
+"""Settings: the options of pytest and of every command, one table, read in one place.
+
+`OPTIONS` is what both command lines and the keys of `[tool.evenbits]` are made of: a name, one help text, a default and
+the function that checks a value. What was typed wins over a model family, which wins over `[tool.evenbits]`, which wins
+over the built-in default. What cannot be understood is one sentence, before anything is measured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evenbits.defaults import Defaults, read_defaults
+from evenbits.errors import UsageError
+from evenbits.families import Family, family
+from evenbits.paths import expanded
+from evenbits.report.saved import FOLDER, find_report
+
+if TYPE_CHECKING:  # read lazily: a session without evals imports nothing of this
+    from evenbits.models.references import ModelRef
+    from evenbits.variants.registry import Spec
+
+__all__ = ["DTYPES", "OPTIONS", "RUNNERS", "Option", "Settings", "Value", "option", "read_settings"]
+
+DTYPES = ("bfloat16", "float32")
+RUNNERS = ("local", "ray")
+DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9][0-9]*))?|mps", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What was asked for, checked; one field for each of `OPTIONS`, which say what they mean.
+
+    `languages`: tags separated by commas, a number, `all`, or None. `segments`: None for all. `store`: None for the
+    user's cache. `shard`: (i, n), the i-th of n parts of the gate's languages. Paths are expanded. `typed`: the options
+    that stood on the command line. `stated`: those, and the keys of `[tool.evenbits]`.
+    """
+
+    models: tuple[ModelRef, ...]
+    specs: tuple[Spec, ...]
+    corpus: str
+    languages: str | None
+    segments: int | None
+    seed: int
+    device: str
+    dtype: str
+    runner: str
+    store: Path | None
+    offline: bool
+    report: Path
+    advisory: bool
+    robustness: bool
+    full: bool
+    family: Family | None
+    policy: Path | None
+    baseline: Path | None
+    shard: tuple[int, int] | None
+    autosave: bool
+    saved: Path
+    typed: frozenset[str] = frozenset()
+    stated: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Value:
+    """A value of the option `name`; a relative path among it starts at `folder`, beside whoever wrote it down."""
+
+    name: str
+    value: Any
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Option:
+    """An option. `metavar`: None makes it a switch. `field`: its name in `Settings`, where that is another.
+
+    `kinds`: types that its key in `[tool.evenbits]` may have; none where it has no key.
+    """
+
+    name: str
+    about: str
+    metavar: str | None
+    check: Callable[[Value], Any]
+    kinds: tuple[type, ...] = (str,)
+    default: Any = None
+    field: str = ""
+    repeatable: bool = False
+
+    @property
+    def help(self) -> str:
+        """The one help text, with the default where there is one to name."""
+        told = ", ".join(self.default) if isinstance(self.default, tuple) else self.default
+        return self.about if self.metavar is None or told in {None, ""} else f"{self.about} (default: {told})"
+
+
+def option(name: str) -> Option:
+    """Return the option called `name`."""
+    return next(one for one in OPTIONS if one.name == name)
+
+
+def read_settings(
+    typed: Mapping[str, Any], *, here: Path, folders: Iterable[Path] = (), names: Iterable[str] | None = None
+) -> Settings:
+    """Return the settings that follow from what was typed, from `[tool.evenbits]` and from the built-in defaults.
+
+    `typed`: values by option, None or absent where not given. `here`: the folder in which the command was started.
+    `folders`: where `[tool.evenbits]` is searched from, upwards; `here` by default. `names`: the options that count,
+    all by default; the others keep their built-in defaults. Raises `EvenbitsError`.
+    """
+    defaults = read_defaults(tuple(folders) or (here,), KEYS)
+    wanted = frozenset(one.name for one in OPTIONS) if names is None else frozenset(names)
+    given = {name: value for name, value in typed.items() if value is not None and name in wanted}
+    stated = {name: value for name, value in defaults.values.items() if name in wanted} | given
+    known = None if stated.get("family") is None else family(stated["family"])
+    full = bool(stated.get("full"))
+    if full and "segments" in given:
+        raise UsageError("--full takes all segments and --segments only some; give one of them.")
+
+    def value(one: Option) -> Value:
+        of_family = None if known is None or one.name in given else known.option(one.name, full=full)
+        found = stated.get(one.name, one.default) if of_family is None else of_family
+        return Value(name=one.name, value=found, folder=_beside(one.name, given, defaults, here))
+
+    checked = {one.field or one.name: one.check(value(one)) for one in OPTIONS}
+    if full:
+        checked["segments"] = None
+    made = Settings(**checked, typed=frozenset(given), stated=frozenset(stated))
+    return replace(made, baseline=_baseline(value(option("baseline")), made.saved))
+
+
+def _beside(name: str, given: Mapping[str, Any], defaults: Defaults, here: Path) -> Path:
+    written_down = defaults.file is not None and name not in given and name in defaults.values
+    return defaults.file.parent if defaults.file is not None and written_down else here
+
+
+# -- the checks: from what was typed or written down to what `Settings` holds -----------------------------------------
+
+
+def _as_it_is(value: Value) -> Any:  # noqa: ANN401 - the type is that of the option
+    return value.value
+
+
+def _switch(value: Value) -> bool:
+    return bool(value.value)
+
+
+def _texts(value: Value) -> Sequence[str]:
+    return [value.value] if isinstance(value.value, str) else value.value
+
+
+def _models(value: Value) -> tuple[ModelRef, ...]:
+    texts = _texts(value)
+    if not texts:
+        return ()
+    from evenbits.models.references import parse_model  # noqa: PLC0415 - only where a model is named
+    from evenbits.models.shipped import expand  # noqa: PLC0415 - same
+
+    return expand([parse_model(text) for text in dict.fromkeys(texts)])
+
+
+def _specs(value: Value) -> tuple[Spec, ...]:
+    from evenbits.variants.registry import parse_specs  # noqa: PLC0415 - only where evals run
+
+    specs = tuple(dict.fromkeys(spec for text in _texts(value) for spec in parse_specs(text)))
+    if not specs:
+        raise UsageError("--spec names no quantization; give one such as int4-g64.")
+    return specs
+
+
+def _corpus(value: Value) -> str:
+    from evenbits.text import parse_corpus  # noqa: PLC0415 - only where evals run
+
+    parse_corpus(value.value)
+    return str(value.value)
+
+
+def _languages(value: Value) -> str | None:
+    if value.value is None:
+        return None
+    from evenbits.text import parse_languages  # noqa: PLC0415 - only where languages are named
+
+    text = ",".join(value.value) if isinstance(value.value, list) else str(value.value)
+    parse_languages(text)
+    return text
+
+
+def _whole(value: Value, *, least: int) -> int | None:
+    if value.value is None:
+        return None
+    try:
+        number = int(value.value)
+    except ValueError:
+        raise UsageError(f"--{value.name} {value.value!r} is not a whole number.") from None
+    if number < least:
+        raise UsageError(f"--{value.name} {number} is too small; it must be {least} or more.")
+    return number
+
+
+def _count(value: Value) -> int | None:
+    return _whole(value, least=1)
+
+
+def _seed(value: Value) -> int | None:
+    return _whole(value, least=0)
+
+
+def _one_of(*words: str) -> Callable[[Value], str]:
+    def check(value: Value) -> str:
+        if value.value not in words:
+            raise UsageError(f"--{value.name} {value.value!r} is unknown; use {' or '.join(words)}.")
+        return str(value.value)
+
+    return check
+
+
+def _device(value: Value) -> str:
+    if not DEVICE.fullmatch(value.value):
+        raise UsageError(f"--device {value.value!r} is unknown; use auto, cpu, cuda, cuda:N (such as cuda:1) or mps.")
+    return str(value.value)
+
+
+def _family(value: Value) -> Family | None:
+    return None if value.value is None else family(value.value)
+
+
+def _folder(value: Value) -> Path | None:
+    if value.value is None:
+        return None
+    folder = value.folder / expanded(value.value)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--{value.name} {value.value!r} is a file; name a folder.")
+    return folder
+
+
+def _file(value: Value) -> Path | None:
+    if value.value is None:
+        return None
+    file = value.folder / expanded(value.value)
+    if not file.is_file():
+        raise UsageError(f"--{value.name} {value.value!r} is no file; it was looked for at {file}.")
+    return file
+
+
+def _baseline(value: Value, saved: Path) -> Path | None:
+    """Return the file of a report that is named by its path, its number among the saved ones, or `latest`."""
+    if value.value is None:
+        return None
+    found = find_report(value.value, saved)
+    return found if found.parent == saved else _file(value)
+
+
+def _shard(value: Value) -> tuple[int, int] | None:
+    if value.value is None:
+        return None
+    index, slash, count = value.value.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise UsageError(
+            f"--shard {value.value!r} is not understood; write I/N, such as 2/4 for the second of four parts."
+        )
+    return int(index), int(count)
+
+
+TEXTS = (str, list)
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        name="model",
+        about="hub id[@revision], folder, path.gguf, wheel:NAME==VERSION or reference[:NAME]; repeatable",
+        metavar="MODEL",
+        check=_models,
+        kinds=TEXTS,
+        default=(),
+        field="models",
+        repeatable=True,
+    ),
+    Option(
+        name="spec",
+        about="quantization such as int4-g64+keep0.1%:magnitude; repeatable, or separated by commas",
+        metavar="SPEC",
+        check=_specs,
+        kinds=TEXTS,
+        default=("int4-g64",),
+        field="specs",
+        repeatable=True,
+    ),
+    Option(
+        name="corpus",
+        about="gettext, dir:PATH, flores, belebele or hf:DATASET",
+        metavar="CORPUS",
+        check=_corpus,
+        default="gettext",
+    ),
+    Option(
+        name="languages",
+        about="tags separated by commas, a number (best covered), or all; default: those the models were trained on "
+        "where they say so (exposure.json beside the weights), else what the corpus offers",
+        metavar="TAGS",
+        check=_languages,
+        kinds=(str, list, int),
+    ),
+    Option(
+        name="segments",
+        about="at most N segments per language; default: all, or what --family says",
+        metavar="N",
+        check=_count,
+        kinds=(int,),
+    ),
+    Option(name="seed", about="seed of every random choice", metavar="N", check=_seed, kinds=(int,), default=0),
+    Option(
+        name="device",
+        about="where models run: auto (a CUDA device where there is one), cpu, cuda, cuda:N or mps",
+        metavar="DEVICE",
+        check=_device,
+        default="auto",
+    ),
+    Option(
+        name="dtype",
+        about="arithmetic of the run: bfloat16 or float32",
+        metavar="DTYPE",
+        check=_one_of(*DTYPES),
+        default="bfloat16",
+    ),
+    Option(
+        name="runner",
+        about="where measurements are computed: local (this process) or ray (tasks of a cluster)",
+        metavar="RUNNER",
+        check=_one_of(*RUNNERS),
+        default="local",
+    ),
+    Option(name="store", about="folder where measurements are kept between runs", metavar="DIR", check=_folder),
+    Option(name="offline", about="use no network at all", metavar=None, check=_switch, kinds=(bool,)),
+    Option(
+        name="report",
+        about="folder for report.json, summary.md, index.html and junit.xml",
+        metavar="DIR",
+        check=_folder,
+        default="reports/latest",
+    ),
+    Option(
+        name="advisory",
+        about="report verdicts without failing the run; errors still fail it",
+        metavar=None,
+        check=_switch,
+        kinds=(bool,),
+    ),
+    Option(
+        name="robustness",
+        about="also run the tests of our own that a verdict survives other choices",
+        metavar=None,
+        check=_switch,
+        kinds=(bool,),
+    ),
+    Option(
+        name="full",
+        about="run everything: all segments, all models and all tests, also where a family or the default takes fewer",
+        metavar=None,
+        check=_switch,
+        kinds=(bool,),
+    ),
+    Option(
+        name="family",
+        about="a model family: stands for its models, specs and number of segments",
+        metavar="NAME",
+        check=_family,
+    ),
+    Option(
+        name="policy",
+        about="limits of the deployment gate, TOML; `evenbits policy init` writes one",
+        metavar="FILE",
+        check=_file,
+    ),
+    Option(
+        name="baseline",
+        about="an earlier report.json, the number of a saved report or latest: the gate fails a language that is worse",
+        metavar="REPORT",
+        check=_as_it_is,  # found below the folder of saved reports, once that is known
+    ),
+    Option(
+        name="shard",
+        about="gate only the I-th of N parts of the languages; `evenbits merge` joins the parts",
+        metavar="I/N",
+        check=_shard,
+        kinds=(),
+    ),
+    Option(
+        name="autosave",
+        about="keep the report under the next number, for --baseline and compare",
+        metavar=None,
+        check=_switch,
+        kinds=(bool,),
+    ),
+    Option(name="saved", about="folder of saved reports", metavar="DIR", check=_folder, default=FOLDER),
+)
+
+KEYS: Mapping[str, tuple[type, ...]] = {one.name: one.kinds for one in OPTIONS if one.kinds}
+"""Keys of `[tool.evenbits]` and the types that their values may have."""
