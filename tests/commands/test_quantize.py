@@ -69,7 +69,7 @@ def test_a_spec_with_statistics_gives_the_model_that_was_measured(tiny_llama, te
     [
         ("int4-g48", ("48", "inputs")),
         ("int9-row", ("int9-row", "bits must be 2 to 8")),
-        ("none", ("nothing is quantized",)),
+        ("none", ("name a quantized spec",)),
         ("int4-row,int3-row", ("one quantization at a time, got int4-row, int3-row",)),
     ],
 )
