@@ -148,9 +148,16 @@ def test_a_truncated_file_names_the_tensor_and_the_byte(tiny_llama, tmp_path):
     ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, b"1234", r"tensor a 4 bytes .* needs 8"),
     ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, b"12345678", "has tensor a at byte .* expected at"),
     ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"12345678", "4 bytes that belong to no tensor"),
-    ({"a": {"dtype": "F33", "shape": [1], "data_offsets": [0, 4]}}, b"1234", "describes tensor a in a way"),
-    ({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [4, 0]}}, b"1234", "tensor a -4 bytes"),
-    (["a"], b"", "not a JSON object"),
+    ({"a": {"dtype": "f 3", "shape": [1], "data_offsets": [0, 4]}}, b"1234", 'tensor a the dtype "f 3"'),
+    ({"a": {"dtype": "F4", "shape": [2], "data_offsets": [4, 0]}}, b"1234", "has 4 bytes that belong|at byte|gives"),
+    ({"a": {"dtype": "F32", "shape": [1], "data_offsets": ["a", "b"]}}, b"1234", "a: data_offsets must be a list of 2"),
+    ({"a": {"dtype": "F32", "shape": [1 << 62] * 9, "data_offsets": [0, 4]}}, b"1234", "needs [0-9]+"),
+    ({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [4, 0]}}, b"1234", "a: shape must be a list of whole"),
+    ({"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, b"1234", "a: shape must be a list of whole"),
+    ({"a": {"dtype": "F32", "shape": 4, "data_offsets": [0, 4]}}, b"1234", "a: shape must be a list of whole numbers"),
+    ({"a": {"shape": [1], "data_offsets": [0, 4]}}, b"1234", "a has no dtype"),
+    ({"a": [1]}, b"", "a must be an object, not"),
+    (["a"], b"", "must be an object, not"),
 ])  # fmt: skip
 def test_a_header_that_does_not_cover_the_file_is_refused(header, data, message, tmp_path):
     from evenbits.models.headers import entries
@@ -190,5 +197,5 @@ def test_an_index_that_disagrees_with_a_shard_is_refused(tiny_model, tmp_path):
     with pytest.raises(IntegrityError, match=r"model\.invented\.weight is in .* does not hold it"):
         entries(folder)
     index.write_text("{}")
-    with pytest.raises(IntegrityError, match="no readable weight_map"):
+    with pytest.raises(IntegrityError, match="has no weight_map"):
         entries(folder)

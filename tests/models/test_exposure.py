@@ -28,14 +28,17 @@ def test_a_folder_without_the_file_says_nothing_of_exposure(tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("{", "cannot be read"),
+        ("{", "is not JSON at byte 1"),
         ([], "must map language tags"),
         ({}, "must map language tags"),
         ({"de": -1}, "de has -1"),
         ({"de": 1.5}, "de has 1.5"),
-        ({"de": True}, "de has True"),
+        ({"de": True}, "de has true"),
         ({"not a language": 1}, "is not a language tag"),
         ({"de": 1, "deu": 2}, "de twice"),
+        ('{"de": 1, "de": 2}', "the key de twice"),
+        ('{"de": ' + "9" * 4000 + "}", "a whole number of 4000 digits"),
+        ("[" * 100_000, "nested more than 64 levels"),
     ],
 )
 def test_what_is_no_exposure_is_refused_with_the_file_and_the_entry(written, value, message):

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 
+import pytest
 from evenbits.models.fingerprint import file_sha256, fingerprint
 
 
@@ -52,6 +53,57 @@ def test_one_changed_bit_changes_it_even_where_size_and_place_stay(tiny_model, s
     assert fingerprint(folder, store=store) != before
 
 
+@pytest.fixture
+def rested(monkeypatch):
+    """Files of this test count as unchanged for long: their digests are stored."""
+    monkeypatch.setattr("evenbits.models.fingerprint.RESTING", 0)
+
+
+def swapped(path, content):
+    """Write `content` over the file in place; size and time stamps stay."""
+    status = path.stat()
+    assert len(content) == status.st_size
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (status.st_mtime_ns, status.st_ino)
+
+
+@pytest.mark.usefixtures("rested")
+def test_a_file_swapped_for_one_of_the_same_size_and_time_stamps_is_read_again(tiny_model, store, tmp_path):
+    folder = copy(tiny_model("llama"), tmp_path / "model")
+    before = fingerprint(folder, store=store)
+    other = tiny_model("llama", seed=1)
+    swapped(folder / "model.safetensors", (other / "model.safetensors").read_bytes())
+    assert fingerprint(folder, store=store) == fingerprint(other, store=store) != before
+
+
+def test_a_state_that_the_clock_gives_twice_still_shows_in_the_samples(tmp_path, monkeypatch):
+    """Every time stamp the same: small files differ anyhow, large ones where a sampled block does."""
+    from evenbits.models import fingerprint as module
+
+    monkeypatch.setattr(module, "BLOCK", 16)
+    monkeypatch.setattr(module, "SAMPLES", 4)
+    path = tmp_path / "m"
+    # 100 bytes in blocks of 16: more than 4 blocks, so at 0, 28, 56 and 84; byte 20 lies between the samples
+    digests = []
+    for changed in (None, 5, 60, 99, 20):
+        content = bytearray(100)
+        if changed is not None:
+            content[changed] = 1
+        path.write_bytes(content)
+        digests.append(module._sampled(path, 100))
+    assert len(set(digests[:4])) == 4
+    assert digests[4] == digests[0]
+
+
+def test_of_a_file_that_changed_a_moment_ago_nothing_is_stored(store, tmp_path):
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")
+    file_sha256(path, store=store)
+    assert not (store.root / "checksums").exists()
+
+
+@pytest.mark.usefixtures("rested")
 def test_the_second_time_nothing_is_read(tiny_model, store, monkeypatch):
     from evenbits.models import fingerprint as module
 

@@ -195,6 +195,91 @@ def test_an_already_quantized_model_is_refused(model, refuse):
     refuse(model, ModelError, r"already quantized \(gptq\)")
 
 
+@pytest.mark.parametrize(
+    ("entries", "method"),
+    [
+        ({"quantization_config": "gptq"}, "gptq"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"compression_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
+        ({"quantization": {"group_size": 64, "bits": 4}}, "quantization"),
+        ({"text_config": {"quantization_config": {"quant_method": "fp8"}}}, "fp8"),
+    ],
+)
+def test_an_entry_that_speaks_of_quantization_is_enough(entries, method, model, refuse):
+    edit(model / "config.json", **entries)
+    refuse(model, ModelError, rf"is already quantized \({method}\)")
+
+
+@pytest.mark.parametrize("name", ["hf_quant_config.json", "quantize_config.json", "quant_config.json"])
+def test_a_file_that_speaks_of_quantization_is_enough(name, model, refuse):
+    (model / name).write_text("{}")
+    refuse(model, ModelError, rf"is already quantized \({name}\)")
+
+
+def recoded(folder, change):
+    """Write the model's weights anew, each tensor as `change(name, tensor)`."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    save_file({name: change(name, tensor) for name, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "code"), [("float8_e4m3fn", "F8_E4M3"), ("int8", "I8"), ("uint8", "U8"), ("int32", "I32")]
+)
+def test_weights_that_are_codes_are_refused_with_or_without_scales(dtype, code, model, refuse):
+    import torch
+
+    recoded(model, lambda name, tensor: tensor.to(getattr(torch, dtype)) if name.endswith("_proj.weight") else tensor)
+    # three layers of seven products, 21 of 3 x 9 + 2 tensors
+    refuse(
+        model,
+        ModelError,
+        rf"21 of 29 tensors are codes, such as model\.layers\.0\.\w+\.\w+\.weight, stored as {code}\.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"architectures": 5}, "architectures must be a list of texts, not 5"),
+        ({"num_hidden_layers": "four"}, 'num_hidden_layers must be a whole number from 1 to [0-9]+, not "four"'),
+        ({"num_hidden_layers": 0}, "num_hidden_layers must be a whole number from 1"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers must be a whole number from 1"),
+        ({"num_hidden_layers": 1_000_000}, "num_hidden_layers is 1000000, but the checkpoint has 29 tensors"),
+        ({"num_attention_heads": 0}, "num_attention_heads must be a whole number from 1"),
+        ({"hidden_size": 1e9}, "hidden_size must be a whole number"),
+        ({"vocab_size": 1 << 40}, "vocab_size must be a whole number from 1 to 2147483648, not 1099511627776"),
+        ({"text_config": {"n_layer": 1_000_000}}, "text_config: n_layer is 1000000"),
+    ],
+)
+def test_sizes_that_are_none_are_refused_at_once_with_file_and_entry(entries, message, model, refuse):
+    edit(model / "config.json", **entries)
+    refuse(model, ModelError, rf"config\.json: {message}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", "[" * 100_000, "config.json is nested more than 64 levels deep; fetch the model again"),
+        ("config.json", '{"model_type": ' + "1" * 5000 + "}", "config.json holds a whole number of 5000 digits"),
+        ("config.json", "5", "config.json names no model_type"),
+        ("tokenizer_config.json", "5", "tokenizer_config.json must be an object, not 5"),
+        ("tokenizer_config.json", '{"a":' * 100_000, "tokenizer_config.json is nested more than 64 levels deep"),
+        ("tokenizer_config.json", '{"a": "' + "\\ud800" + '"}', "tokenizer_config.json holds .* which is no Unicode"),
+        ("generation_config.json", "[1]", r"generation_config.json must be an object, not \[1\]"),
+    ],
+)
+def test_files_of_the_folder_that_cannot_be_meant_are_named(name, content, message, model, refuse):
+    (model / name).write_text(content)
+    refuse(model, (IntegrityError, ModelError), message)
+
+
+def test_code_of_a_part_of_the_model_is_refused_too(model, refuse):
+    edit(model / "config.json", text_config={"auto_map": {"AutoModel": "x.Y"}})
+    refuse(model, UnsafeModelError, r"config\.json has an auto_map")
+
+
 def test_a_folder_without_config_or_with_a_broken_one_is_refused(model, refuse, tmp_path):
     (model / "config.json").write_text('{"model_type": ')
     refuse(model, IntegrityError, r"config\.json is not JSON at byte 15")

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from evenbits.errors import IntegrityError, ModelError, UnsafeModelError
+from evenbits.foreign import Entries, read_json, read_object
 from evenbits.models.families import FAMILIES, SUPPORTED
 from evenbits.models.fingerprint import tokenizer_files
 from evenbits.models.headers import entries, weight_files
 
-__all__ = ["admit", "pickle_files", "read_config"]
+__all__ = ["admit", "check_sizes", "pickle_files", "quantization", "read_config"]
 
 CAUSAL_HEADS = ("ForCausalLM", "LMHeadModel")
 SUPPORTED_TEXT = f"supported are decoder-only causal language models of the types {', '.join(SUPPORTED)}"
+FULL = frozenset({"F64", "F32", "F16", "BF16"})
+# Buffers that older checkpoints carry along, which hold no weight: causal masks, positions, counters.
+MASK = re.compile(r"(attn|attention)\.(masked_)?bias$|(^|\.)position_ids$|num_batches_tracked$")
+QUANTIZED_ENTRIES = ("quantization_config", "compression_config", "quantization", "quant_config")
+QUANTIZED_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json", "quanto_qmap.json")
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
+SIZES = (
+    *("hidden_size", "n_embd", "d_model", "vocab_size", "intermediate_size", "ffn_dim", "head_dim"),
+    *("num_attention_heads", "n_head", "n_heads", "attention_heads", "max_position_embeddings", "n_positions"),
+)
+LARGEST_SIZE = 1 << 31
+MOST_LAYERS = 2000  # the deepest models known have some hundreds
 # A tokenizer is complete with one of these.
 VOCABULARIES = {
     "tokenizer.json",
@@ -36,6 +50,8 @@ def admit(folder: Path, *, allow_code: bool = False) -> dict[str, Any]:
     _check_architecture(folder, config)
     _check_code(folder, config, allow_code=allow_code)
     _check_weights(folder)
+    check_sizes(config, source=folder / "config.json", tensors=len(entries(folder)))
+    _check_precision(folder)
     _check_tokenizer(folder)
     return config
 
@@ -49,11 +65,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         inside = sorted(file.name for file in folder.glob("*.gguf"))
         hint = f" It holds {inside[0]}: give the path of that file." if inside else ""
         raise ModelError(f"{folder} has no config.json, so it is not a model folder of transformers.{hint}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        position = getattr(error, "pos", getattr(error, "start", 0))
-        raise IntegrityError(f"{path} is not JSON at byte {position}; fetch the model again.") from error
+    config = read_json(path, error=_fetch_again, infinite=True)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{path} names no model_type; {SUPPORTED_TEXT}")
     return config
@@ -67,7 +79,7 @@ def pickle_files(folder: Path) -> tuple[Path, ...]:
 
 def _check_architecture(folder: Path, config: dict[str, Any]) -> None:
     model_type = config["model_type"]
-    architectures = [str(name) for name in config.get("architectures") or []]
+    architectures = Entries(config, str(folder / "config.json"), ModelError).texts("architectures", [])
     named = f"{folder} holds a {model_type} model" + (f" ({', '.join(architectures)})" if architectures else "")
     if config.get("is_encoder_decoder"):
         raise ModelError(f"{named}, an encoder-decoder; {SUPPORTED_TEXT}")
@@ -77,28 +89,70 @@ def _check_architecture(folder: Path, config: dict[str, Any]) -> None:
         raise ModelError(f"{named}{what}; {SUPPORTED_TEXT}")
     if architectures and not any(name.endswith(CAUSAL_HEADS) for name in architectures):
         raise ModelError(f"{named}, which has no causal language model head; {SUPPORTED_TEXT}")
-    if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "an unnamed method")
+    method = quantization(folder, config)
+    if method is not None:
         raise ModelError(
             f"{folder} is already quantized ({method}). Damage is measured from full precision: give the original."
         )
 
 
+def quantization(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """Return by which method the checkpoint in `folder` was quantized, as far as it says so itself; None: it does not.
+
+    The method's name where the configuration has one, else the entry or the file beside it that speaks of it.
+    """
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        for key in QUANTIZED_ENTRIES:
+            if entry := part.get(key):
+                method = entry.get("quant_method") if isinstance(entry, dict) else entry
+                return method if isinstance(method, str) else key
+    return next((name for name in QUANTIZED_FILES if (folder / name).is_file()), None)
+
+
+def check_sizes(config: Mapping[str, Any], *, source: Path, tensors: int) -> None:
+    """Refuse sizes that are no sizes, and more layers than the file has tensors: building them would take for ever.
+
+    `source`: the file they stand in. `ModelError` names file and entry.
+    """
+    for part, where in _parts(config, str(source)):
+        sizes = Entries(part, where, ModelError)
+        for key in (*LAYERS, *SIZES):
+            if not isinstance(part.get(key), list):  # of each layer its own
+                sizes.whole(key, None, least=1, most=LARGEST_SIZE)
+        for key in LAYERS:
+            layers = sizes.whole(key, 0) if not isinstance(part.get(key), list) else 0
+            if layers > min(tensors, MOST_LAYERS):
+                limit = f"has {tensors} tensors" if layers > tensors else f"may have {MOST_LAYERS} here"
+                raise ModelError(f"{where}: {key} is {layers}, but the checkpoint {limit}")
+
+
+def _parts(config: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield the configuration and those of the parts of the model (text_config, vision_config), with their places."""
+    yield config, where
+    for key, value in config.items():
+        if key.endswith("_config") and isinstance(value, dict):
+            yield value, f"{where}: {key}"
+
+
+def _check_precision(folder: Path) -> None:
+    """Refuse tensors in a format of less than 16 bits: codes, whose scales nobody would apply."""
+    codes = [entry for entry in entries(folder).values() if entry.dtype not in FULL and not MASK.search(entry.name)]
+    if codes:
+        raise ModelError(
+            f"{folder} is already quantized: {len(codes)} of {len(entries(folder))} tensors are codes, such as "
+            f"{codes[0].name}, stored as {codes[0].dtype}. Damage is measured from full precision: give the original."
+        )
+
+
 def _check_code(folder: Path, config: dict[str, Any], *, allow_code: bool) -> None:
     sources = {"config.json": config}
-    tokenizer_config = folder / "tokenizer_config.json"
-    if tokenizer_config.is_file():
-        try:
-            sources["tokenizer_config.json"] = json.loads(tokenizer_config.read_text(encoding="utf-8"))
-        except ValueError as error:
-            position = getattr(error, "pos", getattr(error, "start", 0))
-            raise IntegrityError(
-                f"{tokenizer_config} is not JSON at byte {position}; fetch the model again."
-            ) from error
+    for name in ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json", "added_tokens.json"):
+        if (folder / name).is_file():
+            sources[name] = dict(read_object(folder / name, error=_fetch_again, infinite=True).content)
     if allow_code:
         return
     for name, content in sources.items():
-        if "auto_map" in content:
+        if any("auto_map" in part for part, _ in _parts(content, name)):
             raise UnsafeModelError(
                 f"{folder / name} has an auto_map: the repository brings its own Python code, which would run on this "
                 "machine with your rights. It is refused unless you allow it (allow_code); read the code first, or "
@@ -126,3 +180,7 @@ def _check_tokenizer(folder: Path) -> None:
             f"{folder} has no tokenizer (none of {', '.join(sorted(VOCABULARIES))}); save the tokenizer beside the "
             "model with its save_pretrained"
         )
+
+
+def _fetch_again(what: str) -> IntegrityError:
+    return IntegrityError(f"{what}; fetch the model again.")

@@ -6,12 +6,12 @@ language tag. Models of the reference family carry one; anybody who trained a mo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from evenbits.errors import EvenbitsError, ModelError
+from evenbits.foreign import read_json, shown
 from evenbits.text.languages import normalise
 
 __all__ = ["FILE", "read_exposure", "trained_languages"]
@@ -26,18 +26,15 @@ def read_exposure(folder: Path) -> Mapping[str, int] | None:
     spellings of one language.
     """
     file = folder / FILE
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not file.exists():
         return None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read: {error}. Mend it, or remove it if exposure is not known.") from error
+    found = read_json(file, error=lambda what: ModelError(f"{what}; mend it, or remove it if exposure is not known"))
     if not isinstance(found, dict) or not found:
         raise ModelError(f'{file} must map language tags to training bytes, such as {{"de": 400000, "ga": 12000}}.')
     exposure: dict[str, int] = {}
     for tag, amount in found.items():
         if isinstance(amount, bool) or not isinstance(amount, int) or amount < 0:
-            raise ModelError(f"{file}: {tag} has {amount!r}; training bytes are a whole number, 0 or more.")
+            raise ModelError(f"{file}: {tag} has {shown(amount)}; training bytes are a whole number, 0 or more.")
         try:
             known = normalise(tag)
         except EvenbitsError as error:

@@ -7,12 +7,15 @@ tokenizer's files, and the configuration without entries that change nothing a f
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import mmap
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from evenbits.errors import IntegrityError
+from evenbits.foreign import read_json
 from evenbits.models.headers import TensorEntry, entries, weight_files
 from evenbits.records import digest_of
 from evenbits.store import Store
@@ -20,6 +23,10 @@ from evenbits.store import Store
 __all__ = ["file_sha256", "fingerprint", "tokenizer_files"]
 
 VERSION = 1
+RESTING = 2_000_000_000
+"""Nanoseconds that a file must have stayed unchanged: the coarsest clocks of file systems tick every two seconds."""
+
+BLOCK, SAMPLES = 1 << 14, 64  # bytes; a file of up to 1 MiB is sampled whole
 TOKENIZER_NAMES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
@@ -36,22 +43,20 @@ IRRELEVANT = frozenset({
 def fingerprint(folder: Path, *, store: Store) -> str:
     """Return the fingerprint (64 hex digits) of the checked model in `folder`.
 
-    Read once: the result is stored under path, size and time stamp of every file it depends on.
+    Read whole once; later the stored result is found by the state of every file it depends on (`_state`).
     """
     files = (*weight_files(folder), folder / "config.json", *tokenizer_files(folder))
-    key = {"version": VERSION, "files": [_identity(file) for file in files]}
-    meta = store.compute("fingerprints", key, lambda: ({}, {"fingerprint": _measure(folder)})).meta
-    return str(meta["fingerprint"])
+    return _remembered("fingerprints", files, lambda: _measure(folder), store=store)
 
 
 def file_sha256(file: Path, *, store: Store) -> str:
-    """Return the SHA-256 of one file's bytes, stored under its path, size and time stamp."""
+    """Return the SHA-256 of one file's bytes, read once like those of a fingerprint."""
 
-    def measure() -> tuple[dict[str, Any], dict[str, Any]]:
+    def measure() -> str:
         with file.open("rb") as stream:
-            return {}, {"sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
-    return str(store.compute("checksums", {"file": _identity(file)}, measure).meta["sha256"])
+    return _remembered("checksums", (file,), measure, store=store)
 
 
 def tokenizer_files(folder: Path) -> tuple[Path, ...]:
@@ -59,22 +64,61 @@ def tokenizer_files(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in sorted(TOKENIZER_NAMES) if (folder / name).is_file())
 
 
-def _identity(file: Path) -> list[Any]:
+def _remembered(kind: str, files: Sequence[Path], measure: Callable[[], str], *, store: Store) -> str:
+    """Return the digest that `measure` gives, from the store where it was measured of the same state of the files.
+
+    Of files that changed a moment ago nothing is stored: another change could fall on the same tick of the clock.
+    """
+    if any(time.time_ns() - file.stat().st_ctime_ns < RESTING for file in files):
+        return measure()
+    key = {"version": VERSION, "files": [_state(file) for file in files]}
+    return str(store.compute(kind, key, lambda: ({}, {"digest": measure()})).meta["digest"])
+
+
+def _state(file: Path) -> list[Any]:
+    """Return what no other content of the file can have.
+
+    The time of the last change is set by the system at every writing, renaming and setting of time stamps, and cannot
+    be chosen as those can; samples of the content stand in where a system or a moved clock gives the same one again.
+    """
     real = file.resolve()
     status = real.stat()
-    return [file.name, str(real), status.st_size, status.st_mtime_ns]
+    times = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return [file.name, str(real), *times, _sampled(real, status.st_size)]
+
+
+def _sampled(file: Path, size: int) -> str:
+    """Return the SHA-256 of a small file, or of `SAMPLES` blocks spread over a large one, first and last included."""
+    starts: Sequence[int] = range(0, size, BLOCK)
+    if len(starts) > SAMPLES:
+        starts = [round(place * (size - BLOCK) / (SAMPLES - 1)) for place in range(SAMPLES)]
+    hasher = hashlib.sha256()
+    with file.open("rb") as stream:
+        for start in starts:
+            stream.seek(start)
+            hasher.update(stream.read(BLOCK))
+    return hasher.hexdigest()
 
 
 def _measure(folder: Path) -> str:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json", error=IntegrityError, infinite=True)
     return digest_of(
         {
             "version": VERSION,
-            "config": {name: value for name, value in config.items() if name not in IRRELEVANT},
+            "config": {name: _plain(value) for name, value in config.items() if name not in IRRELEVANT},
             "tokenizer": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in tokenizer_files(folder)},
             "tensors": _digests(entries(folder).values()),
         }
     )
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a value of a configuration with infinities as words: those of state-space models hold some."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _digests(tensors: Iterable[TensorEntry]) -> list[list[Any]]:
