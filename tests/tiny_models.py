@@ -1,4 +1,4 @@
-"""Tiny models for tests: every supported architecture, randomly initialised, with a byte-level tokenizer."""
+"""Tiny models for tests: the architectures of long standing, randomly initialised, with a byte-level tokenizer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+ARCHITECTURES = (
+    "bloom",
+    "gemma3_text",
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "olmo2",
+    "opt",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "xglm",
+)
 VOCABULARY = 272  # rows of the embedding; the tokenizer has 268 tokens
 SPECIAL = ("<s>", "</s>", "<pad>", "<unk>")
 MERGES = (("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("i", "n"), ("e", "r"), ("a", "n"), ("Ġ", "a"), ("o", "n"))

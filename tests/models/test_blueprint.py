@@ -17,7 +17,7 @@ TEXTS = ("one short sentence", "another one, somewhat longer than the first")
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "opt", "gpt_neox"])
 def test_a_blueprint_says_what_the_outline_of_the_model_says(architecture, tiny_model, resolved, store):
-    from evenbits.models.families import anatomy_of
+    from evenbits.models.layout import anatomy_of
     from evenbits.models.outline import outline, weight_names
     from evenbits.variants.quantization.patching import shapes_of
 
@@ -26,7 +26,7 @@ def test_a_blueprint_says_what_the_outline_of_the_model_says(architecture, tiny_
     for found in (blueprint(local, store=store), blueprint(local, store=store)):  # made, and read back
         assert found.anatomy == anatomy_of(model)
         assert found.shapes == shapes_of(model, found.anatomy)
-        assert {f"{name}.weight": tensor for name, tensor in weight_names(local.folder).items()}.items() <= (
+        assert {f"{name}.weight": (tensor,) for name, tensor in weight_names(local.folder).items()}.items() <= (
             found.tensors.items()
         )
     assert (store.misses, store.hits) == (1, 1)

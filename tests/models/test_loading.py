@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from evenbits.errors import ModelError, NonFiniteError
 from evenbits.models import load, parse_model, resolve
-from evenbits.models.families import SUPPORTED
+from tiny_models import ARCHITECTURES
 
 
 def change_weights(folder, change):
@@ -25,7 +25,7 @@ def model(tiny_model, tmp_path):
     return shutil.copytree(tiny_model("llama"), tmp_path / "model")
 
 
-@pytest.mark.parametrize("architecture", SUPPORTED)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_loads_and_gives_logits(architecture, tiny_model, store):
     import torch
 

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from evenbits.errors import ModelError
-from evenbits.models.families import SUPPORTED
+from tiny_models import ARCHITECTURES
 
 # How checkpoints published before transformers 5 begin their names -> what transformers saves today.
 PUBLISHED = {
@@ -48,7 +48,7 @@ def check_names(folder):
     return names, anatomy
 
 
-@pytest.mark.parametrize("architecture", SUPPORTED)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_module_finds_its_own_tensor(architecture, tiny_model):
     names, anatomy = check_names(tiny_model(architecture))
     assert (names[anatomy.head] == names[anatomy.embedding]) == anatomy.tied

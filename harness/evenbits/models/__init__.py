@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evenbits.models.anatomy import Anatomy, Block, Linear
-    from evenbits.models.families import SUPPORTED, anatomy_of
+    from evenbits.models.families import SUPPORTED
+    from evenbits.models.layout import anatomy_of
     from evenbits.models.loading import load
     from evenbits.models.records import LoadedModel, LocalModel
     from evenbits.models.references import ModelRef, parse_model
@@ -40,7 +41,7 @@ _HOMES = {
     "LoadedModel": "records",
     "LocalModel": "records",
     "ModelRef": "references",
-    "anatomy_of": "families",
+    "anatomy_of": "layout",
     "expand": "shipped",
     "load": "loading",
     "parse_model": "references",

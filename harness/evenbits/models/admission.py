@@ -9,14 +9,14 @@ from typing import Any
 
 from evenbits.errors import IntegrityError, ModelError, UnsafeModelError
 from evenbits.foreign import Entries, read_json, read_object
-from evenbits.models.families import FAMILIES, SUPPORTED
+from evenbits.models.families import REFUSED, SUPPORTED, WRAPPERS, listed
 from evenbits.models.fingerprint import tokenizer_files
 from evenbits.models.headers import entries, weight_files
 
 __all__ = ["admit", "check_sizes", "pickle_files", "quantization", "read_config"]
 
 CAUSAL_HEADS = ("ForCausalLM", "LMHeadModel")
-SUPPORTED_TEXT = f"supported are decoder-only causal language models of the types {', '.join(SUPPORTED)}"
+SUPPORTED_TEXT = listed()
 FULL = frozenset({"F64", "F32", "F16", "BF16"})
 # Buffers that older checkpoints carry along, which hold no weight: causal masks, positions, counters.
 MASK = re.compile(r"(attn|attention)\.(masked_)?bias$|(^|\.)position_ids$|num_batches_tracked$")
@@ -83,11 +83,13 @@ def _check_architecture(folder: Path, config: dict[str, Any]) -> None:
     named = f"{folder} holds a {model_type} model" + (f" ({', '.join(architectures)})" if architectures else "")
     if config.get("is_encoder_decoder"):
         raise ModelError(f"{named}, an encoder-decoder; {SUPPORTED_TEXT}")
-    if model_type not in FAMILIES:
+    if model_type not in SUPPORTED:
         encoder = any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in architectures)
-        what = ", an encoder without a causal language model" if encoder else ""
+        why = f": {REFUSED[model_type]}" if model_type in REFUSED else ""
+        what = ", an encoder without a causal language model" if encoder else why
         raise ModelError(f"{named}{what}; {SUPPORTED_TEXT}")
-    if architectures and not any(name.endswith(CAUSAL_HEADS) for name in architectures):
+    heads = (*CAUSAL_HEADS, "ForConditionalGeneration") if model_type in WRAPPERS else CAUSAL_HEADS
+    if architectures and not any(name.endswith(heads) for name in architectures):
         raise ModelError(f"{named}, which has no causal language model head; {SUPPORTED_TEXT}")
     method = quantization(folder, config)
     if method is not None:

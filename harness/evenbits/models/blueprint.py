@@ -18,20 +18,20 @@ from evenbits.store import Store
 
 __all__ = ["Blueprint", "blueprint"]
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Blueprint:
     """What is known of a model without its weights.
 
-    `shapes`: O x I of every linear module of the layers, the embedding and the head, by module path. `tensors`: name in
-    the checkpoint of every parameter, by its path in the model.
+    `shapes`: O x I of every product of the layers, the embedding and the head, by its name. `tensors`: the checkpoint's
+    tensors that hold a parameter, by its path in the model: one, or those whose rows make up fused experts.
     """
 
     anatomy: Anatomy
     shapes: Mapping[str, tuple[int, int]]
-    tensors: Mapping[str, str]
+    tensors: Mapping[str, tuple[str, ...]]
 
 
 def blueprint(local: LocalModel, *, store: Store) -> Blueprint:
@@ -44,24 +44,21 @@ def blueprint(local: LocalModel, *, store: Store) -> Blueprint:
     return Blueprint(
         anatomy=_anatomy(meta["anatomy"]),
         shapes={name: (rows, columns) for name, rows, columns in meta["shapes"]},
-        tensors=dict(meta["tensors"]),
+        tensors={name: tuple(tensors) for name, tensors in meta["tensors"]},
     )
 
 
 def _made(local: LocalModel) -> dict[str, Any]:
-    from evenbits.models.families import anatomy_of  # noqa: PLC0415 - imports torch
-    from evenbits.models.outline import outline, parameter_names  # noqa: PLC0415 - imports transformers
+    from evenbits.models.layout import anatomy_of  # noqa: PLC0415 - imports torch
+    from evenbits.models.outline import outline, stored_parameters  # noqa: PLC0415 - imports transformers
 
     model = outline(local.folder, allow_code=local.allow_code)
     anatomy = anatomy_of(model)
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    turned = {linear.name for linear in anatomy.linears if linear.transposed}
-    shapes = []
-    for name in (*(linear.name for linear in anatomy.linears), anatomy.embedding, anatomy.head):
-        rows, columns = parameters[f"{name}.weight"].shape
-        shapes.append([name, columns, rows] if name in turned else [name, rows, columns])
-    names = parameter_names(model, entries(local.folder))
-    return {"anatomy": asdict(anatomy), "shapes": shapes, "tensors": [[name, names[name]] for name in names]}
+    linears = (*anatomy.linears, anatomy.product(anatomy.embedding), anatomy.head_linear)
+    shapes = [[linear.name, *linear.matrix(parameters[linear.parameter]).shape] for linear in linears]
+    tensors = [[name, list(held)] for name, held in stored_parameters(model, entries(local.folder)).items()]
+    return {"anatomy": asdict(anatomy), "shapes": shapes, "tensors": tensors}
 
 
 def _anatomy(row: Mapping[str, Any]) -> Anatomy:
@@ -72,5 +69,6 @@ def _anatomy(row: Mapping[str, Any]) -> Anatomy:
             "blocks": tuple(Block(**block) for block in row["blocks"]),
             "linears": tuple(Linear(**linear) for linear in row["linears"]),
             "projections": tuple(Linear(**linear) for linear in row["projections"]),
+            "kept": tuple(row["kept"]),
         }
     )

@@ -16,7 +16,7 @@ import torch
 from evenbits.errors import ModelError, NonFiniteError
 from evenbits.models.headers import TensorEntry, entries
 
-__all__ = ["check_finite", "read", "shapes", "stream", "tensor_names", "tensors"]
+__all__ = ["check_finite", "dtype_of", "read", "shapes", "stream", "tensor_names", "tensors"]
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -43,6 +43,11 @@ def read(folder: Path, name: str, *, rows: slice | None = None) -> torch.Tensor:
     Writing to it changes neither the file nor a second reading. Raises `ModelError` for an unknown name.
     """
     return _read(_entry(folder, name), rows)
+
+
+def dtype_of(folder: Path, name: str) -> torch.dtype:
+    """Return the dtype in which tensor `name` is stored. Raises `ModelError` for an unknown name."""
+    return DTYPES[_entry(folder, name).dtype]
 
 
 def stream(folder: Path, names: Iterable[str] | None = None) -> Iterator[tuple[str, torch.Tensor]]:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from evenbits.errors import ModelError
 from evenbits.models.checkpoint import check_finite
-from evenbits.models.families import anatomy_of, family_of
+from evenbits.models.families import check_type
+from evenbits.models.layout import anatomy_of
+from evenbits.models.outline import class_of
 from evenbits.models.quiet import quiet_transformers
 from evenbits.models.records import LoadedModel, LocalModel
 from evenbits.progress import Progress
@@ -37,7 +38,7 @@ def load(
     naming tensors that the checkpoint lacks or has in another shape, `NonFiniteError` naming the first tensor with NaN
     or infinity.
     """
-    family_of(local.model_type)
+    check_type(local.model_type)
     if threads is not None:
         torch.set_num_threads(threads)
     with quiet_transformers(progress):
@@ -63,11 +64,12 @@ def _model(
     config = AutoConfig.from_pretrained(local.folder, local_files_only=True, trust_remote_code=local.allow_code)
     if quantized and (getattr(config, "quantization_config", None) or {}).get("quant_method") == quantized:
         del config.quantization_config
-    known = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    automatic = class_of(config)
+    known = automatic._model_mapping.get(type(config), None)  # noqa: SLF001 - the public mappings are its parts
     # bloom and xglm bring only their own attention
     sdpa = bool(getattr(known, "_supports_sdpa", False))
     # with weights given, the model's own class: the automatic one would look for files
-    maker: Any = AutoModelForCausalLM if weights is None else known or AutoModelForCausalLM
+    maker: Any = automatic if weights is None else known or automatic
     loaded: Any = maker.from_pretrained(
         local.folder if weights is None else None,
         config=config,
@@ -75,7 +77,7 @@ def _model(
         dtype=dtype,
         attn_implementation="sdpa" if sdpa else "eager",
         local_files_only=True,
-        **({"trust_remote_code": local.allow_code} if maker is AutoModelForCausalLM else {}),
+        **({"trust_remote_code": local.allow_code} if maker is automatic else {}),
         use_safetensors=True,
         ignore_mismatched_sizes=True,  # so that they come back in `info` and are named below
         output_loading_info=True,

@@ -1,13 +1,13 @@
-"""Outline: a model's modules without its weights, and which tensor of the checkpoint each of them holds."""
+"""Outline: a model's modules without its weights, and which tensors of the checkpoint each of them holds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evenbits.errors import ModelError
-from evenbits.models.families import Family, anatomy_of, family_of
 from evenbits.models.headers import entries
 from evenbits.models.quiet import quiet_transformers
 
@@ -16,66 +16,165 @@ if TYPE_CHECKING:
 
     from evenbits.models.anatomy import Anatomy
 
-__all__ = ["outline", "outline_anatomy", "parameter_names", "weight_names"]
+__all__ = ["class_of", "outline", "outline_anatomy", "parameter_names", "stored_parameters", "weight_names"]
+
+
+def class_of(config: Any) -> Any:  # noqa: ANN401 - any transformers configuration
+    """Return the class of the language model of `config`: causal, or a wrapper that reads images too."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText  # noqa: PLC0415 - heavy
+    from transformers.models.auto.modeling_auto import (  # noqa: PLC0415 - heavy
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    )
+
+    known = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if known is None and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return AutoModelForImageTextToText
+    return AutoModelForCausalLM
 
 
 def outline(folder: Path, *, allow_code: bool = False) -> PreTrainedModel:
     """Return the model of `folder` on torch's meta device: shapes and names, no numbers, no memory."""
     import torch  # noqa: PLC0415 - heavy
-    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415 - heavy
+    from transformers import AutoConfig  # noqa: PLC0415 - heavy
 
     with quiet_transformers(), torch.device("meta"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=allow_code)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            config, trust_remote_code=allow_code
-        )
+        _check_settings(folder, config)
+        model: PreTrainedModel = class_of(config).from_config(config, trust_remote_code=allow_code)
         model.tie_weights()
     return model
 
 
+SETTINGS = (
+    "sliding_window", "attention_chunk_size", "logit_scale", "logits_scaling", "lm_head_multiplier",
+    "embedding_multiplier", "residual_multiplier", "attention_multiplier", "final_logit_softcapping",
+    "attn_logit_softcapping",
+)  # fmt: skip
+"""Settings that change what a model computes, and that transformers passes over where a type does not know them."""
+
+
+def _check_settings(folder: Path, config: Any) -> None:  # noqa: ANN401 - any transformers configuration
+    """Raise `ModelError` where config.json asks for something that transformers' model of this type would not do."""
+    text = config.get_text_config(decoder=True)
+    where = f"{folder / 'config.json'} of a {config.model_type} model"
+    if getattr(text, "use_bidirectional_attention", None) in {True, "all"} or getattr(text, "is_causal", True) is False:
+        raise ModelError(f"{where} asks for attention in both directions: it is no causal language model")
+    if config.model_type == "gemma3" and getattr(text, "final_logit_softcapping", None):
+        raise ModelError(f"{where} sets final_logit_softcapping, which transformers ignores in models that read images")
+    known = {*getattr(type(text), "__dataclass_fields__", SETTINGS), *(text.attribute_map or {})}
+    for name in SETTINGS:
+        value = getattr(text, name, None)
+        off = name == "sliding_window" and (
+            getattr(text, "use_sliding_window", True) is False
+            or (value or 0) >= (getattr(text, "max_position_embeddings", None) or float("inf"))
+        )
+        if name not in known and value not in {None, False, 1} and not off:
+            raise ModelError(
+                f"{where} sets {name} to {value}, which a {text.model_type} model of transformers ignores: every score "
+                "would be that of another function. If the model is of another type, name that type; if the entry "
+                "means nothing, remove it."
+            )
+
+
 def outline_anatomy(folder: Path, *, allow_code: bool = False) -> Anatomy:
     """Return the anatomy of the model in `folder` without loading its weights."""
+    from evenbits.models.layout import anatomy_of  # noqa: PLC0415 - heavy
+
     return anatomy_of(outline(folder, allow_code=allow_code))
 
 
 def weight_names(folder: Path, *, allow_code: bool = False) -> dict[str, str]:
-    """Return module path -> name of its weight in the checkpoint.
+    """Return module path -> name of its weight in the checkpoint, where that is one tensor.
 
     For every linear of the anatomy, the projections, the embedding and the head; a tied head maps to the embedding's
     tensor. Names differ where a checkpoint was saved without the model's prefix (gpt2, bloom) or with older names
     (gpt_neox's `embed_out`). Raises `ModelError` naming the modules whose weight the checkpoint lacks.
     """
+    from evenbits.models.layout import anatomy_of  # noqa: PLC0415 - heavy
+
     model = outline(folder, allow_code=allow_code)
     anatomy = anatomy_of(model)
     names = parameter_names(model, entries(folder))
-    modules = [linear.name for linear in (*anatomy.linears, *anatomy.projections)]
-    return {module: names[f"{module}.weight"] for module in (*modules, anatomy.embedding, anatomy.head)}
+    linears = (*anatomy.linears, *anatomy.projections, anatomy.product(anatomy.embedding), anatomy.head_linear)
+    return {linear.name: names[linear.parameter] for linear in linears if linear.parameter in names}
 
 
 def parameter_names(model: PreTrainedModel, available: Iterable[str]) -> dict[str, str]:
-    """Return parameter name of `model` -> tensor name among `available`; raises `ModelError` for those not found."""
-    family = family_of(model.config.model_type)
-    known = set(available)
+    """Return parameter name of `model` -> tensor name among `available`, for parameters stored as one tensor."""
+    return {name: tensors[0] for name, tensors in stored_parameters(model, available).items() if len(tensors) == 1}
+
+
+def stored_parameters(model: PreTrainedModel, available: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return parameter name of `model` -> the tensors among `available` that hold it.
+
+    One tensor, as the model has it; or, for fused experts that are stored expert by expert, the tensors whose rows make
+    up the parameter, first to last, each output x input. Names are those that transformers' loading gives them. Raises
+    `ModelError` for parameters that are not found, or stored in a way that is not one of these two.
+    """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    names: dict[str, str] = {}
-    for parameter, value in parameters.items():
-        found = _found(parameter, known, family)
-        if found is None and parameter == f"{family.head}.weight":
-            embedding = f"{family.embedding}.weight"
-            if value is parameters[embedding]:
-                found = _found(embedding, known, family)
-        if found is not None:
-            names[parameter] = found
-    missing = [parameter for parameter in parameters if parameter not in names]
+    single, fused, order = _renamed(model, available, parameters)
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in parameters.items():
+        if name in single:
+            found[name] = (single[name],)
+        elif name in fused:
+            found[name] = _rows(name, fused[name], order[name])
+        else:
+            twin = next((other for other, same in parameters.items() if same is value and other in single), None)
+            if twin is not None:
+                found[name] = (single[twin],)
+    missing = [name for name in parameters if name not in found]
     if missing:
         raise ModelError(
             f"the checkpoint lacks {len(missing)} of {len(parameters)} weights of this {model.config.model_type} "
             f"model: {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
         )
-    return names
+    return {name: found[name] for name in parameters}
 
 
-def _found(parameter: str, known: set[str], family: Family) -> str | None:
-    candidates = [parameter]
-    candidates += [old + parameter.removeprefix(new) for old, new in family.legacy.items() if parameter.startswith(new)]
-    return next((name for name in candidates if name in known), None)
+def _renamed(
+    model: PreTrainedModel, available: Iterable[str], parameters: Mapping[str, Any]
+) -> tuple[dict[str, str], dict[str, dict[str, list[str]]], dict[str, Any]]:
+    """Apply transformers' renamings: parameters stored as one tensor, and by pattern those that a conversion makes."""
+    from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: PLC0415 - heavy
+    from transformers.core_model_loading import (  # noqa: PLC0415 - heavy
+        WeightConverter,
+        WeightRenaming,
+        dot_natural_key,
+        rename_source_key,
+    )
+
+    changes = get_model_conversion_mapping(model)
+    renamings = [change for change in changes if isinstance(change, WeightRenaming)]
+    converters = [change for change in changes if isinstance(change, WeightConverter)]
+    by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
+    single: dict[str, str] = {}
+    fused: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    order: dict[str, Any] = {}
+    prefix = model.base_model_prefix
+    for tensor in sorted(available, key=dot_natural_key):
+        name, pattern = rename_source_key(tensor, renamings, converters, prefix, parameters)
+        if name not in parameters:
+            name, pattern = rename_source_key(tensor, [], [], prefix, parameters)
+        if name not in parameters:
+            continue
+        if pattern is None:
+            single.setdefault(name, tensor)
+        else:
+            fused[name][pattern].append(tensor)
+            order[name] = by_pattern[pattern]
+    return single, fused, order
+
+
+def _rows(name: str, by_pattern: Mapping[str, list[str]], converter: Any) -> tuple[str, ...]:  # noqa: ANN401 - theirs
+    """Return the tensors of fused experts in the order of the parameter's rows: of each expert, pattern by pattern."""
+    steps = [(type(step).__name__, getattr(step, "dim", None)) for step in converter.operations]
+    plain = steps == [("MergeModulelist", 0)] or steps == [("MergeModulelist", 0), ("Concatenate", 1)]
+    columns = [by_pattern.get(pattern, []) for pattern in converter.source_patterns]
+    if not plain or len({len(column) for column in columns}) != 1:
+        raise ModelError(
+            f"{name} is put together from {sum(map(len, columns))} tensors of the checkpoint in a way that is not "
+            f"understood ({', '.join(kind for kind, _ in steps)})"
+        )
+    return tuple(tensor for expert in zip(*columns, strict=True) for tensor in expert)

@@ -10,7 +10,7 @@ from evenbits.errors import ModelError, UnsafeModelError
 from evenbits.models import gguf, hub, wheel
 from evenbits.models.admission import admit, pickle_files, read_config
 from evenbits.models.exposure import read_exposure
-from evenbits.models.families import family_of
+from evenbits.models.families import check_type
 from evenbits.models.fingerprint import file_sha256, fingerprint, tokenizer_files
 from evenbits.models.headers import entries, weight_files
 from evenbits.models.records import LocalModel
@@ -119,7 +119,7 @@ def _key(digest: str) -> dict[str, object]:
 
 def _converted(folder: Path, *, store: Store, progress: Progress, allow_code: bool) -> Path:
     """Return a safetensors copy of a pickle checkpoint the user allowed; torch's restricted unpickler reads it."""
-    family_of(read_config(folder)["model_type"])
+    check_type(read_config(folder)["model_type"])
     files = (*pickle_files(folder), *tokenizer_files(folder), folder / "config.json")
     digest = digest_of({file.name: file_sha256(file, store=store) for file in files})
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from evenbits.errors import CorpusError, ModelError, UsageError
 
-__all__ = ["Window", "batched", "context_limit", "prefix_token", "tokenize", "windows_of"]
+__all__ = ["Window", "batched", "context_limit", "length_limit", "prefix_token", "tokenize", "windows_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +72,21 @@ def context_limit(config: Any, context: int) -> int:  # noqa: ANN401 - any trans
     return context if limit is None else min(context, int(limit))
 
 
+def length_limit(config: Any) -> int | None:  # noqa: ANN401 - any transformers config
+    """Return the number of positions beyond which a model turns to other rotary tables, None where it never does.
+
+    transformers chooses the tables of LongRoPE by the longest row of a batch, so windows on either side of this limit
+    must not be read together: a text's score would depend on what it is read beside.
+    """
+    ropes = getattr(config, "rope_parameters", None) or {}
+    kinds = [
+        ropes,
+        *(rope for rope in ropes.values() if isinstance(rope, dict)),
+    ]  # one for all layers, or by their type
+    limits = [int(rope["original_max_position_embeddings"]) for rope in kinds if rope.get("rope_type") == "longrope"]
+    return min(limits, default=None)
+
+
 def windows_of(tokens: Sequence[Sequence[int]], *, prefix: int, context: int) -> list[Window]:
     """Return the windows that score every token of every segment once.
 
@@ -92,11 +107,14 @@ def windows_of(tokens: Sequence[Sequence[int]], *, prefix: int, context: int) ->
     return windows
 
 
-def batched(windows: Sequence[Window], *, tokens: int, padded: bool) -> Iterator[list[Window]]:
+def batched(
+    windows: Sequence[Window], *, tokens: int, padded: bool, apart: int | None = None
+) -> Iterator[list[Window]]:
     """Yield the windows in batches of at most `tokens` positions, longest first; ties keep their order.
 
     `padded` counts a batch as its longest window times their number, else as the sum of lengths. A window longer than
-    the budget is a batch of its own. The same windows always give the same batches, in any order of segments of
+    the budget is a batch of its own, and windows longer than `apart` (see `length_limit`) are never together with others.
+    The same windows always give the same batches, in any order of segments of
     different length.
     """
     if tokens < 1:
@@ -105,7 +123,8 @@ def batched(windows: Sequence[Window], *, tokens: int, padded: bool) -> Iterator
     used = 0
     for window in sorted(windows, key=lambda window: (-len(window), window.inputs)):
         cost = len(batch[0]) if padded and batch else len(window)
-        if batch and used + cost > tokens:
+        crossed = apart is not None and bool(batch) and len(batch[0]) > apart >= len(window)
+        if batch and (crossed or used + cost > tokens):
             yield batch
             batch, used, cost = [], 0, len(window)
         batch.append(window)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from evenbits.models.layout import decoder_of
 from evenbits.scoring import packed
 from evenbits.scoring.arithmetic import products_for
 from evenbits.scoring.batches import Window
@@ -48,6 +49,6 @@ def padded_hidden(model: Any, batch: Sequence[Window]) -> torch.Tensor:  # noqa:
     ids_BT = torch.zeros((len(batch), longest), dtype=torch.int64)
     for row, window in enumerate(batch):
         ids_BT[row, : len(window)] = torch.tensor(window.inputs)
-    hidden_BTD = model.base_model(input_ids=ids_BT.to(model.device), use_cache=False).last_hidden_state
+    hidden_BTD = decoder_of(model)(input_ids=ids_BT.to(model.device), use_cache=False).last_hidden_state
     rows = [hidden_BTD[row, len(window) - len(window.targets) : len(window)] for row, window in enumerate(batch)]
     return torch.cat(rows)

@@ -5,7 +5,8 @@ Shape legend: N tokens, D hidden, V vocabulary, S tokens of a tile, U vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
@@ -14,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from evenbits.errors import ModelError
+from evenbits.models.layout import text_config
 from evenbits.scoring.arithmetic import product_dtype, widened
 
 if TYPE_CHECKING:
@@ -36,7 +38,10 @@ TILE_TOKENS = 512
 TILE_VOCABULARY = 4096
 """A tile's logits stay in a core's cache while they are reduced: 1.0 s against 2.6 s for all logits in one piece."""
 
-UNSUPPORTED = ("logit_scale", "logits_scaling", "output_multiplier_scale")
+SCALES: Mapping[str, int] = {"logit_scale": 1, "lm_head_multiplier": 1, "logits_scaling": -1}
+"""Settings by which families scale their logits, by the power in which they do: Cohere, Falcon-H1, Granite."""
+
+UNSUPPORTED = ("output_multiplier_scale",)
 """Settings by which other families change their logits after the head; none of the supported families has them."""
 
 
@@ -63,17 +68,20 @@ class AnyHead(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Tile:
-    """Vocabulary entries `begin` to `end` of a head, ready to multiply: `weight` U x D, `bias` U."""
+    """Vocabulary entries `begin` to `end` of a head, ready to multiply: `weight` U x D, `bias` U; see `Head`."""
 
     begin: int
     end: int
     weight: torch.Tensor
     bias: torch.Tensor | None
     softcap: float | None
+    scale: float | None = None
 
     def logits(self, hidden_SD: torch.Tensor) -> torch.Tensor:
         """Return the logits of this tile's entries, S x U, in float32."""
         logits_SU = functional.linear(hidden_SD.to(self.weight.dtype), self.weight, self.bias).float()
+        if self.scale is not None:
+            logits_SU = logits_SU.mul_(self.scale)
         if self.softcap is not None:
             logits_SU = logits_SU.div_(self.softcap).tanh_().mul_(self.softcap)
         return logits_SU
@@ -81,7 +89,7 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Head:
-    """What turns a final hidden state into logits: `h @ weight.T + bias`, then Gemma's soft cap if `softcap` is set.
+    """What turns a final hidden state into logits: `h @ weight.T + bias`, times `scale`, then Gemma's soft cap.
 
     `weight` (V x D) and `bias` (V) are the model's own tensors (see `kept_head` for a copy), in the run's dtype.
     """
@@ -89,6 +97,7 @@ class Head:
     weight: torch.Tensor
     bias: torch.Tensor | None
     softcap: float | None
+    scale: float | None = None
 
     def tiles(self) -> Iterator[Tile]:
         """Yield the head in tiles over the vocabulary, each in the dtype in which this machine multiplies fastest."""
@@ -97,13 +106,17 @@ class Head:
         for begin in range(0, self.weight.shape[0], TILE_VOCABULARY):
             end = min(begin + TILE_VOCABULARY, self.weight.shape[0])
             bias_U = None if self.bias is None else self.bias[begin:end].to(dtype)
-            yield Tile(begin=begin, end=end, weight=weight_VD[begin:end], bias=bias_U, softcap=self.softcap)
+            yield Tile(
+                begin=begin, end=end, weight=weight_VD[begin:end], bias=bias_U, softcap=self.softcap, scale=self.scale
+            )
 
     def true_logit(self, hidden_SD: torch.Tensor, targets_S: torch.Tensor) -> torch.Tensor:
         """Return about the logit of each true token (float32), a shift that keeps sums small: its rounding cancels."""
         logits_S = (hidden_SD.float() * self.weight[targets_S].float()).sum(dim=1)
         if self.bias is not None:
             logits_S += self.bias[targets_S].float()
+        if self.scale is not None:
+            logits_S *= self.scale
         if self.softcap is not None:
             logits_S = logits_S.div_(self.softcap).tanh_().mul_(self.softcap)
         return logits_S
@@ -158,17 +171,21 @@ def head_of(loaded: LoadedModel) -> Head:
             f"{loaded.local.text}: the output head is a {type(module).__name__}, not a linear layer with float "
             "weights; scoring needs one. Leave the head in high precision."
         )
-    unsupported = [name for name in UNSUPPORTED if getattr(model.config, name, None) not in {None, 1}]
+    config = text_config(model)
+    unsupported = [name for name in UNSUPPORTED if getattr(config, name, None) not in {None, 1}]
     if unsupported:
         raise ModelError(
             f"{loaded.local.text}: {', '.join(unsupported)} in config.json changes the logits after the head, "
             "which scoring does not reproduce for this architecture."
         )
-    softcap = getattr(model.config, "final_logit_softcapping", None)
+    softcap = getattr(config, "final_logit_softcapping", None)
+    powers = [(getattr(config, name, None), power) for name, power in SCALES.items()]
+    scale = math.prod(float(value) ** power for value, power in powers if value is not None)
     return Head(
         weight=weight,
         bias=None if module.bias is None else module.bias.detach(),
         softcap=None if softcap is None else float(softcap),
+        scale=None if scale == 1 else scale,
     )
 
 
@@ -184,9 +201,8 @@ def kept_head(loaded: LoadedModel) -> Head:
     kept = _kept.get(loaded.model)
     if kept is None or not _same(kept, now):
         bias = None if now.bias is None else now.bias.clone()
-        kept = Head(
-            weight=torch.nn.Parameter(now.weight.detach().clone(), requires_grad=False), bias=bias, softcap=now.softcap
-        )
+        weight = torch.nn.Parameter(now.weight.detach().clone(), requires_grad=False)
+        kept = Head(weight=weight, bias=bias, softcap=now.softcap, scale=now.scale)
         _kept[loaded.model] = kept
     return kept
 

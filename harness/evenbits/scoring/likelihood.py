@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evenbits.models.layout import text_config
 from evenbits.records import Losses
 from evenbits.scoring import packed
-from evenbits.scoring.batches import Window, batched, context_limit, prefix_token, tokenize, windows_of
+from evenbits.scoring.batches import Window, batched, context_limit, length_limit, prefix_token, tokenize, windows_of
 from evenbits.scoring.body import final_hidden
 from evenbits.scoring.divergence import Divergence, HiddenStates, diverge
 from evenbits.scoring.head import Head, Prediction, head_of, kept_head, predict
@@ -63,7 +64,8 @@ def score(
         raise ValueError(f"{language}: {len(segment_ids)} segment ids for {len(texts)} texts")
     model: Any = loaded.model
     tokens = tokenize(loaded.tokenizer, texts, segment_ids, language)
-    limit = context_limit(model.config, context)
+    config = text_config(model)
+    limit = context_limit(config, context)
     windows = windows_of(tokens, prefix=prefix_token(loaded.tokenizer, loaded.local.text), context=limit)
     digest = _digest(windows)
     if reference is not None and reference.digest != digest:
@@ -73,7 +75,7 @@ def score(
     with torch.inference_mode():
         head = kept_head(loaded) if keep_hidden else head_of(loaded)
         keeper = _Keeper(head) if keep_hidden else None
-        for batch in batched(windows, tokens=batch_tokens, padded=not pack):
+        for batch in batched(windows, tokens=batch_tokens, padded=not pack, apart=length_limit(config)):
             hidden_ND = final_hidden(model, batch, pack=pack)
             places_N = torch.cat([torch.arange(w.start, w.start + len(w.targets)) for w in batch])
             targets_N = torch.tensor([token for w in batch for token in w.targets], device=hidden_ND.device)

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from evenbits.models.layout import text_config
 from evenbits.records import Losses
 from evenbits.scoring import packed
 from evenbits.scoring.arithmetic import product_dtype, products_for
-from evenbits.scoring.batches import Window, batched, context_limit, prefix_token, tokenize, windows_of
+from evenbits.scoring.batches import Window, batched, context_limit, length_limit, prefix_token, tokenize, windows_of
 from evenbits.scoring.body import padded_hidden
 from evenbits.scoring.head import Head, head_of, predict, token_tiles
 from evenbits.scoring.likelihood import BATCH_TOKENS, CONTEXT, _Sheet, score
@@ -87,10 +88,10 @@ def sweep(
     `advance` is called after each change of each chunk, `expect` once before with how often that will be. Raises what
     `score` raises.
     """
-    limit = context_limit(loaded.model.config, context)
+    limit = context_limit(text_config(loaded.model), context)
     runner = _runner(loaded, context=limit)
     sheets = {tag: _Text.of(loaded, tag, segment_ids, texts[tag], limit) for tag in texts}
-    chunks = list(_chunks(sheets, int(loaded.model.config.hidden_size)))
+    chunks = list(_chunks(sheets, int(text_config(loaded.model).hidden_size)))
     expect(len(changes) * len(chunks))
     for tags in chunks:
         if runner is None or not _gives_the_same(runner, loaded, sheets[tags[0]], batch_tokens):
@@ -102,7 +103,7 @@ def sweep(
 
 def can_sweep(loaded: LoadedModel, *, context: int = CONTEXT) -> bool:
     """Return whether the layers of `loaded` can be run one by one at all; the first batch then proves it."""
-    return _runner(loaded, context=context_limit(loaded.model.config, context)) is not None
+    return _runner(loaded, context=context_limit(text_config(loaded.model), context)) is not None
 
 
 def _runner(loaded: LoadedModel, *, context: int) -> _Runner | None:
@@ -188,10 +189,11 @@ class _Chunk:
         """Run every batch through the unchanged model, and keep its state before the first layer."""
         kept: list[_Kept] = []
         sheets = [_Sheet(text.tokens, divergence=False) for text in self.texts]
+        apart = length_limit(text_config(self.loaded.model))
         with torch.inference_mode(), self._products():
             head = head_of(self.loaded)
             for number, text in enumerate(self.texts):
-                for batch in batched(text.windows, tokens=self.batch_tokens, padded=self.padded):
+                for batch in batched(text.windows, tokens=self.batch_tokens, padded=self.padded, apart=apart):
                     places = torch.cat([torch.arange(w.start, w.start + len(w.targets)) for w in batch])
                     state = self.runner.enter(batch)
                     hidden_ND = self._through(state, 0, batch)
@@ -348,7 +350,7 @@ def _gives_the_same(runner: _Runner, loaded: LoadedModel, text: _Text, batch_tok
     if isinstance(runner, _Packed) or not text.windows:
         return True
     model: Any = loaded.model
-    batch = next(batched(text.windows, tokens=batch_tokens, padded=True))
+    batch = next(batched(text.windows, tokens=batch_tokens, padded=True, apart=length_limit(text_config(model))))
     with torch.inference_mode(), products_for(model.dtype, model.device):
         own_ND = padded_hidden(model, batch)
         state = runner.enter(batch)

@@ -74,11 +74,15 @@ def sequences_of(tokenizer: Any, config: Any, texts: Sequence[str], *, language:
     return sequences
 
 
-def batches_of(sequences: Sequence[Sequenced], *, tokens: int) -> Iterator[Batch]:
-    """Yield the sequences, longest first, in batches of at most `tokens` positions with padding (one at least)."""
+def batches_of(sequences: Sequence[Sequenced], *, tokens: int, apart: int | None = None) -> Iterator[Batch]:
+    """Yield the sequences, longest first, in batches of at most `tokens` positions with padding (one at least).
+
+    Sequences longer than `apart` are never together with others, see `evenbits.scoring.batches.length_limit`.
+    """
     held: list[Sequenced] = []
     for sequence in sorted(sequences, key=lambda s: (-len(s), s.segment, s.ids)):
-        if held and (len(held) + 1) * len(held[0]) > tokens:
+        crossed = apart is not None and bool(held) and len(held[0]) > apart >= len(sequence)
+        if held and (crossed or (len(held) + 1) * len(held[0]) > tokens):
             yield _batch(held)
             held = []
         held.append(sequence)

@@ -15,14 +15,16 @@ import torch
 from numpy.typing import NDArray
 
 from evenbits.errors import ModelError
+from evenbits.models.layout import text_config, writes_in_parallel
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Batch, Sequenced, batches_of, sequences_of
 from evenbits.observe.activations.channels import ChannelSums, gathered
-from evenbits.observe.activations.hooks import decoder, first_tensor, listening, write_modules
+from evenbits.observe.activations.hooks import check_modules, decoder, first_tensor, listening, write_modules
 from evenbits.observe.activations.sinks import sink_masses
 from evenbits.observe.activations.states import PROJECTED, StateSums, projection
 from evenbits.observe.activations.statistics import SINK_SEGMENTS, ActivationStatistics
 from evenbits.observe.activations.writes import WriteSums
+from evenbits.scoring.batches import length_limit
 
 __all__ = ["measure"]
 
@@ -41,11 +43,12 @@ def measure(
     batch_tokens: int = BATCH_TOKENS,
 ) -> ActivationStatistics:
     """Measure `texts` without a store. `batch_tokens` bounds the positions of a batch, padding included."""
-    sequences = sequences_of(loaded.tokenizer, loaded.model.config, texts, language=language)
+    check_modules(loaded, "activations")
+    sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=language)
     rng = np.random.default_rng(SEED)
     listener = _Listener(loaded, segments=len(texts), project=projection(_width(loaded), rng=rng))
     with torch.inference_mode():
-        for batch in batches_of(sequences, tokens=batch_tokens):
+        for batch in batches_of(sequences, tokens=batch_tokens, apart=length_limit(text_config(loaded.model))):
             listener.start(batch)
             with listening(loaded.model, before=listener.before, after=listener.after):
                 decoder(loaded)(input_ids=batch.ids, use_cache=False)
@@ -84,9 +87,7 @@ class _Listener:
     def __init__(self, loaded: LoadedModel, *, segments: int, project: torch.Tensor | None) -> None:
         blocks, width = loaded.anatomy.blocks, _width(loaded)
         self.channels = ChannelSums()
-        self.writes = WriteSums(
-            len(blocks), parallel=bool(getattr(loaded.model.config, "use_parallel_residual", False))
-        )
+        self.writes = WriteSums(len(blocks), parallel=writes_in_parallel(loaded.model))
         self.state_layers = _quarters(len(blocks))
         self.states = StateSums(len(blocks), width, judged=self.state_layers, project=project)
         self.output_peak: dict[str, torch.Tensor] = {}
@@ -105,8 +106,8 @@ class _Listener:
             self.after[mlp] = partial(self._hold, "mlp")
             self.after[block.name] = partial(self._leave, block.index)
             # Two things may be wanted of one module: its output as the write, and its peak.
-            inner = self.after.get(block.mlp_output)
-            self.after[block.mlp_output] = partial(self._peak, block.mlp_output, inner)
+            inner = self.after.get(block.mlp_product)
+            self.after[block.mlp_product] = partial(self._peak, block.mlp_product, inner)
 
     def start(self, batch: Batch) -> None:
         self.channels.start(batch)
@@ -140,11 +141,8 @@ class _Listener:
 
 def _width(loaded: LoadedModel) -> int:
     """Width of the residual stream: the outputs of the first block's attention."""
-    block, linears = loaded.anatomy.blocks[0], loaded.anatomy.linears
-    transposed = next(linear.transposed for linear in linears if linear.name == block.attention_output)
-    weight = loaded.model.get_submodule(block.attention_output).weight
-    assert isinstance(weight, torch.Tensor)  # noqa: S101 - a product has a weight
-    return int(weight.shape[1 if transposed else 0])
+    linear = loaded.anatomy.product(loaded.anatomy.blocks[0].attention_output)
+    return int(linear.matrix(loaded.model.get_parameter(linear.parameter)).shape[0])
 
 
 def _quarters(layers: int) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from evenbits.errors import NonFiniteError
 from evenbits.models.anatomy import Linear
+from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Sequenced, sequences_of
 from evenbits.records import digest_of
@@ -70,8 +71,10 @@ def measure_gradients(loaded: LoadedModel, texts: Sequence[str], *, language: st
     own. The model is left as it was: no gradients, the same parameters asking for none.
     """
     model = loaded.model
-    sequences = sequences_of(loaded.tokenizer, model.config, texts, language=language)
-    sums = {linear.name: torch.zeros(_shape(model, linear), dtype=torch.float32) for linear in loaded.anatomy.linears}
+    sequences = sequences_of(loaded.tokenizer, text_config(model), texts, language=language)
+    sums = {
+        linear.name: torch.zeros_like(_weight(model, linear), dtype=torch.float32) for linear in loaded.anatomy.linears
+    }
     with collecting(model, loaded.anatomy.linears, sums), torch.enable_grad():
         for sequence in sequences:
             loss = _nll(model, sequence)
@@ -83,7 +86,7 @@ def measure_gradients(loaded: LoadedModel, texts: Sequence[str], *, language: st
         mean = sums.pop(linear.name).div_(len(sequences))
         if not bool(torch.isfinite(mean).all()):
             raise NonFiniteError(f"gradients of {linear.name} overflow on the texts in {language}; use --dtype float32")
-        means[linear.name] = mean.T.contiguous() if linear.transposed else mean
+        means[linear.name] = linear.matrix(mean).contiguous()
     return means
 
 
@@ -121,11 +124,4 @@ def _nll(model: nn.Module, sequence: Sequenced) -> torch.Tensor:
 
 
 def _weight(model: nn.Module, linear: Linear) -> nn.Parameter:
-    weight = model.get_submodule(linear.name).weight
-    assert isinstance(weight, nn.Parameter)  # noqa: S101 - a product has a weight
-    return weight
-
-
-def _shape(model: nn.Module, linear: Linear) -> tuple[int, int]:
-    weight = _weight(model, linear)
-    return int(weight.shape[0]), int(weight.shape[1])
+    return model.get_parameter(linear.parameter)

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from evenbits.errors import ModelError
 from evenbits.models.anatomy import Block
+from evenbits.models.layout import decoder_of
 from evenbits.models.records import LoadedModel
 
-__all__ = ["decoder", "first_tensor", "listening", "write_modules"]
+__all__ = ["check_modules", "decoder", "first_tensor", "listening", "write_modules"]
 
 Before = Callable[[torch.Tensor], None]
 After = Callable[[Any], None]
@@ -38,8 +40,18 @@ def listening(
 
 def decoder(loaded: LoadedModel) -> nn.Module:
     """Return the model without its head: nobody needs logits to look at activations."""
-    inner: nn.Module = loaded.model.base_model
+    inner: nn.Module = decoder_of(loaded.model)
     return inner
+
+
+def check_modules(loaded: LoadedModel, what: str) -> None:
+    """Raise `ModelError` where a product is no module of its own, so that nobody can listen to it: fused experts."""
+    if loaded.anatomy.has_experts:
+        fused = next(linear.name for linear in loaded.anatomy.linears if linear.experts)
+        raise ModelError(
+            f"{what} cannot be measured in this {loaded.anatomy.model_type} model: the experts of {fused} share one "
+            "parameter and are no modules to listen to. Weight statistics and damage do not need it."
+        )
 
 
 def first_tensor(output: Any) -> torch.Tensor:  # noqa: ANN401 - layers return a tensor or a tuple that starts with it
@@ -51,12 +63,13 @@ def first_tensor(output: Any) -> torch.Tensor:  # noqa: ANN401 - layers return a
 def write_modules(model: nn.Module, block: Block) -> tuple[str, str]:
     """Return the paths of the modules whose outputs attention and MLP of `block` add to the residual stream.
 
-    The last product of each, except where a norm stands between it and the stream (Gemma 3, OLMo 2).
+    The last product of each, except where a norm stands between it and the stream (Gemma 3, OLMo 2), and the whole
+    feed-forward part where that is made of experts.
     """
     layer = model.get_submodule(block.name)
     if hasattr(layer, "post_feedforward_layernorm") and hasattr(layer, "post_attention_layernorm"):
         return f"{block.name}.post_attention_layernorm", f"{block.name}.post_feedforward_layernorm"
-    return block.attention_output, block.mlp_output
+    return block.attention_output, block.mlp_output or block.mlp or block.mlp_product
 
 
 def _on_input(look: Before) -> Callable[..., None]:

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from evenbits.errors import ModelError
+from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Batch, Sequenced, batches_of
 from evenbits.observe.activations.hooks import decoder, listening
+from evenbits.scoring.batches import length_limit
 
 __all__ = ["sink_masses"]
 
@@ -34,7 +36,7 @@ def sink_masses(loaded: LoadedModel, sequences: Sequence[Sequenced], *, tokens: 
     sums: dict[int, NDArray[np.float64]] = {}
     count = 0
     with eager_attention(loaded.model), torch.inference_mode():
-        for batch in batches_of(sequences, tokens=tokens):
+        for batch in batches_of(sequences, tokens=tokens, apart=length_limit(text_config(loaded.model))):
             after = {b.attention: partial(_add, sums, b.index, b.attention, batch) for b in blocks}
             with listening(loaded.model, after=after):
                 decoder(loaded)(input_ids=batch.ids, use_cache=False)

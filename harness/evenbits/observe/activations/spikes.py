@@ -16,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from evenbits.errors import NonFiniteError
+from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Batch, batches_of, sequences_of
-from evenbits.observe.activations.hooks import decoder, listening
+from evenbits.observe.activations.hooks import check_modules, decoder, listening
+from evenbits.scoring.batches import length_limit
 
 __all__ = ["Peaks", "spike_peaks"]
 
@@ -40,12 +42,13 @@ def spike_peaks(
 
     `tokens` bounds the positions of a batch. A spike that is not finite raises `NonFiniteError` naming the module.
     """
+    check_modules(loaded, "activation spikes")
     linears = loaded.anatomy.linears
     inputs: dict[str, torch.Tensor] = {}
     outputs: dict[str, torch.Tensor] = {}
-    sequences = sequences_of(loaded.tokenizer, loaded.model.config, texts, language=language)
+    sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=language)
     with torch.inference_mode():
-        for batch in batches_of(sequences, tokens=tokens):
+        for batch in batches_of(sequences, tokens=tokens, apart=length_limit(text_config(loaded.model))):
             read = _read_positions(batch)
             before = {linear.name: partial(_raise_peak, inputs, linear.name, read) for linear in linears}
             after = {linear.name: partial(_raise_peak, outputs, linear.name, read) for linear in linears}

@@ -25,7 +25,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """One matrix to measure: module path, where it belongs, and its tensor in the checkpoint."""
+    """One matrix to measure: module path, where it belongs, and its tensor in the checkpoint.
+
+    `experts`: how many matrices lie in the tensor one after another. `rows`: where experts are stored one by one, the
+    tensors whose rows make up the matrix; `tensor` is then the first.
+    """
 
     name: str
     layer: int | None
@@ -33,6 +37,12 @@ class Place:
     role: str
     tensor: str
     transposed: bool = False
+    experts: int = 0
+    rows: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what identifies the measurement; what only experts have is left out where there are none."""
+        return {name: value for name, value in asdict(self).items() if value or name not in {"experts", "rows"}}
 
 
 def weight_statistics(
@@ -64,20 +74,28 @@ def weight_statistics(
         with (progress or Silent()).task(f"{local.text}  weight matrices", total=len(places)) as task:
             return _packed(measured(local.folder, places, threads, task))
 
-    key = {"model": local.fingerprint, "schema": SCHEMA, "matrices": [asdict(place) for place in places]}
+    key = {"model": local.fingerprint, "schema": SCHEMA, "matrices": [place.to_json() for place in places]}
     every = _unpacked(store.compute("weight-statistics", key, measure))
     return WeightStatistics(fingerprint=local.fingerprint, tensors=every[: len(inside)], outside=every[len(inside) :])
 
 
-def _place(linear: Linear, tensors: Mapping[str, str]) -> Place:
+def _place(linear: Linear, tensors: Mapping[str, tuple[str, ...]]) -> Place:
+    held = tensors[linear.parameter]
     return Place(
-        name=linear.name, layer=linear.layer, part=linear.part, role=linear.role,
-        tensor=tensors[f"{linear.name}.weight"], transposed=linear.transposed,
-    )  # fmt: skip
+        name=linear.name,
+        layer=linear.layer,
+        part=linear.part,
+        role=linear.role,
+        tensor=held[0],
+        transposed=linear.transposed,
+        experts=linear.experts,
+        rows=held if len(held) > 1 else (),
+    )
 
 
-def _place_outside(module: str, part: str, tensors: Mapping[str, str]) -> Place:
-    return Place(name=module, layer=None, part=part, role=module.rsplit(".", 1)[-1], tensor=tensors[f"{module}.weight"])
+def _place_outside(module: str, part: str, tensors: Mapping[str, tuple[str, ...]]) -> Place:
+    role = module.rsplit(".", 1)[-1]
+    return Place(name=module, layer=None, part=part, role=role, tensor=tensors[f"{module}.weight"][0])
 
 
 def _packed(tensors: Sequence[TensorStatistics]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -5,7 +5,7 @@ Shapes: w_OI is out x in; a piece is a run of rows, w_RI.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evenbits.errors import ModelError
 from evenbits.models import checkpoint
 
-__all__ = ["ArrayMatrix", "Matrix", "StoredMatrix"]
+__all__ = ["ArrayMatrix", "Matrix", "StackedMatrix", "StoredMatrix"]
 
 PIECE_ELEMENTS = 4 * 1024 * 1024
 """Weights read at a time (16 MiB in float32): large enough that opening the file costs nothing, small in memory."""
@@ -58,14 +58,16 @@ class ArrayMatrix:
 class StoredMatrix:
     """The matrix stored as `tensor` in the checkpoint `folder`, [O, I], or [I, O] where `transposed`.
 
+    `expert`: the tensor holds one such matrix for each expert, and this is the number of the one that is meant.
+
     Touched pages of a memory map count as the process's memory for as long as the map lives; every piece has a map of
     its own, so that peak memory is one piece whatever the size of the checkpoint.
     """
 
-    def __init__(self, folder: Path, tensor: str, *, transposed: bool = False) -> None:
-        stored = checkpoint.read(folder, tensor)
+    def __init__(self, folder: Path, tensor: str, *, transposed: bool = False, expert: int | None = None) -> None:
+        self._folder, self._tensor, self._transposed, self._expert = folder, tensor, transposed, expert
+        stored = self._read()
         _require_readable(tensor, tuple(stored.shape), stored.dtype)
-        self._folder, self._tensor, self._transposed = folder, tensor, transposed
         rows, columns = int(stored.shape[0]), int(stored.shape[1])
         self.shape = (columns, rows) if transposed else (rows, columns)
         self.size = rows * columns
@@ -74,9 +76,35 @@ class StoredMatrix:
     def pieces(self) -> Iterator[torch.Tensor]:
         for start, stop in _runs(self.shape):
             if self._transposed:
-                yield checkpoint.read(self._folder, self._tensor)[:, start:stop].T.contiguous()
+                yield self._read()[:, start:stop].T.contiguous()
+            elif self._expert is not None:
+                yield self._read()[start:stop]
             else:
                 yield checkpoint.read(self._folder, self._tensor, rows=slice(start, stop))
+
+    def _read(self) -> torch.Tensor:
+        if self._expert is None:
+            return checkpoint.read(self._folder, self._tensor)
+        return checkpoint.read(self._folder, self._tensor, rows=slice(self._expert, self._expert + 1))[0]
+
+
+class StackedMatrix:
+    """The matrices of all experts of a layer, one below the other."""
+
+    def __init__(self, matrices: Sequence[StoredMatrix]) -> None:
+        columns = {matrix.shape[1] for matrix in matrices}
+        if len(columns) != 1:
+            raise ModelError(
+                f"experts of one product read {', '.join(map(str, sorted(columns)))} inputs, not all the same"
+            )
+        self._matrices = matrices
+        self.shape = (sum(matrix.shape[0] for matrix in matrices), columns.pop())
+        self.size = self.shape[0] * self.shape[1]
+        self.dtype = matrices[0].dtype
+
+    def pieces(self) -> Iterator[torch.Tensor]:
+        for matrix in self._matrices:
+            yield from matrix.pieces()
 
 
 def _runs(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:

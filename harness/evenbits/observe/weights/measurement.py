@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from evenbits.errors import NonFiniteError
 from evenbits.observe.weights.checkpoint import Place
 from evenbits.observe.weights.magnitudes import hoyer, spread_of, spread_of_sorted_rows
-from evenbits.observe.weights.matrix import ArrayMatrix, Matrix, StoredMatrix
+from evenbits.observe.weights.matrix import ArrayMatrix, Matrix, StackedMatrix, StoredMatrix
 from evenbits.observe.weights.moments import Moments, PowerSums, matrix_moments, moments_of
 from evenbits.observe.weights.statistics import SIGMAS, SigmaCount, TensorStatistics
 from evenbits.progress import Task
@@ -54,7 +54,7 @@ class _Workspace:
 
 def measured(folder: Path, places: Sequence[Place], threads: int, task: Task) -> list[TensorStatistics]:
     """Measure every place, in order. numpy releases the interpreter while it computes, so threads divide the work."""
-    matrices = [StoredMatrix(folder, place.tensor, transposed=place.transposed) for place in places]
+    matrices = [_matrix(folder, place) for place in places]
     own = threading.local()
 
     def one(number: int) -> TensorStatistics:
@@ -74,6 +74,17 @@ def measured(folder: Path, places: Sequence[Place], threads: int, task: Task) ->
     with ThreadPoolExecutor(max_workers=threads) as pool:
         found = dict(zip(order, pool.map(one, order), strict=True))
     return [found[number] for number in range(len(places))]
+
+
+def _matrix(folder: Path, place: Place) -> StoredMatrix | StackedMatrix:
+    if place.rows:
+        return StackedMatrix([StoredMatrix(folder, tensor) for tensor in place.rows])
+    if place.experts:
+        numbers = range(place.experts)
+        return StackedMatrix(
+            [StoredMatrix(folder, place.tensor, transposed=place.transposed, expert=number) for number in numbers]
+        )
+    return StoredMatrix(folder, place.tensor, transposed=place.transposed)
 
 
 def matrix_statistics(

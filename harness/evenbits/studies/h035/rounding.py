@@ -18,12 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations import ActivationImportance
 from evenbits.observe.activations.batches import batches_of, sequences_of
 from evenbits.observe.activations.gradients import measure_gradients
-from evenbits.observe.activations.hooks import decoder, listening
+from evenbits.observe.activations.hooks import check_modules, decoder, listening
 from evenbits.records import Corpus
+from evenbits.scoring.batches import length_limit
 from evenbits.store import Store
 from evenbits.studies.h035.errors import FISHER_SEGMENTS, GRADIENT_SEGMENTS, LocalErrors
 from evenbits.variants.quantization.matrices import quantize_planned
@@ -75,7 +77,7 @@ def measure_errors(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: 
 
 def _relative(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Deltas) -> dict[str, Float64]:
     """Return the relative error of every product by spec, [M]."""
-    transposed = {linear.name for linear in loaded.anatomy.linears if linear.transposed}
+    check_modules(loaded, "the errors of rounding")
     names = _names(deltas)
     signal = dict.fromkeys(names, 0.0)
     error = {spec: dict.fromkeys(by_name, 0.0) for spec, by_name in deltas.items()}
@@ -83,15 +85,14 @@ def _relative(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Delta
 
     def look(name: str, x: torch.Tensor) -> None:
         x_NI = x.reshape(-1, x.shape[-1]).index_select(0, real)
-        weight = _weight(loaded, name)
-        signal[name] += _squares(functional.linear(x_NI, weight.t() if name in transposed else weight))
+        signal[name] += _squares(functional.linear(x_NI, loaded.anatomy.product(name).matrix(_weight(loaded, name))))
         for spec, by_name in deltas.items():
             if name in by_name:
                 error[spec][name] += _squares(functional.linear(x_NI, by_name[name]))
 
-    sequences = sequences_of(loaded.tokenizer, loaded.model.config, texts, language=tag)
+    sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=tag)
     with torch.inference_mode(), listening(loaded.model, before={name: partial(look, name) for name in names}):
-        for batch in batches_of(sequences, tokens=BATCH_TOKENS):
+        for batch in batches_of(sequences, tokens=BATCH_TOKENS, apart=length_limit(text_config(loaded.model))):
             real = batch.real
             decoder(loaded)(input_ids=batch.ids, use_cache=False)
     return {
@@ -102,17 +103,16 @@ def _relative(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Delta
 
 def _first_order(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Deltas) -> dict[str, Float64]:
     """Return the first-order change of a segment's mean NLL by spec and product, bits, [M]; no gradient is kept."""
-    transposed = {linear.name for linear in loaded.anatomy.linears if linear.transposed}
     weights = {name: _weight(loaded, name) for name in _names(deltas)}
     change = {spec: dict.fromkeys(by_name, 0.0) for spec, by_name in deltas.items()}
-    sequences = sequences_of(loaded.tokenizer, loaded.model.config, texts, language=tag)
+    sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=tag)
     with _differentiable(loaded.model, list(weights.values())), torch.enable_grad():
-        for batch in batches_of(sequences, tokens=GRADIENT_TOKENS):
+        for batch in batches_of(sequences, tokens=GRADIENT_TOKENS, apart=length_limit(text_config(loaded.model))):
             logits = loaded.model(input_ids=batch.ids, use_cache=False).logits
             before_NV = logits.reshape(-1, logits.shape[-1]).index_select(0, batch.real - 1)
             loss = functional.cross_entropy(before_NV.float(), batch.ids.reshape(-1)[batch.real], reduction="sum")
             for name, gradient in zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True):
-                gradient_OI = (gradient.t() if name in transposed else gradient).float()
+                gradient_OI = loaded.anatomy.product(name).matrix(gradient).float()
                 for spec, by_name in deltas.items():
                     if name in by_name:
                         change[spec][name] -= _dot(gradient_OI, by_name[name].float())
@@ -144,9 +144,7 @@ def _squares(y: torch.Tensor) -> float:
 
 
 def _weight(loaded: LoadedModel, name: str) -> torch.Tensor:
-    weight = loaded.model.get_submodule(name).weight
-    assert isinstance(weight, torch.nn.Parameter)  # noqa: S101 - a product has a weight
-    return weight
+    return loaded.model.get_parameter(loaded.anatomy.product(name).parameter)
 
 
 def _dot(a_OI: torch.Tensor, b_OI: torch.Tensor) -> float:

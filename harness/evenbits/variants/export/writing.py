@@ -89,6 +89,10 @@ def write_quantized(
     if spec.grid is None:
         raise SpecError(f"{spec}: nothing is quantized; name a spec such as int4-g64")
     plan = plan_loaded(loaded, spec)
+    if loaded.anatomy.has_experts:
+        raise ExportError(
+            f"{loaded.local.text}: its experts share one parameter, for which no export format is written yet"
+        )
     with _appearing(folder) as part:
         names = parameter_names(loaded.model, checkpoint.tensor_names(loaded.local.folder))
         stored: dict[str, Tensor] = {}
@@ -127,7 +131,7 @@ def _untied(loaded: LoadedModel, plan: Plan) -> str | None:
 
 
 def _row(loaded: LoadedModel, name: str, tensor: PlannedTensor, found: PackedMatrix) -> dict[str, Any]:
-    transposed = any(linear.name == tensor.name and linear.transposed for linear in loaded.anatomy.linears)
+    transposed = loaded.anatomy.product(tensor.name).transposed
     return {
         "tensor": name, "module": tensor.name, "shape": list(found.shape), "transposed": transposed,
         "grid": str(found.grid), "kept": len(found.kept),

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from evenbits.errors import UsageError
+from evenbits.models.layout import text_config
 from evenbits.variants.quantization.patching import patched
 
 if TYPE_CHECKING:
-    from evenbits.models import Anatomy, LoadedModel
+    from evenbits.models import LoadedModel
 
 __all__ = ["without_heads", "without_layers"]
 
@@ -30,7 +31,7 @@ def without_layers(loaded: LoadedModel, layers: Iterable[int]) -> Iterator[None]
     zero: dict[str, Tensor] = {}
     for layer in layers:
         block = loaded.anatomy.blocks[_layer(loaded, layer)]
-        for name in (block.attention_output, block.mlp_output):
+        for name in (block.attention_output, block.mlp_product):
             for kind, parameter in loaded.model.get_submodule(name).named_parameters(recurse=False):
                 zero[f"{name}.{kind}"] = torch.zeros_like(parameter)
     with patched(loaded, zero):
@@ -44,11 +45,12 @@ def without_heads(loaded: LoadedModel, heads: Mapping[int, Iterable[int]]) -> It
     The columns of the output product that read a head are zero; its bias, which belongs to no head, stays.
     `UsageError` for a layer or head that does not exist.
     """
-    count = int(loaded.model.config.num_attention_heads)
+    count = int(text_config(loaded.model).num_attention_heads)
     zero: dict[str, Tensor] = {}
     for layer, chosen in heads.items():
         name = loaded.anatomy.blocks[_layer(loaded, layer)].attention_output
-        w_OI = _oriented(loaded.anatomy, name, loaded.model.get_parameter(f"{name}.weight").detach()).clone()
+        linear = loaded.anatomy.product(name)
+        w_OI = linear.matrix(loaded.model.get_parameter(linear.parameter).detach()).contiguous().clone()
         by_head = w_OI.view(w_OI.shape[0], count, -1)
         for head in chosen:
             if not 0 <= head < count:
@@ -63,9 +65,3 @@ def _layer(loaded: LoadedModel, layer: int) -> int:
     if not 0 <= layer < len(loaded.anatomy.blocks):
         raise UsageError(f"the model has layers 0 to {len(loaded.anatomy.blocks) - 1}, got {layer}")
     return layer
-
-
-def _oriented(anatomy: Anatomy, name: str, weight: Tensor) -> Tensor:
-    """Return O x I, contiguous: some architectures store their products input x output."""
-    transposed = any(linear.name == name and linear.transposed for linear in anatomy.linears)
-    return (weight.T if transposed else weight).contiguous()

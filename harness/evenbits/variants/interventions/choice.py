@@ -39,7 +39,7 @@ def distinctive_channels(
     chosen = {}
     for layer, block in enumerate(shape.anatomy.blocks):
         ours, theirs = (
-            np.mean([statistics[tag].energy(block.mlp_output) for tag in tags], axis=0) for tags in (languages, others)
+            np.mean([statistics[tag].energy(block.mlp_product) for tag in tags], axis=0) for tags in (languages, others)
         )
         _checked(count, len(ours))
         ratio = ours / np.maximum(theirs, np.finfo(np.float64).tiny)

@@ -89,7 +89,7 @@ def zeroed(loaded: LoadedModel, places: Mapping[str, Tensor]) -> Iterator[None]:
     with ExitStack() as stack, torch.no_grad():
         for name, indices in places.items():
             stored = _parameter(loaded.model, name)
-            w_OI = _oriented(loaded.anatomy, name, stored.detach()).clone(memory_format=torch.contiguous_format)
+            w_OI = loaded.anatomy.product(name).matrix(stored.detach()).clone(memory_format=torch.contiguous_format)
             indices = torch.as_tensor(indices, dtype=torch.int64)  # noqa: PLW2901 - numpy arrays are welcome
             if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < w_OI.numel():
                 raise UsageError(f"{name}: indices must be 0 to {w_OI.numel() - 1}, flat into {tuple(w_OI.shape)}")
@@ -113,32 +113,38 @@ def plan_for(local: LocalModel, spec: QuantSpec) -> Plan:
 
 
 def shapes_of(model: nn.Module, anatomy: Anatomy) -> dict[str, tuple[int, int]]:
-    """Return O x I of every linear module, the embedding and the head, by module path."""
-    names = [linear.name for linear in anatomy.linears] + [anatomy.embedding, anatomy.head]
+    """Return O x I of every product of the layers, the embedding and the head, by its name."""
     shapes = {}
-    for name in names:
-        rows, columns = _oriented(anatomy, name, _parameter(model, name)).shape
-        shapes[name] = (int(rows), int(columns))
+    for linear in (*anatomy.linears, anatomy.product(anatomy.embedding), anatomy.head_linear):
+        rows, columns = linear.matrix(_parameter(model, linear.name)).shape
+        shapes[linear.name] = (int(rows), int(columns))
     return shapes
 
 
 def checkpoint_source(loaded: LoadedModel) -> Source:
     """Return the source of the checkpoint's own values: O x I, float32, by module path.
 
-    A model loaded in float32 holds them. Any other dtype has rounded them, so they are read from the checkpoint.
+    A model in the checkpoint's own dtype, or in float32, holds them. Any other dtype has rounded them, so they are read
+    from the checkpoint, and moved to where the model has the weight.
     """
 
     @cache
-    def stored_names() -> dict[str, str]:
-        from evenbits.models.outline import parameter_names  # noqa: PLC0415 - a model in float32 never needs it
+    def stored_names() -> dict[str, tuple[str, ...]]:
+        from evenbits.models.outline import stored_parameters  # noqa: PLC0415 - a model in float32 never needs it
 
-        return parameter_names(loaded.model, checkpoint.tensor_names(loaded.local.folder))
+        return stored_parameters(loaded.model, checkpoint.tensor_names(loaded.local.folder))
 
     def source(name: str) -> Tensor:
-        stored = _parameter(loaded.model, name).detach()
-        if stored.dtype != torch.float32:
-            stored = checkpoint.read(loaded.local.folder, stored_names()[f"{name}.weight"])
-        return _oriented(loaded.anatomy, name, stored).float().contiguous()
+        linear = loaded.anatomy.product(name)
+        held = _parameter(loaded.model, name).detach()
+        if held.dtype == torch.float32:
+            return linear.matrix(held).contiguous()
+        tensors = stored_names()[linear.parameter]
+        if checkpoint.dtype_of(loaded.local.folder, tensors[0]) == held.dtype:
+            return linear.matrix(held).float().contiguous()
+        read = [checkpoint.read(loaded.local.folder, tensor) for tensor in tensors]
+        w_OI = linear.matrix(read[0]) if len(read) == 1 else torch.cat(read)
+        return w_OI.to(held.device).float().contiguous()
 
     return source
 
@@ -157,12 +163,11 @@ def _swapped(model: nn.Module, name: str, parameter: nn.Parameter) -> Iterator[N
 def _replacement(loaded: LoadedModel, name: str, values: Tensor) -> nn.Parameter:
     """Return `values` as a parameter like the one it replaces: dtype, device, layout, gradient flag."""
     original = _parameter(loaded.model, name)
-    values = _oriented(loaded.anatomy, name, values)
-    if values.shape != original.shape:
-        expected = tuple(_oriented(loaded.anatomy, name, original).shape)
-        given = tuple(_oriented(loaded.anatomy, name, values).shape)
-        raise UsageError(f"{name} has shape {expected}, the patch has {given}")
-    values = values.to(device=original.device, dtype=original.dtype).contiguous()
+    linear = loaded.anatomy.product(name)
+    expected = tuple(linear.matrix(original).shape)
+    if tuple(values.shape) != expected:
+        raise UsageError(f"{name} has shape {expected}, the patch has {tuple(values.shape)}")
+    values = linear.stored(values).to(device=original.device, dtype=original.dtype).contiguous()
     parameter = nn.Parameter(values, requires_grad=original.requires_grad)
     setattr(parameter, MARK, True)
     return parameter
@@ -188,9 +193,3 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     if attribute not in dict(module.named_parameters(recurse=False)):
         raise UsageError(f"{name}: the model has no parameter of that name")
     return module, attribute
-
-
-def _oriented(anatomy: Anatomy, name: str, weight: Tensor) -> Tensor:
-    """Turn a weight from stored order to O x I, or back: only modules that store I x O (GPT-2) are transposed."""
-    transposed = any(linear.name == name and linear.transposed for linear in anatomy.linears)
-    return weight.t() if transposed else weight
