@@ -265,8 +265,8 @@ def test_a_head_with_a_bias_counts_its_bias(load_tiny):
 
 def test_heads_that_scoring_cannot_reproduce_are_refused(load_tiny):
     loaded = load_tiny()
-    loaded.model.config.logit_scale = 0.0625
-    with pytest.raises(ModelError, match=r"tiny: logit_scale in config\.json"):
+    loaded.model.config.output_multiplier_scale = 0.0625
+    with pytest.raises(ModelError, match=r"tiny: output_multiplier_scale in config\.json"):
         score(loaded, "en", IDS, TEXTS)
     loaded.model.config.logit_scale = 1.0
     score(loaded, "en", IDS, TEXTS)

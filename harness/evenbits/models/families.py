@@ -48,7 +48,7 @@ def listed() -> str:
 
 
 def check_type(model_type: str) -> None:
-    """Raise `ModelError` with the reason, where there is a known one, and the list, unless `model_type` is supported."""
+    """Raise `ModelError` with the list, and the reason where one is known, unless `model_type` is supported."""
     if model_type not in SUPPORTED:
         why = f" ({REFUSED[model_type]})" if model_type in REFUSED else ""
         raise ModelError(f"models of type {model_type!r} are not supported{why}; {listed()}")

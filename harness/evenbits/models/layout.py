@@ -179,9 +179,9 @@ class _Tree:
         part = _part(owner_path)
         plain = isinstance(owner, nn.Linear | Conv1D) and attribute == "weight"
         if not plain or part is None or not re.fullmatch(PRODUCTS[part], role):
+            size = " x ".join(map(str, parameter.shape))
             raise ModelError(
-                f"{layer}.{owner_path if plain else path} ({type(owner).__name__}, {' x '.join(map(str, parameter.shape))}) "
-                f"is not a known part of a {self.model_type} layer, so it would stay at full precision unseen. "
+                f"{layer}.{owner_path if plain else path} ({type(owner).__name__}, {size}) is not a known part of a {self.model_type} layer, so it would stay at full precision unseen. "
                 "Variants with adapters are not supported: merge them into the weights."
             )
         return Linear(
@@ -246,11 +246,11 @@ def _block(index: int, name: str, linears: list[Linear]) -> Block:
 
 
 def _first(prefix: str, paths: list[str], parents: tuple[str, ...], roles: tuple[str, ...]) -> str | None:
-    """Return the first of `paths` that is a role directly below a parent (or one module deeper: gpt_neo's attention)."""
+    """Return the first of `paths` that is a role directly below a parent, or one deeper as in gpt_neo's attention."""
     for parent in parents:
         for path in paths:
             owner, _, role = path.rpartition(".")
-            if role in roles and (owner == parent or owner == f"{parent}.attention"):
+            if role in roles and owner in {parent, f"{parent}.attention"}:
                 return f"{prefix}{path}"
     return None
 

@@ -170,7 +170,7 @@ def _renamed(
 def _rows(name: str, by_pattern: Mapping[str, list[str]], converter: Any) -> tuple[str, ...]:  # noqa: ANN401 - theirs
     """Return the tensors of fused experts in the order of the parameter's rows: of each expert, pattern by pattern."""
     steps = [(type(step).__name__, getattr(step, "dim", None)) for step in converter.operations]
-    plain = steps == [("MergeModulelist", 0)] or steps == [("MergeModulelist", 0), ("Concatenate", 1)]
+    plain = steps in ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)])
     columns = [by_pattern.get(pattern, []) for pattern in converter.source_patterns]
     if not plain or len({len(column) for column in columns}) != 1:
         raise ModelError(

@@ -113,9 +113,8 @@ def batched(
     """Yield the windows in batches of at most `tokens` positions, longest first; ties keep their order.
 
     `padded` counts a batch as its longest window times their number, else as the sum of lengths. A window longer than
-    the budget is a batch of its own, and windows longer than `apart` (see `length_limit`) are never together with others.
-    The same windows always give the same batches, in any order of segments of
-    different length.
+    the budget is a batch of its own, and windows longer than `apart` (see `length_limit`) are never together with
+    others. The same windows always give the same batches, in any order of segments of different length.
     """
     if tokens < 1:
         raise UsageError(f"batch_tokens must be at least 1, got {tokens}")
