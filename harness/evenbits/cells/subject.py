@@ -124,10 +124,10 @@ class Subject:
         peaks, source = spike_peaks(loaded, texts), checkpoint_source(loaded)
         profiles = [
             SpikeProfile(
-                name=block.mlp_output,
+                name=block.mlp_product,
                 layer=block.index,
-                input_peak=peaks[block.mlp_output].inputs,
-                output_peak=peaks[block.mlp_output].outputs,
+                input_peak=peaks[block.mlp_product].inputs,
+                output_peak=peaks[block.mlp_product].outputs,
             )
             for block in loaded.anatomy.blocks
         ]

@@ -181,8 +181,9 @@ class _Tree:
         if not plain or part is None or not re.fullmatch(PRODUCTS[part], role):
             size = " x ".join(map(str, parameter.shape))
             raise ModelError(
-                f"{layer}.{owner_path if plain else path} ({type(owner).__name__}, {size}) is not a known part of a {self.model_type} layer, so it would stay at full precision unseen. "
-                "Variants with adapters are not supported: merge them into the weights."
+                f"{layer}.{owner_path if plain else path} ({type(owner).__name__}, {size}) is not a known part of a "
+                f"{self.model_type} layer, so it would stay at full precision unseen. Variants with adapters are not "
+                "supported: merge them into the weights."
             )
         return Linear(
             name=f"{layer}.{owner_path}", layer=index, part=part, role=role, transposed=isinstance(owner, Conv1D)

@@ -134,7 +134,7 @@ def stored_parameters(model: PreTrainedModel, available: Iterable[str]) -> dict[
 
 
 def _renamed(
-    model: PreTrainedModel, available: Iterable[str], parameters: Mapping[str, Any]
+    model: PreTrainedModel, available: Iterable[str], parameters: dict[str, Any]
 ) -> tuple[dict[str, str], dict[str, dict[str, list[str]]], dict[str, Any]]:
     """Apply transformers' renamings: parameters stored as one tensor, and by pattern those that a conversion makes."""
     from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: PLC0415 - heavy

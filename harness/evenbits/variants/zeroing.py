@@ -129,7 +129,7 @@ def dropping(loaded: LoadedModel, *, kind: Dropped, seed: Iterable[int]) -> Abst
     rng = np.random.default_rng(list(seed))
     places = {}
     for block in loaded.anatomy.blocks:
-        name = block.mlp_output if kind == "channel" else block.attention_output
+        name = block.mlp_product if kind == "channel" else block.attention_output
         rows, columns = shapes[name]
         parts = columns if kind == "channel" else _heads(loaded, columns, name)
         dropped = rng.choice(parts, size=max(1, round(DROPPED_SHARE[kind] * parts)), replace=False)
