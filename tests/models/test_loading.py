@@ -82,33 +82,6 @@ def test_loading_says_nothing_on_the_terminal(tiny_model, store, capfd):
     assert (captured.out, captured.err) == ("", "")
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_weights_with_nan_or_infinity_are_refused_by_name(bad, model, store):
-    import torch
-
-    name = "model.layers.1.mlp.up_proj.weight"
-
-    def spoil(tensors):
-        tensors[name][5, 7] = bad
-
-    change_weights(model, spoil)
-    local = resolve(parse_model(str(model)), store=store)
-    with pytest.raises(NonFiniteError, match=rf"tensor {name} holds {bad} at \[5, 7\]"):
-        load(local, dtype=torch.float32)
-
-
-def test_a_tensor_of_another_shape_is_named(model, store):
-    import torch
-
-    def spoil(tensors):
-        tensors["model.layers.0.mlp.up_proj.weight"] = torch.zeros(7, 32)
-
-    change_weights(model, spoil)
-    local = resolve(parse_model(str(model)), store=store)
-    with pytest.raises(ModelError, match=r"1 of another shape: model\.layers\.0\.mlp\.up_proj\.weight"):
-        load(local, dtype=torch.float32)
-
-
 def test_a_missing_tensor_is_named(model, store):
     import torch
 
@@ -118,34 +91,15 @@ def test_a_missing_tensor_is_named(model, store):
         load(local, dtype=torch.float32)
 
 
-def test_tensors_without_a_place_are_listed(model, store):
+def test_numbers_that_are_none_are_named_also_where_they_came_after_the_check(model, store):
     import torch
 
-    def add(tensors):
-        tensors["model.layers.0.extra.weight"] = torch.ones(3)
+    def spoil(tensors):
+        tensors["model.norm.weight"][5] = float("nan")
 
-    change_weights(model, add)
-    loaded = load(resolve(parse_model(str(model)), store=store), dtype=torch.float32)
-    assert loaded.unused == ("model.layers.0.extra.weight",)
-
-
-def test_a_damaged_tokenizer_is_refused(model, store):
-    import torch
-
-    (model / "tokenizer.json").write_text('{"version": "1.0"')
     local = resolve(parse_model(str(model)), store=store)
-    with pytest.raises(ModelError, match=r"the tokenizer in .* cannot be loaded"):
-        load(local, dtype=torch.float32)
-
-
-def test_the_tokenizer_of_another_model_is_refused(model, store):
-    import torch
-
-    content = json.loads((model / "tokenizer.json").read_text())
-    content["model"]["vocab"].update({f"[{i}]": i for i in range(268, 273)})
-    (model / "tokenizer.json").write_text(json.dumps(content))
-    local = resolve(parse_model(str(model)), store=store)
-    with pytest.raises(ModelError, match="token numbers up to 272, but the model embeds only 272"):
+    change_weights(model, spoil)
+    with pytest.raises(NonFiniteError, match=r"tensor model\.norm\.weight holds nan at \[5\]"):
         load(local, dtype=torch.float32)
 
 

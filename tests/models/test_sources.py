@@ -312,4 +312,4 @@ def test_truncated_weights_are_refused_by_file_and_byte(model, refuse):
 
 def test_weights_that_do_not_belong_to_the_configuration_are_refused(model, refuse):
     edit(model / "config.json", num_hidden_layers=4)
-    refuse(model, ModelError, r"lacks 9 of 39 weights .*model\.layers\.3\.")
+    refuse(model, ModelError, r"lacks 9 of 38 weights .*model\.layers\.3\.")

@@ -13,7 +13,7 @@ from evenbits.models.families import REFUSED, SUPPORTED, WRAPPERS, listed
 from evenbits.models.fingerprint import tokenizer_files
 from evenbits.models.headers import entries, weight_files
 
-__all__ = ["admit", "check_sizes", "pickle_files", "quantization", "read_config"]
+__all__ = ["admit", "check_sizes", "configurations", "pickle_files", "quantization", "read_config"]
 
 CAUSAL_HEADS = ("ForCausalLM", "LMHeadModel")
 SUPPORTED_TEXT = listed()
@@ -116,7 +116,7 @@ def check_sizes(config: Mapping[str, Any], *, source: Path, tensors: int) -> Non
 
     `source`: the file they stand in. `ModelError` names file and entry.
     """
-    for part, where in _parts(config, str(source)):
+    for part, where in configurations(config, str(source)):
         sizes = Entries(part, where, ModelError)
         for key in (*LAYERS, *SIZES):
             if not isinstance(part.get(key), list):  # of each layer its own
@@ -128,7 +128,7 @@ def check_sizes(config: Mapping[str, Any], *, source: Path, tensors: int) -> Non
                 raise ModelError(f"{where}: {key} is {layers}, but the checkpoint {limit}")
 
 
-def _parts(config: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+def configurations(config: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
     """Yield the configuration and those of the parts of the model (text_config, vision_config), with their places."""
     yield config, where
     for key, value in config.items():
@@ -154,7 +154,7 @@ def _check_code(folder: Path, config: dict[str, Any], *, allow_code: bool) -> No
     if allow_code:
         return
     for name, content in sources.items():
-        if any("auto_map" in part for part, _ in _parts(content, name)):
+        if any("auto_map" in part for part, _ in configurations(content, name)):
             raise UnsafeModelError(
                 f"{folder / name} has an auto_map: the repository brings its own Python code, which would run on this "
                 "machine with your rights. It is refused unless you allow it (allow_code); read the code first, or "

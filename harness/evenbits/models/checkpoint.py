@@ -69,8 +69,9 @@ def check_finite(name: str, tensor: torch.Tensor) -> None:
         chunk = flat[start : start + FINITE_CHUNK]
         if chunk.element_size() == 1:  # float8 has no isfinite
             chunk = chunk.float()
-        finite = torch.isfinite(chunk)
-        if not bool(finite.all()):
+        # One pass, several times faster than asking each number: NaN comes through, infinity is an extreme.
+        if not all(math.isfinite(extreme) for extreme in torch.aminmax(chunk)):
+            finite = torch.isfinite(chunk)
             place = start + int((~finite).nonzero()[0])
             value = float(flat[place])
             where = ", ".join(str(int(i)) for i in torch.unravel_index(torch.tensor(place), tensor.shape))

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from evenbits.errors import ModelError
+from evenbits.foreign import named
 from evenbits.models.checkpoint import check_finite
 from evenbits.models.families import check_type
 from evenbits.models.layout import anatomy_of
@@ -19,7 +20,7 @@ from evenbits.models.quiet import quiet_transformers
 from evenbits.models.records import LoadedModel, LocalModel
 from evenbits.progress import Progress
 
-__all__ = ["load", "tokenizer_of"]
+__all__ = ["check_vocabulary", "load", "read_tokenizer", "tokenizer_of"]
 
 
 def load(
@@ -43,8 +44,7 @@ def load(
         torch.set_num_threads(threads)
     with quiet_transformers(progress):
         model, unused = _model(local, dtype, weights, quantized)
-        tokenizer = _tokenizer(local.folder, local.fingerprint, local.allow_code)
-    _check_vocabulary(local, model, tokenizer)
+        tokenizer = read_tokenizer(local.folder, local.fingerprint, local.allow_code)
     for name, parameter in model.named_parameters():
         check_finite(name, parameter)
     return LoadedModel(
@@ -55,7 +55,7 @@ def load(
 def tokenizer_of(local: LocalModel) -> Any:  # noqa: ANN401 - one of many classes
     """Return the tokenizer of `local`; no weights are read."""
     with quiet_transformers():
-        return _tokenizer(local.folder, local.fingerprint, local.allow_code)
+        return read_tokenizer(local.folder, local.fingerprint, local.allow_code)
 
 
 def _model(
@@ -101,7 +101,7 @@ def _model(
 
 
 @lru_cache(maxsize=4)
-def _tokenizer(folder: Path, _fingerprint: str, allow_code: bool) -> Any:  # noqa: ANN401, FBT001 - a key; any class
+def read_tokenizer(folder: Path, _fingerprint: str, allow_code: bool) -> Any:  # noqa: ANN401, FBT001 - a key; any class
     """Read the tokenizer, once for all loads of a model: a vocabulary of 262,144 entries takes four seconds."""
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=allow_code, use_fast=True)
@@ -112,16 +112,25 @@ def _tokenizer(folder: Path, _fingerprint: str, allow_code: bool) -> Any:  # noq
         ) from error
 
 
-def _check_vocabulary(local: LocalModel, model: PreTrainedModel, tokenizer: Any) -> None:  # noqa: ANN401 - same
-    embedding: Any = model.get_input_embeddings()
-    rows = embedding.weight.shape[0]
-    # Special tokens added later may lie beyond the embedding (padding, often); ordinary text does not give them.
-    added = tokenizer.get_added_vocab()
-    highest = max((number for token, number in tokenizer.get_vocab().items() if token not in added), default=-1)
-    if highest >= rows:
+def check_vocabulary(folder: Path, tokenizer: Any, *, rows: int) -> None:  # noqa: ANN401 - as above
+    """Refuse a tokenizer that gives ordinary text numbers beyond the `rows` of the embedding, or no first token.
+
+    Special tokens may lie beyond (of pictures, of padding): text does not ask for them.
+    """
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    numbers = {number: token for token, number in tokenizer.get_vocab().items() if number not in special}
+    prefix = next((one for one in (tokenizer.bos_token_id, tokenizer.eos_token_id) if one is not None), None)
+    if prefix is None:
         raise ModelError(
-            f"the tokenizer in {local.folder} gives token numbers up to {highest}, but the model embeds only {rows} "
-            "tokens (numbers from 0); the tokenizer belongs to another model."
+            f"the tokenizer in {folder} has neither a BOS nor an EOS token, so the first token of a segment has no "
+            "context. Set bos_token or eos_token in tokenizer_config.json."
+        )
+    highest = max([prefix, *numbers])
+    if highest >= rows:
+        which = f", {named(numbers[highest])}" if highest in numbers else ""
+        raise ModelError(
+            f"the tokenizer in {folder} gives token numbers up to {highest}{which}, but the model embeds only {rows} "
+            "tokens (numbers from 0): it belongs to another model, or tokens were added without resizing the model."
         )
 
 

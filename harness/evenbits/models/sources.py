@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 from evenbits.errors import ModelError, UnsafeModelError
@@ -12,7 +13,7 @@ from evenbits.models.admission import admit, pickle_files, read_config
 from evenbits.models.exposure import read_exposure
 from evenbits.models.families import check_type
 from evenbits.models.fingerprint import file_sha256, fingerprint, tokenizer_files
-from evenbits.models.headers import entries, weight_files
+from evenbits.models.headers import weight_files
 from evenbits.models.records import LocalModel
 from evenbits.models.references import ModelRef
 from evenbits.models.shipped import reference_names, reference_root
@@ -146,13 +147,12 @@ def _converted(folder: Path, *, store: Store, progress: Progress, allow_code: bo
 
 
 def _parameters(folder: Path, digest: str, *, store: Store, allow_code: bool) -> int:
-    """Return the number of trained numbers; at the first time, also check that the checkpoint has all weights."""
+    """Return the number of trained numbers; at the first time, hold the folder to what its configuration describes."""
 
     def count() -> tuple[dict[str, object], dict[str, int]]:
-        from evenbits.models.outline import outline, parameter_names  # noqa: PLC0415 - heavy
+        from evenbits.models.accounting import account  # noqa: PLC0415 - heavy
 
-        model = outline(folder, allow_code=allow_code)
-        parameter_names(model, entries(folder))
-        return {}, {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+        return {}, {"parameters": account(folder, fingerprint=digest, allow_code=allow_code)}
 
-    return int(store.compute("outlines", {"fingerprint": digest, "version": VERSION}, count).meta["parameters"])  # type: ignore[arg-type]
+    key = {"fingerprint": digest, "version": VERSION, "transformers": version("transformers")}
+    return int(store.compute("accounts", key, count).meta["parameters"])  # type: ignore[arg-type]
