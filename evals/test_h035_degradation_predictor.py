@@ -49,7 +49,7 @@ def test_kurtosis_overlap_predicts_degradation(prediction_study, record, rng):
 
 
 @pytest.mark.hypothesis("H-035")
-@pytest.mark.robustness
+@pytest.mark.robustness(always="a correlation may be that of token parity")
 def test_overlap_says_more_than_tokens_likelihood_and_resources(prediction_study, record, rng):
     """The correlation remains when token parity, full-precision NLL and resource level are held constant."""
     result = record(beyond_what_is_known(prediction_study, rng=rng), BEYOND)

@@ -85,7 +85,7 @@ def test_the_groups_may_be_made_without_likelihood(resilience, record, rng):
 
 
 @pytest.mark.hypothesis("H-038")
-@pytest.mark.robustness
+@pytest.mark.robustness(always="languages with little training text differ in more than one way")
 def test_the_features_tell_more_than_resource_level(resilience, record, rng):
     """The criterion holds for what is left of the features when resource level and likelihood are taken out."""
     result = record(beyond_resource_level(resilience, rng=rng), BEYOND_RESOURCE)

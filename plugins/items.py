@@ -51,19 +51,28 @@ class Identity:
 
 @dataclass(kw_only=True)
 class Catalogue:
-    """The evals that were collected, by node id, and the sentences that must end the run before it starts."""
+    """The evals that were collected, by node id, and the sentences that must end the run before it starts.
+
+    `left_out`: how many evals the run does not take, by reason.
+    """
 
     items: dict[str, Identity] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def add(self, other: Mapping[str, Any]) -> None:
         """Take over what a worker wrote."""
         for row in other["items"]:
             self.items.setdefault(row["nodeid"], Identity(**row))
+        self.left_out.update(other["left_out"])
         self.problems.extend(problem for problem in other["problems"] if problem not in self.problems)
 
     def to_json(self) -> dict[str, Any]:
-        return {"items": [asdict(item) for item in self.items.values()], "problems": self.problems}
+        return {
+            "items": [asdict(item) for item in self.items.values()],
+            "left_out": self.left_out,
+            "problems": self.problems,
+        }
 
 
 def catalogue(config: pytest.Config) -> Catalogue:

@@ -26,7 +26,7 @@ MARKERS = (
     "hypothesis(id): the hypothesis an eval belongs to, such as H-037",
     "criterion: the programme's success threshold; gives the hypothesis its verdict",
     "prediction: the programme's own prediction",
-    "robustness: a test of our own that the result survives other choices",
+    "robustness(always): a test of our own that the result survives other choices; --robustness or `always` runs it",
     "established: re-measures a finding the programme takes as known",
     "gate: decides whether a deployment may ship",
     "control: shows that the instrument works, on planted and on null effects",

@@ -178,6 +178,10 @@ class Results:
                 "models": [one.text for one in chosen.models],
                 "corpus": chosen.corpus,
                 "specs": [str(one) for one in chosen.specs],
+                "not_run": [
+                    {"what": "eval", "language": None, "count": count, "reason": reason}
+                    for reason, count in sorted(book.left_out.items())
+                ],
             },
             environment=describe_environment(
                 seed=chosen.seed, dtype=chosen.dtype, measured=contributions.mapping("environment")

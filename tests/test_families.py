@@ -172,7 +172,7 @@ def test_tests_left_out_for_their_cost_run_with_full_or_when_named(suite):
         + f'''
 
 @pytest.mark.hypothesis("H-037")
-@pytest.mark.robustness
+@pytest.mark.prediction
 def {dear}(model):
     """Costs much."""
 ''',

@@ -48,7 +48,7 @@ def evaluate(tiny_llama, texts, tmp_path_factory):
         command = [sys.executable, "-m", "evenbits.commands.app", "run", *FILES, f"--model={tiny_llama}",
                    f"--spec={spec}",
                    f"--corpus=dir:{texts}", "--languages=all", "--dtype=float32", "--report=out", f"--store={store}",
-                   *options]  # fmt: skip
+                   "--robustness", *options]  # fmt: skip
         done = subprocess.run(
             command, cwd=here, capture_output=True, text=True, check=False, timeout=600,
             env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "160"},

@@ -123,7 +123,7 @@ def test_specs_and_models_may_be_repeated_and_specs_listed_and_ids_are_what_was_
             return request.param
 
         @pytest.mark.hypothesis("H-037")
-        @pytest.mark.robustness
+        @pytest.mark.prediction
         def test_claim(model, spec, record):
             pass
         """)  # fmt: skip
@@ -159,7 +159,7 @@ def test_every_marker_of_the_harness_is_registered(suite):
         "hypothesis(id)",
         "criterion",
         "prediction",
-        "robustness",
+        "robustness(always)",
         "established",
         "gate",
         "control",

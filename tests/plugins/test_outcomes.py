@@ -70,7 +70,7 @@ CASES = {
 def suite(pytester, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makeconftest(LOADING)
-    pytester.makepyprojecttoml('[tool.evenbits]\nreport = "out"\n')
+    pytester.makepyprojecttoml('[tool.evenbits]\nreport = "out"\nrobustness = true\n')
     return pytester
 
 

@@ -81,7 +81,7 @@ def suite(pytester, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("COLUMNS", "80")
     pytester.makeconftest(LOADING)
-    pytester.makepyprojecttoml('[tool.evenbits]\nreport = "out"\n')
+    pytester.makepyprojecttoml('[tool.evenbits]\nreport = "out"\nrobustness = true\n')
     return pytester
 
 

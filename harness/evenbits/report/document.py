@@ -42,7 +42,8 @@ def build(
 ) -> dict[str, Any]:
     """Return the document as plain JSON types, checked. `ReportError` names the key that does not follow the schema.
 
-    `inputs`: `models` (texts), `corpus` (text), `specs` (texts) as they were asked for; what `contributions` know about
+    `inputs`: `models` (texts), `corpus` (text), `specs` (texts) as they were asked for, and `not_run`, the evals that
+    the run did not take, counted by reason like text that was left out; what `contributions` know about
     them, the digests above all, is added. A digest stays null for an input that no selected test touched. Models and
     specs that rows or contributions name beyond those follow in alphabetical order.
     """
@@ -54,6 +55,7 @@ def build(
             "models": _described(inputs["models"], contributions.entries("models"), [row.model for row in rows]),
             "corpus": {"text": inputs["corpus"], "digest": None, **(contributions.once("corpus") or {})},
             "specs": _described(inputs["specs"], contributions.entries("specs"), [row.spec for row in rows]),
+            **({"not_run": plain(inputs["not_run"])} if inputs.get("not_run") else {}),
             **{name: found for name in GATE_INPUTS if (found := contributions.once(name)) is not None},
         },
         "damage": contributions.entries("damage"),

@@ -23,7 +23,7 @@ from evenbits.report.described import described
 from evenbits.report.figures import figures
 from evenbits.report.languages_table import COLUMNS, TIERS, cells, overview, payload
 from evenbits.report.numbers import estimate, number, p_value
-from evenbits.report.summary import left_out
+from evenbits.report.summary import everything_left_out, left_out
 from evenbits.studies.gate.harm import Harm, harms, specs_of
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
         "actions": actions(document),
         "specs": specs_of(document)[0],
         "recipes": [_recipe(recipe) for recipe in document["recipes"]],
-        "left_out": document["inputs"]["corpus"].get("left_out") or [],
-        "left_out_phrases": left_out(document["inputs"]["corpus"].get("left_out") or []),
+        "left_out": everything_left_out(document),
+        "left_out_phrases": left_out(everything_left_out(document)),
         "facts": _environment_facts(document),
         "scripts": scripts,
         "style": Markup(asset("report.css")),  # noqa: S704 - our own file

@@ -13,6 +13,7 @@ from evenbits.report.actions import actions
 from evenbits.report.escaping import markdown_code, markdown_text
 from evenbits.report.numbers import estimate, number, p_value
 from evenbits.report.sections import sections_of, shown
+from evenbits.report.summary import everything_left_out
 from evenbits.studies.gate.decision import Case, baseline_warning, cases
 from evenbits.studies.gate.harm import Harm, harms, specs_of
 
@@ -100,7 +101,7 @@ def _tables(document: Mapping[str, Any]) -> Iterator[Table]:
         columns=("hypothesis", "role", "test", "model", "spec", "verdict", "effect size [interval]", "explanation"),
         rows=tuple(_measurement(row) for row in document["measurements"]),
     )
-    left_out = document["inputs"]["corpus"].get("left_out") or []
+    left_out = everything_left_out(document)
     yield Table(
         title="Left out",
         columns=("what", "language", "count", "reason"),

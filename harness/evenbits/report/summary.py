@@ -22,7 +22,7 @@ from evenbits.report.sections import sections_of
 from evenbits.studies.gate.decision import baseline_warning, cases
 from evenbits.studies.gate.harm import Harm, harms, specs_of
 
-__all__ = ["Line", "Span", "Style", "left_out", "summary"]
+__all__ = ["Line", "Span", "Style", "everything_left_out", "left_out", "summary"]
 
 Style = Literal["plain", "dim", "strong", "supported", "not_supported", "underpowered", "not_applicable", "error"]
 
@@ -255,8 +255,14 @@ def _skipped(document: Mapping[str, Any], width: int) -> Iterator[Line]:
 
 
 def _left_out(document: Mapping[str, Any], width: int, *, verbose: bool) -> Iterator[Line]:
-    for item in left_out(document["inputs"]["corpus"].get("left_out") or [], verbose=verbose):
+    for item in left_out(everything_left_out(document), verbose=verbose):
         yield from _labelled("left out", item.split(), width, gap=" ", style="dim")
+
+
+def everything_left_out(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what the run did not measure: evals that it did not take, and text that it could not."""
+    inputs = document["inputs"]
+    return [*(inputs.get("not_run") or []), *(inputs["corpus"].get("left_out") or [])]
 
 
 def left_out(entries: Iterable[Mapping[str, Any]], *, verbose: bool = False) -> list[str]:

@@ -29,7 +29,8 @@ def finished(tiny_llama, texts, tmp_path_factory):
     here = tmp_path_factory.mktemp("run")
     command = [sys.executable, "-m", "evenbits.commands.app", "run", "test_h035_degradation_predictor.py",
                f"--model={tiny_llama}", "--spec=int3-row", f"--corpus=dir:{texts}", "--languages=all",
-               "--dtype=float32", "--report=out", f"--store={here / 'store'}", "--advisory"]  # fmt: skip
+               "--dtype=float32", "--report=out", f"--store={here / 'store'}", "--advisory",
+               "--robustness"]  # fmt: skip
     done = subprocess.run(
         command, cwd=here, capture_output=True, text=True, check=False, timeout=600,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "160"},

@@ -32,7 +32,7 @@ def test_every_test_of_the_hypothesis_gives_a_verdict_and_a_sentence(tiny_llama,
         [sys.executable, "-m", "evenbits.commands.app", "run", "test_h038_language_resilience.py",
          f"--model={tiny_llama}",
          "--spec=int4-g32", f"--corpus=dir:{texts}", "--languages=all", "--dtype=float32", "--report=out",
-         f"--store={tmp_path / 'store'}", "--advisory"],
+         f"--store={tmp_path / 'store'}", "--advisory", "--robustness"],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "160"},
     )  # fmt: skip
