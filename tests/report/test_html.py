@@ -101,11 +101,11 @@ def test_every_hypothesis_has_a_card_with_verdict_effect_size_interval_need_n_an
         name: document["verdicts"][name]["verdict"] for name in HYPOTHESES
     }
     assert dict(shown["H-035"].facts) == {
-        "effect size": "r 0.310 [0.020, 0.550]",
+        "measured": "r 0.310 [0.020, 0.550]",
         "needed": "> 0.5",
         "n": "40",
         "p": "0.051",
-        "by KL": "0.550",
+        "by drift (KL)": "0.550",
     }
     assert list(shown)[5:] == ["E-3", "E-5"]
     assert all(CLAIMS[name] in text for name in ("E-3", "E-5"))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Action", "actions", "subject"]
+from evenbits.studies.gate.harm import Harm, harms
+
+__all__ = ["Action", "actions", "advice", "subject"]
+
+POINTS_AT = re.compile(r"\bmeasure\b[^.;]*\((H-\d+)\)")
+"""An advice to measure another hypothesis."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,3 +40,26 @@ def actions(document: Mapping[str, Any]) -> list[Action]:
         Action(hypothesis=hypothesis, test=test, text=text, subjects=tuple(dict.fromkeys(filter(None, subjects))))
         for (hypothesis, test, text), subjects in found.items()
     ]
+
+
+def advice(document: Mapping[str, Any], lead: Harm | None = None) -> list[Action]:
+    """Return one advice for each hypothesis, for the model and spec asked about, in the order of the report.
+
+    Tests of one hypothesis may each advise, of other predictors or at other cost; what decides the hypothesis speaks
+    for it. An advice to measure what the run has measured is none. `lead`: whom it is for, by default the first.
+    """
+    lead = lead or next(harms(document), None)
+    about = {lead.model, f"{lead.model} {lead.spec}"} if lead else set()
+    decided = {name for name, found in document["verdicts"].items() if found["by_case"]}
+    roles = {(row["hypothesis"], row["test"]): row.get("role") for row in document["measurements"]}
+    chosen: dict[str, Action] = {}
+    deciding: dict[str, bool] = {}
+    for one in actions(document):
+        role = roles[one.hypothesis, one.test]
+        pointed = POINTS_AT.search(one.text)
+        others = bool(about) and bool(one.subjects) and not about & set(one.subjects)
+        if role == "gate" or others or (pointed and pointed[1] in decided):
+            continue
+        if one.hypothesis not in chosen or (role == "criterion" and not deciding[one.hypothesis]):
+            chosen[one.hypothesis], deciding[one.hypothesis] = one, role == "criterion"
+    return list(chosen.values())

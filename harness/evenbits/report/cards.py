@@ -6,21 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evenbits.report.glossary import plain_metric
 from evenbits.report.numbers import estimate, number, p_value
 from evenbits.report.verdicts import GROUPS, HYPOTHESES, WORST_FIRST
 
-__all__ = ["CLAIMS", "NOT_RUN", "Card", "Glyph", "cards", "counted", "metric_words"]
+__all__ = ["CLAIMS", "NOT_RUN", "Card", "Glyph", "cards"]
 
 NOT_RUN = "not_run"
 ORDER = tuple(str(verdict) for verdict in WORST_FIRST)
 SIGNS = {">": ">", ">=": "≥", "<": "<", "<=": "≤"}
 
 CLAIMS: Mapping[str, str] = {
-    "H-037": "Outliers are sparse or dense, and sparse ones are easier to fix",
+    "H-037": "Models with sparse outliers are easier to fix",
     "H-036": "Languages rely on different layers",
     "H-035": "Damage can be predicted before quantizing",
     "H-038": "Resilient languages use more distributed representations",
-    "H-039": "Keeping the top outliers in FP16 brings languages to parity",
+    "H-039": "Keeping the top outliers brings languages to parity",
     "E-1": "Known: outliers explain the disparity between languages",
     "E-2": "Known: outliers sit in the attention projections",
     "E-3": "Known: outliers grow during training",
@@ -35,7 +36,7 @@ CLAIMS: Mapping[str, str] = {
 WIDTH = 260
 MARGIN = 10
 
-OTHER_METRICS = {"relative_increase": "by relative increase", "kl": "by KL", "excess_bits": "by excess bits"}
+OTHER_METRICS = {"relative_increase": "by loss in %", "kl": "by drift (KL)", "excess_bits": "by loss in bits"}
 """Degradation metrics under which a card shows its number again, beside the one that decides."""
 
 
@@ -132,7 +133,7 @@ def _where(case: Mapping[str, Any]) -> str:
 def _facts(found: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     measured, threshold, also = found["estimate"], found["threshold"], row.get("also") or {}
     if found["metric"] not in {None, "none"} and measured["value"] is not None:
-        yield "effect size", f"{metric_words(found['metric'])} {estimate(measured)}"
+        yield "measured", f"{plain_metric(found['metric'])} {estimate(measured)}"
     elif measured["reason"] and measured["reason"] not in found["summary"]:
         yield "no number", measured["reason"]
     if threshold is not None:
@@ -144,11 +145,6 @@ def _facts(found: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[tuple[s
     for key, words in OTHER_METRICS.items():
         if key in also and also[key]["value"] is not None and also[key] != measured:
             yield words, estimate(also[key])
-
-
-def metric_words(name: str) -> str:
-    """Return the name of a metric as words."""
-    return name.replace("_", " ")
 
 
 def _glyph(found: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Glyph | None:
@@ -172,9 +168,3 @@ def _glyph(found: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Gly
 
     return Glyph(value=at(value), low=place(low), high=place(high), bound=place(bound), left=number(start),
                  right=number(end), others=tuple((at(mark), verdict) for mark, verdict in same))  # fmt: skip
-
-
-def counted(shown: Sequence[Card]) -> list[tuple[str, int]]:
-    """Return how many of the five hypotheses have each verdict, in the order of their first card."""
-    verdicts = [card.verdict for card in shown if card.name in HYPOTHESES]
-    return [(verdict, verdicts.count(verdict)) for verdict in dict.fromkeys(verdicts)]

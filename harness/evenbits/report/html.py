@@ -10,21 +10,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from evenbits.errors import ReportError
 from evenbits.printable import printable
-from evenbits.report.actions import actions
-from evenbits.report.cards import cards, counted, metric_words
+from evenbits.report.actions import actions, advice
+from evenbits.report.cards import cards
 from evenbits.report.described import described
 from evenbits.report.figures import figures
+from evenbits.report.glossary import GLOSSARY, plain_metric, tooltip
 from evenbits.report.languages_table import COLUMNS, TIERS, cells, overview, payload
 from evenbits.report.numbers import estimate, number, p_value
+from evenbits.report.opening import headline, levels_note, opening
 from evenbits.report.summary import everything_left_out, left_out
-from evenbits.studies.gate.harm import Harm, harms, specs_of
+from evenbits.studies.gate.harm import harms, specs_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -65,7 +67,9 @@ def templates() -> Environment:
         finalize=_plain,
     )
     environment.filters["number"] = _shown
-    environment.filters["metric"] = metric_words
+    environment.filters["metric"] = plain_metric
+    environment.filters["tooltip"] = tooltip
+    environment.filters["prose"] = _prose
     environment.filters["breakable"] = _breakable
     environment.filters["estimate"] = estimate
     environment.filters["p_value"] = lambda value: p_value(value).removeprefix("p ")
@@ -88,21 +92,22 @@ def _plain(value: object) -> object:
     return printable(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def _prose(text: str) -> str:
+    """Return a sentence as markup in which what stands between backticks is code."""
+    from markupsafe import Markup, escape  # noqa: PLC0415 - comes with jinja2
+
+    parts = [escape(part) for part in printable(text).split("`")]
+    if len(parts) % 2 == 0:  # a lone backtick is a character
+        return escape(printable(text))
+    code = Markup("<code>{}</code>")
+    return Markup("").join(code.format(part) if place % 2 else part for place, part in enumerate(parts))
+
+
 def _breakable(text: str) -> str:
     """Return a test's name as markup that may break after an underscore."""
     from markupsafe import Markup, escape  # noqa: PLC0415 - comes with jinja2
 
     return Markup("_<wbr>").join(escape(part) for part in printable(text).split("_"))
-
-
-def _extremes(shown: Sequence[Harm]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the damage rows of the language that loses most and of the one that loses least, over `shown`."""
-    ranked = [row for harm in shown for row in harm.ranked]
-    if not ranked:
-        return []
-    most = max(ranked, key=lambda row: float(row["excess_bits"]["value"]))
-    least = min(ranked, key=lambda row: float(row["excess_bits"]["value"]))
-    return [("Most harmed", most), ("Least harmed", least)]
 
 
 def _context(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,14 +126,13 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "document": document,
         "cards": verdicts,
-        "counted": counted(verdicts),
         "figures": drawn,
         "problems": problems,
         "lead": shown[0] if shown else None,
-        "several": len(shown) if len(shown) > 1 else 0,
-        "extremes": _extremes(shown),
-        "below": sum(harm.below_floor for harm in shown),
-        "undefined": sum(len(harm.undefined) for harm in shown),
+        "headline": headline(document),
+        "answers": opening(document),
+        "glossary": GLOSSARY,
+        "levels_note": levels_note(document, shown[0].model if shown else None),
         "rows": cells(shown[0], described(document, shown[0].model)) if shown else [],
         "columns": COLUMNS,
         "tiers": [
@@ -136,7 +140,8 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "overview": overview(everything, about),
         "described": about,
-        "actions": actions(document),
+        "actions": advice(document),
+        "more_actions": [one for one in actions(document) if one not in advice(document)],
         "specs": specs_of(document)[0],
         "recipes": [_recipe(recipe) for recipe in document["recipes"]],
         "left_out": everything_left_out(document),

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evenbits.report.actions import actions
+from evenbits.report.actions import actions, advice
+from evenbits.report.cards import CLAIMS
 from evenbits.report.escaping import markdown_code, markdown_text
 from evenbits.report.numbers import estimate, number, p_value
+from evenbits.report.opening import headline, opening
 from evenbits.report.sections import sections_of, shown
 from evenbits.report.summary import everything_left_out
 from evenbits.studies.gate.decision import Case, baseline_warning, cases
@@ -21,6 +23,8 @@ __all__ = ["LIMIT", "markdown"]
 
 LIMIT = 1024 * 1024 - 4096
 """Bytes of UTF-8. GitHub refuses step summaries above 1 MiB; the rest is room for what a job adds itself."""
+
+FEW_MODELS = 3
 
 SIGNS = {"supported": "✅", "not_supported": "❌", "underpowered": "⚠️", "not_applicable": "➖", "error": "💥"}  # noqa: RUF001 - the sign is meant
 
@@ -50,13 +54,21 @@ def markdown(document: Mapping[str, Any], *, limit: int = LIMIT) -> str:
 
 def _head(document: Mapping[str, Any]) -> Iterator[str]:
     inputs, environment = document["inputs"], document["environment"]
-    models = ", ".join(markdown_code(entry["text"]) for entry in inputs["models"]) or "no model"
+    texts = [entry["text"] for entry in inputs["models"]]
+    models = ", ".join(map(markdown_code, texts[:FEW_MODELS])) or "no model"
+    models += f" and {len(texts) - FEW_MODELS} more models" if len(texts) > FEW_MODELS else ""
     first, others = specs_of(document)
-    specs = ", ".join(markdown_code(text) for text in first) + (f" (and {others} to compare with)" if others else "")
-    yield f"## evenbits: {models}"
+    specs = ", ".join(map(markdown_code, first)) + (f" (and {others} to compare with)" if others else "")
+    yield f"## {markdown_text(headline(document))}"
+    yield ""
+    last = ""
+    for answer in opening(document):
+        question = "" if answer.question == last else f"**{answer.question}** "
+        last = answer.question
+        yield f"- {question}{markdown_text(answer.text)}"
     yield ""
     how = f"seed {environment['seed']}, {markdown_text(environment['dtype'])}"
-    yield f"{specs} on {markdown_code(inputs['corpus']['text'])}, {how}"
+    yield f"evenbits: {models} under {specs} on {markdown_code(inputs['corpus']['text'])}, {how}"
     yield ""
     warning = baseline_warning(document)
     if warning:
@@ -75,8 +87,8 @@ def _foot(document: Mapping[str, Any]) -> Iterator[str]:
 def _tables(document: Mapping[str, Any]) -> Iterator[Table]:
     yield Table(
         title="Verdicts",
-        columns=("", "hypothesis", "verdict", "effect size [interval]", "needed", "n", "p", "in words"),
-        rows=tuple(_decision(name, found) for name, found in document["verdicts"].items()),
+        columns=("", "hypothesis", "claim", "verdict", "in words", "measured [interval]", "needed", "n", "p"),
+        rows=tuple(_decision(name, found) for name, found in document["verdicts"].items() if name != "gate"),
         folded=False,
     )
     gated = cases(document)
@@ -84,8 +96,12 @@ def _tables(document: Mapping[str, Any]) -> Iterator[Table]:
     for title, folded in (("Gate: not passed", False), ("Gate: passed", True)):
         rows = tuple(_case(case) for case in gated if (case.row["verdict"] == "supported") is folded)
         yield Table(title=title, columns=columns, rows=rows, folded=folded)
-    advices = tuple((one.hypothesis, one.text, ", ".join(one.subjects)) for one in actions(document))
-    yield Table(title="What to do", columns=("hypothesis", "action", "for"), rows=advices, folded=False)
+    yield Table(
+        title="What to do",
+        columns=("hypothesis", "action"),
+        rows=tuple((one.hypothesis, one.text) for one in advice(document)),
+        folded=False,
+    )
     for harm in harms(document):
         yield _damage(harm)
     for section in sections_of(document):
@@ -96,6 +112,8 @@ def _tables(document: Mapping[str, Any]) -> Iterator[Table]:
             folded=False,
             text=section["text"],
         )
+    every = tuple((one.hypothesis, one.text, ", ".join(one.subjects)) for one in actions(document))
+    yield Table(title="Advice of every test", columns=("hypothesis", "action", "for"), rows=every)
     yield Table(
         title="All measurements",
         columns=("hypothesis", "role", "test", "model", "spec", "verdict", "effect size [interval]", "explanation"),
@@ -114,12 +132,13 @@ def _decision(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         SIGNS[found["verdict"]],
         name,
+        CLAIMS.get(name, ""),
         found["verdict"].replace("_", " ") + (" (metric-sensitive)" if found["metric_sensitive"] else ""),
+        _words(found),
         _effect(found),
         "" if threshold is None else f"{threshold['op']} {threshold['bound']:g}",
         str(found["n"]),
         p_value(found["p_value"]).removeprefix("p "),
-        _words(found),
     )
 
 

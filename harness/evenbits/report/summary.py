@@ -3,7 +3,8 @@
 Made from the document alone. A line is a sequence of spans, a span a text with a style; the caller knows how to colour
 a style, or does not. Lines break between items, never inside one, and continue below the column where they began.
 
-However many models were measured, a hypothesis has one entry and a test one advice; `verbose` shows them all.
+It opens with plain answers (`evenbits.report.opening`), then a verdict has a line or two: at most `ROOM` lines for the
+largest run. `verbose` shows everything: every case, spec, language and advice, and what was left out by language.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from evenbits.printable import printable
-from evenbits.report.actions import Action, actions, subject
+from evenbits.report.actions import actions, subject
+from evenbits.report.cards import CLAIMS
 from evenbits.report.numbers import estimate, interval, number, p_value
+from evenbits.report.opening import opening
 from evenbits.report.sections import sections_of
 from evenbits.studies.gate.decision import baseline_warning, cases
 from evenbits.studies.gate.harm import Harm, harms, specs_of
@@ -26,6 +29,9 @@ __all__ = ["Line", "Span", "Style", "everything_left_out", "left_out", "summary"
 
 Style = Literal["plain", "dim", "strong", "supported", "not_supported", "underpowered", "not_applicable", "error"]
 
+ROOM, LEAST = 30, 2
+"""Lines that nobody has to scroll for, and lines of each verdict if there are so many that these are too few."""
+
 MARGIN = 14
 """Column where the text of a labelled line begins."""
 
@@ -33,8 +39,8 @@ VERDICT_WIDTH = len("not applicable") + 1
 SHOWN = 5
 """Languages shown as most and as least harmed."""
 
-MOST_BLOCKS, MOST_LINES, WORST = 3, 12, 3
-"""Models and specs shown in blocks of their own; beyond them lines of the `WORST` languages of each, and how many."""
+MOST_LINES, WORST, FEW = 12, 3, 3
+"""Models and specs that have a line with their `WORST` languages, where no more than `FEW` verdicts take the room."""
 
 NARROWEST = 60
 """Below this many columns lines run over: names of models and tests need their room."""
@@ -57,33 +63,108 @@ Line = tuple[Span, ...]
 
 
 def summary(
-    document: Mapping[str, Any], *, width: int = 80, verbose: bool = False, report: Path | str | None = None
+    document: Mapping[str, Any],
+    *,
+    width: int = 80,
+    verbose: bool = False,
+    report: Path | str | None = None,
+    advisory: bool = False,
 ) -> list[Line]:
     """Return the lines of a terminal summary, none longer than `width` columns unless a single item is.
 
     `verbose`: every case of a hypothesis, every spec, every language, and what was left out by language.
-    `report`: where the report was written, shown last.
+    `report`: where the report was written, shown last. `advisory`: verdicts failed nothing, which is then said.
     """
     width = max(width, NARROWEST)
-    lines = [*_header(document, width)]
+    lines = [*_header(document, width), *_opening(document, width)]
+    warning = baseline_warning(document)
+    if warning:
+        lines += _labelled("warning", warning.split(), width, gap=" ")
+    last: list[Line] = []
+    for section in sections_of(document):
+        last += _labelled("also", [f"{section['title']}:", *section["text"].split()], width, gap=" ")
+    if advisory:
+        last += _labelled("advisory", ADVISORY.split(), width, gap=" ", style="dim")
+    last += _left_out(document, width, verbose=verbose)
+    if report is not None:
+        last.append((Span(text="report".ljust(MARGIN)), Span(text=str(report), style="strong")))
+    if verbose:
+        return [*lines, *_everything(document, width), *last]
+    return [*lines, *_findings(document, width, room=ROOM - len(lines) - len(last)), *last]
+
+
+ADVISORY = "(a) fails nothing; without --advisory what is not supported fails"
+
+TONES: Mapping[str, Style] = {
+    "good": "supported", "bad": "not_supported", "open": "underpowered", "plain": "strong",
+}  # fmt: skip
+
+
+def _opening(document: Mapping[str, Any], width: int) -> Iterator[Line]:
+    labels: set[str] = set()
+    for answer in opening(document):
+        label = "" if answer.label in labels else answer.label
+        labels.add(answer.label)
+        yield from _labelled(label, answer.text.split(" "), width, gap=" ", style=TONES[answer.tone])
+
+
+def _everything(document: Mapping[str, Any], width: int) -> Iterator[Line]:
     label = max((len(name) for name in document["verdicts"]), default=0) + 2
     for name, decision in document["verdicts"].items():
-        lines += _decision(name.ljust(label), decision, width, verbose=verbose)
-    lines += _gate(document, width, verbose=verbose)
-    shown = list(harms(document, every_spec=verbose))
-    if verbose or len(shown) <= MOST_BLOCKS:
-        for harm in shown:
-            lines += _harm(harm, width, verbose=verbose)
-    else:
+        yield from _decision(name.ljust(label), decision, width)
+    yield from _gate(document, width)
+    for harm in harms(document, every_spec=True):
+        yield from _harm(harm, width, verbose=True)
+    yield from _actions(document, width)
+    yield from _skipped(document, width)
+
+
+def _findings(document: Mapping[str, Any], width: int, *, room: int) -> list[Line]:
+    """Return verdicts in a few lines each, at most `room` if they can be, and harm and skips where verdicts are few."""
+    verdicts = {name: found for name, found in document["verdicts"].items() if name != "gate"}
+    label = max((len(name) for name in verdicts), default=0) + 2
+    entries = [list(_in_lines(name, label, decision, width)) for name, decision in verdicts.items()]
+    spare = room - sum(min(len(entry), LEAST) for entry in entries)
+    lines: list[Line] = []
+    for entry in entries:
+        kept = max(min(len(entry), LEAST + max(spare, 0)), min(len(entry), LEAST))
+        spare -= max(kept - LEAST, 0)
+        lines += entry if kept == len(entry) else [*entry[: kept - 1], _cut(entry[kept - 1])]
+    if len(verdicts) > FEW:
+        return lines
+    shown = list(harms(document))
+    if len(shown) == 1:
+        lines += _harm(shown[0], width, verbose=False)
+    elif shown:
         lines += _worst_of_each(shown, width)
-    for section in sections_of(document):
-        lines += _labelled("also", [f"{section['title']}:", *section["text"].split()], width, gap=" ")
-    lines += _actions(document, width, verbose=verbose)
-    lines += _skipped(document, width)
-    lines += _left_out(document, width, verbose=verbose)
-    if report is not None:
-        lines.append((Span(text="report".ljust(MARGIN)), Span(text=str(report), style="strong")))
-    return lines
+    return [*lines, *_skipped(document, width)]
+
+
+def _in_lines(name: str, label: int, decision: Mapping[str, Any], width: int) -> Iterator[Line]:
+    """Yield the claim with its verdict and, of a hypothesis, what was found: why the verdict is what it is."""
+    start = label + VERDICT_WIDTH + 1
+    found = decision["summary"] or str(decision["estimate"]["reason"] or "")
+    cases = decision["by_case"]
+    supported = sum(case["verdict"] == "supported" for case in cases)
+    if 0 < supported < len(cases):
+        found = f"{found} (supported in {supported} of {len(cases)} cases)"
+    first, *more = _wrapped((CLAIMS.get(name) or found).split(), width - start, 0, gap=" ")
+    yield (
+        Span(text=name.ljust(label), style="strong"),
+        Span(text=decision["verdict"].replace("_", " ").ljust(VERDICT_WIDTH), style=cast("Style", decision["verdict"])),
+        Span(text=f" {first}"),
+    )
+    for text in more:
+        yield (Span(text=" " * start + text),)
+    if name in CLAIMS and found and not name.startswith("E-"):
+        for text in _wrapped(found.split(), width - start, 0, gap=" "):
+            yield (Span(text=" " * start + text, style="dim"),)
+
+
+def _cut(line: Line) -> Line:
+    *before, last = line
+    words, _, _ = last.text.rpartition(" ")
+    return (*before, Span(text=f"{words.rstrip(' ;,')} ...", style=last.style))
 
 
 def _header(document: Mapping[str, Any], width: int) -> Iterator[Line]:
@@ -91,7 +172,7 @@ def _header(document: Mapping[str, Any], width: int) -> Iterator[Line]:
     version = environment["code"]["version"]
     items = [f"evenbits {version}" if version else "evenbits"]
     models = [entry["text"] for entry in inputs["models"]]
-    items += models if len(models) <= SHOWN else [f"{len(models)} models, {models[0]} to {models[-1]}"]
+    items += models if len(models) <= FEW else [f"{len(models)} models"]
     items.append(_specs(*specs_of(document)))
     items.append(_corpus(inputs["corpus"]) + f", seed {environment['seed']}, {environment['dtype']}")
     for text in _wrapped([item for item in items if item], width, 2):
@@ -113,7 +194,7 @@ def _corpus(corpus: Mapping[str, Any]) -> str:
     return f"{corpus['text']}: {', '.join(parts)}" if parts else str(corpus["text"])
 
 
-def _decision(label: str, decision: Mapping[str, Any], width: int, *, verbose: bool) -> Iterator[Line]:
+def _decision(label: str, decision: Mapping[str, Any], width: int) -> Iterator[Line]:
     cases = decision["by_case"]
     items = _measured(decision)
     if len(cases) > 1:
@@ -121,7 +202,7 @@ def _decision(label: str, decision: Mapping[str, Any], width: int, *, verbose: b
         shown = next(case for case in cases if case["verdict"] == decision["verdict"])
         items.append(f"supported in {supported} of {len(cases)} cases (here {subject(shown) or shown['test']})")
     yield from _verdict_line(label, decision["verdict"], items, width)
-    if verbose and len(cases) > 1:
+    if len(cases) > 1:
         several = len({case["test"] for case in cases}) > 1
         for case in cases:
             where = " ".join(part for part in (case["test"] if several else "", subject(case)) if part)
@@ -156,19 +237,15 @@ def _verdict_line(label: str, verdict: str, items: Sequence[str], width: int) ->
             yield (Span(text=" " * start + text),)
 
 
-def _gate(document: Mapping[str, Any], width: int, *, verbose: bool) -> Iterator[Line]:
-    """Yield a line for every case of the gate that does not simply pass, failures first; for all where `verbose`."""
+def _gate(document: Mapping[str, Any], width: int) -> Iterator[Line]:
+    """Yield a line for every case of the gate, failures first."""
     for case in cases(document):
-        if case.row["verdict"] != "supported" or verbose:
-            where = [case.row[key] for key in ("model", "spec") if case.row[key]]
-            row = {**case.row, "n": case.row["estimate"]["n"], "summary": ""}
-            items = [f"{case.outcome}: {case.subject}", *_measured(row), *where]
-            because = (case.row.get("data") or {}).get("because")
-            items += [str(because)] if because else []
-            yield from _labelled("gate", items, width, style=cast("Style", case.row["verdict"]))
-    warning = baseline_warning(document)
-    if warning:
-        yield from _labelled("warning", warning.split(), width, gap=" ")
+        where = [case.row[key] for key in ("model", "spec") if case.row[key]]
+        row = {**case.row, "n": case.row["estimate"]["n"], "summary": ""}
+        items = [f"{case.outcome}: {case.subject}", *_measured(row), *where]
+        because = (case.row.get("data") or {}).get("because")
+        items += [str(because)] if because else []
+        yield from _labelled("gate", items, width, style=cast("Style", case.row["verdict"]))
 
 
 def _harm(harm: Harm, width: int, *, verbose: bool) -> Iterator[Line]:
@@ -190,10 +267,10 @@ def _worst_of_each(shown: Sequence[Harm], width: int) -> Iterator[Line]:
     known = [harm for harm in shown if harm.ranked]
     known.sort(key=lambda harm: -harm.ranked[0]["excess_bits"]["value"])
     below = sum(harm.below_floor for harm in shown)
-    notes = [f"the {WORST} most harmed languages of each model: excess bits per segment [95 % interval], worst first"]
+    notes = [f"excess bits per segment of the {WORST} most harmed languages of each"]
     notes += [f"{below} damages below three noise floors (*)"] if below else []
-    yield from _labelled("damage", notes, width)
     names = [f"{harm.model} {harm.spec}" for harm in known[:MOST_LINES]]
+    yield from _labelled("damage", notes, width)
     pad = max((len(name) for name in names), default=0)
     texts = iter(_languages([row for harm in known[:MOST_LINES] for row in harm.ranked[:WORST]]))
     for name, harm in zip(names, known, strict=False):
@@ -219,27 +296,11 @@ def _languages(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _actions(document: Mapping[str, Any], width: int, *, verbose: bool) -> Iterator[Line]:
-    """Yield what to do: of each test the advice that most models share, or (`verbose`) every one with its models."""
-    by_test: dict[tuple[str, str], list[Action]] = {}
+def _actions(document: Mapping[str, Any], width: int) -> Iterator[Line]:
+    """Yield every advice with the models and specs it is for."""
     for one in actions(document):
-        by_test.setdefault((one.hypothesis, one.test), []).append(one)
-    for (hypothesis, _), advices in by_test.items():
-        first = max(advices, key=lambda one: len(one.subjects))  # the earliest of equals
-        for one in advices if verbose else [first]:
-            words = [f"{hypothesis}:", *one.text.split(), *_for_whom(one, advices, verbose=verbose)]
-            yield from _labelled("next", words, width, gap=" ")
-
-
-def _for_whom(one: Action, advices: Sequence[Action], *, verbose: bool) -> list[str]:
-    """Return whom an advice is for, in brackets, as words; nothing where it is the only one for the only model."""
-    others = sum(len(other.subjects) for other in advices if other is not one)
-    if not one.subjects or (not others and len(one.subjects) == 1):
-        return []
-    if verbose:
-        return f"({', '.join(one.subjects)})".split()
-    named = one.subjects[0] if len(one.subjects) == 1 else f"{len(one.subjects)} models and specs"
-    return f"({named}{f'; other advice for {others} more: -v' if others else ''})".split()
+        whom = f"({', '.join(one.subjects)})".split() if len(one.subjects) else []
+        yield from _labelled("advice", [f"{one.hypothesis}:", *one.text.split(), *whom], width, gap=" ")
 
 
 def _skipped(document: Mapping[str, Any], width: int) -> Iterator[Line]:
@@ -255,8 +316,25 @@ def _skipped(document: Mapping[str, Any], width: int) -> Iterator[Line]:
 
 
 def _left_out(document: Mapping[str, Any], width: int, *, verbose: bool) -> Iterator[Line]:
-    for item in left_out(everything_left_out(document), verbose=verbose):
+    entries = everything_left_out(document)
+    items = left_out(entries, verbose=True) if verbose else _in_short(entries)
+    for item in items:
         yield from _labelled("left out", item.split(), width, gap=" ", style="dim")
+
+
+def _in_short(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what was left out in a phrase: languages that somebody may miss by name, everything else counted."""
+    if not entries:
+        return []
+    missed = {reason: sorted(one["language"] for one in group) for (what, reason), group in by_reason(entries).items()
+              if what == "language" and all(one["language"] for one in group)}  # fmt: skip
+    counts: Counter[str] = Counter()
+    for one in entries:
+        if one["reason"] not in missed:
+            counts[one["what"]] += one["count"]
+    phrases = [f"{', '.join(tags)} ({reason})" for reason, tags in missed.items()]
+    phrases += [f"{count:,} {what}{'s' * (count != 1)}" for what, count in counts.items()]
+    return [f"{', '.join(phrases)}; -v says why"]
 
 
 def everything_left_out(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:

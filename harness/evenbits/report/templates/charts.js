@@ -118,7 +118,7 @@
         height: Math.max(labels.length * 21, 42) + 74,
         option: {
           grid: { left: room + 10, right: 22, top: 12, bottom: 52 },
-          xAxis: valueAxis("excess bits per segment", { nameGap: 30, axisLine: { show: false } }),
+          xAxis: valueAxis("extra loss, bits per segment", { nameGap: 30, axisLine: { show: false } }),
           yAxis: axis({ type: "category", inverse: true, data: labels, axisTick: { show: false }, splitLine: { show: true, lineStyle: { color: color("line"), opacity: 0.5 } },
             axisLabel: { color: color("ink"), width: room, overflow: "truncate", interval: 0,
               rich: { group: { fontWeight: "bold", color: color("soft") } } } }),
@@ -131,7 +131,7 @@
       page.status(drawn.length > MOST ? "the " + MOST + " most harmed are drawn, all are in the table" : "");
       if (drawn.length) {
         var worst = drawn[0], damage = page.data.damage;
-        holder.setAttribute("aria-label", "Excess bits per segment of " + Math.min(drawn.length, MOST) + " rows, most harmed first: " +
+        holder.setAttribute("aria-label", "Extra loss in bits per segment of " + Math.min(drawn.length, MOST) + " rows, most harmed first: " +
           damage.languages[worst[2]].name + " " + page.estimate(worst[3], worst[4], worst[5]));
       }
       frame.hidden = !drawn.length;
@@ -188,11 +188,11 @@
         legend: { bottom: 0, textStyle: { color: color("ink") }, data: ["on the Pareto front", "bettered by another"] },
         grid: { left: 60, right: 30, top: 44, bottom: 78 },
         tooltip: Object.assign(base().tooltip, { formatter: function (one) {
-          return one.name + "\n" + page.number(one.value[1]) + " excess bits per segment\n" + page.number(one.value[0]) + " bits per weight\n" +
+          return one.name + "\n" + page.number(one.value[1]) + " bits of extra loss per segment\n" + page.number(one.value[0]) + " bits per weight\n" +
             "disparity " + page.number(one.value[2]);
         } }),
         xAxis: valueAxis("bits per weight", { nameGap: 28, scale: true }),
-        yAxis: valueAxis("mean excess bits per segment", { nameGap: 44, scale: true }),
+        yAxis: valueAxis("mean extra loss, bits per segment", { nameGap: 44, scale: true }),
         series: [
           { type: "line", name: "on the Pareto front", symbol: "circle", label: label, labelLayout: { hideOverlap: true }, data: front.map(item),
             itemStyle: { color: color("accent") }, lineStyle: { color: color("accent"), width: 2 } },

@@ -101,6 +101,12 @@
       select.appendChild(option);
     });
   }
+  function hideUseless(form) { // a choice of one is none
+    each("select", function (select) {
+      var real = Array.prototype.filter.call(select.options, function (option) { return option.value !== ""; });
+      select.parentNode.hidden = real.length < 2 && select.dataset.column !== "order";
+    }, form);
+  }
   function distinct(values) {
     return values.filter(function (value, place) { return values.indexOf(value) === place; });
   }
@@ -113,6 +119,7 @@
       var texts = distinct(rows.map(function (row) { return row.cells[column].textContent.trim(); }));
       options(select, texts.map(function (text) { return [text, text]; }), "all");
     }, form);
+    hideUseless(form);
     function apply() {
       var shown = 0;
       rows.forEach(function (row) {
@@ -228,7 +235,7 @@
     frame.setAttribute("role", "region");
     frame.setAttribute("aria-label", title);
     caption.textContent = title;
-    [[by === "tier" ? "Level" : "Script", ""], ["Languages", "num"], ["Mean excess bits", "num"], ["Most harmed", ""], ["Least harmed", ""]]
+    [[by === "tier" ? "Level" : "Script", ""], ["Languages", "num"], ["Mean extra loss, bits", "num"], ["Most harmed", ""], ["Least harmed", ""]]
       .forEach(function (column) {
         var th = document.createElement("th");
         th.scope = "col";
@@ -273,6 +280,7 @@
     options(field.script, scripts.map(function (text) { return [text, text]; }), "all");
     var levels = data.damage.tiers.filter(function (tier) { return data.damage.rows.some(function (entry) { return page.tier(entry) === tier; }); });
     options(field.tier, levels.map(function (text) { return [text, text]; }), "all");
+    hideUseless(form);
     var table = document.getElementById("language-table");
     var render = function () {
       var words = field.search.value.trim().toLowerCase();

@@ -226,8 +226,17 @@ def _beyond(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"Dearer than the budget, shown without competing: {', '.join(dear)}. " if dear else ""
 
 
+DEAR = 1.0
+"""Extra bits per weight above which an advice is about another format, not about protecting parts of this one."""
+
+
 def _action(one: Contestant, rows: Sequence[Mapping[str, Any]]) -> str:
     row = _row(rows, one.name)
     if one.name == "none":
         return "Spend no bits here: nothing within the budget helps the worst language."
+    if one.extra_bits > DEAR:
+        return (
+            f"Choose a finer format: the best use of the budget, {one.spec}, takes {one.extra_bits:.2g} more bits per "
+            "weight, and is no longer this format with a part protected."
+        )
     return f"Quantize with {one.spec} (+{one.extra_bits:.2g} bits per weight): {_changes(row)}."

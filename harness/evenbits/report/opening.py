@@ -1,0 +1,306 @@
+"""The first screen of every report: what a reader asks first, answered in plain sentences, from the document alone.
+
+Of a gate: may it ship, why not, what to do. Of every other run: what quantizing costs, who pays most and how much,
+whether that is more than noise, what to do next. Page, Markdown and terminal open with the same sentences; verdicts and
+words of the trade come after them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from evenbits.report.actions import advice
+from evenbits.report.described import described, exposure_of
+from evenbits.report.numbers import estimate, number
+from evenbits.studies.gate.decision import Case, cases, lets_through
+from evenbits.studies.gate.harm import Harm, harms
+
+__all__ = ["Answer", "headline", "levels_note", "may_ship", "opening"]
+
+REASONS = 6
+"""Reasons of a refusal that are told; the others are counted."""
+
+NEXT_WORST = 2
+"""Languages named after the one that pays most."""
+
+MORE_BITS, LESS_LOSS = 0.15, 0.2
+"""A remedy is named if it takes at most this share of bits more, and spares at least this share of the mean loss."""
+
+LISTED = re.compile(r"\[(?:[^,\]]+,){3,}[^\]]*\]")
+
+METRICS = {
+    "excess_bits": "extra loss in bits per segment", "relative_increase": "relative extra loss",
+    "kl": "divergence (KL) in nats per token", "disparity": "gap between low- and high-resource languages in bits",
+    "disparity_ratio": "loss of low- over that of high-resource languages",
+    "change": "change since the baseline in bits per segment",
+}  # fmt: skip
+
+
+Tone = Literal["good", "bad", "open", "plain"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """A question of the reader's and its answer; `label`: the question in a word or two, where room is scarce."""
+
+    label: str
+    question: str
+    text: str
+    tone: Tone = "plain"
+
+
+def opening(document: Mapping[str, Any]) -> list[Answer]:
+    """Return the answers in the order of asking; none where nothing was measured and no gate ran."""
+    lead = next(harms(document), None)
+    answers: list[Answer] = []
+    if _gated(document):
+        answers += _gate(document)
+    if lead is not None and lead.ranked:
+        answers += [*_cost(document, lead), _who(document, lead)]
+        if not _gated(document):
+            answers += [_noise(document, lead), _next(document, lead)]
+    return answers
+
+
+def headline(document: Mapping[str, Any]) -> str:
+    """Return the report in one line: what the gate says, else who pays."""
+    return f"{may_ship(document)}." if _gated(document) else "Who pays for quantization"
+
+
+def may_ship(document: Mapping[str, Any]) -> str:
+    """Return `may ship`, or `may not ship: sw, yo` with what stands in the way, each once."""
+    if lets_through(document):
+        return "May ship"
+    blocking = _blocking(document)
+    pairs = list(dict.fromkeys(_pair(case) for case in blocking))
+    named = [
+        f"{f'{pair}: ' if len(pairs) > 1 and pair else ''}{', '.join(_subjects(blocking, pair))}" for pair in pairs
+    ]
+    return f"May not ship: {'; '.join(named) or 'the gate came to no decision'}"
+
+
+def levels_note(document: Mapping[str, Any], model: str | None) -> str:
+    """Return what resource levels mean in this report, in a sentence."""
+    if exposure_of([document], model) is None:
+        return "Resource level: how much text a language has in the world, by a public list (Joshi et al. 2020)."
+    by_lot = " Which language got much was drawn by lot, so that level and language are not confounded."
+    reference = str(model).startswith("reference:")
+    return (
+        f"Resource level: how much text of a language {model} was trained on, not how much there is in the world."
+        + (by_lot if reference else "")
+    )
+
+
+def _gated(document: Mapping[str, Any]) -> bool:
+    return any(row.get("role") == "gate" for row in document["measurements"])
+
+
+def _gate(document: Mapping[str, Any]) -> Iterator[Answer]:
+    every = cases(document)
+    blocking = _blocking(document)
+    if not blocking:
+        passed = sum(case.row["verdict"] == "supported" for case in every)
+        excused = [case for case in every if case.row["verdict"] == "not_applicable"]
+        more = f"; {len(excused)} excused by the policy ({', '.join(_subjects(excused))})" if excused else ""
+        text = f"{may_ship(document)}: {passed} of {len(every)} checks are shown to be within the policy{more}."
+        yield Answer(label="may it ship", question="May it ship?", text=text, tone="good")
+        return
+    yield Answer(label="may it ship", question="May it ship?", text=f"{may_ship(document)}.", tone="bad")
+    reasons = list(dict.fromkeys(_reason(case) for case in blocking))
+    for reason in reasons[:REASONS]:
+        yield Answer(label="why not", question="Why not?", text=reason)
+    if len(reasons) > REASONS:
+        yield Answer(
+            label="why not",
+            question="Why not?",
+            text=f"{len(reasons) - REASONS} more reasons stand under the gate's cases.",
+        )
+    todo = list(dict.fromkeys(case.row["action"] or _remedy(case) for case in blocking))
+    yield Answer(label="next", question="What next?", text=" ".join(todo))
+
+
+def _blocking(document: Mapping[str, Any]) -> list[Case]:
+    return [case for case in cases(document) if case.row["verdict"] not in {"supported", "not_applicable"}]
+
+
+def _pair(case: Case) -> str:
+    return " ".join(case.row[key] for key in ("model", "spec") if case.row[key])
+
+
+def _subjects(found: Sequence[Case], pair: str | None = None) -> list[str]:
+    names = (case.subject for case in found if pair is None or _pair(case) == pair)
+    return list(dict.fromkeys(_subject(name) for name in names))
+
+
+def _subject(name: str) -> str:
+    return "the gap between languages" if name == "all languages" else name
+
+
+def _reason(case: Case) -> str:
+    """Return why a case does not let through: measured, allowed, and what the numbers don't say."""
+    row, threshold = case.row, case.row["threshold"]
+    because = (row.get("data") or {}).get("because")
+    if row["estimate"]["value"] is None:
+        return f"{_subject(case.subject)}: {str(row['estimate']['reason']).rstrip('.')}."
+    allowed = "" if threshold is None else f", allowed {threshold['op']} {threshold['bound']:g}"
+    measured = f"{METRICS.get(row['metric'], str(row['metric']).replace('_', ' '))} {estimate(row['estimate'])}"
+    where = f" ({_pair(case)})" if _pair(case) else ""
+    return f"{_subject(case.subject)}: {measured}{allowed}{where}. {because or ''}".strip()
+
+
+def _remedy(case: Case) -> str:
+    if case.outcome == "missing":
+        return "Measure the languages that are missing, or take them out of the policy."
+    return "See the error in the report; until it is mended nothing is decided."
+
+
+def _cost(document: Mapping[str, Any], lead: Harm) -> Iterator[Answer]:
+    """Say what the model that was asked about loses on average, and under what other specs of this run cost it."""
+    texts = []
+    for harm in harms(document):
+        mean = _mean_increase(harm)
+        if harm.model == lead.model and mean is not None:
+            bits = _bits(harm)
+            at = "" if bits is None else f" ({bits:.3g} bits per weight)"
+            texts.append(f"{harm.spec}{at} by {_percent(mean)}")
+    if texts:
+        shown = ", ".join(texts[:4]) + (f" and {len(texts) - 4} more specs" if len(texts) > 4 else "")
+        count = len(lead.ranked)
+        over = f" (mean of {count} languages)" if count > 1 else ""
+        text = f"At predicting the same text{over} {lead.model} gets worse with {shown}."
+        if len(texts) == 1:
+            spec, _, loss = texts[0].rpartition(" by ")
+            text = f"{spec} makes {lead.model} {loss} worse at predicting the same text{over}."
+        yield Answer(label="cost", question="What does it cost?", text=text)
+
+
+def _who(document: Mapping[str, Any], lead: Harm) -> Answer:
+    about = described(document, lead.model)
+    names = [f"{_named(row, about)} {_loss(row)}" for row in (*lead.ranked[: NEXT_WORST + 1], lead.ranked[-1])]
+    bounds = _interval(lead.ranked[0])
+    text = f"{names[0]}{f' [{bounds}]' if bounds else ''}{_times(lead)}"
+    if len(lead.ranked) > NEXT_WORST + 1:
+        text += f"; then {', '.join(names[1:-1])}; least {names[-1]}"
+    return Answer(label="who pays", question="Who pays most?", text=f"{text}.")
+
+
+def _times(lead: Harm) -> str:
+    """Return how the worst language compares with the middle one, where both are shown to lose."""
+    rows = lead.ranked
+    middle = rows[len(rows) // 2]
+    worst, typical = rows[0]["excess_bits"]["value"], middle["excess_bits"]["value"]
+    shown = (middle["excess_bits"]["low"] or 0) > 0 and (rows[0]["excess_bits"]["low"] or 0) > 0
+    return f", {worst / typical:.1f} times the middle language" if shown and len(rows) > NEXT_WORST else ""
+
+
+def _noise(document: Mapping[str, Any], lead: Harm) -> Answer:
+    shown = [row for row in lead.ranked if (row["excess_bits"]["low"] or 0) > 0]
+    segments = (document["inputs"]["corpus"].get("segments") or {}).get("evaluation") or lead.ranked[0].get("segments")
+    texts = [f"{len(shown)} of {len(lead.ranked)} languages are shown to lose"]
+    if len(shown) < len(lead.ranked):
+        texts[0] += f"; {segments} segments each leave the others open"
+    texts[0] += "."
+    if lead.below_floor:
+        texts.append(f"{lead.below_floor} lie within what the arithmetic itself scatters.")
+    if lead.undefined:
+        undefined = ", ".join(f"{row['language']} ({row['excess_bits']['reason']})" for row in lead.undefined[:3])
+        texts.append(f"Without a result: {undefined}{' ...' if len(lead.undefined) > 3 else ''}.")
+    texts.append("No limits given: evenbits policy init drafts them.")
+    tone: Tone = "plain" if shown else "open"
+    return Answer(label="noise", question="Is it more than noise?", text=" ".join(texts), tone=tone)
+
+
+def _next(document: Mapping[str, Any], lead: Harm) -> Answer:
+    """Name the cheapest remedy that was measured, else the first advice, else where to look."""
+    if not any((row["excess_bits"]["low"] or 0) > 0 for row in lead.ranked):
+        text = "Nothing has to be mended as far as this text shows; measure more segments before relying on it."
+        return Answer(label="next", question="What next?", text=text)
+    better = _cheaper(document, lead)
+    if better is not None:
+        harm, saved, bits = better
+        same = {row["language"]: row for row in harm.ranked}.get(lead.ranked[0]["language"])
+        worst = f" ({lead.ranked[0]['language']} {_loss(lead.ranked[0])} -> {_loss(same)})" if same else ""
+        text = (
+            f"Use {_short(harm.spec)}, for {bits:+.2g} bits per weight: {_percent(saved)} less loss{worst}, "
+            "the most of what was measured at that size."
+        )
+        return Answer(label="next", question="What next?", text=text)
+    advised = advice(document, lead)
+    if advised:
+        return Answer(
+            label="next", question="What next?", text=f"{advised[0].text} ({advised[0].hypothesis})".replace("`", "")
+        )
+    text = (
+        f"evenbits protect {lead.model} --spec {lead.spec} --budget 0.25bpw measures what a few more bits would save."
+    )
+    return Answer(label="next", question="What next?", text=text)
+
+
+def _cheaper(document: Mapping[str, Any], lead: Harm) -> tuple[Harm, float, float] | None:
+    """Return the spec of the same model that spares most at about the same size: (harm, share of loss, extra bits)."""
+    own, loss = _bits(lead), _mean_bits(lead)
+    if own is None or loss <= 0:
+        return None
+    found = []
+    for harm in harms(document, every_spec=True):
+        bits = _bits(harm)
+        if harm.model != lead.model or bits is None or len(harm.ranked) != len(lead.ranked) or _for_show(harm.spec):
+            continue
+        saved = 1 - _mean_bits(harm) / loss
+        if bits <= own * (1 + MORE_BITS) and saved >= LESS_LOSS:
+            found.append((harm, saved, bits - own))
+    return max(found, key=lambda one: (round(one[1], 1), -len(one[0].spec), -one[2]), default=None)
+
+
+def _short(spec: str) -> str:
+    """Return a spec whose lists of languages are counted: the whole of it stands in the tables."""
+    return LISTED.sub(lambda found: f"[{found[0].count(',') + 1} languages]", spec)
+
+
+def _for_show(spec: str) -> bool:
+    """Whether a spec is a control that nobody would deploy."""
+    return ":random" in spec
+
+
+def _bits(harm: Harm) -> float | None:
+    bits = harm.ranked[0].get("bits_per_weight") if harm.ranked else None
+    return None if bits is None else float(bits)
+
+
+def _mean_bits(harm: Harm) -> float:
+    return sum(row["excess_bits"]["value"] for row in harm.ranked) / len(harm.ranked)
+
+
+def _mean_increase(harm: Harm) -> float | None:
+    values = [found["value"] for row in harm.ranked if (found := row.get("relative_increase"))]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _loss(row: Mapping[str, Any]) -> str:
+    found = row.get("relative_increase") or {"value": None}
+    if found["value"] is None:
+        return f"{number(row['excess_bits']['value'], sign=True)} bits"
+    return _percent(found["value"])
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    found = row.get("relative_increase") or {"low": None, "high": None}
+    if found["low"] is None or found["high"] is None:
+        return ""
+    low, _, _ = _percent(found["low"]).partition("\N{NO-BREAK SPACE}")
+    return f"{low} to {_percent(found['high'])}"
+
+
+def _percent(share: float) -> str:
+    value = 100 * share
+    text = f"{value:.0f}" if abs(value) >= 9.95 else f"{value:.1f}"
+    return f"{'0.0' if text == '-0.0' else text}\N{NO-BREAK SPACE}%"
+
+
+def _named(row: Mapping[str, Any], about: Mapping[str, Mapping[str, Any]]) -> str:
+    name = about.get(row["language"], {}).get("name")
+    return f"{name} ({row['language']})" if name else str(row["language"])

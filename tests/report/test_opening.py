@@ -1,0 +1,164 @@
+"""The first screen: what a reader asks first, answered in sentences."""
+
+import pytest
+from evenbits.estimates import Estimate, Finding, Threshold, Verdict, judge
+from evenbits.report.glossary import GLOSSARY, METRICS, plain_metric, tooltip
+from evenbits.report.opening import headline, levels_note, opening
+from report_documents import realistic
+
+
+def found(value, low=None, high=None, reason=None):
+    return {"value": value, "low": low, "high": high, "n": 6, "method": "BCa", "reason": reason}
+
+
+def row(language, bits, share, *, spec="int3-row", model="m", shown=True, weight=3.11):
+    return {
+        "model": model, "spec": spec, "language": language, "segments": 6, "bits_per_weight": weight,
+        "excess_bits": found(bits, bits / 2 if shown else -1.0, bits * 2),
+        "relative_increase": found(share, share / 2, share * 2),
+    }  # fmt: skip
+
+
+def document(damage, measurements=(), verdicts=None):
+    names = {"ko": "Korean", "ja": "Japanese", "de": "German", "fr": "French", "en": "English"}
+    return {
+        "inputs": {
+            "models": [{"text": "m"}], "specs": [{"text": "int3-row"}],
+            "corpus": {"text": "gettext", "segments": {"evaluation": 6},
+                       "languages": [{"tag": tag, "name": name} for tag, name in names.items()]},
+        },
+        "damage": list(damage), "measurements": list(measurements), "verdicts": verdicts or {},
+    }  # fmt: skip
+
+
+FIVE = [row("ko", 12.0, 0.034), row("ja", 8.0, 0.024), row("de", 3.0, 0.012), row("fr", 2.0, 0.007),
+        row("en", 1.0, 0.003, shown=False)]  # fmt: skip
+
+
+def said(whole):
+    return {answer.label: answer.text.replace("\N{NO-BREAK SPACE}", " ") for answer in opening(whole)}
+
+
+def test_without_a_gate_it_says_what_it_costs_who_pays_whether_that_is_noise_and_what_to_do():
+    answers = said(document(FIVE))
+    assert list(answers) == ["cost", "who pays", "noise", "next"]
+    # mean of 3.4, 2.4, 1.2, .7 and .3 per cent: 8.0 / 5
+    assert answers["cost"] == (
+        "int3-row (3.11 bits per weight) makes m 1.6 % worse at predicting the same text (mean of 5 languages)."
+    )
+    # the middle of five loses 3 bits, the worst 12
+    assert answers["who pays"] == (
+        "Korean (ko) 3.4 % [1.7 to 6.8 %], 4.0 times the middle language; then Japanese (ja) 2.4 %, German (de) 1.2 %; "
+        "least English (en) 0.3 %."
+    )
+    assert answers["noise"].startswith("4 of 5 languages are shown to lose; 6 segments each leave the others open.")
+    assert "evenbits protect m --spec int3-row" in answers["next"]
+    assert headline(document(FIVE)) == "Who pays for quantization"
+
+
+def test_several_specs_stand_side_by_side():
+    finer = [row(one["language"], one["excess_bits"]["value"] / 10, one["relative_increase"]["value"] / 10,
+                 spec="int4-g64", weight=4.25) for one in FIVE]  # fmt: skip
+    assert said(document([*finer, *FIVE]))["cost"] == (
+        "At predicting the same text (mean of 5 languages) m gets worse with int4-g64 (4.25 bits per weight) by 0.2 %, "
+        "int3-row (3.11 bits per weight) by 1.6 %."
+    )
+
+
+def test_what_comes_next_is_the_best_that_was_measured_at_about_the_same_size():
+    def kept(spec, factor, weight):
+        return [row(one["language"], one["excess_bits"]["value"] * factor, one["relative_increase"]["value"] * factor,
+                    spec=spec, weight=weight) for one in FIVE]  # fmt: skip
+
+    rows = [*FIVE, *kept("int3-row+keep1%:magnitude", 0.25, 3.42), *kept("int8-g16", 0.0, 9.0),
+            *kept("int3-row+keep1%:random", 0.2, 3.42), *kept("int3-row+keep0.1%:magnitude", 0.9, 3.2)]  # fmt: skip
+    whole = document(rows, measurements=[{"spec": "int3-row", "role": "criterion", "action": None}])
+    # int8-g16 takes almost three times the bits, random is a control, and a tenth less is not worth a sentence
+    assert said(whole)["next"] == (
+        "Use int3-row+keep1%:magnitude, for +0.31 bits per weight: 75 % less loss (ko 3.4 % -> 0.9 %), "
+        "the most of what was measured at that size."
+    )
+
+
+def test_long_lists_of_languages_are_counted_in_a_sentence():
+    listed = f"int3-row+keep1%:activation[{','.join(one['language'] for one in FIVE)}]"
+    rows = [row(one["language"], one["excess_bits"]["value"] / 4, 0.001, spec=listed, weight=3.2) for one in FIVE]
+    whole = document([*FIVE, *rows], measurements=[{"spec": "int3-row", "role": "criterion", "action": None}])
+    assert "Use int3-row+keep1%:activation[5 languages], for" in said(whole)["next"]
+
+
+def test_where_no_language_is_shown_to_lose_nothing_is_to_be_done():
+    none = [row(tag, 1.0, 0.001, shown=False) for tag in ("ko", "ja", "de")]
+    answers = said(document(none))
+    assert answers["noise"].startswith("0 of 3 languages are shown to lose")
+    assert answers["next"].startswith("Nothing has to be mended as far as this text shows")
+
+
+def test_a_language_without_a_result_is_named_with_its_reason():
+    lost = row("fr", 1.0, 0.1) | {"excess_bits": found(None, reason="no segments")}
+    assert "Without a result: fr (no segments)." in said(document([*FIVE[:3], lost]))["noise"]
+
+
+def gate(
+    language, outcome, verdict, *, value=12.0, because="The whole interval lies above the limit.", spec="int3-row"
+):
+    estimate = Estimate.undefined(f"there is no result for {language}") if value is None else Estimate(
+        value=value, low=value - 1, high=value + 1, n=6, method="t")  # fmt: skip
+    finding = Finding(estimate=estimate, verdict=verdict, because=because,
+                      data={"outcome": outcome, "language": language, "because": because})  # fmt: skip
+    return judge(
+        finding, Threshold(metric="excess_bits", op="<", bound=9.0, why="policy"), hypothesis="gate", role="gate",
+        test=f"test_language_stays_within_the_policy[{language}]", model="m", spec=spec,
+    ).to_json()  # fmt: skip
+
+
+def refused(rows):
+    return document(FIVE, rows, {"gate": {"verdict": "not_supported", "by_case": []}})
+
+
+def test_a_gate_that_lets_through_says_so_first():
+    rows = [gate("ko", "pass", None, value=1.0, because=None)]
+    whole = document(FIVE, rows, {"gate": {"verdict": "supported", "by_case": []}})
+    assert headline(whole) == "May ship."
+    assert said(whole)["may it ship"] == "May ship: 1 of 1 checks are shown to be within the policy."
+
+
+def test_a_gate_that_refuses_names_the_languages_the_reasons_each_once_and_what_to_do():
+    rows = [gate("sw", "fail", Verdict.NOT_SUPPORTED), gate("yo", "missing", Verdict.ERROR, value=None),
+            gate("yo", "missing", Verdict.ERROR, value=None), gate("de", "pass", None, value=1.0)]  # fmt: skip
+    whole = refused(rows)
+    assert headline(whole) == "May not ship: yo, sw."
+    answers = [answer.text for answer in opening(whole)]
+    assert sum("there is no result for yo" in text for text in answers) == 1
+    assert (
+        "sw: extra loss in bits per segment 12.0 [11.0, 13.0], allowed < 9 (m int3-row). "
+        "The whole interval lies above the limit." in answers
+    )
+    assert any("Measure the languages that are missing" in text for text in answers)
+
+
+def test_of_several_specs_the_one_that_may_not_ship_is_named():
+    rows = [gate("sw", "fail", Verdict.NOT_SUPPORTED), gate("sw", "fail", Verdict.NOT_SUPPORTED, spec="int2-row")]
+    assert headline(refused(rows)) == "May not ship: m int3-row: sw; m int2-row: sw."
+
+
+def test_levels_are_explained_where_a_model_was_trained_by_lot():
+    whole = document(FIVE)
+    assert "in the world" in levels_note(whole, "m")
+    whole["inputs"]["models"] = [{"text": "reference:a1", "exposure": {"ko": 5, "de": 9}}]
+    assert "drawn by lot" in levels_note(whole, "reference:a1")
+
+
+def test_a_realistic_report_opens_with_four_answers():
+    assert [answer.label for answer in opening(realistic(layers=2))] == ["cost", "who pays", "noise", "next"]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_with_a_plain_name_says_its_own_behind_it(name):
+    assert tooltip(plain_metric(name))
+
+
+def test_terms_are_found_by_their_plain_names_and_others_stay_words():
+    assert tooltip("Extra loss, bits [95 %]").startswith("excess bits: ")
+    assert plain_metric("a_new_metric") == "a new metric"
+    assert len({term.plain for term in GLOSSARY}) == len(GLOSSARY)
