@@ -13,7 +13,7 @@ from evenbits.models.families import REFUSED, SUPPORTED, WRAPPERS, listed
 from evenbits.models.fingerprint import tokenizer_files
 from evenbits.models.headers import entries, weight_files
 
-__all__ = ["admit", "check_sizes", "configurations", "pickle_files", "quantization", "read_config"]
+__all__ = ["admit", "check_code", "check_sizes", "configurations", "pickle_files", "quantization", "read_config"]
 
 CAUSAL_HEADS = ("ForCausalLM", "LMHeadModel")
 SUPPORTED_TEXT = listed()
@@ -48,7 +48,7 @@ def admit(folder: Path, *, allow_code: bool = False) -> dict[str, Any]:
     """
     config = read_config(folder)
     _check_architecture(folder, config)
-    _check_code(folder, config, allow_code=allow_code)
+    check_code(folder, config, allow_code=allow_code)
     _check_weights(folder)
     check_sizes(config, source=folder / "config.json", tensors=len(entries(folder)))
     _check_precision(folder)
@@ -146,8 +146,9 @@ def _check_precision(folder: Path) -> None:
         )
 
 
-def _check_code(folder: Path, config: dict[str, Any], *, allow_code: bool) -> None:
-    sources = {"config.json": config}
+def check_code(folder: Path, config: Mapping[str, Any], *, allow_code: bool) -> None:
+    """Refuse a folder whose files bring Python code to run, unless that is allowed."""
+    sources = {"config.json": dict(config)}
     for name in ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json", "added_tokens.json"):
         if (folder / name).is_file():
             sources[name] = dict(read_object(folder / name, error=_fetch_again, infinite=True).content)

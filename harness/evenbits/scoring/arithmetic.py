@@ -35,7 +35,7 @@ class WidenedProducts(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401 - whatever `func` returns
         del types
         place = _INPUT.get(func)
-        if place is None or kwargs or not any(_is_bfloat16(arg) for arg in args):
+        if place is None or kwargs or any(_is_foreign(arg) for arg in args) or not any(map(_is_bfloat16, args)):
             return func(*args, **(kwargs or {}))
         result = func(*(widened(arg) if _is_bfloat16(arg) else arg for arg in args))
         return result.to(args[place].dtype)
@@ -71,6 +71,11 @@ _INPUT = {functional.linear: 0, torch.addmm: 1}
 
 def _is_bfloat16(value: Any) -> bool:  # noqa: ANN401 - any argument of a product
     return isinstance(value, torch.Tensor) and value.dtype is torch.bfloat16
+
+
+def _is_foreign(value: Any) -> bool:  # noqa: ANN401 - any argument of a product
+    """Return whether `value` is a library's own kind of tensor, whose products are its own business."""
+    return isinstance(value, torch.Tensor) and type(value) not in {torch.Tensor, torch.nn.Parameter}
 
 
 @cache

@@ -27,7 +27,12 @@ __all__ = [
     "variant_of",
 ]
 
-MODULES: Mapping[str, str] = {"gguf": "gguf"}
+MODULES: Mapping[str, str] = {
+    "bnb": "libraries",
+    "checkpoint": "checkpoint",
+    "gguf": "gguf",
+    "torchao": "libraries",
+}
 """Text before the colon -> module of this package; imported when such a spec is named."""
 
 

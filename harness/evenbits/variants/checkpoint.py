@@ -1,0 +1,287 @@
+"""`checkpoint:ID|FOLDER`: another checkpoint of the same task, in whatever format transformers loads.
+
+Quantized ones (compressed-tensors, bitsandbytes, GPTQ, AWQ, FP8, torchao, where their loader is installed), a folder
+that `evenbits quantize` wrote, and plain ones: pruned, distilled, fine-tuned. What of it can be compared follows from
+its tokenizer: bits per segment always, KL and top-1 only where its tokens are the original's.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evenbits.errors import EngineError, EvenbitsError, ModelError, SpecError
+from evenbits.models.admission import check_code, quantization, read_config
+from evenbits.models.fingerprint import fingerprint
+from evenbits.models.headers import entries
+from evenbits.models.references import ModelRef, parse_model
+from evenbits.models.sources import resolve
+from evenbits.variants.variant import Original, Variant
+
+if TYPE_CHECKING:
+    from evenbits.models.records import LoadedModel
+    from evenbits.variants.other_model import OtherModel
+
+__all__ = ["Checkpoint", "activations_of", "parse"]
+
+SCHEMA = 1
+"""Raised whenever the same checkpoint would be loaded otherwise."""
+
+MANIFEST = "evenbits.json"
+ONLY_BFLOAT16 = ("nvfp4", "mxfp4", "fp4")
+"""Formats whose reading fails in float32."""
+
+
+def parse(text: str) -> Checkpoint:
+    """Return the checkpoint that `text` (`checkpoint:...`) names; `UsageError` or `ModelError` where it is none."""
+    named = text.removeprefix("checkpoint:")
+    if not named:
+        raise SpecError(f"spec {text!r}: after checkpoint: comes a hub id or a folder")
+    return Checkpoint(model=named)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """`model`: as after `--model`."""
+
+    model: str
+
+    def __str__(self) -> str:
+        return f"checkpoint:{self.model}"
+
+    def variant(self, original: Original) -> Variant:
+        """Return the checkpoint; its key holds the content of the folder. Refused: code to run, damaged files."""
+        folder = self._folder(original)
+        config = read_config(folder)
+        check_code(folder, config, allow_code=original.local.allow_code)
+        method = quantization(folder, config)
+        if method is not None and _quantization(folder) is None:
+            raise ModelError(
+                f"{self}: it is quantized ({method}) in a way that transformers does not read. Serve it with the "
+                "engine that it was made for, and measure that: served:URL#MODEL"
+            )
+        key = {"checkpoint": fingerprint(folder, store=original.store), "schema": SCHEMA, "loaders": _loaders(folder)}
+
+        @contextmanager
+        def runs(opened: Original) -> Iterator[OtherModel]:
+            from evenbits.variants.other_model import OtherModel  # noqa: PLC0415 - imports torch
+            from evenbits.variants.tokens import OriginalTokens  # noqa: PLC0415 - imports transformers
+
+            yield OtherModel(self.load(opened), OriginalTokens.of(opened), context=opened.context)
+
+        return Variant(label=str(self), key=key, runs=runs)
+
+    def load(self, original: Original) -> LoadedModel:
+        """Return the checkpoint in memory, in the arithmetic of the run (of FP4: bfloat16, all that it can)."""
+        import torch  # noqa: PLC0415 - a run that the store serves imports no torch
+
+        from evenbits.variants.export import load_quantized  # noqa: PLC0415 - same
+
+        folder = self._folder(original)
+        dtype: torch.dtype = getattr(torch, original.dtype)
+        if (folder / MANIFEST).is_file():
+            return load_quantized(folder, dtype=dtype)
+        if _quantization(folder) is None:
+            from evenbits.models import load  # noqa: PLC0415 - same
+
+            return load(resolve(self._ref(), store=original.store), dtype=dtype)
+        return _quantized(self, folder, torch.bfloat16 if _is_fp4(folder) else dtype, original)
+
+    def bits_per_weight(self, original: Original) -> float | None:
+        """Return the bits that the file spends on a weight of the layers' linears, scales and zero points included."""
+        names = {linear: rows * columns for linear, (rows, columns) in _linears(original).items()}
+        bits = 0
+        for name, entry in _entries(self._folder(original)).items():
+            if _module_of(name) in names and not name.endswith(".bias"):
+                bits += 8 * (entry.end - entry.begin)
+        return bits / sum(names.values()) if bits else None
+
+    def facts(self, original: Original) -> Mapping[str, Any]:
+        """Return the format, its loaders and versions, types of the stored tensors, and what of it is not measured."""
+        folder = self._folder(original)
+        config = _quantization(folder) or {}
+        counts: dict[str, int] = {}
+        for entry in _entries(folder).values():
+            counts[entry.dtype] = counts.get(entry.dtype, 0) + 1
+        activations = activations_of(config)
+        found: dict[str, Any] = {
+            "engine": "torch",
+            "format": config.get("quant_method", "not quantized") if config else "not quantized",
+            "loaders": _loaders(folder),
+            "tensor_types": dict(sorted(counts.items())),
+        }
+        if activations is not None:
+            found |= {"weights_only": True, "not_measured": f"activations: {activations} where it is deployed"}
+        return found
+
+    def _ref(self) -> ModelRef:
+        return parse_model(self.model)
+
+    def _folder(self, original: Original) -> Path:
+        """Return where the checkpoint lies, fetched where it must be."""
+        ref = self._ref()
+        if ref.kind == "folder":
+            return Path(ref.location).absolute()
+        if ref.kind == "hub":
+            from evenbits.models import hub  # noqa: PLC0415 - needs the network only here
+            from evenbits.progress import Silent  # noqa: PLC0415 - same
+
+            return hub.fetch(ref, store=original.store, offline=False, progress=Silent())
+        return resolve(ref, store=original.store).folder
+
+
+def activations_of(config: Mapping[str, Any]) -> str | None:
+    """Return how a quantization config treats activations (`8 bits, dynamic`), None where it leaves them alone."""
+    groups = config.get("config_groups")
+    inputs = [
+        group["input_activations"]
+        for group in (groups.values() if isinstance(groups, Mapping) else ())
+        if isinstance(group, Mapping) and group.get("input_activations")
+    ]
+    if inputs:
+        first = inputs[0]
+        return f"{first.get('num_bits', '?')} bits{', dynamic' if first.get('dynamic') else ''}"
+    scheme = config.get("activation_scheme")
+    if scheme is not None:
+        return f"8 bits, {scheme}"
+    kv = config.get("quant_method") in {"fbgemm_fp8", "fp8"}
+    return "8 bits, dynamic" if kv else None
+
+
+def _quantization(folder: Path) -> Mapping[str, Any] | None:
+    found = read_config(folder).get("quantization_config")
+    return found if isinstance(found, Mapping) and found else None
+
+
+def _is_fp4(folder: Path) -> bool:
+    config = _quantization(folder) or {}
+    formats = [str(config.get("format", "")), str(config.get("quant_method", ""))]
+    return any(form.startswith(name) for form in formats for name in ONLY_BFLOAT16)
+
+
+def _entries(folder: Path) -> Mapping[str, Any]:
+    from evenbits.variants.export.writing import WEIGHTS  # noqa: PLC0415 - imports torch
+
+    if (folder / MANIFEST).is_file():
+        from evenbits.models.headers import read_header  # noqa: PLC0415 - beside it
+
+        return read_header(folder / WEIGHTS)
+    return entries(folder)
+
+
+def _linears(original: Original) -> dict[str, tuple[int, int]]:
+    from evenbits.models import anatomy_of  # noqa: PLC0415 - imports torch
+    from evenbits.models.outline import outline  # noqa: PLC0415 - imports transformers
+    from evenbits.variants.quantization.patching import shapes_of  # noqa: PLC0415 - imports torch
+
+    model = outline(original.local.folder, allow_code=original.local.allow_code)
+    anatomy = anatomy_of(model)
+    shapes = shapes_of(model, anatomy)
+    return {linear.name: shapes[linear.name] for linear in anatomy.linears}
+
+
+def _module_of(tensor: str) -> str:
+    """Return the module that a stored tensor belongs to: what stands before its last part, or before `.weight.`."""
+    module, found, _ = tensor.partition(".weight.")
+    return module if found else tensor.rpartition(".")[0]
+
+
+def _loaders(folder: Path) -> dict[str, str]:
+    """Return the versions of what reads and multiplies the format: part of the key, as they decide the scores."""
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - only here
+
+    method = str((_quantization(folder) or {}).get("quant_method", ""))
+    packages = {
+        "compressed-tensors": ["compressed-tensors"],
+        "bitsandbytes": ["bitsandbytes"],
+        "gptq": ["gptqmodel", "optimum"],
+        "awq": ["gptqmodel", "autoawq"],
+        "torchao": ["torchao"],
+    }.get(method, [])
+    found = {"torch": version("torch"), "transformers": version("transformers")}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _check_parts(spec: Checkpoint, folder: Path) -> None:
+    """Refuse a matrix that lacks a part (a scale, a shape) which the same matrix of other layers has.
+
+    The loaders' own message names none, and some would go on with what memory holds.
+    """
+    parts: dict[str, set[str]] = {}
+    for name, entry in entries(folder).items():
+        module, _, part = name.rpartition(".")
+        parts.setdefault(module, set()).add(f"{part} ({entry.dtype})" if part == "weight" else part)
+    by_role: dict[str, set[frozenset[str]]] = {}
+    for module, found in parts.items():
+        by_role.setdefault(module.rpartition(".")[2], set()).add(frozenset(found))
+    for module, found in sorted(parts.items()):
+        whole = max(by_role[module.rpartition(".")[2]], key=lambda other: (found < other, len(other)))
+        if found < whole:
+            raise ModelError(
+                f"{spec}: {module} has no {', '.join(sorted(whole - found))}, which that of other layers has. "
+                "Fetch the checkpoint again."
+            )
+
+
+def _configured(folder: Path, *, allow_code: bool) -> Any:  # noqa: ANN401 - any transformers config
+    """Return the configuration, asking compressed-tensors for plain weights: its own unpacks at its own forward."""
+    import transformers  # noqa: PLC0415 - heavy
+
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=allow_code)
+    form = getattr(config, "quantization_config", None)
+    if isinstance(form, dict) and form.get("quant_method") == "compressed-tensors":
+        known = inspect.signature(transformers.CompressedTensorsConfig).parameters
+        form |= {"dequantize": True} if "dequantize" in known else {"run_compressed": False}
+    return config
+
+
+def _quantized(spec: Checkpoint, folder: Path, dtype: Any, original: Original) -> LoadedModel:  # noqa: ANN401
+    """Return the quantized checkpoint as transformers loads it; nothing of it missing or left over."""
+    import transformers  # noqa: PLC0415 - heavy
+
+    from evenbits.models.loading import tokenizer_of  # noqa: PLC0415 - imports torch
+    from evenbits.models.outline import outline_anatomy  # noqa: PLC0415 - same
+    from evenbits.models.quiet import quiet_transformers  # noqa: PLC0415 - same
+    from evenbits.models.records import LoadedModel as Loaded  # noqa: PLC0415 - same
+    from evenbits.models.records import LocalModel  # noqa: PLC0415 - same
+
+    allow_code = original.local.allow_code
+    _check_parts(spec, folder)
+    try:
+        with quiet_transformers():
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+                folder,
+                config=_configured(folder, allow_code=allow_code),
+                dtype=dtype,
+                local_files_only=True,
+                trust_remote_code=allow_code,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except EvenbitsError:
+        raise
+    except Exception as error:  # every format's loader has errors of its own
+        method = (_quantization(folder) or {}).get("quant_method", "an unnamed method")
+        raise EngineError(
+            f"{spec}: transformers {transformers.__version__} cannot load this {method} checkpoint here: {error}"
+        ) from error
+    for kind, what in (("missing_keys", "lacks"), ("unexpected_keys", "has left over"), ("mismatched_keys", "misfits")):
+        if info.get(kind):
+            names = sorted(map(str, info[kind]))
+            raise ModelError(f"{spec}: the checkpoint {what} {len(names)} tensors, such as {', '.join(names[:3])}")
+    local = LocalModel(
+        text=str(spec), folder=folder, fingerprint=fingerprint(folder, store=original.store),
+        model_type=str(model.config.model_type), parameters=0, allow_code=allow_code,
+    )  # fmt: skip
+    model.train(mode=False).requires_grad_(requires_grad=False)
+    anatomy = outline_anatomy(original.local.folder, allow_code=allow_code)
+    return Loaded(local=local, model=model, tokenizer=tokenizer_of(local), anatomy=anatomy, dtype=dtype)

@@ -1,0 +1,262 @@
+"""`checkpoint:` specs: the formats that are deployed, made here as their makers lay them out."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from evenbits.cells import Subject, measure_damage
+from evenbits.errors import EvenbitsError, ModelError, SpecError, UnsafeModelError
+from evenbits.models import parse_model, resolve
+from evenbits.records import Corpus
+from evenbits.store import Store
+from evenbits.variants.checkpoint import activations_of
+from evenbits.variants.registry import parse
+from safetensors.torch import load_file, save_file
+
+TEXTS = {
+    "de": ("the inner thing an other", "er hat in an", "an inn on the river"),
+    "en": ("he is in the inn", "an inner one", "the other one on the hill"),
+}
+GROUP = 32
+
+
+@pytest.fixture
+def corpus():
+    return Corpus(name="t", source="here", languages=("de", "en"), segment_ids=("1", "2", "3"), texts=TEXTS)
+
+
+@pytest.fixture
+def folder(tiny_llama):
+    return tiny_llama
+
+
+@pytest.fixture
+def subject(folder, tmp_path):
+    store = Store(tmp_path / "store")
+    return Subject(local=resolve(parse_model(str(folder)), store=store), store=store, dtype="float32", context=256)
+
+
+def rows_of(subject, corpus, *specs):
+    found = measure_damage(subject, [parse(spec) for spec in specs], corpus).rows(seed=0)
+    return {(row["spec"], row["language"]): row for row in found}
+
+
+def copied(folder, target, *, tensors=None, config=None):
+    """A copy of a model folder with other tensors, or entries added to its config."""
+    shutil.copytree(folder, target)
+    if tensors is not None:
+        save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    described = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    (target / "config.json").write_text(json.dumps(described | (config or {})), encoding="utf-8")
+    return target
+
+
+def rounded(weight):
+    """Codes -8 to 7 in groups of 32 inputs, and their scales in bfloat16."""
+    rows, columns = weight.shape
+    groups = weight.view(rows, columns // GROUP, GROUP)
+    scale = (groups.abs().amax(2) / 7).bfloat16()
+    codes = (groups / scale.float()[..., None]).round().clamp(-8, 7).view(rows, columns)
+    return codes, scale
+
+
+def is_linear(name):
+    return name.endswith("_proj.weight")
+
+
+def w4a16(folder, target):
+    """compressed-tensors' packed 4-bit codes, eight in an int32, offset 8."""
+    tensors = {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        if not is_linear(name):
+            tensors[name] = weight
+            continue
+        codes, scale = rounded(weight.float())
+        eights = (codes + 8).to(torch.int32).view(codes.shape[0], -1, 8)
+        base = name.removesuffix(".weight")
+        tensors[f"{base}.weight_packed"] = sum(eights[:, :, i] << (4 * i) for i in range(8)).to(torch.int32)
+        tensors[f"{base}.weight_scale"] = scale
+        tensors[f"{base}.weight_shape"] = torch.tensor(codes.shape)
+    weights = {
+        "num_bits": 4,
+        "type": "int",
+        "symmetric": True,
+        "strategy": "group",
+        "group_size": GROUP,
+        "dynamic": False,
+    }
+    return copied(
+        folder, target, tensors=tensors, config={"quantization_config": compressed("pack-quantized", weights)}
+    )
+
+
+def fp8(folder, target):
+    """compressed-tensors' FP8 weights, a scale for each row, with activations to be quantized as they come."""
+    tensors = {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        tensors[name] = weight
+        if is_linear(name):
+            scale = weight.float().abs().amax(1, keepdim=True) / 448
+            tensors[name] = (weight / scale).to(torch.float8_e4m3fn)
+            tensors[f"{name}_scale"] = scale.bfloat16()
+    weights = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "channel", "dynamic": False}
+    inputs = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "token", "dynamic": True}
+    config = compressed("float-quantized", weights, inputs)
+    return copied(folder, target, tensors=tensors, config={"quantization_config": config})
+
+
+def compressed(form, weights, inputs=None):
+    group = {"targets": ["Linear"], "weights": weights, "input_activations": inputs, "output_activations": None}
+    return {
+        "quant_method": "compressed-tensors", "format": form, "quantization_status": "compressed",
+        "ignore": ["lm_head"], "config_groups": {"group_0": group},
+    }  # fmt: skip
+
+
+needs_compressed_tensors = pytest.mark.skipif(
+    __import__("importlib.util").util.find_spec("compressed_tensors") is None,
+    reason="needs compressed-tensors: pip install 'evenbits[backends]'",
+)
+
+
+def test_the_same_weights_elsewhere_lose_nothing(subject, corpus, folder, tmp_path):
+    spec = f"checkpoint:{copied(folder, tmp_path / 'copy')}"
+    for row in rows_of(subject, corpus, spec).values():
+        assert row["excess_bits"]["value"] == pytest.approx(0, abs=1e-5)
+        assert row["kl_nats_per_token"]["mean"] == pytest.approx(0, abs=1e-6)
+        assert row["top1_changed"] == 0
+        assert row["bits_per_weight"] == 32
+        assert row["artefact"]["format"] == "not quantized"
+
+
+def test_a_model_trained_further_is_compared_as_it_is(subject, corpus, folder, tmp_path):
+    tensors = {
+        name: weight + 0.02 * torch.sign(weight) for name, weight in load_file(folder / "model.safetensors").items()
+    }
+    spec = f"checkpoint:{copied(folder, tmp_path / 'tuned', tensors=tensors)}"
+    for row in rows_of(subject, corpus, spec).values():
+        assert row["kl_nats_per_token"]["mean"] > 1e-4
+        assert row["excess_bits"]["value"] != 0
+
+
+@needs_compressed_tensors
+def test_packed_four_bit_codes_are_what_their_values_are(subject, corpus, folder, tmp_path):
+    """compressed-tensors W4A16 beside a plain checkpoint that holds the values of its codes.
+
+    They are products with a bfloat16 scale, and bfloat16 themselves.
+    """
+    dequantized = {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        dequantized[name] = weight
+        if is_linear(name):
+            codes, scale = rounded(weight.float())
+            values = codes.view(*scale.shape, GROUP).bfloat16() * scale[..., None]
+            dequantized[name] = values.view_as(weight).float()
+    packed = f"checkpoint:{w4a16(folder, tmp_path / 'packed')}"
+    plain = f"checkpoint:{copied(folder, tmp_path / 'plain', tensors=dequantized)}"
+    rows = rows_of(subject, corpus, packed, plain)
+    for tag in corpus.languages:
+        assert rows[packed, tag]["excess_bits"]["value"] == pytest.approx(
+            rows[plain, tag]["excess_bits"]["value"], abs=1e-4
+        )
+        assert rows[packed, tag]["kl_nats_per_token"]["mean"] > 1e-4
+    row = rows[packed, "en"]
+    assert row["artefact"]["format"] == "compressed-tensors"
+    assert "compressed-tensors" in row["artefact"]["loaders"]
+    assert "weights_only" not in row["artefact"]
+    # 4 bits and a scale of 16 for 32 weights; the two int64 of each matrix's shape come on top
+    assert 4.5 < row["bits_per_weight"] < 4.6
+
+
+@needs_compressed_tensors
+def test_a_format_that_quantizes_activations_is_labelled_weights_only(subject, corpus, folder, tmp_path):
+    spec = f"checkpoint:{fp8(folder, tmp_path / 'fp8')}"
+    row = rows_of(subject, corpus, spec)[spec, "en"]
+    assert row["artefact"]["weights_only"] is True
+    assert row["artefact"]["not_measured"] == "activations: 8 bits, dynamic where it is deployed"
+    assert 0 < row["kl_nats_per_token"]["mean"] < 0.1
+    assert 8 < row["bits_per_weight"] < 8.6  # 8 bits and a scale of 16 for each row of 64 or 128
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, None),
+        ({"quant_method": "fp8", "activation_scheme": "static"}, "8 bits, static"),
+        ({"quant_method": "fbgemm_fp8"}, "8 bits, dynamic"),
+        ({"config_groups": {"g": {"input_activations": {"num_bits": 4, "dynamic": "local"}}}}, "4 bits, dynamic"),
+        ({"config_groups": {"g": {"input_activations": None}}}, None),
+    ],
+)
+def test_what_a_format_does_to_activations_is_read_from_its_config(config, expected):
+    assert activations_of(config) == expected
+
+
+def test_our_own_export_is_the_spec_it_was_written_from(subject, corpus, tmp_path):
+    from evenbits.variants.export import write_quantized
+    from evenbits.variants.quantization.spec import parse_spec
+
+    write_quantized(subject.loaded("float32"), parse_spec("int4-g32"), tmp_path / "ours")
+    spec = f"checkpoint:{tmp_path / 'ours'}"
+    rows = rows_of(subject, corpus, spec, "int4-g32")
+    for tag in corpus.languages:
+        ours, simulated = rows[spec, tag], rows["int4-g32", tag]
+        assert ours["nll_quantized"] == pytest.approx(simulated["nll_quantized"], rel=1e-6)
+        assert ours["bits_per_weight"] == pytest.approx(4.5)
+        assert ours["artefact"]["format"] == "evenbits"
+
+
+def test_a_checkpoint_saved_by_bitsandbytes_is_what_the_library_gives(subject, corpus, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="needs bitsandbytes: pip install 'evenbits[backends]'")
+    from evenbits.variants.libraries import quantized_copy
+
+    copy = quantized_copy(subject, parse("bnb:nf4"))
+    copy.model.save_pretrained(tmp_path / "saved")
+    copy.tokenizer.save_pretrained(tmp_path / "saved")
+    spec = f"checkpoint:{tmp_path / 'saved'}"
+    rows = rows_of(subject, corpus, spec, "bnb:nf4")
+    for tag in corpus.languages:
+        assert rows[spec, tag]["nll_quantized"] == pytest.approx(rows["bnb:nf4", tag]["nll_quantized"], rel=1e-5)
+    assert rows[spec, "en"]["bits_per_weight"] == pytest.approx(4.5, abs=0.5)  # and the library's own table of levels
+
+
+def test_another_tokenizer_leaves_bits_per_segment_and_says_why_nothing_else(subject, corpus, folder, tmp_path):
+    other = copied(folder, tmp_path / "other")
+    described = json.loads((other / "tokenizer.json").read_text(encoding="utf-8"))
+    described["model"]["merges"] = described["model"]["merges"][1:]
+    (other / "tokenizer.json").write_text(json.dumps(described), encoding="utf-8")
+    row = rows_of(subject, corpus, f"checkpoint:{other}")[f"checkpoint:{other}", "en"]
+    assert np.isfinite(row["excess_bits"]["value"])
+    assert row["kl_nats_per_token"]["reason"].startswith("no KL: 2 of 3 segments in en have other tokens")
+    assert row["top1_changed"] is None
+
+
+@needs_compressed_tensors
+def test_a_missing_tensor_is_named_and_never_random(subject, corpus, folder, tmp_path):
+    broken = w4a16(folder, tmp_path / "broken")
+    tensors = load_file(broken / "model.safetensors")
+    del tensors["model.layers.1.mlp.down_proj.weight_scale"]
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EvenbitsError, match=r"model.layers.1.mlp.down_proj has no weight_scale"):
+        rows_of(subject, corpus, f"checkpoint:{broken}")
+
+
+def test_codes_that_transformers_cannot_read_are_sent_to_their_server(subject, corpus, folder, tmp_path):
+    made = copied(folder, tmp_path / "modelopt")
+    (made / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "FP8"}}', encoding="utf-8")
+    with pytest.raises(ModelError, match="served:URL#MODEL"):
+        rows_of(subject, corpus, f"checkpoint:{made}")
+
+
+def test_code_of_the_repository_is_not_run(subject, corpus, folder, tmp_path):
+    made = copied(folder, tmp_path / "code", config={"auto_map": {"AutoModelForCausalLM": "evil.Model"}})
+    with pytest.raises(UnsafeModelError, match="auto_map"):
+        rows_of(subject, corpus, f"checkpoint:{made}")
+
+
+def test_the_text_round_trips_and_needs_a_model():
+    assert str(parse("checkpoint:org/name@main")) == "checkpoint:org/name@main"
+    with pytest.raises(SpecError, match="hub id or a folder"):
+        parse("checkpoint:")
