@@ -31,6 +31,7 @@ MODULES: Mapping[str, str] = {
     "bnb": "libraries",
     "checkpoint": "checkpoint",
     "gguf": "gguf",
+    "served": "served",
     "torchao": "libraries",
 }
 """Text before the colon -> module of this package; imported when such a spec is named."""

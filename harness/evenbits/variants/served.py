@@ -1,0 +1,377 @@
+"""`served:URL#MODEL`: an endpoint that gives log-probabilities of a prompt's own tokens, asked by token ids.
+
+Servers answer such questions wrongly in ways that look right: with generated tokens only, zeros, values moved by one
+place, or those of an earlier prompt from a cache. So before anything is measured the endpoint is probed, and one that
+fails is refused with what it did. There is no KL: an endpoint names the probabilities of a few tokens, not of all.
+
+Text form::
+
+    served:URL["#"MODEL]      URL of the server (http://host:8000 or .../v1); MODEL as it names it, else its first one
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from evenbits.errors import EngineError, NonFiniteError, SpecError
+from evenbits.records import Losses
+from evenbits.variants.variant import Original, Variant
+
+if TYPE_CHECKING:
+    from evenbits.scoring import HiddenStates
+    from evenbits.variants.tokens import OriginalTokens
+
+__all__ = ["Endpoint", "Served", "parse", "probe"]
+
+SCHEMA = 1
+"""Raised whenever the same endpoint would be asked otherwise."""
+
+TIMEOUT = 300.0  # seconds; a cold server compiles at its first request
+TRIES = 4
+CONCURRENT = 8
+REPEATED = 1e-3  # nats a token; batched kernels do not repeat themselves bit for bit
+PROBES = (
+    "The quick brown fox jumps over the lazy dog, and nobody is surprised.",
+    "In the year 1887 a lighthouse keeper wrote down what the sea had brought.",
+    "Kein Mensch weiß genau, wie viele Züge nachts durch dieses Tal fahren.",
+)
+
+Values = tuple[float | None, ...]
+
+
+def parse(text: str) -> Served:
+    """Return the endpoint that `text` names; `SpecError` where it is no URL."""
+    url, _, model = text.removeprefix("served:").partition("#")
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise SpecError(f"spec {text!r}: write served:http://HOST:PORT#MODEL")
+    if parts.username or parts.password:
+        raise SpecError("a spec is written into reports: put a key into EVENBITS_SERVED_KEY, not into the URL")
+    return Served(url=url.rstrip("/"), model=model or None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """`url` of the server, `model` as it names it (None: the first that it lists)."""
+
+    url: str
+    model: str | None = None
+
+    def __str__(self) -> str:
+        return f"served:{self.url}{f'#{self.model}' if self.model else ''}"
+
+    def variant(self, original: Original) -> Variant:
+        """Return the endpoint, probed: `EngineError` where it cannot be trusted.
+
+        Its key holds what the server says of itself and what it answered to the probe, so that another model behind the
+        same name is another one.
+        """
+        endpoint = self.endpoint()
+        way, answers = _probed(self, endpoint, original)
+        key = {"served": self.url, "schema": SCHEMA, **endpoint.identity(), "way": way, "probe": answers}
+
+        @contextmanager
+        def runs(opened: Original) -> Iterator[_ServedScorer]:
+            from evenbits.variants.tokens import OriginalTokens  # noqa: PLC0415 - imports transformers
+
+            yield _ServedScorer(endpoint, WAYS[way], OriginalTokens.of(opened))
+
+        return Variant(label=str(self), key=key, runs=runs, divergence=False)
+
+    def endpoint(self) -> Endpoint:
+        """Return the endpoint with the model that it serves; `EngineError` where nobody answers."""
+        bare = Endpoint(url=self.url, model="")
+        listed = bare.models()
+        if not listed:
+            raise EngineError(f"{self}: the server lists no model at {self.url}; is it the right address?")
+        names = [str(entry.get("id")) for entry in listed]
+        chosen = self.model or names[0]
+        if chosen not in names:
+            raise EngineError(f"{self}: the server has no model {chosen!r}; it lists {', '.join(names)}")
+        return Endpoint(url=self.url, model=chosen, described=listed[names.index(chosen)])
+
+    def bits_per_weight(self, original: Original) -> float | None:
+        """Return None: an endpoint does not say what it holds."""
+        del original
+
+    def facts(self, original: Original) -> Mapping[str, Any]:
+        """Return what the server says of itself, and why there is no KL."""
+        del original
+        return {"engine": "endpoint", **self.endpoint().identity(), "no_kl": "an endpoint gives no full distributions"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endpoint:
+    """A server's completions for one `model`. `described`: its entry in the list of models."""
+
+    url: str
+    model: str
+    described: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float = TIMEOUT
+    pause: float = 1.0
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return the entries of the server's list of models."""
+        found = self._ask("/models", None).get("data")
+        return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this deployment from another: model, owner, root and version as the server gives them."""
+        known = {name: self.described.get(name) for name in ("id", "root", "owned_by", "max_model_len")}
+        return {"model": self.model, "says": {name: value for name, value in known.items() if value is not None}}
+
+    def completion(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the answer to a completion request; tried again after time-outs and errors of the server."""
+        return self._ask("/completions", {"model": self.model, **body})
+
+    def generate(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the answer of SGLang's own route."""
+        root = self.url.removesuffix("/v1")
+        return self._ask("/generate", body, base=root)
+
+    def _ask(self, path: str, body: Mapping[str, Any] | None, *, base: str | None = None) -> dict[str, Any]:
+        import os  # noqa: PLC0415 - beside its only use
+
+        address = (base if base is not None else self.url if self.url.endswith("/v1") else f"{self.url}/v1") + path
+        headers = {"Content-Type": "application/json", "Cache-Control": "no-cache"}
+        if key := os.environ.get("EVENBITS_SERVED_KEY"):
+            headers["Authorization"] = f"Bearer {key}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(address, data=data, headers=headers)  # noqa: S310 - http or https, see parse
+        for attempt in range(1, TRIES + 1):
+            try:
+                with urllib.request.urlopen(request, timeout=self.timeout) as answer:  # noqa: S310 - same
+                    found = json.loads(answer.read())
+            except urllib.error.HTTPError as error:
+                if error.code < 500 and error.code != 429:
+                    said = error.read(500).decode("utf-8", "replace")
+                    raise EngineError(f"{address} answered {error.code}: {said}") from None
+                last = f"HTTP {error.code}"
+            except (OSError, ValueError) as error:
+                last = str(error) or type(error).__name__
+            else:
+                if isinstance(found, dict):
+                    return found
+                last = "an answer that is no JSON object"
+            if attempt < TRIES:
+                time.sleep(self.pause * 2 ** (attempt - 1))
+        raise EngineError(
+            f"{address} did not answer after {TRIES} tries: {last}. Is the server up, and the address right?"
+        )
+
+
+def vllm(endpoint: Endpoint, ids: Sequence[int]) -> Values:
+    """Ask for `prompt_logprobs` (vLLM): per token a table whose entry of the token itself counts."""
+    body = {"prompt": list(ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0, "add_special_tokens": False}
+    found = _choice(endpoint.completion(body)).get("prompt_logprobs")
+    if not isinstance(found, list):
+        raise EngineError("it answers without prompt_logprobs")
+    values: list[float | None] = []
+    for token, table in zip(ids, found, strict=False):
+        entry = table.get(str(token)) if isinstance(table, dict) else None
+        values.append(_number(entry.get("logprob") if isinstance(entry, dict) else entry))
+    return (*values, *[None] * (len(found) - len(values)))
+
+
+def echo(endpoint: Endpoint, ids: Sequence[int]) -> Values:
+    """Ask for `echo` with `logprobs` (OpenAI completions): the prompt's own, then the one generated token's."""
+    body = {"prompt": list(ids), "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
+    found = _choice(endpoint.completion(body)).get("logprobs")
+    values = found.get("token_logprobs") if isinstance(found, dict) else None
+    if not isinstance(values, list):
+        raise EngineError("it answers echo without token_logprobs")
+    if len(values) == len(ids) + 1:  # the token that had to be generated
+        values = values[:-1]
+    return tuple(_number(value) for value in values)
+
+
+def sglang(endpoint: Endpoint, ids: Sequence[int]) -> Values:
+    """Ask SGLang's own route for `input_token_logprobs`: (log-probability, token id, text) for each token."""
+    body = {
+        "input_ids": list(ids),
+        "sampling_params": {"max_new_tokens": 1, "temperature": 0},
+        "return_logprob": True,
+        "logprob_start_len": 0,
+    }
+    meta = endpoint.generate(body).get("meta_info")
+    rows = meta.get("input_token_logprobs") if isinstance(meta, dict) else None
+    if not isinstance(rows, list) or any(not isinstance(row, list) or len(row) < 2 for row in rows):
+        raise EngineError("it answers without input_token_logprobs")
+    if [row[1] for row in rows] != list(ids):
+        raise EngineError("its input_token_logprobs are of other tokens than were sent")
+    return tuple(_number(row[0]) for row in rows)
+
+
+Asking = Callable[[Endpoint, Sequence[int]], Values]
+WAYS: Mapping[str, Asking] = {"prompt_logprobs": vllm, "echo": echo, "SGLang": sglang}
+
+
+_PROBES: dict[tuple[str, str], tuple[str, list[float]]] = {}
+"""What was found of an endpoint in this process, by spec and original."""
+
+
+def _probed(spec: Served, endpoint: Endpoint, original: Original) -> tuple[str, list[float]]:
+    """Return the way to ask, and the log-probability of each probe text to a tenth of a nat."""
+    place = (str(spec), original.local.fingerprint)
+    if place not in _PROBES:
+        from evenbits.variants.tokens import OriginalTokens  # noqa: PLC0415 - imports transformers
+
+        ours = OriginalTokens.of(original)
+        names = [str(number) for number in range(len(PROBES))]
+        prompts = [[ours.prefix, *ids] for ids in ours.tokens("the probe", names, PROBES)]
+        way = probe(endpoint, prompts)
+        sums = [sum(value for value in WAYS[way](endpoint, ids) if value is not None) for ids in prompts]
+        _PROBES[place] = (way, [round(value, 1) for value in sums])
+    return _PROBES[place]
+
+
+def probe(endpoint: Endpoint, prompts: Sequence[Sequence[int]]) -> str:
+    """Return the way to ask (of `WAYS`) that this endpoint answers rightly.
+
+    `prompts`: token ids, the first of each being context. Required, of every prompt: as many entries as tokens; the
+    first empty; the rest finite, not above 0 and not all alike; the same when asked again and in another order; and
+    the last token's must change with the token before it, which a shifted or stale answer's does not.
+    `EngineError` says what each way did wrong.
+    """
+    wrong = []
+    for name, ask in WAYS.items():
+        try:
+            fault = _fault(endpoint, ask, prompts)
+        except EngineError as error:
+            fault = str(error)
+        if fault is None:
+            return name
+        wrong.append(f"{name}: {fault}")
+    raise EngineError(
+        f"{endpoint.url} cannot be measured: it does not return log-probabilities of the prompt's tokens. "
+        f"{'; '.join(wrong)}. vLLM (without --enable-prefix-caching) and SGLang do; llama.cpp's server does not: "
+        "measure the file itself, gguf:FILE"
+    )
+
+
+def _fault(endpoint: Endpoint, ask: Asking, prompts: Sequence[Sequence[int]]) -> str | None:
+    """Return what is wrong with the answers of one way of asking, None where nothing is."""
+    first = [ask(endpoint, ids) for ids in prompts]
+    for ids, values in zip(prompts, first, strict=True):
+        if fault := _malformed(ids, values):
+            return fault
+    again = [ask(endpoint, ids) for ids in reversed(prompts)][::-1]
+    for one, two in zip(first, again, strict=True):
+        if _distance(one, two) > REPEATED:
+            return "the same prompt gets other values when it is asked again in another order"
+    return _misplaced(endpoint, ask, prompts[0], first[0])
+
+
+def _malformed(ids: Sequence[int], values: Values) -> str | None:
+    if len(values) != len(ids):
+        return f"{len(values)} entries for {len(ids)} tokens"
+    if values[0] is not None:
+        return "the first token has a log-probability, though nothing stands before it: values may be one place off"
+    rest = values[1:]
+    if any(value is None or not math.isfinite(value) for value in rest):
+        return "some entries are empty or not finite"
+    numbers = [value for value in rest if value is not None]
+    if any(value > 0 for value in numbers):
+        return "some log-probabilities are above 0"
+    if len(set(numbers)) == 1:
+        return f"all entries are {numbers[0]}"
+    return None
+
+
+def _misplaced(endpoint: Endpoint, ask: Asking, ids: Sequence[int], values: Values) -> str | None:
+    """Return what is wrong with the places of the values: what stands before a change must not change, the rest must.
+
+    The last token but one is exchanged for another of the prompt. Entries before it depend on neither; its own and the
+    last one's do.
+    """
+    place = len(ids) - 2
+    other = next((token for token in ids[1:] if token != ids[place]), None)
+    if place < 2 or other is None:
+        return None
+    changed = ask(endpoint, [*ids[:place], other, ids[-1]])
+    if _distance(values[:place], changed[:place]) > REPEATED:
+        return "entries change with a token that comes after theirs: values are off by a place"
+    for entry in (place, len(ids) - 1):
+        before, after = values[entry], changed[entry]
+        if before is None or after is None or before == after:
+            return "entries do not change with the tokens that they are of: the answer is an earlier prompt's, or off"
+    return None
+
+
+def _distance(one: Values, two: Values) -> float:
+    if len(one) != len(two):
+        return math.inf
+    pairs = zip(one, two, strict=True)
+    return max((abs(a - b) for a, b in pairs if a is not None and b is not None), default=0.0)
+
+
+def _choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise EngineError("it answers without choices")
+    return choices[0]
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+class _ServedScorer:
+    """Scores by the original's token ids; several windows are asked for at once."""
+
+    def __init__(self, endpoint: Endpoint, ask: Asking, ours: OriginalTokens) -> None:
+        self._endpoint, self._ask, self._ours = endpoint, ask, ours
+
+    def score(
+        self,
+        language: str,
+        segment_ids: Sequence[str],
+        texts: Sequence[str],
+        *,
+        reference: HiddenStates | None = None,
+        keep_hidden: bool = False,
+        small_batches: bool = False,
+    ) -> tuple[Losses, HiddenStates | None]:
+        """Return the losses: nats per whole segment, in the windows that the original is scored in."""
+        from evenbits.scoring.batches import windows_of  # noqa: PLC0415 - its package imports torch
+
+        del reference, keep_hidden, small_batches
+        tokens = self._ours.tokens(language, segment_ids, texts)
+        windows = windows_of(tokens, prefix=self._ours.prefix, context=self._ours.context)
+        prompts = [(*window.inputs, window.targets[-1]) for window in windows]
+        with ThreadPoolExecutor(CONCURRENT) as pool:
+            answers = list(pool.map(lambda prompt: self._ask(self._endpoint, prompt), prompts))
+        counts = np.asarray([len(ids) for ids in tokens], dtype=np.int64)
+        nll_N = np.full(int(counts.sum()), np.nan)
+        for window, values in zip(windows, answers, strict=True):
+            count = len(window.targets)
+            found = values[-count:]
+            if len(values) != len(window.inputs) + 1 or any(value is None for value in found):
+                raise EngineError(
+                    f"{self._endpoint.url}: {len(values)} log-probabilities for {len(window.inputs) + 1} tokens in "
+                    f"{language}, though it passed the probe; is the text longer than the server takes?"
+                )
+            nll_N[window.start : window.start + count] = [-value for value in found if value is not None]
+        if not np.isfinite(nll_N).all():
+            raise NonFiniteError(f"{self._endpoint.url}: a log-probability in {language} is not finite")
+        ends = np.cumsum(counts)
+        return Losses(
+            language=language,
+            segment_ids=tuple(segment_ids),
+            nll=np.add.reduceat(nll_N, ends - counts) if len(counts) else nll_N,
+            tokens=counts,
+            utf8_bytes=np.asarray([len(text.encode("utf-8")) for text in texts], dtype=np.int64),
+            no_divergence="no KL: an endpoint gives no full distributions",
+        ), None
