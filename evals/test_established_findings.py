@@ -6,6 +6,13 @@ where one model cannot say anything, the verdict says so.
 
 import pytest
 from evenbits.estimates import Threshold
+from evenbits.studies.established import (
+    outliers_explain_disparity,
+    outliers_grow,
+    outliers_sit_in_attention,
+    parity_is_not_degradation,
+    sinks_are_not_outliers,
+)
 
 SMALL = 0.3
 """A correlation inside +-.3 explains less than a tenth of the variance: nobody would predict or protect by it."""
@@ -44,39 +51,40 @@ PARITY_IS_ANOTHER_THING = Threshold(
 
 @pytest.mark.hypothesis("E-1")
 @pytest.mark.established
-def test_outliers_explain_disparity(family_damage, over_models):
+def test_outliers_explain_disparity(family_damage, record, rng, first_grid):
     """Over training runs, the largest kurtosis goes with disparity."""
-    result = over_models("outliers_explain_disparity", family_damage, OUTLIERS_EXPLAIN)
+    result = record(outliers_explain_disparity(family_damage, rng=rng), OUTLIERS_EXPLAIN, spec=first_grid)
     assert result.supported, result.explain()
 
 
 @pytest.mark.hypothesis("E-2")
 @pytest.mark.established
-def test_outliers_sit_in_attention_projections(family_weights, over_models):
+def test_outliers_sit_in_attention_projections(family_weights, record, rng):
     """The heaviest matrix of HEAVY models is a projection of the attention."""
-    result = over_models("outliers_sit_in_attention", family_weights, IN_ATTENTION)
+    result = record(outliers_sit_in_attention(family_weights, rng=rng), IN_ATTENTION)
     assert result.supported, result.explain()
 
 
 @pytest.mark.hypothesis("E-3")
 @pytest.mark.established
-def test_outliers_grow_during_training(family_weights, over_models):
+def test_outliers_grow_during_training(family_weights, record, rng):
     """The largest kurtosis grows over the checkpoints of a training run."""
-    result = over_models("outliers_grow", family_weights, GROWTH)
+    result = record(outliers_grow(family_weights, rng=rng), GROWTH)
     assert result.supported, result.explain()
 
 
 @pytest.mark.hypothesis("E-4")
 @pytest.mark.established
-def test_attention_sinks_are_not_outliers(family_heads, over_models):
+def test_attention_sinks_are_not_outliers(family_heads, record, rng):
     """Over heads, attention to the first token hardly goes with heavy-tailed weights."""
-    result = over_models("sinks_are_not_outliers", family_heads, SINKS_ARE_OTHERS)
+    result = record(sinks_are_not_outliers(family_heads, margin=SMALL, rng=rng), SINKS_ARE_OTHERS)
     assert result.supported, result.explain()
 
 
 @pytest.mark.hypothesis("E-5")
 @pytest.mark.established
-def test_fertility_is_not_degradation(family_damage, over_models):
+def test_fertility_is_not_degradation(family_damage, record, rng, first_grid):
     """Over languages within models, token parity hardly goes with excess bits."""
-    result = over_models("parity_is_not_degradation", family_damage, PARITY_IS_ANOTHER_THING)
+    found = parity_is_not_degradation(family_damage, margin=SMALL, rng=rng)
+    result = record(found, PARITY_IS_ANOTHER_THING, spec=first_grid)
     assert result.supported, result.explain()

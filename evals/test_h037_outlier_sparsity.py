@@ -7,6 +7,8 @@ Over eight models and more: whether sparsity predicts how much of the damage a f
 import pytest
 from evenbits.estimates import Threshold
 from evenbits.studies.h037 import (
+    across_models,
+    against_damage,
     clear_pattern,
     outliers_by_size,
     outliers_in_few_layers,
@@ -61,17 +63,17 @@ def test_sparsity_pattern_is_clear(weight_statistics, ablations, record, rng):
 
 @pytest.mark.hypothesis("H-037")
 @pytest.mark.prediction
-def test_sparse_outliers_are_easier_to_preserve(model_points, over_models):
+def test_sparse_outliers_are_easier_to_preserve(model_points, record, rng, first_grid):
     """Over training runs, sparser outliers go with a larger share of damage recovered at the same k."""
-    result = over_models("across_models", model_points, SPARSE_IS_EASIER)
+    result = record(across_models(model_points, rng=rng), SPARSE_IS_EASIER, spec=first_grid)
     assert result.supported, result.explain()
 
 
 @pytest.mark.hypothesis("H-037")
 @pytest.mark.robustness
-def test_sparse_outliers_cost_more_when_nothing_is_kept(model_points, over_models):
+def test_sparse_outliers_cost_more_when_nothing_is_kept(model_points, record, rng, first_grid):
     """Over training runs, sparser outliers go with more damage while nothing is kept."""
-    result = over_models("against_damage", model_points, SPARSE_LOSE_MORE)
+    result = record(against_damage(model_points, rng=rng), SPARSE_LOSE_MORE, spec=first_grid)
     assert result.supported, result.explain()
 
 

@@ -11,6 +11,7 @@ from evenbits.studies.h038 import (
     beyond_resource_level,
     discriminating_features,
     more_distributed,
+    training_choices,
     without_a_family,
     without_likelihood,
 )
@@ -110,7 +111,7 @@ def test_the_residual_goes_with_a_feature_over_all_languages(resilience, record,
 
 @pytest.mark.hypothesis("H-038")
 @pytest.mark.robustness
-def test_a_training_choice_saves_damage(trained_models, over_models):
+def test_a_training_choice_saves_damage(training_advice, record):
     """Some training recommendation is backed by trained models that differ in nothing else."""
-    result = over_models("training_choices", trained_models, SAVES_DAMAGE)
+    result = record(training_choices(training_advice), SAVES_DAMAGE)
     assert result.supported, result.explain()

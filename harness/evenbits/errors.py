@@ -10,6 +10,7 @@ __all__ = [
     "EngineError",
     "EvenbitsError",
     "ExportError",
+    "GapError",
     "IntegrityError",
     "ModelError",
     "NonFiniteError",
@@ -67,6 +68,10 @@ class NotApplicableError(EvenbitsError):
 
 class StoreError(EvenbitsError):
     """The store cannot be used: disk full, no permission, a file in the place of a folder."""
+
+
+class GapError(StoreError):
+    """Something that was not measured, where nothing may be: a part of the run is missing."""
 
 
 class ExportError(EvenbitsError):

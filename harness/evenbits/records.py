@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from evenbits.errors import CorpusError, NonFiniteError
 
-__all__ = ["Corpus", "LeftOut", "Losses", "digest_of"]
+__all__ = ["Corpus", "LeftOut", "Losses", "SealedText", "digest_of", "text_digest"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -27,6 +27,21 @@ def digest_of(value: Any) -> str:  # noqa: ANN401 - any plain JSON value
     """Return the SHA-256 of `value` written as canonical JSON (sorted keys, UTF-8, no blanks); 64 hex digits."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class SealedText(str):
+    """The SHA-256 of a segment in its place: enough to find what was measured on it, and not its words."""
+
+    __slots__ = ()
+
+
+def text_digest(texts: Sequence[str], *, ids: Sequence[str] = ()) -> str:
+    """Return what identifies segments, and their ids where given: equal for texts and for their sealed forms."""
+    return digest_of([list(ids), [_sealed(text) for text in texts]])
+
+
+def _sealed(text: str) -> str:
+    return text if isinstance(text, SealedText) else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +99,12 @@ class Corpus:
     @property
     def digest(self) -> str:
         """SHA-256 over the aligned texts, without names: equal text gives equal measurements."""
-        return digest_of({"ids": self.segment_ids, "texts": {tag: self.texts[tag] for tag in self.languages}})
+        return digest_of({tag: text_digest(self.texts[tag], ids=self.segment_ids) for tag in self.languages})
+
+    def sealed(self) -> Corpus:
+        """Return the corpus without its words: measured before, it is found in the store; scored it cannot be."""
+        texts = {tag: tuple(SealedText(_sealed(text)) for text in self.texts[tag]) for tag in self.languages}
+        return replace(self, texts=texts)
 
     def utf8_bytes(self, language: str) -> int:
         """UTF-8 bytes of all segments of `language`."""

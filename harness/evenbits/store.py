@@ -29,16 +29,21 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from evenbits.errors import StoreError
+from evenbits.errors import GapError, StoreError
 from evenbits.paths import expanded
 from evenbits.records import digest_of
 
-__all__ = ["DamagedEntryWarning", "Entry", "Store"]
+__all__ = ["SEAL", "Contents", "DamagedEntryWarning", "Entry", "Store", "contents"]
 
 Arrays = Mapping[str, NDArray[Any]]
 Key = Mapping[str, Any]
 
 MANIFEST = "evenbits-manifest.json"
+
+SEAL = "sealed"
+
+GAP_NAMES = ("text", "model", "variant", "spec", "language", "languages", "dtype")
+"""What of a key says to a person what is missing."""
 
 FORMAT = 2
 """Version of what an entry holds. An entry of another version is measured again, without a word: it is no damage."""
@@ -60,16 +65,43 @@ class Entry:
     meta: dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contents:
+    """What an entry's file holds, whatever its name: kind and key, and what was stored under them."""
+
+    kind: str
+    key: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+    meta: dict[str, Any]
+
+
+def contents(file: Path) -> Contents:
+    """Return what the entry in `file` holds; `StoreError` where it is damaged, or lies under another entry's name."""
+    try:
+        arrays, header = _parsed(file.read_bytes())
+        found = Contents(kind=header["kind"], key=header["key"], arrays=arrays, meta=header["meta"])
+    except (_UnusableError, KeyError, OSError) as error:
+        raise StoreError(f"{file} is no measurement of this version: {error}. Measure that part again.") from None
+    if digest_of({"kind": found.kind, "key": found.key}) != file.name:
+        raise StoreError(f"{file} lies under another entry's name. Measure that part again.")
+    return found
+
+
 class Store:
     """Entries below one folder, `root/<kind>/<digest>`.
 
-    `hits` and `misses` count what this object read and what it had to have computed.
+    `hits` and `misses` count what this object read and what it had to have computed. `keep` copies what was used of it
+    to another folder, so that the same run can be judged again from there. A folder with a file `sealed` is only
+    judged from: nothing is computed into it, and what lacks raises `GapError`.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = expanded(root)
+        self.sealed = (self.root / SEAL).is_file()
         self.hits = 0
         self.misses = 0
+        self._used: set[tuple[str, str]] = set()
+        self._noted: dict[tuple[str, str], bytes] = {}
 
     @classmethod
     def default(cls) -> Store:
@@ -87,7 +119,9 @@ class Store:
         with _explained(path):
             try:
                 if path.is_file():
-                    return _decode(path.read_bytes(), kind, key)
+                    entry = _decode(path.read_bytes(), kind, key)
+                    self._used.add((kind, path.name))
+                    return entry
                 if not os.path.lexists(path):
                     return None
                 reason = "is no file"
@@ -98,6 +132,10 @@ class Store:
             _remove(path, f"{reason}; it is removed and measured again" if reason else "")
         return None
 
+    def has(self, kind: str, key: Key) -> bool:
+        """Return whether something lies in the entry's place; whether it is whole, only `get` finds out."""
+        return self._path(kind, key).is_file()
+
     def put(self, kind: str, key: Key, *, arrays: Arrays | None = None, meta: Mapping[str, Any] | None = None) -> Entry:
         """Write an entry atomically and return it. A full disk or missing permission raises `StoreError`."""
         with self._locked(kind, key):
@@ -105,6 +143,7 @@ class Store:
 
     def _write(self, kind: str, key: Key, arrays: Arrays, meta: Mapping[str, Any]) -> Entry:
         path = self._path(kind, key)
+        self._used.add((kind, path.name))
         blob = _encode(arrays, {"format": FORMAT, "kind": kind, "key": dict(key), "meta": dict(meta)})
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,6 +162,7 @@ class Store:
         """Return the stored entry, else have `fn` compute it once, however many runs ask at the same time."""
         entry = self.get(kind, key)
         if entry is None:
+            self.refuse_if_sealed(kind, key)
             with self._locked(kind, key):
                 entry = self.get(kind, key)
                 if entry is None:
@@ -142,6 +182,7 @@ class Store:
         if _fault(path, kind, key) is None:
             self.hits += 1
             return path
+        self.refuse_if_sealed(kind, key)
         with self._locked(kind, key):
             fault = _fault(path, kind, key)
             if fault is None:
@@ -162,6 +203,43 @@ class Store:
                 shutil.rmtree(temporary, ignore_errors=True)
         return path
 
+    def refuse_if_sealed(self, kind: str, key: Key) -> None:
+        """Raise `GapError` where nothing may be computed: the sentence says what is missing."""
+        if self.sealed:
+            named = ", ".join(f"{name} {_short(key[name])}" for name in GAP_NAMES if name in key)
+            raise GapError(f"a part of the run is missing: {kind} of {named or dict(key)}. Merge all its parts.")
+
+    def known(self, kind: str, key: Key, find: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Return plain JSON that `find` knows where the run is, and that is kept with what was measured.
+
+        In a sealed store it is what the run knew: which files a name stood for, which segments were scored.
+        """
+        if self.sealed:
+            entry = self.get(kind, key)
+            if entry is None:
+                self.refuse_if_sealed(kind, key)
+            return {} if entry is None else entry.meta
+        meta = dict(find())
+        header = {"format": FORMAT, "kind": kind, "key": dict(key), "meta": meta}
+        self._noted[kind, self._path(kind, key).name] = _encode({}, header)
+        return meta
+
+    def keep(self, folder: Path) -> None:
+        """Copy every entry that was read or written, and what was known, into the store at `folder`.
+
+        Folders of files (converted checkpoints) are left out: nothing that is decided needs them.
+        """
+        for kind, name in sorted(self._used | self._noted.keys()):
+            target = folder / kind / name
+            with _explained(target):
+                if target.exists():
+                    continue
+                blob = self._noted.get((kind, name)) or (self.root / kind / name).read_bytes()
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part = target.with_name(f".{name}.{uuid.uuid4().hex}.part")
+                part.write_bytes(blob)
+                part.replace(target)
+
     def _path(self, kind: str, key: Key) -> Path:
         return self.root / kind / digest_of({"kind": kind, "key": dict(key)})
 
@@ -176,6 +254,11 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _part(path: Path) -> Path:
@@ -244,6 +327,13 @@ def _encode(arrays: Arrays, header: Mapping[str, Any]) -> bytes:
 
 def _decode(blob: bytes, kind: str, key: Key) -> Entry:
     """Return the entry in `blob` if it is whole and answers to `kind` and `key`; raise `_UnusableError` if not."""
+    arrays, header = _parsed(blob)
+    _check_header(header, kind, key)
+    return Entry(arrays=arrays, meta=header["meta"])
+
+
+def _parsed(blob: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return arrays and header of a whole entry of this version; raise `_UnusableError` for anything else."""
     checksum, _, body = blob.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode("ascii") != checksum:
         raise _UnusableError("is damaged")
@@ -253,10 +343,11 @@ def _decode(blob: bytes, kind: str, key: Key) -> Entry:
         header = json.loads(json.loads(body[8 : 8 + length])["__metadata__"]["evenbits"])
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
         raise _UnusableError("is damaged") from None
-    _check_header(header, kind, key)
-    if not isinstance(header.get("meta"), dict):
+    if not isinstance(header, dict) or not isinstance(header.get("meta"), dict):
         raise _UnusableError("is damaged")
-    return Entry(arrays=arrays, meta=header["meta"])
+    if header.get("format") != FORMAT:
+        raise _UnusableError
+    return arrays, header
 
 
 def _check_header(header: Any, kind: str, key: Key) -> None:  # noqa: ANN401 - whatever lies in the file

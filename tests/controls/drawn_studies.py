@@ -153,7 +153,7 @@ def model_points(dose: float, *, rng: np.random.Generator, runs: int = 16) -> li
     sparsity = rng.normal(size=runs)
     recovered = dose * sparsity + rng.normal(size=runs)
     return [
-        ModelPoint(model=f"m{i}", cluster=f"m{i}", sparsity=float(s), damage=10.0, recovered=float(r))
+        ModelPoint(model=f"m{i}", run=f"m{i}", sparsity=float(s), damage=10.0, recovered=float(r))
         for i, (s, r) in enumerate(zip(sparsity, recovered, strict=True))
     ]
 

@@ -25,9 +25,9 @@ from evenbits.commands.options import store_of
 from evenbits.estimates import Estimate, Measurement, Threshold, judge
 from evenbits.fixtures.reference.training.tables import bench
 from evenbits.records import Losses, digest_of
-from evenbits.studies.h039 import RetentionStudy, parity, study_retention, tiers
+from evenbits.studies.h039 import RetentionStudy, parity, study_retention
 from evenbits.studies.h039.study import brief
-from evenbits.text.languages import describe
+from evenbits.text.languages import describe, tiers
 from evenbits.variants.quantization.spec import parse_spec
 from numpy.typing import NDArray
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from evenbits.report.document import validate
-from evenbits.studies.h039 import tiers
+from evenbits.text.languages import tiers
 
 ROOT = Path(__file__).resolve().parents[2]
 HIGH, LOW = ("de", "en", "es", "fr", "ja"), ("am", "ig", "om", "ug", "yo")

@@ -1,8 +1,9 @@
 """The evals themselves in shards, on tiny models: merged, they give the bytes of the unsharded run."""
 
-import datetime as dt
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ import scipy.stats  # noqa: F401 - pytester's runs must find all of this importe
 import torch  # noqa: F401
 import transformers  # noqa: F401
 from evenbits.report.document import dump, load
-from evenbits.report.merge import merge
 
 EVALS = Path(__file__).resolve().parents[2] / "evals"
 HIGH, LOW = ("de", "en", "es", "fr", "ja"), ("am", "ig", "om", "ug", "yo")
@@ -68,9 +68,18 @@ def run(texts, pytester, monkeypatch):
     return measure
 
 
-def joined(*shards):
-    documents = {f"shard {place}": one for place, one in enumerate(shards, start=1)}
-    return merge(documents, today=dt.datetime.now(dt.UTC).date())
+@pytest.fixture
+def joined(pytester):
+    """`joined(*names)` -> the report that `evenbits merge` makes of runs, which it is given by the folders' names."""
+
+    def join(*names, out="joined"):
+        command = [sys.executable, "-m", "evenbits.commands.app", "merge", *names, "-o", out]
+        done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True, check=False, timeout=300)
+        join.said = done.stdout + done.stderr
+        assert done.returncode in {0, 1}, join.said
+        return load(pytester.path / out / "report.json")
+
+    return join
 
 
 def text(document):
@@ -78,16 +87,16 @@ def text(document):
     return dump({key: value for key, value in document.items() if key not in {"timing", "environment"}})
 
 
-def test_the_gate_and_the_findings_over_models_in_shards_by_model(run, models):
+def test_the_gate_and_the_findings_over_models_in_shards_by_model(run, joined, models):
     files, specs, policy = (
         ("test_established_findings.py", "test_deployment_gate.py"),
         ["int3-row"],
         "--policy=policy.toml",
     )
     whole = run("whole", files, models[:2], specs, policy)
-    first = run("first", files, models[:1], specs, policy)
-    second = run("second", files, models[1:2], specs, policy, workers=True)
-    assert text(joined(first, second)) == text(whole)
+    run("first", files, models[:1], specs, policy)
+    run("second", files, models[1:2], specs, policy, workers=True)
+    assert text(joined("first", "second")) == text(whole)
     assert all(row["verdict"] != "error" for row in whole["measurements"] if row["role"] == "established")
     limits = {
         (row["model"], (row["data"] or {}).get("language")): row["threshold"]["bound"]
@@ -98,20 +107,23 @@ def test_the_gate_and_the_findings_over_models_in_shards_by_model(run, models):
     assert (limits[str(models[1]), "de"], limits[str(models[1]), "yo"]) == (900, 0.1)  # by the public proxy
 
 
-def test_shards_that_divide_the_languages_of_the_gate_and_repeat_all_other_evals(run, models):
+def test_shards_that_divide_the_languages_of_the_gate_and_repeat_all_other_evals(run, joined, models):
     files = ("test_established_findings.py", "test_deployment_gate.py")
     options = (["int3-row"], "--policy=policy.toml")
     whole = run("whole", files, models[2:], *options)
-    shards = [run(f"s{index}", files, models[2:], *options, f"--shard={index}/2") for index in (1, 2)]
-    assert text(joined(*shards)) == text(whole)
+    for index in (1, 2):
+        run(f"s{index}", files, models[2:], *options, f"--shard={index}/2")
+    assert text(joined("s1", "s2")) == text(whole)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [False, True])
-def test_every_hypothesis_in_shards_by_model_and_by_spec(run, models, workers):
+def test_every_hypothesis_in_shards_by_model_and_by_spec(run, joined, models, workers):
     specs = ["int3-row", "int4-g16"]
     whole = run("whole", ALL, models, specs)
-    by_model = [run(f"m{place}", ALL, [model], specs, workers=workers) for place, model in enumerate(models)]
-    assert text(joined(*by_model)) == text(whole)
-    by_spec = [run(f"s{place}", ALL, models, [spec], workers=workers) for place, spec in enumerate(specs)]
-    assert text(joined(*by_spec)) == text(whole)
+    for place, model in enumerate(models):
+        run(f"m{place}", ALL, [model], specs, workers=workers)
+    assert text(joined("m0", "m1", "m2")) == text(whole)
+    for place, spec in enumerate(specs):
+        run(f"s{place}", ALL, models, [spec], workers=workers)
+    assert text(joined("s0", "s1", out="by-spec")) == text(whole)

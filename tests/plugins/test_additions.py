@@ -4,7 +4,6 @@ import evenbits.text  # noqa: F401 - numpy cannot be imported again in each of p
 import gate_suite
 import pytest
 from evenbits.report.document import load
-from evenbits.report.merge import merge
 from evenbits.report.sections import Section
 
 HOOKS = """
@@ -48,18 +47,6 @@ def test_a_section_stands_in_every_form_of_the_report_as_text(suite):
     assert "| de | 5.00 | - |" in markdown
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert "Mine &lt;b&gt;</h2>" in page
-
-
-def test_a_merge_joins_the_rows_of_shards(suite):
-    suite.makepyfile(theirs=HOOKS)
-    suite.syspathinsert()
-    run(suite)
-    whole = load(suite.path / "out" / "report.json")
-    shards = {}
-    for index in (1, 2, 3):
-        run(suite, f"--shard={index}/3", f"--report=s{index}")
-        shards[str(index)] = load(suite.path / f"s{index}" / "report.json")
-    assert merge(shards, today=gate_suite.TODAY)["sections"] == whole["sections"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import json
 from contextlib import suppress
 from functools import cache
 
-import gate_suite
 import pytest
 from evenbits.errors import EvenbitsError, ReportError
 from evenbits.estimates import Estimate, Finding, Measurement, Threshold, judge
@@ -16,7 +15,6 @@ from evenbits.report.document import load, validate
 from evenbits.report.html import html
 from evenbits.report.junit import junit_xml
 from evenbits.report.markdown import markdown
-from evenbits.report.merge import merge
 from evenbits.report.policy_draft import policy_draft
 from evenbits.report.summary import summary
 from evenbits.studies.gate.decision import cases, lets_through
@@ -108,8 +106,6 @@ def read_everywhere(whole):
         Measurement.from_json(row)
     with suppress(EvenbitsError):
         policy_draft(whole)
-    with suppress(EvenbitsError):
-        merge({"a": whole}, today=TODAY)
     for pair in ((whole, json.loads(base())), (json.loads(base()), whole)):
         with suppress(EvenbitsError):
             found = compare(*pair)
@@ -158,17 +154,3 @@ def test_any_file_is_a_report_or_refused_by_its_name(tmp_path, content):
     with pytest.raises(ReportError, match=r"report\.json") as caught:
         load(file)
     assert "\n" not in str(caught.value)
-
-
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-@given(changes, changes)
-def test_two_changed_reports_are_merged_or_refused(one, other):
-    documents = {}
-    for name, (whole, _) in (("a", spoilt(one)), ("b", spoilt(other))):
-        try:
-            validate(whole)
-        except ReportError:
-            return
-        documents[name] = whole
-    with suppress(EvenbitsError):
-        validate(merge(documents, today=gate_suite.TODAY))

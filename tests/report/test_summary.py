@@ -1,8 +1,8 @@
 """The terminal summary, from a document alone."""
 
 import pytest
+from evenbits.numbers import estimate, number, p_value
 from evenbits.report.actions import advice
-from evenbits.report.numbers import estimate, number, p_value
 from evenbits.report.summary import summary
 from evenbits.studies.gate.harm import harms
 

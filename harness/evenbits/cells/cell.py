@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evenbits.records import Corpus, Losses, digest_of
+from evenbits.records import Corpus, Losses, text_digest
 from evenbits.store import Entry
 from evenbits.variants.variant import Variant
 
@@ -37,7 +37,7 @@ class Cell:
     @property
     def text_digest(self) -> str:
         """SHA-256 over segment ids and texts."""
-        return digest_of([self.segment_ids, self.texts])
+        return text_digest(self.texts, ids=self.segment_ids)
 
     def key(self) -> dict[str, Any]:
         """Return what identifies its losses in the store."""

@@ -6,7 +6,7 @@ share the work. Cells of single-layer changes share what stands before the layer
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +19,7 @@ from evenbits.cells.cell import KIND, Cell
 from evenbits.progress import Progress
 from evenbits.records import Losses
 from evenbits.store import Store
-from evenbits.variants.variant import FULL_PRECISION, Original, Scorer
+from evenbits.variants.variant import FULL_PRECISION, InMemory, Original, Scorer
 
 if TYPE_CHECKING:
     from evenbits.scoring import HiddenStates
@@ -75,7 +75,7 @@ class Local:
                 if scorer is None:
                     scorer = stack.enter_context(variant.open(original))
                 reference = self._hidden[cell.dtype, cell.text_digest] if variant.divergence else None
-                _stored(original.store, cell, partial(_losses, scorer, cell, reference))
+                _stored(original.store, cell, partial(_losses, scorer, cell, reference), scorer.arithmetic)
                 task.advance(1)
 
     def _keep_full_precision(self, original: Original, cells: Sequence[Cell], progress: Progress) -> None:
@@ -93,7 +93,8 @@ class Local:
                 losses, hidden = scorer.score(cell.language, cell.segment_ids, cell.texts, keep_hidden=True)
                 if hidden is not None:  # always, as it was asked for
                     self._hidden[cell.dtype, cell.text_digest] = hidden
-                _stored(original.store, replace(cell, variant=FULL_PRECISION), lambda losses=losses: losses)
+                full = replace(cell, variant=FULL_PRECISION)
+                _stored(original.store, full, lambda losses=losses: losses, scorer.arithmetic)
                 task.advance(1)
 
 
@@ -108,12 +109,13 @@ def _losses(scorer: Scorer, cell: Cell, reference: HiddenStates | None) -> Losse
     return losses
 
 
-def _stored(store: Store, cell: Cell, compute: Any) -> None:  # noqa: ANN401 - a function without arguments
+def _stored(store: Store, cell: Cell, compute: Callable[[], Losses], arithmetic: str) -> None:
     """Put the losses of `cell` into the store, computed unless another run was quicker."""
 
     def arrays() -> tuple[Mapping[str, np.ndarray[Any, Any]], Mapping[str, Any]]:
-        losses: Losses = compute()
-        return dict(losses.arrays()), {"no_divergence": losses.no_divergence} if losses.no_divergence else {}
+        losses = compute()
+        meta = {"arithmetic": arithmetic}
+        return dict(losses.arrays()), meta | ({"no_divergence": losses.no_divergence} if losses.no_divergence else {})
 
     store.compute(KIND, cell.key(), arrays)
 
@@ -123,6 +125,7 @@ def _sweep(original: Original, cells: Sequence[Cell], progress: Progress) -> Non
     from evenbits.scoring.sweep import Change, sweep
 
     loaded = original.loaded(cells[0].dtype)
+    arithmetic = InMemory(loaded, context=cells[0].context).arithmetic
     variants = list({id(cell.variant): cell.variant for cell in cells}.values())
     changes = [Change(layer=variant.first_layer or 0, apply=partial(variant.applied, loaded)) for variant in variants]
     for of_text in _by_text(cells):
@@ -143,7 +146,7 @@ def _sweep(original: Original, cells: Sequence[Cell], progress: Progress) -> Non
                 for variant, by_tag in measured:
                     for tag, losses in by_tag.items():
                         cell = replace(some, variant=variant, language=tag, texts=texts[tag])
-                        _stored(original.store, cell, lambda losses=losses: losses)
+                        _stored(original.store, cell, lambda losses=losses: losses, arithmetic)
 
 
 def _by_text(cells: Sequence[Cell]) -> Iterator[list[Cell]]:

@@ -13,7 +13,7 @@ from evenbits.errors import SpecError
 from evenbits.models.records import OnDemand
 from evenbits.observe.weights.superweights import SpikeProfile, SuperWeightCandidate, super_weight_candidates
 from evenbits.progress import Progress, Silent
-from evenbits.records import Corpus, Losses, digest_of
+from evenbits.records import Corpus, Losses, text_digest
 from evenbits.store import Store
 from evenbits.variants.variant import Variant
 
@@ -83,6 +83,9 @@ class Subject:
         """Return the losses of `cells`, in their order; only what the store lacks is computed."""
         missing = lacking(self.store, cells)
         if missing:
+            self.store.refuse_if_sealed(
+                KIND, missing[0].key() | {"model": self.local.text, "language": missing[0].language}
+            )
             self.runner.run(self, missing, progress=self.progress)
         self.store.hits += len(cells) - len(missing)
         return [self._read(cell) for cell in cells]
@@ -112,7 +115,7 @@ class Subject:
             raise SpecError("the search for super weights needs probe text")
         sample = self.probe.select(languages=spread_of(self.probe.languages, FLOOR_LANGUAGES), indices=(0,))
         texts = [sample.texts[tag][0] for tag in sample.languages]
-        key = {"schema": SCHEMA, "model": self.local.fingerprint, "dtype": self.dtype, "texts": digest_of(texts)}
+        key = {"schema": SCHEMA, "model": self.local.fingerprint, "dtype": self.dtype, "texts": text_digest(texts)}
         entry = self.store.compute("super-weight-candidates", key, lambda: ({}, {"found": self._candidates(texts)}))
         return tuple(SuperWeightCandidate(**row) for row in entry.meta["found"])
 

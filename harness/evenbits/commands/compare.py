@@ -59,8 +59,8 @@ def _show(found: Comparison) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from evenbits.numbers import estimate, number, p_value
     from evenbits.report.compare import word
-    from evenbits.report.numbers import estimate, number, p_value
 
     shown_on = console()
     for (model, spec), then in found.pairs.items():

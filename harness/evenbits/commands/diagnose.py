@@ -55,9 +55,9 @@ def diagnose(
 
     One model at a time, and one quantization: without --spec one that is calibrated. --calibrate takes several.
     """
+    from evenbits.observe.runs import training_run
     from evenbits.studies.h035 import diagnose as diagnosed
     from evenbits.studies.h035 import load_calibration, measure_predictors
-    from evenbits.studies.h037 import training_run
 
     if calibrate:
         if output is None or calibration is not None:
@@ -91,9 +91,9 @@ def _calibrated(settings: Settings, known: Calibration) -> QuantSpec:
 
 
 def _calibrate(settings: Settings, subjects: list[Subject], output: Path) -> None:
+    from evenbits.observe.runs import training_run
     from evenbits.report.document import write
     from evenbits.studies.h035 import Calibration, calibrated_model, one_run_by_function
-    from evenbits.studies.h037 import training_run
     from evenbits.text import split
     from evenbits.variants.registry import simulated
 

@@ -41,8 +41,8 @@ def protect(
     import numpy as np
 
     from evenbits.studies import h036
-    from evenbits.studies.h039 import tiers
     from evenbits.text import split
+    from evenbits.text.languages import tiers
 
     whole, extra, seed = h036.whole_model(one_spec(settings, "a choice of layers")), _budget(budget), settings.seed
     asked = next((kind for kind in h036.KINDS if kind == unit), None)

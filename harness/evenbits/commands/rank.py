@@ -72,7 +72,8 @@ def rank(
 
 def _measured(subjects: Sequence[Subject], spec: QuantSpec, text: Corpus) -> list[Candidate]:
     """Measure one model after the other; each gives its memory back before the next one is loaded."""
-    from evenbits.studies.h037 import measure_candidate, origin_of, training_runs
+    from evenbits.observe.runs import origin_of, training_runs
+    from evenbits.studies.h037 import measure_candidate
 
     runs = training_runs({subject.local.text: origin_of(subject.weight_statistics()) for subject in subjects})
     found = []
@@ -85,7 +86,7 @@ def _measured(subjects: Sequence[Subject], spec: QuantSpec, text: Corpus) -> lis
 def _family() -> list[str]:
     """Return the reference models that end their training run, where they are installed."""
     from evenbits.models.shipped import reference_names, reference_root
-    from evenbits.studies.h037 import latest
+    from evenbits.observe.runs import latest
 
     return list(latest(f"reference:{name}" for name in reference_names(reference_root())))
 

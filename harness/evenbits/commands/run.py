@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import typer
 from evenbits.commands.options import forwarding
 from evenbits.errors import UsageError
 
-__all__ = ["PYTEST_OPTIONS", "gate", "run"]
+__all__ = ["PYTEST_OPTIONS", "gate", "pytest_command", "run"]
+
+EVALS = "evals"
+"""How arguments name the installed evals."""
 
 PYTEST_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 """How typer takes the command line of a command whose unknown options are pytest's."""
@@ -43,17 +47,24 @@ def gate(typed: list[str], context: typer.Context) -> None:
 
 
 def _pytest(arguments: list[str]) -> int:
-    """Run pytest on the evals installed with this package and return its exit code.
+    """Run pytest on the evals installed with this package and return its exit code."""
+    evals = _package("evenbits.evals")
+    chosen = arguments if any(_inside(evals, one) != one for one in arguments) else [str(evals), *arguments]
+    return subprocess.run(pytest_command(chosen), check=False).returncode  # noqa: S603 - our own interpreter
 
-    Settings come from a file of ours: pytest would otherwise look for one above the evals and above every path among
-    the arguments, and take over the settings of whatever project this environment happens to live in.
+
+def pytest_command(arguments: Sequence[str]) -> list[str]:
+    """Return the command that runs pytest with `arguments`: on the installed evals where they name these.
+
+    Settings then come from a file of ours: pytest would otherwise look for one above the evals and above every path
+    among the arguments, and take over the settings of whatever project this environment happens to live in.
     """
     evals, plugins = _package("evenbits.evals"), _package("evenbits.plugins")
     here = [_inside(evals, argument) for argument in arguments]
-    chosen = here if here != arguments else [str(evals), *arguments]
     command = [sys.executable, "-m", "pytest", "-p", "evenbits.plugins", "-p", "no:cacheprovider"]
-    command += ["-c", str(plugins / "evals.ini"), f"--rootdir={evals}"]
-    return subprocess.run([*command, *chosen], check=False).returncode  # noqa: S603 - our own interpreter
+    if any(one.startswith(str(evals)) for one in here):
+        command += ["-c", str(plugins / "evals.ini"), f"--rootdir={evals}"]
+    return [*command, *here]
 
 
 def _package(name: str) -> Path:
@@ -64,8 +75,15 @@ def _package(name: str) -> Path:
 
 
 def _inside(evals: Path, argument: str) -> str:
-    """Return `test_x.py[::case]`, with or without `evals/` before it, as a path of the installed evals."""
+    """Return `evals`, or `test_x.py[::case]` with or without `evals/` before it, as a path of the installed evals.
+
+    What lies in the folder that the command was started in is what it says.
+    """
     file, _, case = argument.partition("::")
+    if file == EVALS and not Path(file).exists():
+        return str(evals)
+    if Path(file).is_file():
+        return argument
     path = evals / Path(file).name
     if not file.endswith(".py") or not path.is_file():
         return argument

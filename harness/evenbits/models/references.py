@@ -11,9 +11,12 @@ from typing import Literal
 from evenbits.errors import ModelError, UsageError
 from evenbits.paths import expanded
 
-__all__ = ["FORMS", "Kind", "ModelRef", "parse_model"]
+__all__ = ["FORMS", "MEASURED", "Kind", "ModelRef", "parse_model"]
 
-Kind = Literal["hub", "folder", "gguf", "wheel", "reference"]
+Kind = Literal["hub", "folder", "gguf", "wheel", "reference", "measured"]
+
+MEASURED = "measured"
+"""Before the name of a model of which a store has all that is asked: a merge reads no model's files."""
 
 FORMS = (
     "a hub id (`org/name` or `org/name@revision`), a folder, a file `path.gguf`, `wheel:NAME==VERSION` "
@@ -53,6 +56,8 @@ def parse_model(text: str) -> ModelRef:
     if not text:
         raise UsageError(f"the model is empty; give {FORMS}")
     prefix, colon, rest = text.partition(":")
+    if prefix == MEASURED and rest:
+        return ModelRef(text=rest, kind="measured", location=rest)
     if prefix == "wheel" and colon:
         return _wheel(text, rest)
     if prefix == "reference" and (not colon or NAME.fullmatch(rest)):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import pickle
 import shutil
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from evenbits.errors import ModelError, UnsafeModelError
+from evenbits.estimates import plain
 from evenbits.models import gguf, hub, wheel
 from evenbits.models.admission import admit, pickle_files, read_config
 from evenbits.models.exposure import read_exposure
@@ -23,6 +28,9 @@ from evenbits.store import Store
 
 __all__ = ["folder_without_fetching", "resolve"]
 
+KNOWN = "models"
+FACTS = tuple(one.name for one in fields(LocalModel) if one.name != "folder")
+NOWHERE = Path("(its files are not needed)")
 VERSION = 1  # of what is written into the store: raise it when dequantized or converted folders change
 
 
@@ -46,6 +54,8 @@ def resolve(
     left in the store.
     """
     shown = progress or Silent()
+    if ref.kind == "measured":
+        return LocalModel(folder=NOWHERE, **store.known(KNOWN, {"text": ref.text}, partial(_nowhere, ref)))
     if ref.kind == "hub":
         folder = hub.fetch(ref, store=store, offline=offline, progress=shown, extra=_extra(allow_pickle, allow_code))
     elif ref.kind == "wheel":
@@ -61,7 +71,7 @@ def resolve(
         folder = _converted(folder, store=store, progress=shown, allow_code=allow_code)
     config = admit(folder, allow_code=allow_code)
     digest = fingerprint(folder, store=store)
-    return LocalModel(
+    found = LocalModel(
         text=ref.text,
         folder=folder,
         fingerprint=digest,
@@ -70,6 +80,12 @@ def resolve(
         allow_code=allow_code,
         exposure=read_exposure(folder),
     )
+    store.known(KNOWN, {"text": ref.text}, lambda: {name: plain(getattr(found, name)) for name in FACTS})
+    return found
+
+
+def _nowhere(ref: ModelRef) -> Mapping[str, Any]:
+    raise ModelError(f"{ref.text} is named as already measured: only a merge of its measurements can take it")
 
 
 def folder_without_fetching(ref: ModelRef, *, root: Path | None = None) -> Path | None:

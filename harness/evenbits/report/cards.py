@@ -6,32 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evenbits.numbers import estimate, number, p_value
 from evenbits.report.glossary import plain_metric
-from evenbits.report.numbers import estimate, number, p_value
-from evenbits.report.verdicts import GROUPS, HYPOTHESES, WORST_FIRST
+from evenbits.report.verdicts import GROUPS, WORST_FIRST, hypotheses
+from evenbits.studies.study import studies
 
-__all__ = ["CLAIMS", "NOT_RUN", "Card", "Glyph", "cards"]
+__all__ = ["NOT_RUN", "Card", "Glyph", "cards", "claims"]
 
 NOT_RUN = "not_run"
 ORDER = tuple(str(verdict) for verdict in WORST_FIRST)
 SIGNS = {">": ">", ">=": "≥", "<": "<", "<=": "≤"}
 
-CLAIMS: Mapping[str, str] = {
-    "H-037": "Models with sparse outliers are easier to fix",
-    "H-036": "Languages rely on different layers",
-    "H-035": "Damage can be predicted before quantizing",
-    "H-038": "Resilient languages use more distributed representations",
-    "H-039": "Keeping the top outliers brings languages to parity",
-    "E-1": "Known: outliers explain the disparity between languages",
-    "E-2": "Known: outliers sit in the attention projections",
-    "E-3": "Known: outliers grow during training",
-    "E-4": "Known: attention sinks are not the outliers",
-    "E-5": "Known: token parity is not degradation",
-    "established": "Findings the programme states as known, measured again",
-    "gate": "The deployment policy",
-    "control": "Planted and null effects: does the instrument see what is there?",
-}
-"""What a verdict is about, in a line."""
+CONTROL = {"control": "Planted and null effects: does the instrument see what is there?"}
 
 WIDTH = 260
 MARGIN = 10
@@ -83,10 +69,16 @@ class Card:
         return self.verdict.replace("_", " ")
 
 
+def claims() -> Mapping[str, str]:
+    """Return what a verdict is about, in a line, by hypothesis or group."""
+    return {name: claim for study in studies() for name, claim in study.claims.items()} | CONTROL
+
+
 def cards(document: Mapping[str, Any]) -> list[Card]:
     """Return the five hypotheses first, in order of execution, then what else has a verdict."""
     found = document["verdicts"]
-    names = [*HYPOTHESES, *(name for name in found if name not in HYPOTHESES)]
+    built_in = hypotheses()
+    names = [*built_in, *(name for name in found if name not in built_in)]
     names.sort(key=lambda name: name in GROUPS)  # a stable sort: hypotheses of others before the groups
     rows = {_key(row): row for row in document["measurements"]}
     return [_card(name, found[name], rows) if name in found else _not_run(name) for name in names]
@@ -99,7 +91,7 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _not_run(name: str) -> Card:
     return Card(
-        name=name, claim=CLAIMS.get(name, ""), verdict=NOT_RUN, summary="No test of it was part of this run.",
+        name=name, claim=claims().get(name, ""), verdict=NOT_RUN, summary="No test of it was part of this run.",
         explain="", action=None, metric_sensitive=False, subject="", facts=(), glyph=None, cases=(), tally=(),
     )  # fmt: skip
 
@@ -111,7 +103,7 @@ def _card(name: str, found: Mapping[str, Any], rows: Mapping[tuple[Any, ...], Ma
     verdicts = [case["verdict"] for case in cases]
     return Card(
         name=name,
-        claim=CLAIMS.get(name, ""),
+        claim=claims().get(name, ""),
         verdict=found["verdict"],
         summary=found["summary"],
         explain=found["explain"],

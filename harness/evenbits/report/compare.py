@@ -14,9 +14,9 @@ import numpy as np
 
 from evenbits.errors import ReportError
 from evenbits.estimates import Estimate, Threshold, Verdict
+from evenbits.numbers import estimate, p_value
 from evenbits.records import digest_of
 from evenbits.report.escaping import markdown_text
-from evenbits.report.numbers import estimate, p_value
 from evenbits.studies.gate.decision import BY_SEGMENT, Decision, Outcome, segments_of
 from evenbits.studies.gate.policy import BaselineRule, Limit
 

@@ -22,8 +22,6 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "damage": ("model", "spec", "language"),
     "recipes": (),
     "sections": ("title",),
-    "records": ("kind", "model", "spec"),
-    "decisions": ("decision", "hypothesis", "test", "spec"),
     "policy": (),
     "baseline": (),
     "shard": (),

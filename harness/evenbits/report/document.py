@@ -63,7 +63,6 @@ def build(
         "verdicts": verdicts(rows),
         "recipes": contributions.entries("recipes"),
         **({"sections": added} if (added := contributions.entries("sections")) else {}),
-        **_over_models(contributions),
         "timing": plain(timing),
     }
     validate(document)
@@ -73,12 +72,6 @@ def build(
 def asked(document: Mapping[str, Any], section: str) -> list[str]:
     """Return the texts of the `models` or `specs` that were named for the run of a report, in their order."""
     return [entry["text"] for entry in document["inputs"][section] if entry.get("asked", True)]
-
-
-def _over_models(contributions: Contributions) -> dict[str, Any]:
-    """Return what findings over all models were decided from; nothing where there are none."""
-    decisions = contributions.entries("decisions")
-    return {"over_models": {"decisions": decisions, "records": contributions.entries("records")}} if decisions else {}
 
 
 def order_key(row: Measurement) -> tuple[Any, ...]:

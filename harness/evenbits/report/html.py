@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from evenbits.errors import ReportError
+from evenbits.numbers import estimate, number, p_value
 from evenbits.printable import printable
 from evenbits.report.actions import actions, advice
 from evenbits.report.cards import cards
@@ -23,7 +24,6 @@ from evenbits.report.described import described
 from evenbits.report.figures import figures
 from evenbits.report.glossary import GLOSSARY, plain_metric, tooltip
 from evenbits.report.languages_table import COLUMNS, TIERS, cells, overview, payload
-from evenbits.report.numbers import estimate, number, p_value
 from evenbits.report.opening import headline, levels_note, opening
 from evenbits.report.summary import everything_left_out, left_out
 from evenbits.studies.gate.harm import harms, specs_of

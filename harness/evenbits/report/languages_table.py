@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from evenbits.figure import short
+from evenbits.numbers import estimate, interval, number
 from evenbits.report.described import described
-from evenbits.report.figures.figure import short
-from evenbits.report.numbers import estimate, interval, number
 from evenbits.studies.gate.harm import Harm, harms
 
 __all__ = ["COLUMNS", "TIERS", "cells", "overview", "payload"]

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evenbits.numbers import estimate, number, p_value
 from evenbits.report.actions import actions, advice
-from evenbits.report.cards import CLAIMS
+from evenbits.report.cards import claims
 from evenbits.report.escaping import markdown_code, markdown_text
-from evenbits.report.numbers import estimate, number, p_value
 from evenbits.report.opening import headline, opening
 from evenbits.report.sections import sections_of, shown
 from evenbits.report.summary import everything_left_out
@@ -132,7 +132,7 @@ def _decision(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         SIGNS[found["verdict"]],
         name,
-        CLAIMS.get(name, ""),
+        claims().get(name, ""),
         found["verdict"].replace("_", " ") + (" (metric-sensitive)" if found["metric_sensitive"] else ""),
         _words(found),
         _effect(found),

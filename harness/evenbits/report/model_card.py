@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from evenbits.errors import ReportError
+from evenbits.numbers import estimate
 from evenbits.report.escaping import markdown_code, markdown_text
-from evenbits.report.numbers import estimate
 from evenbits.studies.gate.harm import Harm, harms
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from evenbits.numbers import estimate, number
 from evenbits.report.actions import advice
 from evenbits.report.described import described, exposure_of
-from evenbits.report.numbers import estimate, number
 from evenbits.studies.gate.decision import Case, cases, lets_through
 from evenbits.studies.gate.harm import Harm, harms
 

@@ -16,10 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from evenbits.numbers import estimate, interval, number, p_value
 from evenbits.printable import printable
 from evenbits.report.actions import actions, subject
-from evenbits.report.cards import CLAIMS
-from evenbits.report.numbers import estimate, interval, number, p_value
+from evenbits.report.cards import claims
 from evenbits.report.opening import opening
 from evenbits.report.sections import sections_of
 from evenbits.studies.gate.decision import baseline_warning, cases
@@ -148,7 +148,7 @@ def _in_lines(name: str, label: int, decision: Mapping[str, Any], width: int) ->
     supported = sum(case["verdict"] == "supported" for case in cases)
     if 0 < supported < len(cases):
         found = f"{found} (supported in {supported} of {len(cases)} cases)"
-    first, *more = _wrapped((CLAIMS.get(name) or found).split(), width - start, 0, gap=" ")
+    first, *more = _wrapped((claims().get(name) or found).split(), width - start, 0, gap=" ")
     yield (
         Span(text=name.ljust(label), style="strong"),
         Span(text=decision["verdict"].replace("_", " ").ljust(VERDICT_WIDTH), style=cast("Style", decision["verdict"])),
@@ -156,7 +156,7 @@ def _in_lines(name: str, label: int, decision: Mapping[str, Any], width: int) ->
     )
     for text in more:
         yield (Span(text=" " * start + text),)
-    if name in CLAIMS and found and not name.startswith("E-"):
+    if name in claims() and found and not name.startswith("E-"):
         for text in _wrapped(found.split(), width - start, 0, gap=" "):
             yield (Span(text=" " * start + text, style="dim"),)
 

@@ -11,11 +11,9 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from evenbits.estimates import Estimate, Measurement, Verdict
+from evenbits.studies.study import studies
 
-__all__ = ["GROUPS", "HYPOTHESES", "combine", "rank", "verdicts"]
-
-HYPOTHESES = ("H-037", "H-036", "H-035", "H-038", "H-039")
-"""Order of execution and of reporting (METHOD section 4)."""
+__all__ = ["GROUPS", "combine", "hypotheses", "rank", "verdicts"]
 
 ESTABLISHED = "established"
 GROUPS = (ESTABLISHED, "gate", "control")
@@ -24,10 +22,16 @@ GROUPS = (ESTABLISHED, "gate", "control")
 WORST_FIRST = (Verdict.ERROR, Verdict.NOT_SUPPORTED, Verdict.UNDERPOWERED, Verdict.SUPPORTED, Verdict.NOT_APPLICABLE)
 
 
+def hypotheses() -> tuple[str, ...]:
+    """Return the built-in hypotheses in order of execution and of reporting."""
+    return tuple(name for study in studies() if study.place is not None for name in study.claims)
+
+
 def rank(name: str) -> tuple[int, str]:
     """Return the sort key of a hypothesis or group: the programme's order, others by name, groups last."""
-    if name in HYPOTHESES:
-        return HYPOTHESES.index(name), ""
+    known = hypotheses()
+    if name in known:
+        return known.index(name), ""
     if name in GROUPS:
         return 100 + GROUPS.index(name), ""
     return 50, name
@@ -58,7 +62,7 @@ def verdicts(measurements: Sequence[Measurement]) -> dict[str, dict[str, Any]]:
 def _established_by_name(measurements: Sequence[Measurement]) -> set[str]:
     """Return the names under which nothing but established findings stands: each is judged by itself."""
     mixed = {row.hypothesis for row in measurements if row.role != ESTABLISHED}
-    return {row.hypothesis for row in measurements} - mixed - {ESTABLISHED, *HYPOTHESES}
+    return {row.hypothesis for row in measurements} - mixed - {ESTABLISHED, *hypotheses()}
 
 
 def _verdict(name: str, measurements: Sequence[Measurement], named: Collection[str]) -> dict[str, Any]:

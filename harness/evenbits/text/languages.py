@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -21,7 +21,7 @@ from evenbits.errors import CorpusError
 if TYPE_CHECKING:
     import langcodes
 
-__all__ = ["Language", "Tier", "describe", "known_languages", "normalise"]
+__all__ = ["Language", "Tier", "describe", "known_languages", "normalise", "tiers"]
 
 Tier = Literal["high", "middle", "low"]
 
@@ -246,3 +246,9 @@ def _third(amount: int, amounts: list[int]) -> Tier:
         return "middle"
     # Whole numbers instead of logarithms, so that an amount exactly on a limit counts as reaching it.
     return "low" if amount**3 <= low**2 * high else "high" if amount**3 >= low * high**2 else "middle"
+
+
+def tiers(languages: Sequence[str], *, exposure: Mapping[str, int] | None = None) -> dict[str, str]:
+    """Return `low` or `high` for the languages whose resource level is known and not in between."""
+    levels = {tag: describe(tag, exposure=exposure).tier for tag in languages}
+    return {tag: level for tag, level in levels.items() if level in {"low", "high"}}

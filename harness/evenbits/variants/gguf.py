@@ -143,6 +143,12 @@ class _FileScorer:
     def __init__(self, engine: GgufEngine, ours: Any) -> None:  # noqa: ANN401 - OriginalTokens, imported where it runs
         self._engine, self._ours = engine, ours
 
+    @property
+    def arithmetic(self) -> str:
+        """Engine, version, build and device."""
+        here = _engine()
+        return f"{here.name} {here.version} ({here.build}) on {here.device}"
+
     def score(
         self,
         language: str,

@@ -5,11 +5,12 @@ A new way to differ is a file of its own and a line in `MODULES`. Its module has
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
-from evenbits.errors import NotApplicableError, SpecError
+from evenbits.errors import GapError, NotApplicableError, SpecError
+from evenbits.estimates import plain
 from evenbits.variants import rounding
 from evenbits.variants.quantization.spec import QuantSpec, parse_spec, split_specs
 from evenbits.variants.variant import Original, Variant
@@ -35,6 +36,9 @@ MODULES: Mapping[str, str] = {
     "torchao": "libraries",
 }
 """Text before the colon -> module of this package; imported when such a spec is named."""
+
+KIND = "artefacts"
+DESCRIBED = ("label", "key", "dtype", "divergence", "first_layer")
 
 
 @runtime_checkable
@@ -80,7 +84,19 @@ def simulated(spec: Spec, what: str) -> QuantSpec:
 
 def variant_of(spec: Spec, original: Original) -> Variant:
     """Return what scores text under `spec`."""
-    return rounding.rounded(spec, original) if isinstance(spec, QuantSpec) else spec.variant(original)
+    if isinstance(spec, QuantSpec):
+        return rounding.rounded(spec, original)
+    made: list[Variant] = []
+
+    def find() -> Mapping[str, Any]:
+        made.append(spec.variant(original))
+        return {name: plain(getattr(made[0], name)) for name in DESCRIBED} | {"in_memory": made[0].in_memory}
+
+    known = _known(spec, original, "variant", find)
+    if made:
+        return made[0]
+    how: Mapping[str, Any] = {"change" if known.pop("in_memory") else "runs": _elsewhere}
+    return Variant(**known, **how)
 
 
 def bare(spec: Spec) -> Spec:
@@ -94,9 +110,18 @@ def bits_of(spec: Spec, original: Original) -> float | None:
         if spec.grid is None:
             raise SpecError(f"{spec}: full precision is what damage is measured against; name a quantized spec")
         return rounding.bits_per_weight(spec, original)
-    return spec.bits_per_weight(original)
+    return _known(spec, original, "storage", lambda: {"bits": spec.bits_per_weight(original)})["bits"]
 
 
 def facts_of(spec: Spec, original: Original) -> Mapping[str, Any]:
     """Return what the report says of an artefact: engine, build, tensor types. Empty for simulated rounding."""
-    return {} if isinstance(spec, QuantSpec) else spec.facts(original)
+    return {} if isinstance(spec, QuantSpec) else _known(spec, original, "facts", lambda: spec.facts(original))
+
+
+def _known(spec: Artefact, original: Original, what: str, find: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what is found out of an artefact; where only measurements are, what the run found out."""
+    return original.store.known(KIND, {"text": str(spec), "model": original.local.fingerprint, "what": what}, find)
+
+
+def _elsewhere(_: object) -> NoReturn:
+    raise GapError("a part of the run is missing, and its artefact is not here. Merge all parts.")

@@ -43,7 +43,13 @@ class Original(Protocol):
 
 
 class Scorer(Protocol):
-    """What scores text while a variant is open: the model in memory, a process, a server."""
+    """What scores text while a variant is open: the model in memory, a process, a server.
+
+    `arithmetic` says how, for people: dtype, dtype of the products, device; of a foreign engine name, version, build.
+    """
+
+    @property
+    def arithmetic(self) -> str: ...
 
     def score(
         self,
@@ -114,6 +120,15 @@ class InMemory:
 
     def __init__(self, loaded: LoadedModel, *, context: int) -> None:
         self.loaded, self.context = loaded, context
+
+    @property
+    def arithmetic(self) -> str:
+        """The dtype of weights, that of products where it is another, and the device."""
+        from evenbits.scoring.arithmetic import product_dtype  # noqa: PLC0415 - imports torch
+
+        device = self.loaded.model.device
+        dtypes = dict.fromkeys((self.loaded.dtype, product_dtype(self.loaded.dtype, device)))
+        return f"{' in '.join(str(one).removeprefix('torch.') for one in dtypes)} on {device.type}"
 
     def score(
         self,

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 from evenbits.estimates import Threshold, Verdict, judge
+from evenbits.observe.runs import training_run
 from evenbits.statistics import binomial_band
 from evenbits.studies.established import ModelDamage, outliers_explain_disparity
 from evenbits.studies.established.disparity import log_disparity
-from evenbits.studies.h037 import training_run
 
 CLAIM = Threshold(metric="r", op="<", bound=-0.5, why="test")
 LANGUAGES = ("de", "en", "fr", "ga", "mt", "yo")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import weight_records
 from evenbits.estimates import Threshold, Verdict, judge
+from evenbits.observe.runs import training_run
 from evenbits.studies.established import ModelWeights, outliers_grow
 from evenbits.studies.established.records import largest_tail
-from evenbits.studies.h037 import training_run
 
 CLAIM = Threshold(metric="growth", op=">=", bound=10.0, why="test")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import weight_records
 from evenbits.estimates import Threshold, Verdict, judge
+from evenbits.observe.runs import training_run
 from evenbits.studies.established import ModelWeights, outliers_sit_in_attention
-from evenbits.studies.h037 import training_run
 
 CLAIM = Threshold(metric="share", op=">", bound=0.5, why="test")
 

@@ -190,7 +190,7 @@ def points(n, *, follow=1.0, seed=2):
     draws = rng(seed)
     sparsity = draws.random(n)
     recovered = follow * sparsity + (1 - abs(follow)) * draws.random(n)
-    return [ModelPoint(model=f"m{i}", cluster=f"m{i}", sparsity=float(s), damage=10.0 + i, recovered=float(r))
+    return [ModelPoint(model=f"m{i}", run=f"m{i}", sparsity=float(s), damage=10.0 + i, recovered=float(r))
             for i, (s, r) in enumerate(zip(sparsity, recovered, strict=True))]  # fmt: skip
 
 
@@ -216,7 +216,7 @@ def test_a_correlation_of_the_other_sign_is_not_supported():
 
 
 def test_checkpoints_of_one_run_are_one_unit():
-    one_run = [ModelPoint(model=f"a-s{100 * i}", cluster=training_run(f"a-s{100 * i}"), sparsity=float(i), damage=5.0,
+    one_run = [ModelPoint(model=f"a-s{100 * i}", run=training_run(f"a-s{100 * i}"), sparsity=float(i), damage=5.0,
                           recovered=float(i)) for i in range(12)]  # fmt: skip
     finding = across_models(one_run, rng=rng())
     assert finding.verdict is Verdict.UNDERPOWERED
@@ -226,14 +226,14 @@ def test_checkpoints_of_one_run_are_one_unit():
 
 
 def test_models_without_damage_to_recover_do_not_count_as_models():
-    bare = [ModelPoint(model=f"b{i}", cluster=f"b{i}", sparsity=0.5, damage=0.1) for i in range(5)]
+    bare = [ModelPoint(model=f"b{i}", run=f"b{i}", sparsity=0.5, damage=0.1) for i in range(5)]
     finding = across_models([*points(6), *bare], rng=rng())
     assert finding.verdict is Verdict.UNDERPOWERED
     assert "6 training runs with damage above the floor, needed 8" in finding.because
 
 
 def test_models_that_are_all_alike_give_no_coefficient_and_no_crash():
-    alike = [ModelPoint(model=f"m{i}", cluster=f"m{i}", sparsity=0.5, damage=9.0, recovered=i / 10) for i in range(9)]
+    alike = [ModelPoint(model=f"m{i}", run=f"m{i}", sparsity=0.5, damage=9.0, recovered=i / 10) for i in range(9)]
     finding = across_models(alike, rng=rng())
     assert finding.estimate.value is None
     assert finding.verdict is Verdict.NOT_APPLICABLE
@@ -380,4 +380,4 @@ def test_a_point_has_the_damage_with_and_without_kept_outliers(tiny_llama, store
     assert found.recovered == (pytest.approx(1 - kept / bare) if measurable else None)
     assert found.sparsity == model.weight_statistics().weighted("concentration")
     assert ModelPoint.from_json(found.to_json()) == found
-    assert ModelPoint.from_json(found.to_json(), run="a").cluster == "a"
+    assert ModelPoint.from_json(found.to_json(), run="a").run == "a"

@@ -10,7 +10,7 @@ from evenbits.cells.damage import Column, Damage
 from evenbits.estimates import Estimate, Verdict
 from evenbits.records import Losses
 from evenbits.studies.h038 import Refusal, ResilienceGroups, divide, group_languages
-from evenbits.studies.h039 import tiers
+from evenbits.text.languages import tiers
 
 LN2 = math.log(2)
 SPEC = "int4-row"

@@ -10,8 +10,9 @@ import pytest
 from evenbits.cells.damage import Damage
 from evenbits.estimates import Threshold, Verdict, judge
 from evenbits.statistics import binomial_band, disparities, paired_differences
-from evenbits.studies.h039 import equal_bits, monotone, parity, random_control, recommend, retention_specs, tiers
+from evenbits.studies.h039 import equal_bits, monotone, parity, random_control, recommend, retention_specs
 from evenbits.studies.h039.study import PERCENTS, _smaller_groups
+from evenbits.text.languages import tiers
 from evenbits.variants.quantization.spec import parse_spec
 from retention_tables import FULL_BITS, HIGH, LOW, REMOVED, STAYS, means_of, rng, study_of
 

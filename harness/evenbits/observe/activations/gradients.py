@@ -23,7 +23,7 @@ from evenbits.models.anatomy import Linear
 from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Sequenced, sequences_of
-from evenbits.records import digest_of
+from evenbits.records import text_digest
 from evenbits.store import Store
 
 __all__ = ["GradientSquares", "gradient_squares", "measure_gradients"]
@@ -57,7 +57,7 @@ def gradient_squares(loaded: LoadedModel, texts: Sequence[str], *, language: str
 
     key = {
         "model": loaded.local.fingerprint,
-        "texts": digest_of(list(texts)),
+        "texts": text_digest(texts),
         "dtype": str(loaded.dtype),
         "schema": SCHEMA,
     }

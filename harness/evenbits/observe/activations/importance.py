@@ -18,7 +18,7 @@ from evenbits.observe.activations.gradients import GradientSquares, gradient_squ
 from evenbits.observe.activations.lookup import activation_statistics
 from evenbits.observe.activations.spikes import Peaks, spike_peaks
 from evenbits.observe.activations.statistics import ActivationStatistics
-from evenbits.records import Corpus, digest_of
+from evenbits.records import Corpus, text_digest
 from evenbits.store import Store
 
 __all__ = ["ActivationImportance"]
@@ -98,7 +98,7 @@ class ActivationImportance:
         texts = [text for tag in self._corpus.languages for text in self._corpus.texts[tag][:PEAK_TEXTS]]
         key = {
             "model": self._loaded.local.fingerprint,
-            "texts": digest_of(texts),
+            "texts": text_digest(texts),
             "dtype": str(self._loaded.dtype),
             "schema": PEAK_SCHEMA,
         }

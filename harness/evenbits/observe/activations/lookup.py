@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from evenbits.models.records import Loadable
 from evenbits.observe.activations.statistics import SINK_SEGMENTS, ActivationStatistics, packed, unpacked
 from evenbits.progress import Progress, Silent
-from evenbits.records import Corpus, digest_of
+from evenbits.records import Corpus, text_digest
 from evenbits.store import Store
 
 __all__ = ["activation_statistics", "activations"]
@@ -52,7 +52,7 @@ def activation_statistics(
     """
     key = {
         "model": model.local.fingerprint,
-        "texts": digest_of(list(texts)),
+        "texts": text_digest(texts),
         "dtype": model.arithmetic,
         "sink_segments": sink_segments,
         "schema": SCHEMA,

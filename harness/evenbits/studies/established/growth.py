@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate, Finding, Verdict
+from evenbits.observe.runs import step_of
 from evenbits.observe.weights import TensorSummary
 from evenbits.statistics import Outcome, spearman
 from evenbits.statistics.bootstrap import bootstrap_estimate
 from evenbits.studies.established.records import ModelWeights, largest_tail, originals_first
-from evenbits.studies.h037 import step_of
 
 __all__ = ["outliers_grow"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +15,11 @@ from numpy.typing import NDArray
 from evenbits.cells import Subject, measure_damage
 from evenbits.models.blueprint import blueprint
 from evenbits.observe.activations.lookup import activations
+from evenbits.observe.runs import training_run
 from evenbits.observe.weights import TensorSummary, WeightSummary
 from evenbits.records import Corpus
 from evenbits.studies.h035 import kurtosis_overlap
-from evenbits.studies.h037 import training_run
-from evenbits.studies.h039 import tiers
+from evenbits.text.languages import tiers
 from evenbits.variants.quantization.spec import QuantSpec
 
 __all__ = [
@@ -72,20 +71,6 @@ class ModelWeights:
             trained_bytes=None if exposure is None else sum(exposure.values()),
         )
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "model": self.model, "run": self.run, "trained_bytes": self.trained_bytes,
-            "tensors": self.statistics.to_json(),
-        }  # fmt: skip
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any], *, run: str | None = None) -> ModelWeights:
-        """Return what `to_json` wrote; `run`: the training run, where other models show that it is another one."""
-        return cls(
-            model=row["model"], run=row["run"] if run is None else run, trained_bytes=row["trained_bytes"],
-            statistics=WeightSummary.from_json(row["tensors"]),
-        )  # fmt: skip
-
 
 def originals_first(models: Sequence[ModelWeights]) -> list[ModelWeights]:
     """Return the models in their order, but those their run is named after before changed copies of them."""
@@ -112,24 +97,6 @@ class ModelDamage:
     floor: float
     outliers: Float64
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "model": self.model, "run": self.run, "tail": self.tail, "languages": list(self.languages),
-            "tier": dict(self.tier), "tokens": self.tokens.tolist(),
-            "damage": {metric: values.tolist() for metric, values in self.damage.items()},
-            "floor": self.floor, "outliers": self.outliers.tolist(),
-        }  # fmt: skip
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any], *, run: str | None = None) -> ModelDamage:
-        """Return what `to_json` wrote; `run`: the training run, where other models show that it is another one."""
-        return cls(
-            model=row["model"], run=row["run"] if run is None else run, tail=row["tail"],
-            languages=tuple(row["languages"]), tier=row["tier"], tokens=np.array(row["tokens"]),
-            damage={metric: np.array(values) for metric, values in row["damage"].items()},
-            floor=row["floor"], outliers=np.array(row["outliers"]),
-        )  # fmt: skip
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelHeads:
@@ -145,22 +112,6 @@ class ModelHeads:
     sink: Float64
     output_kurtosis: Float64
     query_kurtosis: Float64 | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "model": self.model, "run": self.run, "sink": self.sink.tolist(),
-            "output_kurtosis": self.output_kurtosis.tolist(),
-            "query_kurtosis": None if self.query_kurtosis is None else self.query_kurtosis.tolist(),
-        }  # fmt: skip
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any], *, run: str | None = None) -> ModelHeads:
-        """Return what `to_json` wrote; `run`: the training run, where other models show that it is another one."""
-        return cls(
-            model=row["model"], run=row["run"] if run is None else run, sink=np.array(row["sink"]),
-            output_kurtosis=np.array(row["output_kurtosis"]),
-            query_kurtosis=None if row["query_kurtosis"] is None else np.array(row["query_kurtosis"]),
-        )  # fmt: skip
 
 
 def measure_damages(model: Subject, spec: QuantSpec, corpus: Corpus, probe: Corpus) -> ModelDamage:

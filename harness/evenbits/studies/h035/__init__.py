@@ -4,6 +4,7 @@ A study holds metrics and damage; findings are functions of a study and a genera
 known models, and a diagnosis is what it says of a new one.
 """
 
+from evenbits.studies.h035 import figures, wants
 from evenbits.studies.h035.calibration import (
     CalibratedModel,
     Calibration,
@@ -20,11 +21,13 @@ from evenbits.studies.h035.performance import Performance, performances
 from evenbits.studies.h035.predictors import METRICS, Metric, Predictors, measure_predictors
 from evenbits.studies.h035.study import PredictionStudy, study_prediction
 from evenbits.studies.h035.verdict import adds_held_out, beyond_what_is_known, overlap_predicts, own_layers
+from evenbits.studies.study import Drawing, Study
 
 __all__ = [
     "CONFIDENCE",
     "METRICS",
     "QUANTILE",
+    "STUDY",
     "CalibratedModel",
     "Calibration",
     "Diagnosis",
@@ -53,3 +56,15 @@ __all__ = [
     "standings",
     "study_prediction",
 ]
+
+STUDY = Study(
+    claims={"H-035": "Damage can be predicted before quantizing"},
+    place=3,
+    wants={
+        "predictors": wants.predictors,
+    },
+    drawings=(
+        Drawing(place=40, figure=figures.OVERLAP, make=figures.overlap),
+        Drawing(place=50, figure=figures.COMPARATORS, make=figures.comparators),
+    ),
+)

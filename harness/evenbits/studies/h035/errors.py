@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evenbits.errors import NonFiniteError
 from evenbits.models.records import Loadable, LoadedModel
-from evenbits.records import Corpus, digest_of
+from evenbits.records import Corpus, text_digest
 from evenbits.store import Store
 from evenbits.variants.quantization.spec import QuantSpec
 
@@ -113,7 +113,7 @@ def _key(model: Loadable, corpus: Corpus, spec: QuantSpec, tag: str, seed: int) 
         "schema": SCHEMA,
         "model": model.local.fingerprint,
         "spec": str(spec),
-        "texts": digest_of(list(corpus.texts[tag])),
+        "texts": text_digest(corpus.texts[tag]),
         "dtype": model.arithmetic,
     }
     if spec.keep is not None and spec.keep.criterion == "random":

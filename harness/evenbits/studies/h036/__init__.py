@@ -3,6 +3,7 @@
 A study holds the measurements; findings are functions of a study and a generator.
 """
 
+from evenbits.studies.h036 import figures, wants
 from evenbits.studies.h036.additivity import additivity
 from evenbits.studies.h036.choice import Choice, additive_savings, choose
 from evenbits.studies.h036.critical import CriticalLayers, critical_layers, overlap_with_outliers
@@ -12,9 +13,11 @@ from evenbits.studies.h036.protection import ProtectionStudy, rule_budget, study
 from evenbits.studies.h036.rivals import kind_for, unit_kurtosis
 from evenbits.studies.h036.study import KINDS, LayerStudy, Unit, sizes_of, study_layers, whole_model
 from evenbits.studies.h036.verdict import plan_beats_rivals, protection_recipe, protection_table
+from evenbits.studies.study import Drawing, Study
 
 __all__ = [
     "KINDS",
+    "STUDY",
     "Choice",
     "CriticalLayers",
     "Depth",
@@ -41,3 +44,17 @@ __all__ = [
     "where_damage_lies",
     "whole_model",
 ]
+
+STUDY = Study(
+    claims={"H-036": "Languages rely on different layers"},
+    place=2,
+    wants={
+        "layer_study": wants.layer_study,
+        "layer_writes": wants.layer_writes,
+        "protection": wants.protection,
+    },
+    drawings=(
+        Drawing(place=20, figure=figures.LAYERS, make=figures.layers),
+        Drawing(place=30, figure=figures.PLANS, make=figures.plans),
+    ),
+)

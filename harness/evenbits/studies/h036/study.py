@@ -33,6 +33,7 @@ __all__ = [
     "Unit",
     "costs_of",
     "evenly",
+    "layer_variants",
     "sizes_of",
     "study_layers",
     "units_of",
@@ -136,8 +137,8 @@ def study_layers(
     sizes = sizes_of(model)
     units = units_of(sizes.anatomy, kind)
     sample = evenly(text, segments)
-    alone = {unit.label: _alone(model, whole, unit) for unit in units}
-    damage = measure(model, alone | {WHOLE: rounded(whole, model, divergence=False)}, sample)
+    variants = layer_variants(model, whole, units)
+    damage = measure(model, variants, sample)
     return LayerStudy(
         model=model.local.text,
         spec=whole,
@@ -150,7 +151,7 @@ def study_layers(
         nll_bits=damage.nll_bits(WHOLE).mean(axis=1),
         cost=costs_of(sizes, whole, units),
         bits_per_weight=sizes.bits_per_weight(whole),
-        floor=noise_floor(model, alone[units[len(units) // 2].label], sample),
+        floor=noise_floor(model, variants[units[len(units) // 2].label], sample),
     )
 
 
@@ -210,6 +211,12 @@ def evenly(text: Corpus, segments: int) -> Corpus:
         return text
     places = np.unique(np.linspace(0, len(text) - 1, segments).astype(int))
     return text.select(indices=tuple(int(place) for place in places))
+
+
+def layer_variants(model: Subject, whole: QuantSpec, units: Sequence[Unit]) -> dict[str, Variant]:
+    """Return the variants of a study by name: each unit quantized alone, and all of them together."""
+    alone = {unit.label: _alone(model, whole, unit) for unit in units}
+    return alone | {WHOLE: rounded(whole, model, divergence=False)}
 
 
 def _alone(model: Subject, whole: QuantSpec, unit: Unit) -> Variant:

@@ -5,6 +5,7 @@ the largest weights carry than random ones). Super weights are searched through 
 zeroing them. Across models, sparsity is correlated with damage and with how much of it a fixed k recovers.
 """
 
+from evenbits.studies.h037 import figures, wants
 from evenbits.studies.h037.ablation import SHARES, Ablation, ablate, ablation_sample, normal_energy_ratio
 from evenbits.studies.h037.classes import SIGMA, class_by_ablation, class_by_weights, clear_pattern
 from evenbits.studies.h037.friendliness import (
@@ -24,14 +25,15 @@ from evenbits.studies.h037.ranking import (
     weigh_candidate,
     worth_of_weights,
 )
-from evenbits.studies.h037.runs import latest, origin_of, step_of, training_run, training_runs
 from evenbits.studies.h037.sizes import outliers_by_size
 from evenbits.studies.h037.superweights import SuperWeight, find_super_weights, super_weights
+from evenbits.studies.study import Drawing, Study
 
 __all__ = [
     "MIN_RUNS",
     "SHARES",
     "SIGMA",
+    "STUDY",
     "Ablation",
     "Candidate",
     "ModelPoint",
@@ -47,19 +49,29 @@ __all__ = [
     "class_by_weights",
     "clear_pattern",
     "find_super_weights",
-    "latest",
     "measure_candidate",
     "measure_point",
     "normal_energy_ratio",
-    "origin_of",
     "outliers_by_size",
     "outliers_in_few_layers",
     "place_outliers",
     "rank_models",
-    "step_of",
     "super_weights",
-    "training_run",
-    "training_runs",
     "weigh_candidate",
     "worth_of_weights",
 ]
+
+STUDY = Study(
+    claims={"H-037": "Models with sparse outliers are easier to fix"},
+    place=1,
+    wants={
+        "ablations": wants.ablations,
+        "placements": wants.placements,
+        "confirmed_super_weights": wants.confirmed_super_weights,
+        "model_points": wants.model_points,
+    },
+    drawings=(
+        Drawing(place=60, figure=figures.SPARSITY, make=figures.sparsity),
+        Drawing(place=70, figure=figures.MODELS, make=figures.models),
+    ),
+)

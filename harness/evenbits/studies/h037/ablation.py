@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from evenbits.cells import Subject, measure
 from evenbits.records import Corpus
+from evenbits.variants.variant import Variant
 from evenbits.variants.zeroing import without_largest, without_random
 
 __all__ = [
     "SHARES",
     "Ablation",
     "ablate",
+    "ablated",
     "ablation_sample",
     "normal_energy_ratio",
 ]
@@ -28,6 +30,7 @@ __all__ = [
 SHARES = (1e-4, 1e-2)
 """Zeroed by ablation: super-weight scale and general-outlier scale."""
 RANDOM_DRAWS = 3
+LARGEST = "largest"
 
 ABLATION_LANGUAGES = 10
 ABLATION_SEGMENTS = 8
@@ -94,15 +97,21 @@ def ablation_sample(corpus: Corpus) -> Corpus:
     )
 
 
-def _ablation(model: Subject, sample: Corpus, share: float) -> Ablation:
+def ablated(model: Subject, share: float) -> dict[str, Variant]:
+    """Return the variants of one share by name: the largest weights zeroed, and random ones in several draws."""
     draws = {f"random {draw}": without_random(share, seed=model.seed, draw=draw) for draw in range(RANDOM_DRAWS)}
-    damage = measure(model, {"largest": without_largest(share), **draws}, sample)
-    random = [damage.excess_bits(name) for name in draws]
+    return {LARGEST: without_largest(share), **draws}
+
+
+def _ablation(model: Subject, sample: Corpus, share: float) -> Ablation:
+    variants = ablated(model, share)
+    damage = measure(model, variants, sample)
+    random = [damage.excess_bits(name) for name in variants if name != LARGEST]
     # What one draw moves against another is the noise below which a difference means nothing.
     noise = float(np.std([draw.mean() for draw in random], ddof=1))
     return Ablation(
         share=share,
-        top=damage.excess_bits("largest"),
+        top=damage.excess_bits(LARGEST),
         random=np.mean(random, axis=0),
         floor_bits=max(noise, 1e-3),
     )

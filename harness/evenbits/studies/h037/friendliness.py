@@ -5,7 +5,7 @@ The unit is the training run: checkpoints of one run are averaged, whatever thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,20 @@ import numpy as np
 
 from evenbits.cells import Subject, measure_damage
 from evenbits.estimates import Estimate, Finding, Verdict
+from evenbits.observe.runs import training_run
 from evenbits.records import Corpus
 from evenbits.statistics import cluster_means, leave_group_out, spearman
-from evenbits.studies.h037.runs import training_run
 from evenbits.variants.quantization.spec import QuantSpec
 
-__all__ = ["MIN_RUNS", "RECOVERED_PERCENT", "ModelPoint", "across_models", "against_damage", "measure_point"]
+__all__ = [
+    "MIN_RUNS",
+    "RECOVERED_PERCENT",
+    "ModelPoint",
+    "across_models",
+    "against_damage",
+    "measure_point",
+    "point_specs",
+]
 
 MIN_RUNS = 8
 RECOVERED_PERCENT = "0.1"
@@ -29,14 +37,14 @@ RECOVERED_PERCENT = "0.1"
 class ModelPoint:
     """One model of the cross-model correlations.
 
-    `cluster`: the training run; checkpoints of one run are one unit. `sparsity`: concentration ratio of its weights.
+    `run`: the training run; checkpoints of one run are one unit. `sparsity`: concentration ratio of its weights.
     `damage`: mean excess bits with nothing kept, None where it was not measured or is not above its floor.
     `relative`: the same as a share of the full-precision NLL. `recovered`: share of the damage that keeping a fixed k
     takes away; None where there is no damage to recover.
     """
 
     model: str
-    cluster: str
+    run: str
     sparsity: float
     damage: float | None = None
     relative: float | None = None
@@ -44,17 +52,14 @@ class ModelPoint:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "model": self.model, "cluster": self.cluster, "sparsity": self.sparsity, "damage": self.damage,
+            "model": self.model, "cluster": self.run, "sparsity": self.sparsity, "damage": self.damage,
             "relative_increase": self.relative, "recovered": self.recovered,
         }  # fmt: skip
 
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any], *, run: str | None = None) -> ModelPoint:
-        """Return what `to_json` wrote; `run`: the training run, where other models show that it is another one."""
-        return cls(
-            model=row["model"], cluster=row["cluster"] if run is None else run, sparsity=row["sparsity"],
-            damage=row["damage"], relative=row["relative_increase"], recovered=row["recovered"],
-        )  # fmt: skip
+
+def point_specs(base: QuantSpec) -> tuple[QuantSpec, QuantSpec]:
+    """Return the grid with nothing kept, and with the k at which models are compared."""
+    return base.base, base.base.with_keep(RECOVERED_PERCENT, "magnitude")
 
 
 def measure_point(model: Subject, base: QuantSpec, corpus: Corpus) -> ModelPoint:
@@ -66,16 +71,15 @@ def measure_point(model: Subject, base: QuantSpec, corpus: Corpus) -> ModelPoint
     text = model.local.text
     run = training_run(text)
     sparsity = model.weight_statistics().weighted("concentration")
-    bare = base.base
-    kept = bare.with_keep(RECOVERED_PERCENT, "magnitude")
+    bare, kept = point_specs(base)
     table = measure_damage(model, [bare, kept], corpus)
     before, after = (float(table.excess_bits(str(spec)).mean()) for spec in (bare, kept))
     floor = table.columns[str(bare)].floor
     if before <= floor:
-        return ModelPoint(model=text, cluster=run, sparsity=sparsity)
+        return ModelPoint(model=text, run=run, sparsity=sparsity)
     return ModelPoint(
         model=text,
-        cluster=run,
+        run=run,
         sparsity=sparsity,
         damage=before,
         relative=float(table.relative_increase(str(bare)).mean()),
@@ -142,7 +146,7 @@ def _correlated(
 
 
 def _by_run(usable: Sequence[ModelPoint], value: Value) -> tuple[tuple[str, ...], Any, Any]:
-    labels = [point.cluster for point in usable]
+    labels = [point.run for point in usable]
     runs, sparsity = cluster_means([point.sparsity for point in usable], labels)
     return runs, sparsity, cluster_means([float(value(point) or 0.0) for point in usable], labels)[1]
 
@@ -155,8 +159,8 @@ def _without_one(sparsity: Any, values: Any, runs: Sequence[str]) -> str:  # noq
 
 
 def _too_few(points: Sequence[ModelPoint], usable: Sequence[ModelPoint]) -> Finding | None:
-    given = len({point.cluster for point in points})
-    clusters = len({point.cluster for point in usable})
+    given = len({point.run for point in points})
+    clusters = len({point.run for point in usable})
     if clusters >= MIN_RUNS:
         return None
     few = given < MIN_RUNS

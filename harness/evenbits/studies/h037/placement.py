@@ -24,7 +24,7 @@ from evenbits.studies.h037.classes import SIGMA
 from evenbits.variants.variant import Variant
 from evenbits.variants.zeroing import without_largest
 
-__all__ = ["Placement", "outliers_in_few_layers", "place_outliers"]
+__all__ = ["Placement", "members_of", "outliers_in_few_layers", "place_outliers", "placed"]
 
 Level = Literal["layer", "kind"]
 LEVELS: tuple[Level, ...] = ("layer", "kind")
@@ -76,17 +76,22 @@ def place_outliers(model: Subject, corpus: Corpus) -> tuple[Placement, ...]:
     members = members_of(model.weight_statistics())
     found: list[Placement] = []
     for share in SHARES:
-        layers = {
-            name: without_largest(share, where=f"layer {name}", modules=modules, layer=int(name))
-            for name, modules in members["layer"].items()
-        }
-        kinds = {name: without_largest(share, where=name, modules=modules) for name, modules in members["kind"].items()}
-        by_level: dict[Level, dict[str, Variant]] = {"layer": layers, "kind": kinds}
+        by_level = placed(members, share)
         for level, variants in by_level.items():
             damage = measure(model, variants, sample)
             excess = np.stack([damage.excess_bits(name) for name in variants])
             found.append(Placement(level=level, share=share, units=tuple(variants), excess=excess))
     return tuple(found)
+
+
+def placed(members: Mapping[Level, Mapping[str, Sequence[str]]], share: float) -> dict[Level, dict[str, Variant]]:
+    """Return the variants of one share by level and unit: the largest weights of that unit alone are zeroed."""
+    layers = {
+        name: without_largest(share, where=f"layer {name}", modules=modules, layer=int(name))
+        for name, modules in members["layer"].items()
+    }
+    kinds = {name: without_largest(share, where=name, modules=modules) for name, modules in members["kind"].items()}
+    return {"layer": layers, "kind": kinds}
 
 
 def members_of(statistics: WeightStatistics) -> dict[Level, dict[str, list[str]]]:

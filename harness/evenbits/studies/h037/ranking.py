@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from evenbits.cells import Subject, measure_damage
 from evenbits.estimates import Estimate
+from evenbits.observe.runs import training_run
 from evenbits.records import Corpus
 from evenbits.statistics import (
     CrossedBootstrap,
@@ -29,7 +30,6 @@ from evenbits.statistics import (
 )
 from evenbits.studies.h037.classes import SIGMA, class_by_weights
 from evenbits.studies.h037.friendliness import MIN_RUNS, RECOVERED_PERCENT
-from evenbits.studies.h037.runs import training_run
 from evenbits.variants.quantization.spec import QuantSpec
 
 __all__ = ["Candidate", "Ranked", "Ranking", "measure_candidate", "rank_models", "weigh_candidate", "worth_of_weights"]

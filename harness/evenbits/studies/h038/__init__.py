@@ -3,6 +3,7 @@
 Groups of languages are settled before any feature is measured; findings are functions of a study and a generator.
 """
 
+from evenbits.studies.h038 import wants
 from evenbits.studies.h038.contrasts import CONTRASTS, Contrast, TrainedModel, contrasted, needed_models
 from evenbits.studies.h038.discrimination import Discrimination, discriminate
 from evenbits.studies.h038.distribution import more_distributed
@@ -18,10 +19,12 @@ from evenbits.studies.h038.verdict import (
     without_a_family,
     without_likelihood,
 )
+from evenbits.studies.study import Study
 
 __all__ = [
     "CONTRASTS",
     "EXPECTED",
+    "STUDY",
     "Contrast",
     "Discrimination",
     "FeatureTable",
@@ -48,3 +51,15 @@ __all__ = [
     "without_a_family",
     "without_likelihood",
 ]
+
+STUDY = Study(
+    claims={"H-038": "Resilient languages use more distributed representations"},
+    place=4,
+    wants={
+        "activations": wants.activations,
+        "damage": wants.damage,
+        "trained_models": wants.damage,
+        "gate_damage": wants.damage,
+        "language_features": wants.language_features,
+    },
+)

@@ -94,18 +94,6 @@ class TrainedModel:
         losses = dict(zip(table.languages, rows_L4, strict=True))
         return cls(name=name, fingerprint=table.fingerprint, losses=losses, exposure=exposure)
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "fingerprint": self.fingerprint,
-            "losses": {tag: list(values) for tag, values in self.losses.items()},
-            "exposure": None if self.exposure is None else dict(sorted(self.exposure.items())),
-        }
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> TrainedModel:
-        return cls(name=row["name"], fingerprint=row["fingerprint"], losses=row["losses"], exposure=row["exposure"])
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contrasted:

@@ -3,6 +3,7 @@
 Studies hold the measurements; findings are functions of a study and a generator.
 """
 
+from evenbits.studies.h039 import figures, wants
 from evenbits.studies.h039.comparison import against_protection, better_choice, language_awareness, parity_elsewhere
 from evenbits.studies.h039.contenders import (
     ContenderStudy,
@@ -14,9 +15,11 @@ from evenbits.studies.h039.contenders import (
 from evenbits.studies.h039.controls import equal_bits, monotone, random_control
 from evenbits.studies.h039.parity import parity
 from evenbits.studies.h039.recommendation import Recommendation, recommend, retention_recipe
-from evenbits.studies.h039.study import RetentionStudy, retention_specs, study_retention, tiers
+from evenbits.studies.h039.study import RetentionStudy, retention_specs, study_retention
+from evenbits.studies.study import Drawing, Study
 
 __all__ = [
+    "STUDY",
     "ContenderStudy",
     "Recommendation",
     "RetentionStudy",
@@ -35,6 +38,15 @@ __all__ = [
     "retention_specs",
     "study_contenders",
     "study_retention",
-    "tiers",
     "unmeasured",
 ]
+
+STUDY = Study(
+    claims={"H-039": "Keeping the top outliers brings languages to parity"},
+    place=5,
+    wants={
+        "retention": wants.retention,
+        "contenders": wants.contenders,
+    },
+    drawings=(Drawing(place=10, figure=figures.TRADEOFF, make=figures.tradeoff),),
+)

@@ -14,7 +14,6 @@ from evenbits.cells.damage import Damage
 from evenbits.errors import SpecError
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
-from evenbits.text.languages import describe
 from evenbits.variants.quantization.spec import Criterion, QuantSpec, parse_spec
 from evenbits.variants.rounding import bits_per_weight
 
@@ -27,9 +26,9 @@ __all__ = [
     "RetentionStudy",
     "at_bits_of",
     "brief",
+    "retention_grid",
     "retention_specs",
     "study_retention",
-    "tiers",
     "too_few",
 ]
 
@@ -52,12 +51,6 @@ ALPHA = 0.05
 RIVAL_GROUP = 64
 MOST_MATCHED = 5
 """Percent of weights kept, at most, to match a rival's bits."""
-
-
-def tiers(languages: Sequence[str], *, exposure: Mapping[str, int] | None = None) -> dict[str, str]:
-    """Return `low` or `high` for the languages whose resource level is known and not in between."""
-    levels = {tag: describe(tag, exposure=exposure).tier for tag in languages}
-    return {tag: level for tag, level in levels.items() if level in {"low", "high"}}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,12 +91,8 @@ def retention_specs(
 
 def study_retention(model: Subject, base: QuantSpec, corpus: Corpus, *, tier: Mapping[str, str]) -> RetentionStudy:
     """Measure `base` (its retention is ignored) at every k, its random control, and its rival at equal bits."""
-    grid = base.base
-    kept = retention_specs(grid)
-    random = retention_specs(grid, criterion="random", percents=CONTROL_PERCENTS)
-    rival, matched = _rivals(model, grid)
-    extra = [spec for spec in (rival, matched) if spec is not None]
-    table = measure_damage(model, [*kept.values(), *random.values(), *extra], corpus)
+    kept, random, rival, matched = _specs(model, base)
+    table = measure_damage(model, retention_grid(model, base), corpus)
     return RetentionStudy(
         table=table,
         kept={percent: str(spec) for percent, spec in kept.items()},
@@ -112,6 +101,21 @@ def study_retention(model: Subject, base: QuantSpec, corpus: Corpus, *, tier: Ma
         matched=None if matched is None else str(matched),
         tier=dict(tier),
     )
+
+
+def retention_grid(model: Subject, base: QuantSpec) -> tuple[QuantSpec, ...]:
+    """Return every spec that the study measures: `base` at each k, random controls, and the rival with its match."""
+    kept, random, rival, matched = _specs(model, base)
+    return tuple(spec for spec in (*kept.values(), *random.values(), rival, matched) if spec is not None)
+
+
+def _specs(
+    model: Subject, base: QuantSpec
+) -> tuple[dict[Decimal, QuantSpec], dict[Decimal, QuantSpec], QuantSpec | None, QuantSpec | None]:
+    grid = base.base
+    kept = retention_specs(grid)
+    random = retention_specs(grid, criterion="random", percents=CONTROL_PERCENTS)
+    return kept, random, *_rivals(model, grid)
 
 
 def _rivals(model: Subject, grid: QuantSpec) -> tuple[QuantSpec | None, QuantSpec | None]:

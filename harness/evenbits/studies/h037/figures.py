@@ -5,10 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evenbits.report.figures.figure import Case, finite, label_of, short, text_or
-from evenbits.report.numbers import number
+from evenbits.figure import Case, Figure, Series, finite, label_of, scatter, short, text_or
+from evenbits.numbers import number
 
-__all__ = ["by_model", "sparsity"]
+__all__ = ["BY_MODEL", "MODELS", "SPARSITY", "by_model", "models", "sparsity"]
+
+SPARSITY = Figure(
+    id="sparsity",
+    kind="matrix",
+    title="Where the outlier weights sit",
+    note="One cell per weight matrix. Rows are projections, columns layers.",
+)
+MODELS = Figure(
+    id="models",
+    kind="scatter",
+    title="Sparsity against recovered damage",
+    note="One point per model: how concentrated its outliers are, the share of its damage a fixed k recovers.",
+)
+BY_MODEL = Figure(
+    id="by-model",
+    kind="dots",
+    title="Sparsity by model",
+    note="One line per model, the one with the heaviest outliers first.",
+)
 
 METRICS = {
     "kurtosis": "excess kurtosis",
@@ -114,3 +133,15 @@ def _alternative(
     best = max((value, roles[y], layers[x]) for y, line in enumerate(lines) for x, value in enumerate(line)
                if value is not None)  # fmt: skip
     return f"Largest {name}: {number(best[0])}, in {best[1]} of layer {best[2]}."
+
+
+def models(row: Mapping[str, Any], languages: Mapping[str, Any]) -> Case | None:
+    """Return the case of a measurement with `data.points`, one entry per model; None where fewer than two have both."""
+    found = row["data"].get("points")
+    if not isinstance(found, list) or not found or "sparsity" not in found[0]:
+        return None
+    known = [one for one in found if one["sparsity"] is not None and one["recovered"] is not None]
+    if len(known) < 2:
+        return None
+    one = Series(name="sparsity", x=[point["sparsity"] for point in known], y=[point["recovered"] for point in known])
+    return scatter(row, [point["model"] for point in known], [one], ("model", "recovered share of damage"), languages)

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-__all__ = ["Case", "Figure", "Wrong", "finite", "label_of", "short", "text_or"]
+from evenbits.numbers import estimate
+
+__all__ = ["Case", "Figure", "Series", "Wrong", "finite", "label_of", "scatter", "short", "text_or"]
 
 
 class Wrong(ValueError):  # noqa: N818 - it never leaves the package
@@ -49,6 +51,15 @@ class Figure:
         return replace(self, cases=tuple(unique))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Series:
+    """One x against the y of the figure, both in the order of its labels."""
+
+    name: str
+    x: Sequence[float | None]
+    y: Sequence[float | None]
+
+
 def label_of(row: Mapping[str, Any]) -> str:
     """Return what tells a measurement from its neighbours: hypothesis, model and spec."""
     return " · ".join(part for part in (row["hypothesis"], row["model"], row["spec"]) if part)
@@ -71,3 +82,44 @@ def text_or(value: object, otherwise: str = "") -> str:
 def finite(values: Sequence[Any]) -> list[float]:
     """Return the defined numbers of `values`."""
     return [float(value) for value in values if value is not None]
+
+
+def scatter(
+    row: Mapping[str, Any],
+    labels: Sequence[str],
+    series: Sequence[Series],
+    names: tuple[str, str],
+    languages: Mapping[str, Any],
+) -> Case:
+    """Return the case; `names`: what a point stands for, and what y is."""
+    unit, y_name = names
+    for one in series:
+        if not len(one.x) == len(one.y) == len(labels):
+            raise Wrong(f"{len(one.x)} x, {len(one.y)} y and {len(labels)} labels")
+    measured = row["estimate"]
+    effect = f"{row['metric'].replace('_', ' ')} {estimate(measured)}" if measured["value"] is not None else str(
+        measured["reason"]
+    )  # fmt: skip
+    return Case(
+        label=label_of(row),
+        alternative=f"{y_name} against {series[0].name} for {len(labels)} points: {effect}.",
+        data={
+            "y_name": y_name,
+            "metrics": [
+                {
+                    "name": one.name,
+                    "points": [
+                        [short(x), short(y), str(label), languages.get(label, {}).get("tier")]
+                        for x, y, label in zip(one.x, one.y, labels, strict=True)
+                        if x is not None and y is not None
+                    ],
+                }
+                for one in series
+            ],
+        },
+        columns=(unit, *(one.name for one in series), y_name),
+        rows=tuple(
+            (str(label), *(short(one.x[place]) for one in series), short(series[0].y[place]))
+            for place, label in enumerate(labels)
+        ),
+    )

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evenbits.report.figures.figure import Case, Wrong, label_of, short
-from evenbits.report.numbers import number
+from evenbits.figure import Case, Figure, Wrong, label_of, short
+from evenbits.numbers import number
 
-__all__ = ["growth"]
+__all__ = ["GROWTH", "growth"]
+
+GROWTH = Figure(
+    id="growth",
+    kind="lines",
+    title="Outliers during training",
+    note="One line per series of checkpoints of the same training run.",
+)
 
 
 def growth(row: Mapping[str, Any], _languages: Mapping[str, Any]) -> Case | None:

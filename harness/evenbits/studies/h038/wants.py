@@ -1,0 +1,30 @@
+"""What H-038 takes of a model."""
+
+from __future__ import annotations
+
+from evenbits.cells import damage_cells
+from evenbits.cells.spread import spread
+from evenbits.studies.h038.redundancy import DRAWS, KINDS, SEGMENTS
+from evenbits.studies.study import ACTIVATIONS, Inputs, Observation, Wants
+from evenbits.variants.variant import FULL_PRECISION
+from evenbits.variants.zeroing import without_parts
+
+__all__ = ["activations", "damage", "language_features"]
+
+
+def activations(given: Inputs) -> Wants:
+    """Statistics of activations on the probe half."""
+    return Wants(observations=(Observation(what="activations", corpus=given.probe, passes=ACTIVATIONS),))
+
+
+def damage(given: Inputs) -> Wants:
+    """Damage under the spec: groups of languages, and contrasts of trained models, are made of it."""
+    return Wants(cells=damage_cells(given.subject, [given.spec], given.corpus))
+
+
+def language_features(given: Inputs) -> Wants:
+    """Random channels and heads dropped, beside the statistics of activations."""
+    sample = given.probe.select(indices=spread(len(given.probe), SEGMENTS))
+    dropped = [without_parts(kind, seed=given.seed, draw=draw) for kind in KINDS for draw in range(DRAWS)]
+    cells = tuple(cell for one in (FULL_PRECISION, *dropped) for cell in given.subject.cells(one, sample))
+    return Wants(cells=cells, observations=activations(given).observations)

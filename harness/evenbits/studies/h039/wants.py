@@ -1,0 +1,28 @@
+"""What H-039 takes of a model."""
+
+from __future__ import annotations
+
+from evenbits.cells import damage_cells
+from evenbits.studies.h039.contenders import contending_specs
+from evenbits.studies.h039.study import retention_grid
+from evenbits.studies.study import Inputs, Wants
+from evenbits.variants.registry import simulated
+
+__all__ = ["contenders", "retention"]
+
+WHAT = "keeping weights"
+
+
+def retention(given: Inputs) -> Wants:
+    """Damage at every k, with its controls."""
+    specs = retention_grid(given.subject, simulated(given.spec, WHAT))
+    return Wants(cells=damage_cells(given.subject, specs, given.corpus))
+
+
+def contenders(given: Inputs) -> Wants:
+    """Damage of the other ways to choose, where a disparity is left to remove."""
+    low = tuple(tag for tag, level in given.tier.items() if level == "low")
+    specs = contending_specs(
+        simulated(given.spec, WHAT).base, low=low, languages=given.corpus.languages, statistics=bool(low)
+    )
+    return Wants(cells=damage_cells(given.subject, tuple(specs.values()), given.corpus))
