@@ -1,4 +1,7 @@
-"""What the wheel holds is enough: commands run from any folder, on a reference model, without the checkout."""
+"""What the wheel holds is enough: commands run from any folder, on a reference model, without the checkout.
+
+And it owns one name: projects with folders called like those of a checkout, and other packages, are left alone.
+"""
 
 import json
 import os
@@ -12,7 +15,34 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
+OWN_TEST = """
+import fixtures
+import harness.tool
+import plugins.helper
+
+
+def test_theirs():
+    assert fixtures.NAME == "of another project"
+    assert (harness.tool.NAME, plugins.helper.NAME) == ("their tool", "their helper")
+"""
+
+OWN_EVAL = """
+import pytest
+from evenbits.estimates import Finding, Threshold
+from evenbits.statistics import mean_interval
+
+MILD = Threshold(metric="excess_bits", op="<", bound=1e9, why="any number will do here")
+
+
+@pytest.mark.hypothesis("H-100")
+@pytest.mark.criterion
+def test_the_first_language(damage, spec, record, rng):
+    estimate = mean_interval(damage.excess_bits(str(spec))[0], rng=rng)
+    assert record(Finding(estimate=estimate), MILD).supported
+"""
+
 LANGUAGES = "de,en,fi,fr,ga,hu,ja,ko,ru,uk"
+TEXT = f'languages = "{LANGUAGES}"\nsegments = 4\n'
 WHAT = ("--model", "reference:a1", "--spec", "int3-row", "--segments", "4", "--languages", LANGUAGES)
 
 
@@ -26,6 +56,33 @@ def installed(tmp_path_factory):
     (wheel,) = place.glob("evenbits-*.whl")
     _pip("install", "--no-deps", "--target", str(place / "site"), str(wheel))
     return place / "site"
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory, installed):
+    """A project with folders of the names that a checkout has, and beside it a package called `fixtures`."""
+    folder = tmp_path_factory.mktemp("theirs")
+    for name, text in {
+        "evals/test_theirs.py": OWN_TEST,
+        "my_evals/test_mine.py": OWN_EVAL,
+        "harness/__init__.py": "",
+        "harness/tool.py": 'NAME = "their tool"',
+        "plugins/__init__.py": "",
+        "plugins/helper.py": 'NAME = "their helper"',
+        "pyproject.toml": f'[tool.evenbits]\nmodel = "reference:a1"\nspec = "int3-row"\n{TEXT}',
+    }.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    other = tmp_path_factory.mktemp("fixtures")
+    (other / "fixtures").mkdir()
+    (other / "fixtures" / "__init__.py").write_text('NAME = "of another project"\n', encoding="utf-8")
+    (other / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "fixtures"\nversion = "4.2"\n',
+        encoding="utf-8",
+    )
+    _pip("install", "--no-deps", "--target", str(installed), str(other))
+    return folder
 
 
 def _pip(*arguments):
@@ -43,9 +100,9 @@ def evenbits(installed, tmp_path_factory):
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }  # fmt: skip
 
-    def run(*arguments):
-        command = [sys.executable, "-c", "from evenbits.commands.app import main; main()", *map(str, arguments)]
-        return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=600)
+    def run(*arguments, cwd=folder, program=("-c", "from evenbits.commands.app import main; main()")):
+        command = [sys.executable, *program, *map(str, arguments)]
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=600)
 
     run.folder = folder
     return run
@@ -82,3 +139,34 @@ def test_run_policy_gate_and_damage_work_from_any_folder(evenbits):
     rows = evenbits("damage", "reference:a1", "--spec", "int3-row", "--segments", "4", "--languages", "de,ga", "--json")
     assert rows.returncode == 0, rows.stderr
     assert [row["language"] for row in json.loads(rows.stdout)["damage"]] == ["de", "ga"]
+
+
+def test_the_only_name_at_the_top_of_the_wheel_is_evenbits(installed):
+    assert {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")} <= {
+        "evenbits",
+        "bin",
+        "fixtures",  # the last is another project's, if it is installed already
+    }
+    inside = [path.relative_to(installed).as_posix() for path in (installed / "evenbits").rglob("*")]
+    assert [name for name in inside if "training" in name or "/controls" in name or "/tests" in name] == []
+
+
+def test_a_project_with_folders_and_packages_of_our_names_works_and_so_do_we(evenbits, theirs):
+    pytest_ = ("-m", "pytest", "-p", "no:cacheprovider")
+    own = evenbits("evals", cwd=theirs, program=pytest_)
+    assert own.returncode == 0, own.stdout + own.stderr
+    assert "evenbits" not in own.stdout.replace(str(theirs), "")
+
+    both = evenbits("-p", "evenbits.plugins", "evals", "my_evals", "--report=mine", cwd=theirs, program=pytest_)
+    assert both.returncode == 0, both.stdout + both.stderr
+    assert "2 passed" in both.stdout
+    report = json.loads((theirs / "mine" / "report.json").read_text(encoding="utf-8"))
+    assert report["verdicts"]["H-100"]["verdict"] == "supported"
+
+    done = evenbits("run", "test_h037_outlier_sparsity.py", "--advisory", "-m", "criterion", cwd=theirs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (theirs / "reports" / "latest" / "report.json").is_file()
+
+    assert evenbits("policy", "init", "mine/report.json", "-o", "policy.toml", cwd=theirs).returncode == 0
+    passed = evenbits("gate", "--policy", "policy.toml", "--report=gate", cwd=theirs)
+    assert passed.returncode == 0, passed.stdout + passed.stderr
