@@ -26,7 +26,7 @@ def test_disparity_stays_within_the_policy(gate_metric, gate):
 @pytest.mark.gate
 @pytest.mark.usefixtures("gate_change")
 def test_no_language_is_worse_than_the_baseline(gate, gate_baseline):
-    """No language loses more than in the report of an earlier run, segment by segment, Holm over the languages."""
+    """No language loses more than in the report of an earlier run, segment by segment, over all languages at once."""
     result = gate.changes(gate_baseline)
     assert result.let_through, result.explain()
     result.skip_if_excused()

@@ -33,7 +33,7 @@ GROWTH = Threshold(
     metric="growth_of_largest_kurtosis",
     op=">=",
     bound=10.0,
-    why="claimed 82x; an order of magnitude is the least that is growth of that kind, in rising order, p < .05",
+    why="claimed 82x; an order of magnitude is the least that is growth of that kind, over 4 training runs or more",
 )
 SINKS_ARE_OTHERS = Threshold(
     metric="pearson_sink_kurtosis",

@@ -89,7 +89,7 @@ def test_few_weights_carry_most_of_the_damage(weight_statistics, ablations, reco
 @pytest.mark.robustness
 def test_outliers_sit_in_few_layers(weight_statistics, ablations, placements, record, rng):
     """Zeroing the largest 1 % of one layer at a time does its damage in few of them."""
-    found = outliers_in_few_layers(weight_statistics, ablations, placements, bound=FEW_LAYERS.bound, rng=rng)
+    found = outliers_in_few_layers(weight_statistics, ablations, placements, rng=rng)
     result = record(found, FEW_LAYERS)
     assert result.supported, result.explain()
 

@@ -20,8 +20,8 @@ DISCRIMINATES = Threshold(
     metric="largest_cliffs_delta",
     op=">=",
     bound=0.474,
-    why="programme: a feature with FDR q < .05 and a large effect, and a nested AUC above the null of the whole "
-    "selection, p < .05; fixed 2026-11",
+    why="programme: a feature with FDR q < .05 and a large effect in the direction fixed for it, and a nested AUC "
+    "above the null of the whole selection, p < .05; fixed 2026-11",
 )
 MORE_DISTRIBUTED = Threshold(
     metric="cliffs_delta_distribution",
@@ -57,7 +57,8 @@ SAVES_DAMAGE = Threshold(
     metric="damage_difference",
     op="<",
     bound=0.0,
-    why="a training recommendation needs a contrast of trained models with less damage, Holm p < .05 over contrasts",
+    why="a training recommendation needs a contrast of trained models with less damage, Holm p < .05 over contrasts, "
+    "from at least 4 pairs of training runs: languages of one run are no replicates",
 )
 
 

@@ -11,8 +11,8 @@ from evenbits.studies.h039 import (
     against_protection,
     better_choice,
     equal_bits,
+    falling,
     language_awareness,
-    monotone,
     parity_elsewhere,
     random_control,
 )
@@ -21,13 +21,15 @@ PARITY = Threshold(
     metric="disparity_ratio",
     op="<",
     bound=1.25,
-    why="programme: k < 1 % achieves parity; two one-sided tests inside +-log 1.25, Holm over k; fixed 2026-11",
+    why="programme: k < 1 % achieves parity; two one-sided tests inside +-log 1.25, Holm over k, a paired fall from "
+    "k = 0, and no high-resource language harmed (non-inferiority within a quarter of their mean); fixed 2026-11",
 )
 FALLS = Threshold(
-    metric="rank_correlation_with_k",
-    op=">",
+    metric="asinh_change_low_minus_high",
+    op="<",
     bound=0.0,
-    why="programme prediction: disparity falls monotonically in k (Page's trend test, p < .05); fixed 2026-11",
+    why="programme prediction: disparity falls in k; one change per language, k = 1 % against 0, tiers compared by the "
+    "crossed bootstrap over families: a trend test over nested k rejects where tiers do not differ; fixed 2026-11",
 )
 BEATS_RANDOM = Threshold(
     metric="recovered_bits",
@@ -80,8 +82,8 @@ def test_parity_below_one_percent(retention_parity, record):
 @pytest.mark.hypothesis("H-039")
 @pytest.mark.prediction
 def test_disparity_falls_with_k(retention, record, rng):
-    """The disparity of low-resource languages falls step by step as k grows."""
-    result = record(monotone(retention, rng=rng), FALLS)
+    """The damage of low-resource languages falls more than that of high-resource ones as k grows."""
+    result = record(falling(retention, rng=rng), FALLS)
     assert result.supported, result.explain()
 
 

@@ -1,7 +1,7 @@
 """Three-way decisions by the interval, and the n that would decide."""
 
 import pytest
-from evenbits.estimates import Estimate, Verdict, three_way, units_needed
+from evenbits.estimates import Estimate, Finding, Threshold, Verdict, judge, three_way, units_needed
 
 
 def estimate(value, low, high, n=100):
@@ -51,3 +51,42 @@ def test_the_n_that_would_decide_follows_from_the_root_law():
 def test_no_n_decides_a_value_on_its_bound_or_without_interval():
     assert units_needed(estimate(0.0, -0.5, 0.5), above=0.0) is None
     assert units_needed(estimate(0.5, None, 0.9), above=0.0) is None
+
+
+R = Threshold(metric="r", op=">", bound=0.5, why="set for this test")
+
+
+def judged(*, shown, value, low, high):
+    finding = Finding(estimate=estimate(value, low, high), shown=shown)
+    return judge(finding, R, hypothesis="H-000", test="t", role="criterion").verdict
+
+
+@pytest.mark.parametrize(
+    ("shown", "value", "low", "high", "verdict"),
+    [
+        (None, 0.7, 0.6, 0.8, Verdict.SUPPORTED),
+        (None, 0.7, 0.4, 0.9, Verdict.UNDERPOWERED),
+        (None, 0.3, 0.1, 0.45, Verdict.NOT_SUPPORTED),
+        (None, 0.3, 0.1, 0.6, Verdict.UNDERPOWERED),
+        (True, 0.7, 0.4, 0.9, Verdict.SUPPORTED),  # its tests show it and the value meets the bound
+        (True, 0.3, 0.1, 0.6, Verdict.UNDERPOWERED),
+        (True, 0.3, 0.1, 0.45, Verdict.NOT_SUPPORTED),
+        (False, 0.7, 0.6, 0.8, Verdict.UNDERPOWERED),  # an insignificant value supports nothing, and refutes nothing
+        (False, 0.3, 0.1, 0.45, Verdict.NOT_SUPPORTED),
+    ],
+)
+def test_a_finding_is_judged_three_ways(shown, value, low, high, verdict):
+    assert judged(shown=shown, value=value, low=low, high=high) is verdict
+
+
+def test_an_undecided_finding_says_what_n_would_decide():
+    found = judge(Finding(estimate=estimate(0.7, 0.3, 1.1, n=10)), R, hypothesis="H-000", test="t", role="criterion")
+    # .4 wide and .2 away: four times as many
+    assert "n of about 40 would decide" in found.explain()
+
+
+@pytest.mark.parametrize(("op", "verdict"), [(">=", Verdict.SUPPORTED), (">", Verdict.NOT_SUPPORTED)])
+def test_a_constant_on_its_bound_belongs_to_the_closed_claim(op, verdict):
+    bound = Threshold(metric="share", op=op, bound=1.0, why="set for this test")
+    found = judge(Finding(estimate=estimate(1.0, 1.0, 1.0)), bound, hypothesis="H-000", test="t", role="criterion")
+    assert found.verdict is verdict

@@ -179,6 +179,25 @@ class Threshold:
             case "<=":
                 return value <= self.bound
 
+    def against(self, estimate: Estimate) -> Verdict:
+        """Return the three-way verdict of the estimate's interval: the bound itself belongs to `>=` and `<=`."""
+        return three_way(estimate, **self._region())
+
+    def units_needed(self, estimate: Estimate) -> int | None:
+        """Return the n at which the interval would decide if the true value were the one measured."""
+        return units_needed(estimate, **self._region())
+
+    def _region(self) -> dict[str, float]:
+        match self.op:
+            case ">":
+                return {"above": self.bound}
+            case ">=":
+                return {"above": math.nextafter(self.bound, -math.inf)}
+            case "<":
+                return {"below": self.bound}
+            case "<=":
+                return {"below": math.nextafter(self.bound, math.inf)}
+
     def to_json(self) -> dict[str, Any]:
         return {"metric": self.metric, "op": self.op, "bound": self.bound, "why": self.why}
 
@@ -194,6 +213,9 @@ class Finding:
     `estimate`: the decisive number. `p_value`: of the test that belongs to it, if any.
     `verdict`: set only where the number cannot decide (underpowered, not applicable, error) or where a condition beyond
     the number refutes the hypothesis (not_supported); `because` then says why in a sentence.
+    `shown`: None: the interval decides both ways. True: tests of its own have shown what the claim adds to its bound
+    (significance, equivalence), so that the value alone has to meet it. False: these tests have not shown it, so the
+    interval can refute and nothing can support.
     `also`: the same number on other metrics or in other forms, by name; entries named like a degradation metric
     (`relative_increase`, `kl`) decide `metric_sensitive`. `sensitive`: whether it is set, whatever these numbers say,
     where the verdict hangs on conditions beyond the number; None: these numbers decide.
@@ -204,6 +226,7 @@ class Finding:
     estimate: Estimate
     p_value: float | None = None
     verdict: Verdict | None = None
+    shown: bool | None = None
     because: str | None = None
     also: Mapping[str, Estimate] = field(default_factory=dict)
     sensitive: bool | None = None
@@ -314,16 +337,12 @@ def judge(
 ) -> Measurement:
     """Hold `finding` against `threshold` and return the measurement with its verdict.
 
+    Three ways, by the interval: supported where it lies beyond the bound, not supported where it lies on the other
+    side, underpowered where it reaches over the bound; a value without an interval shows nothing (see `Finding.shown`).
     An undefined estimate without a verdict of its own is an error of the instrument, not a refutation. The result is
     metric sensitive where the same number on another degradation metric has another sign or another verdict.
     """
-    value = finding.estimate.value
-    if finding.verdict is not None:
-        verdict = finding.verdict
-    elif value is None:
-        verdict = Verdict.ERROR
-    else:
-        verdict = Verdict.SUPPORTED if threshold.met_by(value) else Verdict.NOT_SUPPORTED
+    verdict = _verdict(finding, threshold)
     return Measurement(
         hypothesis=hypothesis,
         test=test,
@@ -342,6 +361,18 @@ def judge(
         also=dict(finding.also),
         data=plain(finding.data),
     )
+
+
+def _verdict(finding: Finding, threshold: Threshold) -> Verdict:
+    value = finding.estimate.value
+    if finding.verdict is not None:
+        return finding.verdict
+    if value is None:
+        return Verdict.ERROR
+    if finding.shown and threshold.met_by(value):
+        return Verdict.SUPPORTED
+    verdict = threshold.against(finding.estimate)
+    return Verdict.UNDERPOWERED if verdict is Verdict.SUPPORTED and finding.shown is not None else verdict
 
 
 def _metric_sensitive(finding: Finding, threshold: Threshold) -> bool:
@@ -364,8 +395,18 @@ def _sentence(finding: Finding, threshold: Threshold, verdict: Verdict) -> str:
         interval = f" [{estimate.low:.3g}, {estimate.high:.3g}]" if known else ""
         measured = f"{threshold.metric} {estimate.value:.3g}{interval}, n {estimate.n}"
     parts = [f"{verdict}: {measured}; needed {threshold.op} {threshold.bound:g} ({threshold.why})."]
+    if verdict is Verdict.UNDERPOWERED and finding.verdict is None and finding.shown is None:
+        parts.append(_undecided(threshold, estimate))
     if finding.because:
         parts.append(finding.because)
     if finding.action:
         parts.append(finding.action)
     return " ".join(parts)
+
+
+def _undecided(threshold: Threshold, estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return "Its interval is open, so it neither shows nor refutes that."
+    needed = threshold.units_needed(estimate)
+    more = "" if needed is None else f"; if the true value is the one measured, n of about {needed} would decide"
+    return f"Its interval reaches over the bound, so it neither shows nor refutes that{more}."

@@ -11,12 +11,9 @@ from evenbits.statistics import (
     disparities,
     disparity,
     disparity_change,
-    tost_independent,
-    tost_paired,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from scipy import stats
 
 LOW, HIGH = ("am-Ethi", "si-Sinh", "ta-Taml"), ("de-Latn", "fr-Latn", "ru-Cyrl")
 
@@ -47,7 +44,6 @@ def test_disparity_is_the_difference_and_ratio_of_means_over_languages():
     assert found.ratio.value == pytest.approx(2.0)
     assert found.log_ratio.value == pytest.approx(math.log(2))
     assert found.ratio.n == 6
-    assert "too narrow" in found.ratio.reason  # three languages a side
 
 
 def test_ratio_is_undefined_with_its_reason_below_the_noise_floor():
@@ -195,38 +191,3 @@ def test_undefined_replicates_count_against_equivalence():
     found = bootstrap_equivalence(0.0, replicates, n=5)
     assert found.equivalent is False
     assert found.p_value == pytest.approx(61 / 1001)
-
-
-@pytest.mark.parametrize("equal_variance", [True, False])
-def test_independent_tost_equals_statsmodels(equal_variance):
-    from statsmodels.stats.weightstats import ttost_ind
-
-    a, b = rng(1).normal(0.1, 1, size=12), rng(2).normal(0, 2, size=20)
-    for margin in (0.5, 1.0, 2.5):
-        theirs = ttost_ind(a, b, -margin, margin, usevar="pooled" if equal_variance else "unequal")[0]
-        ours = tost_independent(a, b, margin=margin, equal_variance=equal_variance)
-        assert ours.p_value == pytest.approx(theirs, abs=1e-9)
-        assert ours.equivalent == (theirs < 0.05)
-
-
-def test_paired_tost_equals_statsmodels():
-    from statsmodels.stats.weightstats import ttost_paired
-
-    a = rng(1).normal(size=15)
-    b = a + rng(2).normal(0.1, 0.3, size=15)
-    for margin in (0.1, 0.3, 1.0):
-        theirs = ttost_paired(a, b, -margin, margin)[0]
-        ours = tost_paired(a, b, margin=margin)
-        assert ours.p_value == pytest.approx(theirs, abs=1e-9)
-        assert ours.equivalent == (theirs < 0.05)
-    ninety = stats.ttest_rel(a, b).confidence_interval(0.9)
-    assert (ours.estimate.low, ours.estimate.high) == pytest.approx((ninety.low, ninety.high), abs=1e-9)
-
-
-def test_tost_says_why_it_is_undefined():
-    assert "fewer than 2" in tost_independent([1.0], [1.0, 2.0], margin=1).estimate.reason
-    assert "equal" in tost_paired([1.0, 2.0], [0.0, 1.0], margin=1).estimate.reason
-    with pytest.raises(ValueError, match="margin"):
-        tost_paired([1.0, 2.0], [0.0, 2.0], margin=0)
-    with pytest.raises(ValueError, match="alpha"):
-        tost_paired([1.0, 2.0], [0.0, 2.0], margin=1, alpha=0.6)

@@ -121,9 +121,9 @@ class Damage:
     def rows(self, *, seed: int, by_segment: bool = False) -> list[dict[str, Any]]:
         """Return the report's damage rows, one per spec and language, as plain JSON types.
 
-        Intervals are BCa bootstrap over segments. Each row draws from a generator seeded by `seed` and its position
-        among segments alone, so that a shard by language or spec gives the rows of the whole run. `by_segment` adds the
-        excess bits of every segment, which a later run needs to be compared with this one in pairs.
+        Intervals are over segments (`statistics.means`). Each row draws from a generator seeded by `seed` and its
+        position among segments alone, so that a shard by language or spec gives the rows of the whole run. `by_segment`
+        adds the excess bits of every segment, which a later run needs to be compared with this one in pairs.
         """
         rows = [self._row(spec, language, seed) for spec in self.specs for language in self.languages]
         if by_segment:
@@ -153,6 +153,7 @@ class Damage:
             "rms_delta_p": _share(quantized.square_delta_p, tokens, root=True),
             "top1_changed": _share(quantized.top1_changed, tokens),
             "bits_per_weight": column.bits_per_weight,
+            "floor_bits": column.floor,
             **({"artefact": dict(column.facts)} if column.facts else {}),
         }
 

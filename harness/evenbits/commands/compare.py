@@ -65,7 +65,7 @@ def _show(found: Comparison) -> None:
     shown_on = console()
     for (model, spec), then in found.pairs.items():
         title = f"{model}  {spec}" + ("" if then == (model, spec) else f"  against {' '.join(then)}")
-        caption = "excess bits per segment, now minus baseline, over the same segments; p by Holm over the languages"
+        caption = "excess bits per segment, now minus baseline, over the same segments; p over all languages at once"
         shown = Table(box=SIMPLE_HEAD, title=title, caption=caption)
         for name in ("language", "baseline", "now", "change", "p", ""):
             shown.add_column(name, justify="left" if name in {"language", ""} else "right", no_wrap=True)

@@ -17,6 +17,7 @@ from evenbits.estimates import Estimate, Threshold, Verdict
 from evenbits.numbers import estimate, p_value
 from evenbits.records import digest_of
 from evenbits.report.escaping import markdown_text
+from evenbits.statistics.means import FEWEST_FOR_PASS
 from evenbits.studies.gate.decision import BY_SEGMENT, Decision, Outcome, segments_of
 from evenbits.studies.gate.policy import BaselineRule, Limit
 
@@ -48,7 +49,11 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """One language under one model and spec, beside the baseline. `adjusted_p`: Holm over the languages."""
+    """One language under one model and spec, beside the baseline.
+
+    `p_value`, `adjusted_p`: of any difference, by itself and over all languages. `worse_p`: that it is worse by more
+    than the limit, over all languages; `least_p`: the smallest `worse_p` that as many segments can give.
+    """
 
     model: str
     spec: str
@@ -58,6 +63,8 @@ class Change:
     difference: Estimate
     p_value: float | None
     adjusted_p: float | None
+    worse_p: float | None = None
+    least_p: float | None = None
 
     @property
     def shown(self) -> bool:
@@ -68,7 +75,7 @@ class Change:
         return {
             "model": self.model, "spec": self.spec, "language": self.language, "before": self.before.to_json(),
             "after": self.after.to_json(), "difference": self.difference.to_json(), "p_value": self.p_value,
-            "adjusted_p": self.adjusted_p,
+            "adjusted_p": self.adjusted_p, "worse_p": self.worse_p, "least_p": self.least_p,
         }  # fmt: skip
 
 
@@ -119,12 +126,16 @@ def compare(after: Mapping[str, Any], before: Mapping[str, Any]) -> Comparison:
     )
 
 
-def changes(after: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]], *, seed: int) -> list[Change]:
+def changes(
+    after: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]], *, seed: int, limit: float = 0.0
+) -> list[Change]:
     """Compare the damage rows of one model and spec with those of a baseline, languages in alphabetic order.
+
+    `limit`: how much worse in bits per segment a language may become. Segments are flipped in all languages at once.
 
     `ReportError` where a row has no values by segment. Languages that only one side has are in no change.
     """
-    from evenbits.statistics import paired_differences  # noqa: PLC0415 - scipy, only where something is compared
+    from evenbits.statistics import joint_flips, paired_differences  # noqa: PLC0415 - only where something is compared
 
     now, then = ({str(row["language"]): row for row in rows} for rows in (after, before))
     tags = sorted(now.keys() & then.keys())
@@ -140,7 +151,11 @@ def changes(after: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, An
     uneven = [tag for tag in tags if len(values[0][tag]) != len(values[1][tag])]
     if uneven:
         raise ReportError(f"{', '.join(uneven)}: the reports have different numbers of segments, so they do not pair.")
+    if not tags:
+        return []
     found = paired_differences(values[0], values[1], rng=np.random.default_rng(seed))
+    beyond = {tag: values[0][tag] - values[1][tag] - limit for tag in tags}
+    worse = joint_flips(beyond, rng=np.random.default_rng(seed), alternative="greater")
     return [
         Change(
             model=str(now[tag]["model"]),
@@ -151,6 +166,8 @@ def changes(after: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, An
             difference=found[tag].estimate,
             p_value=found[tag].p_value,
             adjusted_p=found[tag].adjusted_p,
+            worse_p=worse.adjusted[tag],
+            least_p=worse.least,
         )
         for tag in tags
     ]
@@ -164,18 +181,23 @@ def change_decisions(
     languages: Iterable[str],
     seed: int,
 ) -> list[tuple[Decision, float | None]]:
-    """Decide for every language whether it became worse than in `baseline`; each with its p-value after Holm.
+    """Decide for every language whether it became worse than in `baseline`; each with its family-wise p-value.
 
-    `rows`: this run's damage rows of one model and spec. A language fails where the difference is significant and its
-    whole interval lies above the rule's limit, passes where the whole interval does not exceed it.
+    `rows`: this run's damage rows of one model and spec. A language fails where it is shown to be worse by more than
+    the rule's limit, passes where the whole interval does not exceed it. Where so few segments can show nothing the
+    outcome is `underpowered` and never lets through, whatever the rule says of inconclusive ones.
     """
     limit = Limit(metric=CHANGE, bound=rule.limit, inconclusive=rule.inconclusive, where="baseline")
     then = _by_pair(baseline["damage"])
     pairs = _matched(_by_pair(rows), then)
-    found = {one.language: one for mine, its in pairs.items() for one in changes(rows, then[its], seed=seed)}
+    found = {
+        one.language: one
+        for mine, its in pairs.items()
+        for one in changes(rows, then[its], seed=seed, limit=rule.limit)
+    }
     lost = "neither" if not pairs else "not both"
     return [
-        (_changed(limit, found[tag]), found[tag].adjusted_p)
+        (_changed(limit, found[tag]), found[tag].worse_p)
         if tag in found
         else (_unpaired(limit, tag, f"{lost} this run and the baseline have a result for {tag}"), None)
         for tag in languages
@@ -225,7 +247,7 @@ def comparison_markdown(found: Comparison) -> str:
     lines = ["## evenbits: compared with the baseline", ""]
     lines += [f"- the environments differ: {markdown_text(', '.join(found.warnings))}"] if found.warnings else []
     lines += [f"- not compared: {markdown_text(', '.join(found.unmatched))}"] if found.unmatched else []
-    lines += ["", "| language | model | spec | baseline | now | change, bits per segment | p (Holm) | |"]
+    lines += ["", "| language | model | spec | baseline | now | change, bits per segment | p (all languages) | |"]
     lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for one in found.changes:
         cells = (
@@ -247,21 +269,35 @@ def word(one: Change) -> str:
 
 def _changed(limit: Limit, one: Change) -> Decision:
     found = one.difference
-    outcome, verdict, because = Outcome.PASS, None, None
     if found.value is None:
         return _unpaired(limit, one.language, str(found.reason))
-    if found.low is not None and min(found.low, found.value) > limit.bound and one.shown:
+    outcome, because, action = Outcome.INCONCLUSIVE, None, None
+    verdict: Verdict | None = Verdict.UNDERPOWERED
+    constant = found.low is not None and found.low == found.high
+    if one.worse_p is not None and one.worse_p < ALPHA and found.value > limit.bound:
         outcome, verdict = Outcome.FAIL, Verdict.NOT_SUPPORTED
         because = f"{one.language} became worse than the baseline ({estimate(one.before.to_json())})."
-    elif found.high is None or max(found.high, found.value) > limit.bound:
+    elif (
+        found.high is not None
+        and max(found.high, found.value) <= limit.bound
+        and (found.n >= FEWEST_FOR_PASS or constant)
+    ):
+        outcome, verdict = Outcome.PASS, None
+    elif one.least_p is None or one.least_p >= ALPHA:
+        because = (
+            f"{found.n} segments cannot show that any language became worse: the least possible p is "
+            f"{1.0 if one.least_p is None else one.least_p:.2g}."
+        )
+        action = f"Measure at least {FEWEST_FOR_PASS} segments of each language (--segments), in both reports."
+    else:
         let_through = limit.inconclusive == "pass"
-        outcome, verdict = Outcome.INCONCLUSIVE, Verdict.NOT_APPLICABLE if let_through else Verdict.UNDERPOWERED
+        verdict = Verdict.NOT_APPLICABLE if let_through else Verdict.UNDERPOWERED
         because = f"{one.language} is neither shown to be worse nor shown not to be" + (
             ", and the policy lets that through." if let_through else "."
         )
     return Decision(
         metric=CHANGE, language=one.language, outcome=outcome, verdict=verdict, estimate=found, limit=limit,
-        because=because,
+        because=because, action=action,
     )  # fmt: skip
 
 

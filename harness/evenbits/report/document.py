@@ -22,6 +22,7 @@ from evenbits.errors import ReportError
 from evenbits.estimates import ROLES, Measurement, plain
 from evenbits.report.contributions import Contributions
 from evenbits.report.verdicts import rank, verdicts
+from evenbits.studies.gate.harm import with_pooled
 
 __all__ = ["SCHEMA_VERSION", "asked", "build", "dump", "load", "order_key", "schema", "validate", "write"]
 
@@ -58,7 +59,7 @@ def build(
             **({"not_run": plain(inputs["not_run"])} if inputs.get("not_run") else {}),
             **{name: found for name in GATE_INPUTS if (found := contributions.once(name)) is not None},
         },
-        "damage": contributions.entries("damage"),
+        "damage": with_pooled(contributions.entries("damage")),
         "measurements": [row.to_json() for row in rows],
         "verdicts": verdicts(rows),
         "recipes": contributions.entries("recipes"),

@@ -80,8 +80,8 @@ def _language_metric(metric: str, tops: Mapping[str, float], margin: float) -> I
 
 def _foot() -> Iterator[str]:
     yield ""
-    yield "# Compared with --baseline: a language fails where its change in mean excess bits per segment is significant"
-    yield "# (Holm over the languages) and its whole interval lies above this."
+    yield "# Compared with --baseline: a language fails where its change in mean excess bits per segment is shown"
+    yield "# (over all languages at once) to be above this."
     yield "[baseline]"
     yield "limit = 0.0"
     yield 'inconclusive = "pass"'

@@ -1,4 +1,4 @@
-"""Statistics: intervals, tests, effect sizes, equivalence, trend and interaction. No torch.
+"""Statistics: intervals, tests, effect sizes, equivalence, pooling, power and interaction. No torch.
 
 Every function takes checked arrays and returns an `Estimate` or a small frozen record that holds one. What is undefined
 (too few units, constant input, zero denominator) is an estimate without a value and with the reason, never NaN.
@@ -10,48 +10,40 @@ from __future__ import annotations
 from evenbits.statistics.bootstrap import (
     RESAMPLES,
     bootstrap_estimate,
-    mean_interval,
-    mean_intervals,
     percentile_interval,
-    ratio_of_sums,
-    relative_increase,
-    t_interval,
 )
 from evenbits.statistics.comparison import paired_difference, paired_differences
-from evenbits.statistics.correlation import cluster_means, kendall, leave_group_out, pearson, spearman
+from evenbits.statistics.correlation import cluster_means, leave_group_out, pearson, spearman
+from evenbits.statistics.crossed import CrossedBootstrap, crossed_bootstrap
 from evenbits.statistics.disparity import (
-    CrossedBootstrap,
     Disparity,
-    crossed_bootstrap,
     disparities,
     disparity,
     disparity_change,
+    group_contrast,
+    language_mean,
+    without_each_family,
 )
-from evenbits.statistics.effects import LARGE_DELTA, cliffs_delta, hedges_g
-from evenbits.statistics.equivalence import (
-    LOG_PARITY,
-    Equivalence,
-    bootstrap_equivalence,
-    tost_independent,
-    tost_paired,
-)
+from evenbits.statistics.effects import LARGE_DELTA, cliffs_delta
+from evenbits.statistics.equivalence import LOG_PARITY, Equivalence, bootstrap_equivalence
 from evenbits.statistics.flips import JointFlips, joint_flips
 from evenbits.statistics.front import pareto
 from evenbits.statistics.interaction import Interaction, layer_language_interaction, sums_of_squares
+from evenbits.statistics.means import FEWEST_FOR_PASS, mean_interval, ratio_of_sums, relative_increase
 from evenbits.statistics.multiplicity import benjamini_hochberg, holm
 from evenbits.statistics.noninferiority import NoHarm, no_harm
 from evenbits.statistics.outcomes import Alternative, Outcome
 from evenbits.statistics.partial import partial_correlation
 from evenbits.statistics.permutation import PERMUTATIONS, permutation_p, rearrangements, sign_flips
 from evenbits.statistics.pooling import Components, pooled_means, variance_components
-from evenbits.statistics.power import correlation_power, correlation_units
+from evenbits.statistics.power import draw_damage, power
 from evenbits.statistics.proportions import Stability, binomial_band, stability, wilson
 from evenbits.statistics.regression import added_r2, held_out_predictions, held_out_r2
 from evenbits.statistics.selection import Selection, nested_selection_auc
 from evenbits.statistics.sequential import Looks, looks, schedule
-from evenbits.statistics.trend import page_trend
 
 __all__ = [
+    "FEWEST_FOR_PASS",
     "LARGE_DELTA",
     "LOG_PARITY",
     "PERMUTATIONS",
@@ -75,26 +67,23 @@ __all__ = [
     "bootstrap_estimate",
     "cliffs_delta",
     "cluster_means",
-    "correlation_power",
-    "correlation_units",
     "crossed_bootstrap",
     "disparities",
     "disparity",
     "disparity_change",
-    "hedges_g",
+    "draw_damage",
+    "group_contrast",
     "held_out_predictions",
     "held_out_r2",
     "holm",
     "joint_flips",
-    "kendall",
+    "language_mean",
     "layer_language_interaction",
     "leave_group_out",
     "looks",
     "mean_interval",
-    "mean_intervals",
     "nested_selection_auc",
     "no_harm",
-    "page_trend",
     "paired_difference",
     "paired_differences",
     "pareto",
@@ -103,6 +92,7 @@ __all__ = [
     "percentile_interval",
     "permutation_p",
     "pooled_means",
+    "power",
     "ratio_of_sums",
     "rearrangements",
     "relative_increase",
@@ -111,9 +101,7 @@ __all__ = [
     "spearman",
     "stability",
     "sums_of_squares",
-    "t_interval",
-    "tost_independent",
-    "tost_paired",
     "variance_components",
     "wilson",
+    "without_each_family",
 ]

@@ -1,31 +1,22 @@
-"""Bootstrap: resamples of units, bias-corrected accelerated intervals, and what they give for means and ratios.
+"""Bootstrap: resamples of units, or of clusters of them, and bias-corrected accelerated intervals.
 
 Sources: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, sections 14.3 and 15.4; the arithmetic is that of
 `scipy.stats.bootstrap(method="BCa")`, with which the tests compare it draw by draw.
-Shapes: B resamples, N units, L languages.
+Shapes: B resamples, N units.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
-from evenbits.statistics.samples import FloatArray, IntArray, checked_confidence, paired, spread_of, vector
+from evenbits.statistics.clusters import drawn_units, leave_out
+from evenbits.statistics.samples import FloatArray, IntArray, checked_confidence
 
-__all__ = [
-    "RESAMPLES",
-    "bootstrap_estimate",
-    "mean_interval",
-    "mean_intervals",
-    "percentile_interval",
-    "ratio_of_sums",
-    "relative_increase",
-    "t_interval",
-]
+__all__ = ["RESAMPLES", "bootstrap_estimate", "percentile_interval"]
 
 RESAMPLES = 2000
 FEWEST_RESAMPLES = 100  # fewer cannot place a 95 % limit: 2.5 resamples would lie beyond it
@@ -44,14 +35,24 @@ def checked_resamples(resamples: int) -> int:
 
 
 def replicates_of(
-    statistic: IndexStatistic, n: int, *, rng: np.random.Generator, resamples: int, width: int = 1
+    statistic: IndexStatistic,
+    n: int,
+    *,
+    rng: np.random.Generator,
+    resamples: int,
+    width: int = 1,
+    clusters: Sequence[Hashable] | None = None,
 ) -> FloatArray:
     """Return `statistic` on `resamples` draws of `n` units with replacement, in blocks of bounded memory.
 
-    `width`: numbers that the statistic gathers per drawn unit.
+    `width`: numbers that the statistic gathers per drawn unit. `clusters`: drawn first, then units within them.
     """
     block = max(1, CHUNK // max(1, n * width))
-    parts = [statistic(rng.integers(0, n, (min(block, resamples - start), n))) for start in range(0, resamples, block)]
+    parts = []
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        rows = rng.integers(0, n, (size, n)) if clusters is None else drawn_units(clusters, rng=rng, resamples=size)
+        parts.append(statistic(rows))
     return np.concatenate(parts)
 
 
@@ -153,153 +154,22 @@ def bootstrap_estimate(
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     width: int = 1,
+    clusters: Sequence[str] | None = None,
 ) -> Estimate:
     """Return any statistic of `n` units with its BCa interval.
 
     `statistic` maps index rows [B, m] to values [B] (NaN: undefined); `what` names it in `Estimate.method`.
+    `clusters`: a label per unit; clusters (families of languages) are drawn before their units and left out as a whole.
     """
     checked_confidence(confidence)
     checked_resamples(resamples)
     value = float(statistic(np.arange(n)[None, :])[0])
     if not math.isfinite(value):
         return Estimate.undefined(f"{what} is undefined on the {n} units", n=n, method=what)
-    replicates = replicates_of(statistic, n, rng=rng, resamples=resamples, width=width)
-    knives = jackknife_of(statistic, n)
+    replicates = replicates_of(statistic, n, rng=rng, resamples=resamples, width=width, clusters=clusters)
+    if clusters is None or len(set(clusters)) < 2:
+        knives = jackknife_of(statistic, n)
+    else:
+        knives = np.array([float(statistic(np.array([kept]))[0]) for kept in leave_out(clusters).values()])
+        what = f"{what}, {len(knives)} families drawn before languages"
     return interval_estimate(value, replicates, [knives], n=n, what=what, confidence=confidence)
-
-
-def t_interval(x: ArrayLike, *, confidence: float = 0.95) -> Estimate:
-    """Return the mean of `x` with Student's t interval; exact for normal values, needs n >= 2."""
-    values = vector(x, "x")
-    checked_confidence(confidence)
-    return _mean_without_bootstrap(values, confidence) or _mean_by_t(values, confidence)
-
-
-def mean_interval(
-    x: ArrayLike, *, rng: np.random.Generator, confidence: float = 0.95, resamples: int = RESAMPLES
-) -> Estimate:
-    """Return the mean of `x` with its BCa interval; two values get the t interval, one or equal ones say so."""
-    return mean_intervals({"x": x}, rng=rng, confidence=confidence, resamples=resamples)["x"]
-
-
-def mean_intervals(
-    samples: Mapping[str, ArrayLike],
-    *,
-    rng: np.random.Generator,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-) -> dict[str, Estimate]:
-    """Return the mean of each sample (one per language, say) with its BCa interval.
-
-    Samples of equal length share their draws: entry i is the same aligned segment in all of them. That changes no
-    interval, and a later difference between two of them stays paired.
-    """
-    checked_confidence(confidence)
-    checked_resamples(resamples)
-    checked = {key: vector(values, key) for key, values in samples.items()}
-    replicates = _mean_replicates(checked, rng=rng, resamples=resamples)
-    return {key: _mean_estimate(values, replicates[key], confidence) for key, values in checked.items()}
-
-
-def _mean_replicates(
-    samples: Mapping[str, FloatArray], *, rng: np.random.Generator, resamples: int
-) -> dict[str, FloatArray]:
-    """Return resampled means [B] of each sample, from one set of draws per sample size."""
-    replicates: dict[str, FloatArray] = {}
-    for n in dict.fromkeys(len(values) for values in samples.values() if len(values)):
-        names = [key for key, values in samples.items() if len(values) == n]
-        # centred first: a small spread around a large mean would drown in rounding
-        centres = np.array([samples[key].mean() for key in names])
-        centred = np.column_stack([samples[key] for key in names]) - centres
-        block = max(1, CHUNK // n)
-        parts = [
-            resample_counts(n, min(block, resamples - start), rng) @ centred / n for start in range(0, resamples, block)
-        ]
-        means = np.concatenate(parts) + centres
-        replicates |= {key: means[:, place] for place, key in enumerate(names)}
-    return replicates | {key: np.empty(0) for key in samples if key not in replicates}
-
-
-def _mean_estimate(values: FloatArray, replicates: FloatArray, confidence: float) -> Estimate:
-    n = len(values)
-    plain = _mean_without_bootstrap(values, confidence)
-    if plain is not None:
-        return plain
-    if n == 2:
-        return _mean_by_t(values, confidence)
-    knives = (values.sum() - values) / (n - 1)
-    return interval_estimate(
-        float(values.mean()), replicates, [knives], n=n, what="mean", confidence=confidence
-    )  # fmt: skip
-
-
-def _mean_without_bootstrap(values: FloatArray, confidence: float) -> Estimate | None:
-    n = len(values)
-    if n == 0:
-        return Estimate.undefined("no values", method="mean")
-    value = float(values.mean())
-    if n == 1:
-        return Estimate(value=value, n=1, method="mean", reason="no interval: a single value")
-    if spread_of(values) == 0:
-        reason = f"all {n} values are equal: the interval has no width"
-        method = f"mean; constant sample, {confidence:.0%} interval"
-        return Estimate(value=value, low=value, high=value, n=n, method=method, reason=reason)
-    return None
-
-
-def _mean_by_t(values: FloatArray, confidence: float) -> Estimate:
-    from scipy.special import stdtrit  # noqa: PLC0415 - a third of a second at import, which collecting evals must not pay
-
-    n = len(values)
-    half = float(stdtrit(n - 1, (1 + confidence) / 2) * values.std(ddof=1) / math.sqrt(n))
-    value = float(values.mean())
-    method = f"mean; t {confidence:.0%} interval, {n - 1} degrees of freedom"
-    return Estimate(value=value, low=value - half, high=value + half, n=n, method=method)
-
-
-def ratio_of_sums(
-    numerator: ArrayLike,
-    denominator: ArrayLike,
-    *,
-    rng: np.random.Generator,
-    offset: float = 0.0,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    what: str = "ratio of sums",
-) -> Estimate:
-    """Return sum(numerator) / sum(denominator) + `offset` with its BCa interval over paired units.
-
-    Undefined where the denominators do not sum to more than 0.
-    """
-    a, b = paired(numerator, denominator, "numerator", "denominator")
-    n = len(a)
-    if n == 0:
-        return Estimate.undefined("no values", method=what)
-    total = float(b.sum())
-    if total <= 0:
-        return Estimate.undefined(f"the denominator sums to {total:.6g}, which is not above 0", n=n, method=what)
-    value = float(a.sum()) / total + offset
-    if n < 3:
-        reason = f"no interval: {n} units, at least 3 are needed"
-        return Estimate(value=value, n=n, method=what, reason=reason)
-
-    def statistic(rows: IntArray) -> FloatArray:
-        below = b[rows].sum(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(below > 0, a[rows].sum(axis=1) / below, np.nan) + offset
-
-    return bootstrap_estimate(statistic, n, what=what, rng=rng, confidence=confidence, resamples=resamples, width=2)
-
-
-def relative_increase(
-    quantized: ArrayLike,
-    full: ArrayLike,
-    *,
-    rng: np.random.Generator,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-) -> Estimate:
-    """Return sum NLL quantized / sum NLL full - 1 with its BCa interval over paired segments."""
-    return ratio_of_sums(
-        quantized, full, rng=rng, offset=-1.0, confidence=confidence, resamples=resamples, what="relative increase"
-    )

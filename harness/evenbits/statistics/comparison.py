@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
-from evenbits.statistics.bootstrap import RESAMPLES, mean_interval
-from evenbits.statistics.multiplicity import holm
+from evenbits.statistics.bootstrap import RESAMPLES
+from evenbits.statistics.flips import joint_flips
+from evenbits.statistics.means import mean_interval
 from evenbits.statistics.outcomes import Alternative, Outcome, checked_alternative
-from evenbits.statistics.permutation import PERMUTATIONS, permutation_p, sign_flips
+from evenbits.statistics.permutation import PERMUTATIONS
 from evenbits.statistics.samples import paired
 
 __all__ = ["paired_difference", "paired_differences"]
@@ -28,25 +29,15 @@ def paired_difference(
     resamples: int = RESAMPLES,
     permutations: int = PERMUTATIONS,
 ) -> Outcome:
-    """Return the mean of after - before with its BCa interval and the p-value of random signs.
+    """Return the mean of after - before with its interval and the p-value of random signs.
 
     Null hypothesis: each difference is as likely to have the other sign. Identical measurements give p = 1.
     """
-    checked_alternative(alternative)
-    first, second = paired(after, before, "after", "before")
-    differences = first - second
-    n = len(differences)
-    if n == 0:
-        return Outcome.undefined("no pairs", method="mean paired difference")
-    mean = mean_interval(differences, rng=rng, confidence=confidence, resamples=resamples)
-    estimate = Estimate(
-        value=mean.value, low=mean.low, high=mean.high, n=n, method=f"paired difference, {mean.method}",
-        reason=mean.reason,
-    )  # fmt: skip
-    flips = sign_flips(n, rng=rng, permutations=permutations)
-    null = flips.rows @ differences / n
-    p = permutation_p(float(differences.mean()), null, exact=flips.exact, alternative=alternative)
-    return Outcome(estimate=estimate, p_value=p, p_method=f"{flips.method}, {alternative}")
+    found = paired_differences(
+        {"": after}, {"": before}, rng=rng, alternative=alternative, confidence=confidence, resamples=resamples,
+        permutations=permutations,
+    )[""]  # fmt: skip
+    return replace(found, adjusted_p=None)
 
 
 def paired_differences(
@@ -59,16 +50,33 @@ def paired_differences(
     resamples: int = RESAMPLES,
     permutations: int = PERMUTATIONS,
 ) -> dict[str, Outcome]:
-    """Return `paired_difference` per language with `adjusted_p` by Holm over the languages; same languages in both."""
+    """Return the paired difference of each name, with p of joint sign flips; `adjusted_p` is family-wise.
+
+    Entry i is the same unit (segment, language) under every name: see `joint_flips`. `least_p` says what can be
+    reached. `ValueError` where the two differ in their names.
+    """
+    checked_alternative(alternative)
     if set(after) != set(before):
         only = sorted(set(after) ^ set(before))
         raise ValueError(f"after and before differ in {', '.join(only)}: compare the languages that both have")
-    found = {
-        language: paired_difference(
-            after[language], before[language], rng=rng, alternative=alternative, confidence=confidence,
-            resamples=resamples, permutations=permutations,
+    differences = {}
+    for name in after:
+        first, second = paired(after[name], before[name], "after", "before")
+        differences[name] = first - second
+    if not differences or any(not len(values) for values in differences.values()):
+        return {name: Outcome.undefined("no pairs", method="mean paired difference") for name in differences}
+    tested = joint_flips(differences, rng=rng, alternative=alternative, permutations=permutations)
+    return {
+        name: Outcome(
+            estimate=_named(mean_interval(values, rng=rng, confidence=confidence, resamples=resamples)),
+            p_value=tested.p[name],
+            adjusted_p=tested.adjusted[name],
+            p_method=tested.method,
+            least_p=tested.least,
         )
-        for language in after
-    }  # fmt: skip
-    adjusted = holm({language: outcome.p_value for language, outcome in found.items()})
-    return {language: replace(outcome, adjusted_p=adjusted[language]) for language, outcome in found.items()}
+        for name, values in differences.items()
+    }
+
+
+def _named(mean: Estimate) -> Estimate:
+    return replace(mean, method=f"paired difference, {mean.method}")

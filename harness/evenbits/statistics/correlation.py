@@ -1,4 +1,4 @@
-"""Correlation: Pearson, Spearman and Kendall with intervals over units and permutation tests.
+"""Correlation: Pearson and Spearman with intervals over units and permutation tests.
 
 Null hypothesis of every p-value: within each stratum the pairing of x and y is random.
 Shapes: B resamples, N units.
@@ -6,7 +6,6 @@ Shapes: B resamples, N units.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Literal
 
@@ -21,13 +20,12 @@ from evenbits.statistics.samples import FloatArray, IntArray, paired, spread_of,
 
 __all__ = [
     "cluster_means",
-    "kendall",
     "leave_group_out",
     "pearson",
     "spearman",
 ]
 
-Kind = Literal["pearson", "spearman", "kendall"]
+Kind = Literal["pearson", "spearman"]
 FEWEST = 3  # two points always lie on a line
 FEWEST_FOR_INTERVAL = 4
 NOTHING = 1e-20  # squared spread of standardised values that is rounding only
@@ -39,6 +37,7 @@ def pearson(
     *,
     rng: np.random.Generator,
     strata: Sequence[Hashable] | None = None,
+    clusters: Sequence[str] | None = None,
     alternative: Alternative = "two-sided",
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
@@ -46,11 +45,11 @@ def pearson(
 ) -> Outcome:
     """Return Pearson's r with its BCa interval over units and its permutation p.
 
-    `strata`: one label per unit; only units of one stratum are exchanged by the test. Undefined for fewer than 3
-    units or a constant input.
+    `strata`: one label per unit; only units of one stratum are exchanged by the test. `clusters`: one label per unit
+    (its family); the interval draws them first. Undefined for fewer than 3 units or a constant input.
     """
     return _correlate(
-        x, y, "pearson", rng=rng, strata=strata, alternative=alternative, confidence=confidence,
+        x, y, "pearson", rng=rng, strata=strata, clusters=clusters, alternative=alternative, confidence=confidence,
         resamples=resamples, permutations=permutations,
     )  # fmt: skip
 
@@ -61,6 +60,7 @@ def spearman(
     *,
     rng: np.random.Generator,
     strata: Sequence[Hashable] | None = None,
+    clusters: Sequence[str] | None = None,
     alternative: Alternative = "two-sided",
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
@@ -68,25 +68,7 @@ def spearman(
 ) -> Outcome:
     """Return Spearman's rho (mid-ranks for ties), as `pearson` does; every resample is ranked anew."""
     return _correlate(
-        x, y, "spearman", rng=rng, strata=strata, alternative=alternative, confidence=confidence,
-        resamples=resamples, permutations=permutations,
-    )  # fmt: skip
-
-
-def kendall(
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    rng: np.random.Generator,
-    strata: Sequence[Hashable] | None = None,
-    alternative: Alternative = "two-sided",
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    permutations: int = PERMUTATIONS,
-) -> Outcome:
-    """Return Kendall's tau-b, as `pearson` does. Memory grows with the square of the number of units."""
-    return _correlate(
-        x, y, "kendall", rng=rng, strata=strata, alternative=alternative, confidence=confidence,
+        x, y, "spearman", rng=rng, strata=strata, clusters=clusters, alternative=alternative, confidence=confidence,
         resamples=resamples, permutations=permutations,
     )  # fmt: skip
 
@@ -98,6 +80,7 @@ def _correlate(
     *,
     rng: np.random.Generator,
     strata: Sequence[Hashable] | None,
+    clusters: Sequence[str] | None,
     alternative: Alternative,
     confidence: float,
     resamples: int,
@@ -105,13 +88,15 @@ def _correlate(
 ) -> Outcome:
     checked_alternative(alternative)
     first, second = paired(x, y)
-    what = {"pearson": "Pearson r", "spearman": "Spearman rho", "kendall": "Kendall tau-b"}[kind]
+    what = {"pearson": "Pearson r", "spearman": "Spearman rho"}[kind]
     n = len(first)
     reason = why_uncorrelated({"x": first, "y": second})
     if reason:
         return Outcome.undefined(reason, n=n, method=what)
     rows_statistic, null_statistic = _statistics(first, second, kind)
-    estimate = coefficient_estimate(rows_statistic, n, what, rng=rng, confidence=confidence, resamples=resamples)
+    estimate = coefficient_estimate(
+        rows_statistic, n, what, rng=rng, confidence=confidence, resamples=resamples, clusters=clusters
+    )
     orders = rearrangements(n, rng=rng, strata=strata, permutations=permutations)
     if orders is None:
         return Outcome(estimate=estimate, p_value=None, p_method="none: every stratum holds a single unit")
@@ -129,8 +114,6 @@ def _statistics(x: FloatArray, y: FloatArray, kind: Kind) -> tuple[Rows, Rows]:
     """Return the coefficient of resampled units, and the coefficient with y rearranged against x."""
     from scipy.stats import rankdata  # noqa: PLC0415 - half a second at import, which collecting evals must not pay
 
-    if kind == "kendall":
-        return _kendall_statistics(x, y)
     if kind == "spearman":
         full_x, full_y = standardised(rankdata(x)), standardised(rankdata(y))
 
@@ -144,28 +127,6 @@ def _statistics(x: FloatArray, y: FloatArray, kind: Kind) -> tuple[Rows, Rows]:
 
     def rearranged(rows: IntArray) -> FloatArray:
         return full_y[rows] @ full_x / len(x)
-
-    return resampled, rearranged
-
-
-def _kendall_statistics(x: FloatArray, y: FloatArray) -> tuple[Rows, Rows]:
-    signs_x = np.sign(x[:, None] - x)
-    signs_y = np.sign(y[:, None] - y)
-    scale = math.sqrt(float(np.abs(signs_x).sum() * np.abs(signs_y).sum()))
-
-    def pairs(count: FloatArray, table: FloatArray) -> FloatArray:
-        """Sum of `table` over all pairs of drawn units; copies of one unit are ties and have sign 0."""
-        return np.asarray(((count @ table) * count).sum(axis=1))
-
-    def resampled(rows: IntArray) -> FloatArray:
-        places = rows + len(x) * np.arange(len(rows))[:, None]
-        count = np.bincount(places.ravel(), minlength=len(rows) * len(x)).reshape(-1, len(x)).astype(np.float64)
-        below = pairs(count, np.abs(signs_x)) * pairs(count, np.abs(signs_y))
-        above = pairs(count, signs_x * signs_y)
-        return np.asarray(np.divide(above, np.sqrt(below), out=np.full(len(rows), np.nan), where=below > 0))
-
-    def rearranged(rows: IntArray) -> FloatArray:
-        return np.array([np.vdot(signs_x, signs_y[row][:, row]) / scale for row in rows])
 
     return resampled, rearranged
 
@@ -204,12 +165,13 @@ def coefficient_estimate(
     confidence: float,
     resamples: int,
     width: int = 1,
+    clusters: Sequence[str] | None = None,
 ) -> Estimate:
     if n < FEWEST_FOR_INTERVAL:
         value = float(statistic(np.arange(n)[None, :])[0])
         return Estimate(value=value, n=n, method=what, reason=f"no interval: {n} units, {FEWEST_FOR_INTERVAL} needed")
     return bootstrap_estimate(
-        statistic, n, what=what, rng=rng, confidence=confidence, resamples=resamples, width=width
+        statistic, n, what=what, rng=rng, confidence=confidence, resamples=resamples, width=width, clusters=clusters
     )  # fmt: skip
 
 

@@ -1,11 +1,4 @@
-"""Disparity between groups of languages, with two levels of resampling: segments and languages.
-
-Aligned data are crossed, not nested: segment i is the same content in every language. A hard segment is hard in all of
-them, so its draw must be shared: each replicate draws segment ids once for all languages and all conditions
-(precisions, values of k), and languages within their group. Drawing segments afresh per language would treat shared
-difficulty as independent, and understate what moves the languages of both groups together. This is the pigeonhole
-bootstrap (Owen, Annals of Applied Statistics 2007), whose variance is slightly too large rather than too small.
-`aligned=False` draws segments per language (nested) for texts that do not correspond.
+"""Disparity between groups of languages, on the crossed bootstrap of segments, families and languages.
 
 Shapes: B replicates, L languages, K conditions, S segments, G = 2 groups.
 """
@@ -13,130 +6,35 @@ Shapes: B replicates, L languages, K conditions, S segments, G = 2 groups.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
-from evenbits.statistics.bootstrap import RESAMPLES, checked_resamples, percentile_interval, resample_counts
+from evenbits.statistics.bootstrap import RESAMPLES
+from evenbits.statistics.crossed import (
+    CrossedBootstrap,
+    Design,
+    MeansStatistic,
+    bounded_estimate,
+    crossed_bootstrap,
+)
 from evenbits.statistics.equivalence import LOG_PARITY, Equivalence, bootstrap_equivalence
-from evenbits.statistics.samples import FloatArray, checked_confidence, finite
+from evenbits.statistics.samples import FloatArray, checked_confidence
 
-__all__ = ["CrossedBootstrap", "Disparity", "crossed_bootstrap", "disparities", "disparity", "disparity_change"]
-
-FEW_LANGUAGES = 5  # a bootstrap of n units shrinks the variance by (n - 1) / n: below this, by more than a fifth
-
-MeansStatistic = Callable[[FloatArray], FloatArray]
-"""Maps language means [B, L, K], languages in the order of the input, to values [B, ...]."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CrossedBootstrap:
-    """A statistic of language means: `value` [...] on the data, `replicates` [B, ...] under resampling."""
-
-    languages: tuple[str, ...]
-    value: FloatArray = field(repr=False, compare=False)
-    replicates: FloatArray = field(repr=False, compare=False)
-    method: str
-
-    def estimate(self, index: tuple[int, ...] = (), *, confidence: float = 0.95, what: str = "statistic") -> Estimate:
-        """Return entry `index` with its percentile interval; a limit that is not finite is None, with the reason."""
-        value = float(self.value[index])
-        replicates = np.array([row[index] for row in self.replicates])
-        return bounded_estimate(
-            value, replicates, n=len(self.languages), method=f"{what}; {self.method}", confidence=confidence
-        )  # fmt: skip
-
-
-def bounded_estimate(
-    value: float, replicates: FloatArray, *, n: int, method: str, confidence: float, limited: str | None = None
-) -> Estimate:
-    """Return `value` with a percentile interval; undefined replicates widen it on both sides."""
-    if not math.isfinite(value):
-        return Estimate.undefined(limited or "the statistic is undefined on the data", n=n, method=method)
-    unknown = np.isnan(replicates)
-    low = percentile_interval(np.where(unknown, -np.inf, replicates), confidence)[0]
-    high = percentile_interval(np.where(unknown, np.inf, replicates), confidence)[1]
-    reasons = [limited] if limited else []
-    lost = int(np.count_nonzero(~np.isfinite(replicates)))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        reasons.append(f"open interval: unbounded or undefined in {lost} of {len(replicates)} resamples")
-    return Estimate(
-        value=value,
-        low=low if math.isfinite(low) else None,
-        high=high if math.isfinite(high) else None,
-        n=n,
-        method=f"{method}; {confidence:.0%} percentile interval",
-        reason="; ".join(reasons) or None,
-    )
-
-
-def crossed_bootstrap(
-    damage: Mapping[str, ArrayLike],
-    statistic: MeansStatistic,
-    *,
-    rng: np.random.Generator,
-    groups: Mapping[str, str] | None = None,
-    resamples: int = RESAMPLES,
-    aligned: bool = True,
-    resample_languages: bool = True,
-) -> CrossedBootstrap:
-    """Bootstrap `statistic` of language means over segments and languages at once.
-
-    `damage`: per language an array [K, S] (or [S] for one condition). `groups`: language -> group; languages are drawn
-    with replacement within their group, so that position l of the means always belongs to the group of language l;
-    None: one group. `aligned`: segments are shared by all languages (see above); then S must be equal.
-    `resample_languages=False` holds the languages fixed: the interval then speaks of these languages only.
-    """
-    checked_resamples(resamples)
-    languages = tuple(damage)
-    if not languages:
-        raise ValueError("damage is empty: name at least one language")
-    tables = _tables(damage, aligned=aligned)
-    if groups is not None and set(languages) - set(groups):
-        raise ValueError(f"groups does not name {', '.join(sorted(set(languages) - set(groups)))}")
-    means = np.stack([table.mean(axis=1) for table in tables])[None]
-    drawn = _segment_means(tables, resamples, rng, aligned=aligned)
-    if resample_languages:
-        labels = np.array(["" if groups is None else groups[tag] for tag in languages])
-        chosen = np.empty((resamples, len(languages)), dtype=np.int64)
-        for label in dict.fromkeys(labels.tolist()):
-            members = np.flatnonzero(labels == label)
-            chosen[:, members] = members[rng.integers(0, len(members), (resamples, len(members)))]
-        drawn = drawn[np.arange(resamples)[:, None], chosen]
-    levels = ("segments " + ("shared by" if aligned else "within")) + " languages"
-    method = f"bootstrap over {levels}{' and languages' if resample_languages else ''}, {resamples} resamples"
-    value, replicates = np.asarray(statistic(means))[0], np.asarray(statistic(drawn))
-    return CrossedBootstrap(languages=languages, value=value, replicates=replicates, method=method)
-
-
-def _tables(damage: Mapping[str, ArrayLike], *, aligned: bool) -> list[FloatArray]:
-    tables = []
-    for language, values in damage.items():
-        table = finite(np.atleast_2d(np.asarray(values, dtype=np.float64)), f"damage[{language!r}]", ndim=2)
-        if table.shape[1] == 0:
-            raise ValueError(f"damage[{language!r}] has no segments")
-        tables.append(table)
-        if table.shape[0] != tables[0].shape[0]:
-            raise ValueError(f"damage[{language!r}] has {table.shape[0]} conditions, needed {tables[0].shape[0]}")
-        if aligned and table.shape[1] != tables[0].shape[1]:
-            raise ValueError(
-                f"damage[{language!r}] has {table.shape[1]} segments, needed {tables[0].shape[1]}: "
-                "aligned segments are the same in all languages; pass aligned=False where they are not"
-            )
-    return tables
-
-
-def _segment_means(tables: list[FloatArray], resamples: int, rng: np.random.Generator, *, aligned: bool) -> FloatArray:
-    """Return language means under resampled segments: [B, L, K]."""
-    if aligned:
-        cube = np.stack(tables)
-        weights = resample_counts(cube.shape[2], resamples, rng) / cube.shape[2]
-        return np.asarray((weights @ cube.reshape(-1, cube.shape[2]).T).reshape(resamples, *cube.shape[:2]))
-    return np.stack([resample_counts(t.shape[1], resamples, rng) @ t.T / t.shape[1] for t in tables], axis=1)
+__all__ = [
+    "Disparity",
+    "disparities",
+    "disparity",
+    "disparity_change",
+    "group_contrast",
+    "language_mean",
+    "without_each_family",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,8 +43,8 @@ class Disparity:
 
     `low`, `high`: means over languages of mean damage. `difference` = low - high, `ratio` = low / high, `log_ratio` its
     natural logarithm; the last two are undefined where the high mean is not above its noise floor. `parity`: two
-    one-sided tests of the log ratio against +-log 1.25. `log_ratio_replicates` [B]: for
-    `disparity_change`.
+    one-sided tests of the log ratio against +-log 1.25. `log_ratio_replicates` [B] and `relative` [L], each
+    language's damage over the mean of its group: for `disparity_change`.
     """
 
     low: Estimate
@@ -156,6 +54,8 @@ class Disparity:
     log_ratio: Estimate
     parity: Equivalence
     log_ratio_replicates: FloatArray = field(repr=False, compare=False)
+    relative: FloatArray = field(repr=False, compare=False)
+    design: Design = field(repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         names = ("low", "high", "difference", "ratio", "log_ratio", "parity")
@@ -163,12 +63,12 @@ class Disparity:
 
 
 def disparity(damage: Mapping[str, ArrayLike], *, low: Sequence[str], high: Sequence[str],
-              rng: np.random.Generator, noise_floor: float = 0.0, margin: float = LOG_PARITY, alpha: float = 0.05,
-              confidence: float = 0.95, resamples: int = RESAMPLES, aligned: bool = True,
-              resample_languages: bool = True) -> Disparity:  # fmt: skip
+              rng: np.random.Generator, families: Mapping[str, str] | None = None, noise_floor: float = 0.0,
+              margin: float = LOG_PARITY, alpha: float = 0.05, confidence: float = 0.95, resamples: int = RESAMPLES,
+              aligned: bool = True, resample_languages: bool = True) -> Disparity:  # fmt: skip
     """Return the disparity of one condition: `damage` maps each language to its segments [S]. See `disparities`."""
     return disparities(
-        damage, low=low, high=high, rng=rng, noise_floor=noise_floor, margin=margin, alpha=alpha,
+        damage, low=low, high=high, rng=rng, families=families, noise_floor=noise_floor, margin=margin, alpha=alpha,
         confidence=confidence, resamples=resamples, aligned=aligned, resample_languages=resample_languages,
     )[0]  # fmt: skip
 
@@ -179,6 +79,7 @@ def disparities(
     low: Sequence[str],
     high: Sequence[str],
     rng: np.random.Generator,
+    families: Mapping[str, str] | None = None,
     noise_floor: float | Sequence[float] = 0.0,
     margin: float = LOG_PARITY,
     alpha: float = 0.05,
@@ -190,30 +91,43 @@ def disparities(
     """Return the disparity in each of K conditions; `damage` maps each language to [K, S] in one unit (excess bits).
 
     All conditions share the draws of segments and languages, so they can be compared in pairs (`disparity_change`).
-    `noise_floor`: of the high-resource mean, in the unit of damage, one for all conditions or one for each.
+    `families`: language -> family, drawn as in `crossed_bootstrap`. `noise_floor`: of the high-resource mean, in the
+    unit of damage, one for all conditions or one for each.
     Raises `ValueError` for an empty group, a language in both, or one without damage.
     """
     checked_confidence(confidence)
     groups = _groups(damage, low, high)
     tags = list(groups)
-    members_low, members_high = np.arange(len(low)), np.arange(len(low), len(tags))
 
     def group_means(means: FloatArray) -> FloatArray:
-        return np.stack([means[:, members_low].mean(axis=1), means[:, members_high].mean(axis=1)], axis=1)
+        return np.concatenate([means, _two_means(means, len(low))], axis=1)
 
     drawn = crossed_bootstrap(
-        {tag: damage[tag] for tag in tags}, group_means, rng=rng, groups=groups, resamples=resamples,
-        aligned=aligned, resample_languages=resample_languages,
+        {tag: damage[tag] for tag in tags}, group_means, rng=rng, groups=groups, families=families,
+        resamples=resamples, aligned=aligned, resample_languages=resample_languages,
     )  # fmt: skip
     count = drawn.value.shape[1]
     floors = np.broadcast_to(np.asarray(noise_floor, dtype=np.float64), (count,))
     if not (np.isfinite(floors).all() and (floors >= 0).all()):
         raise ValueError(f"noise_floor must be 0 or more, got {noise_floor}")
-    sizes = (len(low), len(high))
+    clusters = tuple(tags) if families is None else tuple(families[tag] for tag in tags)
+    design = _design(groups, clusters if resample_languages else None)
     return tuple(
-        _one(drawn, k, float(floors[k]), sizes, margin=margin, alpha=alpha, confidence=confidence)
+        _one(drawn, k, float(floors[k]), design, margin=margin, alpha=alpha, confidence=confidence)
         for k in range(count)
     )  # fmt: skip
+
+
+def _design(groups: Mapping[str, str], clusters: tuple[str, ...] | None) -> Design:
+    """Return the design of a mean over low minus one over high."""
+    sizes = Counter(groups.values())
+    contrast = tuple((1 if group == "low" else -1) / sizes[group] for group in groups.values())
+    return Design(contrast=contrast, groups=tuple(groups.values()), clusters=clusters)
+
+
+def _two_means(means_BLK: FloatArray, low: int) -> FloatArray:
+    """Return the means of the first `low` languages and of the others, [B, 2, K]."""
+    return np.stack([means_BLK[:, :low].mean(axis=1), means_BLK[:, low:].mean(axis=1)], axis=1)
 
 
 def _groups(damage: Mapping[str, ArrayLike], low: Sequence[str], high: Sequence[str]) -> dict[str, str]:
@@ -232,52 +146,68 @@ def _groups(damage: Mapping[str, ArrayLike], low: Sequence[str], high: Sequence[
 
 
 def _one(
-    drawn: CrossedBootstrap,
-    k: int,
-    floor: float,
-    sizes: tuple[int, int],
-    *,
-    margin: float,
-    alpha: float,
-    confidence: float,
+    drawn: CrossedBootstrap, k: int, floor: float, design: Design, *, margin: float, alpha: float, confidence: float
 ) -> Disparity:
-    low, high = (float(drawn.value[g, k]) for g in (0, 1))
-    lows, highs = drawn.replicates[:, 0, k], drawn.replicates[:, 1, k]
-    n = sum(sizes)
-    few = None
-    if min(sizes) < FEW_LANGUAGES and "and languages" in drawn.method:
-        few = f"{min(sizes)} languages in the smaller group: the interval is too narrow"
-
-    def estimate(value: float, replicates: FloatArray, what: str, why: str | None = few, count: int = n) -> Estimate:
-        method = f"{what}; {drawn.method}"
-        return bounded_estimate(value, replicates, n=count, method=method, confidence=confidence, limited=why)
-
+    n = len(design.groups)
+    languages, (low, high) = drawn.value[:n, k], (float(drawn.value[place, k]) for place in (-2, -1))
+    lows, highs = drawn.replicates[:, -2, k], drawn.replicates[:, -1, k]
+    is_low = np.array([group == "low" for group in design.groups])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a resampled mean may be all but zero
         ratios = np.where(highs > 0, lows / highs, np.where(lows > 0, np.inf, np.nan))
         logs = np.where(ratios > 0, np.log(ratios), np.where(highs > 0, -np.inf, np.nan))
+        relative = languages / np.where(is_low, low, high)
+
+    def mean(name: str) -> Estimate:
+        side, value, replicates = (is_low, low, lows) if name == "low" else (~is_low, high, highs)
+        own = replace(design, contrast=tuple(side / side.sum()))
+        found = own.widened(value, replicates, languages)
+        method = f"mean of {name}-resource languages; {drawn.method}"
+        return bounded_estimate(value, found, n=int(side.sum()), method=method, confidence=confidence)
+
+    ratio, log_ratio, parity = _ratios(
+        drawn.method, n, (low, high, floor), logs, design, relative, margin=margin, alpha=alpha, confidence=confidence
+    )  # fmt: skip
+    return Disparity(
+        low=mean("low"),
+        high=mean("high"),
+        difference=bounded_estimate(
+            low - high, design.widened(low - high, lows - highs, languages), n=n,
+            method=f"disparity difference; {drawn.method}", confidence=confidence,
+        ),
+        ratio=ratio, log_ratio=log_ratio, parity=parity, log_ratio_replicates=logs, relative=relative, design=design,
+    )  # fmt: skip
+
+
+def _ratios(  # noqa: PLR0917 - private: what `_one` has at hand
+    drawn: str, n: int, means: tuple[float, float, float], logs: FloatArray, design: Design, relative: FloatArray,
+    *, margin: float, alpha: float, confidence: float,
+) -> tuple[Estimate, Estimate, Equivalence]:  # fmt: skip
+    """Return ratio, log ratio and parity of low over high, or the reason why one is undefined."""
+    low, high, floor = means
+    method, method_log = f"disparity ratio; {drawn}", f"log disparity ratio; {drawn}"
+    why = None
     if high <= floor or not math.isfinite(low / high):
         limit = f"its noise floor, {floor:.4g}" if high <= floor else "0 by enough to divide by"
         why = f"the mean of the high-resource languages, {high:.4g}, is not above {limit}"
-        ratio = log_ratio = Estimate.undefined(why, n=n, method=f"disparity ratio; {drawn.method}")
-    else:
-        ratio = estimate(low / high, ratios, "disparity ratio")
+        ratio = Estimate.undefined(why, n=n, method=method)
+    elif low <= 0:
         why = f"the mean of the low-resource languages, {low:.4g}, is not above 0"
-        log_ratio = (
-            estimate(math.log(low / high), logs, "log disparity ratio")
-            if low > 0
-            else Estimate.undefined(why, n=n, method=f"log disparity ratio; {drawn.method}")
-        )
-    parity = (
-        Equivalence.undefined(str(log_ratio.reason), margin=margin, alpha=alpha, n=n)
-        if log_ratio.value is None
-        else bootstrap_equivalence(log_ratio.value, logs, n=n, margin=margin, alpha=alpha)
-    )
-    return Disparity(
-        low=estimate(low, lows, "mean of low-resource languages", count=sizes[0]),
-        high=estimate(high, highs, "mean of high-resource languages", count=sizes[1]),
-        difference=estimate(low - high, lows - highs, "disparity difference"),
-        ratio=ratio, log_ratio=log_ratio, parity=parity, log_ratio_replicates=logs,
+        ratios = np.where(np.isnan(logs), np.nan, np.exp(np.minimum(logs, 700.0)))
+        ratio = bounded_estimate(low / high, ratios, n=n, method=method, confidence=confidence)
+    if why is not None:
+        nothing = Equivalence.undefined(why, margin=margin, alpha=alpha, n=n)
+        return ratio, Estimate.undefined(why, n=n, method=method_log), nothing
+    value = math.log(low / high)
+    wide = design.widened(value, logs, relative)
+    log_ratio = bounded_estimate(value, wide, n=n, method=method_log, confidence=confidence)
+    ratio = replace(
+        log_ratio, value=low / high, low=_exp(log_ratio.low), high=_exp(log_ratio.high), method=method
     )  # fmt: skip
+    return ratio, log_ratio, bootstrap_equivalence(value, wide, n=n, margin=margin, alpha=alpha)
+
+
+def _exp(value: float | None) -> float | None:
+    return None if value is None or value > 700 else math.exp(value)
 
 
 def disparity_change(before: Disparity, after: Disparity, *, confidence: float = 0.95) -> Estimate:
@@ -285,13 +215,85 @@ def disparity_change(before: Disparity, after: Disparity, *, confidence: float =
     if len(before.log_ratio_replicates) != len(after.log_ratio_replicates):
         raise ValueError("before and after do not share their draws: compute both in one call of disparities")
     n = before.log_ratio.n
+    values = []
     for name, side in (("before", before), ("after", after)):
         if side.log_ratio.value is None:
             return Estimate.undefined(f"{name}: {side.log_ratio.reason}", n=n, method="change of log disparity ratio")
-    assert before.log_ratio.value is not None  # noqa: S101 - tells mypy what the loop above has settled
-    assert after.log_ratio.value is not None  # noqa: S101 - same
+        values.append(side.log_ratio.value)
     with np.errstate(invalid="ignore"):
         changes = after.log_ratio_replicates - before.log_ratio_replicates
     method = f"change of log disparity ratio, paired draws, {len(changes)} resamples"
-    change = after.log_ratio.value - before.log_ratio.value
-    return bounded_estimate(change, changes, n=n, method=method, confidence=confidence)
+    change = values[1] - values[0]
+    wide = after.design.widened(change, changes, after.relative - before.relative)
+    return bounded_estimate(change, wide, n=n, method=method, confidence=confidence)
+
+
+def group_contrast(
+    damage: Mapping[str, ArrayLike],
+    change: MeansStatistic,
+    *,
+    low: Sequence[str],
+    high: Sequence[str],
+    rng: np.random.Generator,
+    what: str,
+    families: Mapping[str, str] | None = None,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Return the mean over low-resource minus that over high-resource languages of one number per language.
+
+    `change` maps language means [B, L, K] to that number, [B, L]; segments, families and languages are drawn as in
+    `disparities`.
+    """
+    groups = _groups(damage, low, high)
+
+    def contrast(means: FloatArray) -> FloatArray:
+        numbers = change(means)
+        two = _two_means(numbers[:, :, None], len(low))
+        return np.concatenate([numbers, two[:, 0] - two[:, 1]], axis=1)
+
+    drawn = crossed_bootstrap(
+        {tag: damage[tag] for tag in groups}, contrast, rng=rng, groups=groups, families=families, resamples=resamples
+    )
+    value, numbers = float(drawn.value[-1]), drawn.value[:-1]
+    clusters = tuple(groups) if families is None else tuple(families[tag] for tag in groups)
+    wide = _design(groups, clusters).widened(value, drawn.replicates[:, -1], numbers)
+    return bounded_estimate(value, wide, n=len(groups), method=f"{what}; {drawn.method}", confidence=confidence)
+
+
+def language_mean(
+    damage: Mapping[str, ArrayLike],
+    *,
+    rng: np.random.Generator,
+    what: str,
+    families: Mapping[str, str] | None = None,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Return the mean over languages of mean damage [S], with segments, families and languages drawn."""
+    tags = list(damage)
+
+    def mean(means: FloatArray) -> FloatArray:
+        return np.concatenate([means[:, :, 0], means[:, :, 0].mean(axis=1, keepdims=True)], axis=1)
+
+    drawn = crossed_bootstrap(damage, mean, rng=rng, families=families, resamples=resamples)
+    value, numbers = float(drawn.value[-1]), drawn.value[:-1]
+    clusters = tuple(tags) if families is None else tuple(families[tag] for tag in tags)
+    design = Design(contrast=(1 / len(tags),) * len(tags), groups=("",) * len(tags), clusters=clusters)
+    wide = design.widened(value, drawn.replicates[:, -1], numbers)
+    return bounded_estimate(value, wide, n=len(tags), method=f"{what}; {drawn.method}", confidence=confidence)
+
+
+def without_each_family(
+    means: Mapping[str, float], *, low: Sequence[str], high: Sequence[str], families: Mapping[str, str]
+) -> dict[str, float]:
+    """Return low - high of the means over languages with each family left out in turn.
+
+    A family without which a tier is empty is left out of the answer: tier and family cannot be told apart then.
+    """
+    found = {}
+    for name in dict.fromkeys(families[tag] for tag in (*low, *high)):
+        sides = [[means[tag] for tag in tags if families[tag] != name] for tags in (low, high)]
+        if all(sides):
+            found[name] = float(np.mean(sides[0]) - np.mean(sides[1]))
+    return found

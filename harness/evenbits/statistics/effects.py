@@ -1,4 +1,4 @@
-"""Effect sizes of two independent groups: Cliff's delta and Hedges' g.
+"""Effect size of two independent groups: Cliff's delta.
 
 Null hypothesis of the p-values: group labels are random, within each stratum where strata are given.
 """
@@ -18,7 +18,7 @@ from evenbits.statistics.outcomes import Alternative, Outcome, checked_alternati
 from evenbits.statistics.permutation import PERMUTATIONS, permutation_p, rearrangements
 from evenbits.statistics.samples import FloatArray, IntArray, checked_confidence, group_codes, spread_of, vector
 
-__all__ = ["LARGE_DELTA", "cliffs_delta", "hedges_g"]
+__all__ = ["LARGE_DELTA", "cliffs_delta"]
 
 LARGE_DELTA = 0.474
 """|Cliff's delta| from which an effect is called large (Romano et al. 2006)."""
@@ -48,36 +48,8 @@ def cliffs_delta(
     )  # fmt: skip
 
 
-def hedges_g(
-    a: ArrayLike,
-    b: ArrayLike,
-    *,
-    rng: np.random.Generator,
-    strata: Sequence[Hashable] | None = None,
-    alternative: Alternative = "two-sided",
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    permutations: int = PERMUTATIONS,
-) -> Outcome:
-    """Return (mean a - mean b) / pooled SD x (1 - 3 / (4 (n + m) - 9)), as `cliffs_delta` does (Hedges 1981)."""
-    return _two_groups(
-        a, b, "Hedges' g", _g_rows, rng=rng, strata=strata, alternative=alternative, confidence=confidence,
-        resamples=resamples, permutations=permutations,
-    )  # fmt: skip
-
-
 def _delta_rows(a: FloatArray, b: FloatArray) -> FloatArray:
     return np.asarray(np.sign(a[:, :, None] - b[:, None, :]).mean(axis=(1, 2)))
-
-
-def _g_rows(a: FloatArray, b: FloatArray) -> FloatArray:
-    n, m = a.shape[1], b.shape[1]
-    pooled = ((n - 1) * a.var(axis=1, ddof=1) + (m - 1) * b.var(axis=1, ddof=1)) / (n + m - 2)
-    correction = 1 - 3 / (4 * (n + m) - 9)
-    size = max(float(np.abs(a).max()), float(np.abs(b).max()))
-    known = pooled > (1e-12 * size) ** 2
-    raw = np.where(known, (a.mean(axis=1) - b.mean(axis=1)) / np.sqrt(np.where(known, pooled, 1)), np.nan)
-    return np.asarray(raw * correction)
 
 
 def _two_groups(

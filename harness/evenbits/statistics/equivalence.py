@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
 from evenbits.statistics.bootstrap import percentile_interval
-from evenbits.statistics.samples import FloatArray, paired, spread_of, vector
+from evenbits.statistics.samples import FloatArray
 
-__all__ = ["LOG_PARITY", "Equivalence", "bootstrap_equivalence", "tost_independent", "tost_paired"]
+__all__ = ["LOG_PARITY", "Equivalence", "bootstrap_equivalence"]
 
 LOG_PARITY = math.log(1.25)
 """Bound of the log disparity ratio within which two groups are at parity: ratios from .8 to 1.25."""
@@ -90,55 +90,3 @@ def bootstrap_equivalence(
 def _worst_cases(replicates: FloatArray) -> tuple[FloatArray, FloatArray]:
     unknown = np.isnan(replicates)
     return np.where(unknown, -np.inf, replicates), np.where(unknown, np.inf, replicates)
-
-
-def tost_independent(
-    a: ArrayLike, b: ArrayLike, *, margin: float, alpha: float = 0.05, equal_variance: bool = False
-) -> Equivalence:
-    """Return whether mean(a) - mean(b) lies inside +-margin, by Welch's (or Student's) t of two samples."""
-    from scipy.stats import ttest_ind  # noqa: PLC0415 - half a second at import, which collecting evals must not pay
-
-    first, second = vector(a, "a"), vector(b, "b")
-    _check(margin, alpha)
-    n = len(first) + len(second)
-    if min(len(first), len(second)) < 2:
-        return Equivalence.undefined("fewer than 2 values in a group", margin=margin, alpha=alpha, n=n)
-    if spread_of(first) == 0 and spread_of(second) == 0:
-        return Equivalence.undefined("both groups are constant", margin=margin, alpha=alpha, n=n)
-    above = ttest_ind(first + margin, second, equal_var=equal_variance, alternative="greater")
-    below = ttest_ind(first - margin, second, equal_var=equal_variance, alternative="less")
-    interval = ttest_ind(first, second, equal_var=equal_variance).confidence_interval(1 - 2 * alpha)
-    name = "Student" if equal_variance else "Welch"
-    difference = float(first.mean() - second.mean())
-    return _parametric(difference, interval, max(above.pvalue, below.pvalue), n, name, margin, alpha)
-
-
-def tost_paired(a: ArrayLike, b: ArrayLike, *, margin: float, alpha: float = 0.05) -> Equivalence:
-    """Return whether the mean of the paired differences a - b lies inside +-margin, by Student's t."""
-    from scipy.stats import ttest_1samp  # noqa: PLC0415 - half a second at import, which collecting evals must not pay
-
-    first, second = paired(a, b, "a", "b")
-    _check(margin, alpha)
-    differences = first - second
-    n = len(differences)
-    if n < 2:
-        return Equivalence.undefined(f"{n} pairs: at least 2 are needed", margin=margin, alpha=alpha, n=n)
-    if spread_of(differences) == 0:
-        return Equivalence.undefined(f"all {n} differences are equal", margin=margin, alpha=alpha, n=n)
-    above = ttest_1samp(differences, -margin, alternative="greater")
-    below = ttest_1samp(differences, margin, alternative="less")
-    interval = ttest_1samp(differences, 0.0).confidence_interval(1 - 2 * alpha)
-    return _parametric(
-        float(differences.mean()), interval, max(above.pvalue, below.pvalue), n, "paired", margin, alpha
-    )  # fmt: skip
-
-
-def _parametric(  # noqa: PLR0917 - private: one line per field of the result
-    value: float, interval: tuple[float, float], p: float, n: int, name: str, margin: float, alpha: float
-) -> Equivalence:
-    low, high = float(interval[0]), float(interval[1])
-    method = f"two one-sided {name} t-tests; {1 - 2 * alpha:.0%} interval"
-    estimate = Estimate(value=value, low=low, high=high, n=n, method=method)
-    return Equivalence(
-        estimate=estimate, margin=margin, alpha=alpha, p_value=float(p), equivalent=-margin < low and high < margin
-    )  # fmt: skip

@@ -52,7 +52,8 @@ class Interaction:
     """Partial omega squared of layer x language (`estimate`), with its F, degrees of freedom and permutation p.
 
     `estimate` may fall below 0 where there is nothing: clipping would hide that it is unbiased.
-    `squares`: sums of squares by term. `movable`: languages whose family has another member.
+    `squares`: sums of squares by term. `movable`: languages whose family has another member. `least_p`: the smallest p
+    that as many segments, or labels, can give.
     """
 
     estimate: Estimate
@@ -62,11 +63,13 @@ class Interaction:
     degrees: tuple[int, int]
     squares: dict[str, float]
     movable: int
+    least_p: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return {
             "estimate": self.estimate.to_json(), "p_value": self.p_value, "p_method": self.p_method, "f": self.f,
             "degrees": list(self.degrees), "squares": dict(self.squares), "movable": self.movable,
+            "least_p": self.least_p,
         }  # fmt: skip
 
 
@@ -146,7 +149,9 @@ def layer_language_interaction(
     movable = int((sizes > 1).sum())
     p, p_method = _p(residuals, codes, scheme, rng=rng, permutations=permutations)
     return Interaction(
-        estimate=estimate, p_value=p, p_method=p_method, f=f, degrees=degrees, squares=squares, movable=movable
+        estimate=estimate, p_value=p, p_method=p_method, f=f, degrees=degrees, squares=squares, movable=movable,
+        # a sum of squares is the same with all signs turned: two of 2^S arrangements reach it at least
+        least_p=max(2.0 ** (1 - segments), 1 / (permutations + 1)) if scheme == "signs" else 1 / (permutations + 1),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
-from evenbits.statistics.bootstrap import RESAMPLES, checked_resamples, percentile_interval, resample_counts
+from evenbits.statistics.bootstrap import CHUNK, RESAMPLES, checked_resamples, percentile_interval, resample_counts
 from evenbits.statistics.samples import FloatArray, checked_confidence, paired, spread_of, vector
 
 __all__ = ["FEWEST_FOR_PASS", "mean_interval", "ratio_of_sums", "relative_increase"]
@@ -69,10 +69,14 @@ def studentised_limits(
     half = float(stdtrit(n - 1, (1 + confidence) / 2)) * error
     if n == 2:
         return -half, half
-    counts = resample_counts(n, resamples, rng)
-    means = counts @ centred_N / n
-    variances = np.maximum(counts @ centred_N**2 / n - means**2, 0.0) * n / (n - 1)
-    flat = variances <= 1e-12 * float(centred_N.var())  # one unit drawn n times: as far out as can be
+    powers_N2 = np.column_stack([centred_N, centred_N**2])
+    block = max(1, CHUNK // n)
+    moments = np.concatenate([
+        resample_counts(n, min(block, resamples - start), rng) @ powers_N2 / n for start in range(0, resamples, block)
+    ])  # fmt: skip
+    means = moments[:, 0]
+    variances = np.maximum(moments[:, 1] - means**2, 0.0) * n / (n - 1)
+    flat = variances <= 1e-9 * float(centred_N.var())  # of what has no spread, or rounding alone: as far out as can be
     t = means / np.sqrt(np.where(flat, 1.0, variances) / n)
     t[flat & (means != 0)] = np.copysign(np.inf, means[flat & (means != 0)])
     low, high = percentile_interval(t, confidence)

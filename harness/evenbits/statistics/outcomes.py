@@ -26,7 +26,7 @@ class Outcome:
 
     `p_value` is None where no test is possible; `p_method` says how it was computed, or why it is missing.
     `statistic`: the test statistic where it differs from the estimate. `adjusted_p`: after correction for several
-    tests, where this outcome is one of a family.
+    tests, where this outcome is one of a family. `least_p`: the smallest p that these units can give, where known.
     """
 
     estimate: Estimate
@@ -34,6 +34,7 @@ class Outcome:
     p_method: str
     statistic: float | None = None
     adjusted_p: float | None = None
+    least_p: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("p_value", "adjusted_p"):
@@ -49,5 +50,5 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         return {
             "estimate": self.estimate.to_json(), "p_value": self.p_value, "p_method": self.p_method,
-            "statistic": self.statistic, "adjusted_p": self.adjusted_p,
+            "statistic": self.statistic, "adjusted_p": self.adjusted_p, "least_p": self.least_p,
         }  # fmt: skip

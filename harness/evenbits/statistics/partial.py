@@ -35,6 +35,7 @@ def partial_correlation(
     rng: np.random.Generator,
     kind: Literal["pearson", "spearman"] = "pearson",
     strata: Sequence[Hashable] | None = None,
+    clusters: Sequence[str] | None = None,
     alternative: Alternative = "two-sided",
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
@@ -42,9 +43,10 @@ def partial_correlation(
 ) -> Outcome:
     """Return the correlation of x and y after linear regression of both on `covariates` and a constant.
 
-    `kind="spearman"` ranks all columns first, as pingouin does. Interval: BCa over units, regressions fitted anew in
-    every resample. p: the residuals of y are rearranged (within strata) and regressed anew on the covariates
-    (Freedman & Lane 1983). Undefined where x or y is constant or fully explained, or fewer than 3 + K units.
+    `kind="spearman"` ranks all columns first, as pingouin does. Interval: BCa over units (clusters of them first, as
+    in `pearson`), regressions fitted anew in every resample. p: the residuals of y are rearranged (within strata) and
+    regressed anew on the covariates (Freedman & Lane 1983). Undefined where x or y is constant or fully explained, or
+    fewer than 3 + K units.
     """
     from scipy.stats import rankdata  # noqa: PLC0415 - half a second at import, which collecting evals must not pay
 
@@ -68,7 +70,8 @@ def partial_correlation(
     if not math.isfinite(float(statistic(np.arange(n)[None, :])[0])):
         return Outcome.undefined("the covariates explain x or y completely", n=n, method=what)
     estimate = coefficient_estimate(
-        statistic, n, what, rng=rng, confidence=confidence, resamples=resamples, width=data.shape[1]
+        statistic, n, what, rng=rng, confidence=confidence, resamples=resamples, width=data.shape[1],
+        clusters=clusters,
     )  # fmt: skip
     orders = rearrangements(n, rng=rng, strata=strata, permutations=permutations)
     if orders is None:

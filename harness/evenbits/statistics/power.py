@@ -1,45 +1,61 @@
-"""Power: the chance that a correlation of a given size is found with a given number of languages or models."""
+"""Power: how often a decision comes out as it should, by drawing tables like a pilot's and deciding on each.
+
+The decision is the one that a run makes, strata, clusters and corrections included; nothing is approximated by another
+test. Damage is drawn lognormal where its mean allows it: it spreads in proportion to its size.
+
+Shapes: L languages, S segments.
+"""
 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
+from collections.abc import Callable, Sequence
 
-from evenbits.statistics.outcomes import Alternative, checked_alternative
+import numpy as np
 
-__all__ = ["correlation_power", "correlation_units"]
+from evenbits.estimates import Estimate
+from evenbits.statistics.pooling import Components
+from evenbits.statistics.proportions import wilson
+from evenbits.statistics.samples import FloatArray, group_codes
 
-NORMAL = NormalDist()
+__all__ = ["draw_damage", "power"]
 
 
-def correlation_power(r: float, n: int, *, alpha: float = 0.05, alternative: Alternative = "two-sided") -> float | None:
-    """Return the chance that a test at level `alpha` finds a true correlation `r` with `n` units; None below 4.
+def power(decides: Callable[[np.random.Generator], bool], *, rng: np.random.Generator, draws: int = 200) -> Estimate:
+    """Return the share of `draws` in which `decides` (draw a table, decide on it) says true, with Wilson's interval."""
+    found = sum(bool(decides(rng)) for _ in range(draws))
+    return wilson(found, draws)
 
-    Fisher's z: atanh of the sample r is about normal around atanh(r) + r / (2 (n - 1)) with variance 1 / (n - 3)
-    (Fisher 1921; the second term is the bias of atanh, about .02 of power at n = 14).
+
+def draw_damage(
+    components: Components, families: Sequence[str], segments: int, *, rng: np.random.Generator,
+    means: Sequence[float] | None = None,
+) -> FloatArray:  # fmt: skip
+    """Return a table of damage [L, S] with these variance components.
+
+    `means`: expected damage of each language before family and language effects; None: the components' own mean.
+    Language means are lognormal around it where it is above 0, so that a mean of twice the size spreads twice as much;
+    segments likewise.
     """
-    checked_alternative(alternative)
-    if not -1 < r < 1:
-        raise ValueError(f"r must lie between -1 and 1, got {r}")
-    if n < 4:
-        return None
-    shift = (math.atanh(r) + r / (2 * (n - 1))) * math.sqrt(n - 3)
-    if alternative == "two-sided":
-        needed = -NORMAL.inv_cdf(alpha / 2)
-        return NORMAL.cdf(shift - needed) + NORMAL.cdf(-shift - needed)
-    needed = -NORMAL.inv_cdf(alpha)
-    return NORMAL.cdf((shift if alternative == "greater" else -shift) - needed)
+    centre = np.full(len(families), components.mean) if means is None else np.asarray(means, dtype=np.float64)
+    codes = group_codes(families, len(families), "families")
+    effect = math.sqrt(components.family) * rng.standard_normal(int(codes.max()) + 1)[codes]
+    effect = effect + math.sqrt(components.language) * rng.standard_normal(len(codes))
+    shared = math.sqrt(components.segment) * rng.standard_normal(segments)
+    own = math.sqrt(components.residual) * rng.standard_normal((len(codes), segments))
+    if components.mean <= 0:
+        return centre[:, None] + effect[:, None] + shared + own
+    return (
+        centre[:, None]
+        * _lognormal(effect / components.mean, components.family + components.language, components)[:, None]
+        * _lognormal((shared + own) / components.mean, components.segment + components.residual, components)
+    )
 
 
-def correlation_units(
-    r: float, *, power: float = 0.8, alpha: float = 0.05, alternative: Alternative = "two-sided"
-) -> int:
-    """Return the fewest units at which `correlation_power` reaches `power` for a true correlation `r`."""
-    if r == 0 or (alternative == "greater" and r < 0) or (alternative == "less" and r > 0):
-        raise ValueError(f"r = {r} is inside the null hypothesis of alternative {alternative!r}: no n is enough")
-    if not alpha < power < 1:
-        raise ValueError(f"power must lie between alpha and 1, got {power}")
-    n = 4
-    while (correlation_power(r, n, alpha=alpha, alternative=alternative) or 0.0) < power:
-        n += max(1, n // 1000)
-    return n
+def _lognormal(relative: FloatArray, variance: float, components: Components) -> FloatArray:
+    """Return factors of mean 1 whose relative variance is `variance` / mean^2, from normal `relative` deviations."""
+    squared = variance / components.mean**2
+    if squared <= 0:
+        return np.ones_like(relative)
+    deviation = math.sqrt(math.log1p(squared))
+    return np.exp(relative / math.sqrt(squared) * deviation - deviation**2 / 2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -21,7 +21,7 @@ from evenbits.errors import CorpusError
 if TYPE_CHECKING:
     import langcodes
 
-__all__ = ["Language", "Tier", "describe", "known_languages", "normalise", "tiers"]
+__all__ = ["Language", "Tier", "describe", "families_of", "known_languages", "normalise", "tiers"]
 
 Tier = Literal["high", "middle", "low"]
 
@@ -212,6 +212,17 @@ def describe(tag: str, *, exposure: Mapping[str, int] | None = None) -> Language
         exposure_bytes=bytes_seen,
         sources=sources,
     )
+
+
+def families_of(languages: Iterable[str]) -> dict[str, str]:
+    """Return the family of each language, its own tag where none is known: it then moves with no other."""
+    families = {}
+    for tag in languages:
+        try:
+            families[tag] = describe(tag).family or tag
+        except CorpusError:  # a folder may name languages as it likes
+            families[tag] = tag
+    return families
 
 
 def _tier(

@@ -235,17 +235,17 @@ def test_any_document_is_a_policy_or_refused_with_a_sentence(content):
 
 
 def estimate(value, low, high):
-    return {"value": value, "low": low, "high": high, "n": 4, "method": "BCa", "reason": None}
+    return {"value": value, "low": low, "high": high, "n": 12, "method": "BCa", "reason": None}
 
 
 def row(language, value, *, spec="int4-g64", kl=0.05):
     return {
-        "model": "m", "spec": spec, "language": language, "segments": 4, "tokens": 9, "utf8_bytes": 30,
+        "model": "m", "spec": spec, "language": language, "segments": 12, "tokens": 9, "utf8_bytes": 30,
         "nll_full": 5.0, "nll_quantized": 6.0, "excess_bits": estimate(value, value - 1, value + 1),
         "relative_increase": estimate(value / 100, value / 100 - 1, value / 100 + 1), "rms_delta_p": 0.1,
         "kl_nats_per_token": {"mean": kl, "p50": kl, "p99": None, "low": kl / 2, "high": kl * 2},
         "top1_changed": 0.5, "bits_per_weight": 4.25,
-        "excess_bits_by_segment": [value - 1, value, value, value + 1],
+        "excess_bits_by_segment": 3 * [value - 1, value, value, value + 1],
     }  # fmt: skip
 
 

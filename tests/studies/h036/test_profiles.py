@@ -8,7 +8,7 @@ from evenbits.estimates import Estimate, Threshold, Verdict, judge
 from evenbits.studies.h036.additivity import additivity
 from evenbits.studies.h036.critical import CriticalLayers, overlap_with_outliers, top_layers
 from evenbits.studies.h036.depth import where_damage_lies
-from evenbits.studies.h036.profiles import different_layers, different_shapes
+from evenbits.studies.h036.profiles import different_layers
 from evenbits.studies.h036.study import LayerStudy, Unit
 from evenbits.variants.quantization.spec import parse_spec
 
@@ -57,29 +57,41 @@ def test_a_planted_interaction_is_found():
     found = different_layers(study_of(damage(rng(), interaction=1.0)), rng=rng())
     assert verdict_of(found) is Verdict.SUPPORTED
     assert found.p_value < 0.01
-    # effect variance 1 and error variance 1: partial omega squared is s / (s + e) = .5
+    # effect variance 1 and error variance 1: partial omega squared is s / (s + e) = .5, in bits and, as damage is about
+    # 5 in every language, in shares
+    assert found.also["bits"].value == pytest.approx(0.5, abs=0.15)
     assert found.estimate.value == pytest.approx(0.5, abs=0.15)
     table = found.data["layer_language"]
     assert np.shape(table["excess_bits"]) == (len(table["layers"]), len(table["languages"])) == (6, 12)
 
 
-def test_an_additive_null_is_not_found():
-    found = different_layers(study_of(damage(rng())), rng=rng())
-    assert verdict_of(found) is Verdict.NOT_SUPPORTED
+def test_the_same_shares_everywhere_are_not_found_and_refuted_with_enough_segments():
+    found = different_layers(study_of(damage(rng(), size=np.ones(12))), rng=rng())
+    assert verdict_of(found) in {Verdict.UNDERPOWERED, Verdict.NOT_SUPPORTED}
     assert found.p_value > 0.05
     assert found.estimate.value == pytest.approx(0, abs=0.03)
+    many = different_layers(study_of(damage(rng(), size=np.ones(12), segments=200)), rng=rng())
+    assert many.estimate.high < 0.06
+    assert verdict_of(many) is Verdict.NOT_SUPPORTED
+
+
+def test_five_segments_cannot_show_an_interaction_and_say_so():
+    found = different_layers(study_of(damage(rng(), interaction=1.0, segments=5)), rng=rng())
+    assert verdict_of(found) is Verdict.UNDERPOWERED
+    assert "p cannot fall below 0.062 with 5 segments" in found.because  # two of 2^5 arrangements
 
 
 def test_twice_the_damage_everywhere_is_an_interaction_in_bits_but_not_in_shape():
     study = study_of(damage(rng(), size=np.linspace(0.5, 3, 12), noise=0.3))
-    assert verdict_of(different_layers(study, rng=rng())) is Verdict.SUPPORTED
-    assert verdict_of(different_shapes(study, rng=rng())) is Verdict.NOT_SUPPORTED
-    assert "do not rely on different layers" in different_layers(study, rng=rng()).because
+    found = different_layers(study, rng=rng())
+    assert verdict_of(found) is not Verdict.SUPPORTED
+    assert found.data["interaction"]["bits"]["p_value"] < 0.05
+    assert "what is shown is difference in size" in found.because
 
 
 def test_a_planted_difference_of_shape_survives_shares():
-    study = study_of(damage(rng(), interaction=1.0, noise=0.5))
-    assert verdict_of(different_shapes(study, rng=rng())) is Verdict.SUPPORTED
+    study = study_of(damage(rng(), interaction=1.0, noise=0.5, size=np.linspace(0.5, 3, 12)))
+    assert verdict_of(different_layers(study, rng=rng())) is Verdict.SUPPORTED
 
 
 @pytest.mark.parametrize(
@@ -91,16 +103,16 @@ def test_a_planted_difference_of_shape_survives_shares():
 )
 def test_few_languages_or_one_family_are_underpowered(languages, sentence):
     study = study_of(damage(rng(), interaction=1.0, languages=len(languages)), languages=languages)
-    for finding in (different_layers(study, rng=rng()), different_shapes(study, rng=rng())):
-        assert finding.verdict is Verdict.UNDERPOWERED
-        assert finding.estimate.value is None
-        assert sentence in finding.because
+    finding = different_layers(study, rng=rng())
+    assert finding.verdict is Verdict.UNDERPOWERED
+    assert finding.estimate.value is None
+    assert sentence in finding.because
 
 
 def test_shares_leave_out_languages_without_damage_and_say_so():
     cells = damage(rng(), interaction=1.0, noise=0.5)
     cells[:, 0] = 0.01  # ca loses nothing
-    found = different_shapes(study_of(cells, floor=0.1), rng=rng())
+    found = different_layers(study_of(cells, floor=0.1), rng=rng())
     assert "below three noise floors: ca." in found.because
 
 
@@ -151,10 +163,10 @@ def test_low_resource_languages_that_write_into_the_outlier_layer_overlap_more()
     assert finding.data["outlier_layers"] == [3]
 
 
-def test_the_same_critical_layers_everywhere_refute_the_prediction():
+def test_the_same_critical_layers_everywhere_leave_nothing_to_compare():
     critical = tuple(critical_of(tag, 2) for tag in LANGUAGES)
     finding = overlap_with_outliers(critical, dict.fromkeys(range(5), 1.0), tier=TIER, rng=rng())
-    assert finding.verdict is Verdict.NOT_SUPPORTED
+    assert finding.verdict is Verdict.NOT_APPLICABLE
     assert finding.estimate.value is None
 
 

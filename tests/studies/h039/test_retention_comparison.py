@@ -5,8 +5,8 @@ import sys
 from functools import partial
 
 import pytest
-from evenbits.estimates import Verdict
-from evenbits.statistics import disparities, paired_differences
+from evenbits.estimates import Threshold, Verdict, judge
+from evenbits.statistics import disparities
 from evenbits.studies.h039 import (
     ContenderStudy,
     against_protection,
@@ -32,9 +32,6 @@ SPECS = {
 def _few_resamples(monkeypatch):
     module = sys.modules["evenbits.studies.h039.parity"]
     monkeypatch.setattr(module, "disparities", partial(disparities, resamples=199))
-    for name in ("recommendation", "comparison"):
-        fewer = partial(paired_differences, resamples=199, permutations=999)
-        monkeypatch.setattr(sys.modules[f"evenbits.studies.h039.{name}"], "paired_differences", fewer)
 
 
 def contest(ratios=STAYS, *, leaves, **changes):
@@ -50,6 +47,11 @@ def contest(ratios=STAYS, *, leaves, **changes):
 
 
 EVEN = (1.0, 1.0)
+SAVES = Threshold(metric="saved_bits", op=">", bound=0.0, why="as in the eval")
+
+
+def verdict_of(finding):
+    return judge(finding, SAVES, hypothesis="H-039", test="t", role="robustness").verdict
 
 
 def test_another_choice_that_reaches_parity_is_found_and_named():
@@ -67,7 +69,7 @@ def test_another_choice_that_reaches_parity_is_found_and_named():
 def test_choices_that_leave_the_disparity_are_not_supported():
     found = parity_elsewhere(contest(leaves={"activation": EVEN, "super weights": (0.9, 0.9)}), rng=rng())
     assert found.verdict is Verdict.NOT_SUPPORTED
-    assert "No other choice of 0.1 %" in found.because
+    assert "Parity is ruled out for every other choice of 0.1 %" in found.because
 
 
 def test_parity_of_the_largest_magnitudes_leaves_nothing_to_ask():
@@ -93,7 +95,7 @@ def test_the_front_holds_every_measured_spec_that_none_betters():
 
 def test_a_choice_that_leaves_less_damage_is_better():
     found = better_choice(contest(leaves={"activation": (0.5, 0.5), "super weights": (1.1, 1.1)}), rng=rng())
-    assert found.verdict is None
+    assert verdict_of(found) is Verdict.SUPPORTED
     assert found.p_value < 0.05
     assert found.action.startswith("Choose the 0.1 % by activation")
     rows = {row["name"]: row for row in found.data["contenders"]}
@@ -103,7 +105,7 @@ def test_a_choice_that_leaves_less_damage_is_better():
 
 def test_choices_that_are_no_better_are_not_supported():
     found = better_choice(contest(leaves={"activation": (1.1, 1.1), "super weights": (1.2, 1.2)}), rng=rng())
-    assert found.verdict is Verdict.NOT_SUPPORTED
+    assert verdict_of(found) is Verdict.NOT_SUPPORTED  # the interval of the best one lies below zero
     assert "Strongest: " in found.because
 
 
@@ -111,14 +113,14 @@ def test_statistics_of_low_resource_languages_are_judged_by_what_these_save():
     leaves = {"activation": EVEN, "activation, low-resource": (0.6, 1.3)}
     study = contest(leaves=leaves, spread=0.0)
     found = language_awareness(study, rng=rng())
-    assert found.verdict is None
+    assert verdict_of(found) is Verdict.SUPPORTED
     means = means_of(STAYS)[3]
     assert found.estimate.value == pytest.approx(sum(0.4 * means[tag] for tag in LOW) / 8)
     assert found.estimate.n == len(LOW)
     (row,) = found.data["statistics"]
     assert row["high_saved_bits"].value == pytest.approx(-sum(0.3 * means[tag] for tag in HIGH) / 8)
     same = language_awareness(contest(leaves={**leaves, "activation, low-resource": (1.1, 0.5)}), rng=rng())
-    assert same.verdict is Verdict.NOT_SUPPORTED
+    assert verdict_of(same) is Verdict.NOT_SUPPORTED
 
 
 def test_without_text_to_take_statistics_on_awareness_does_not_apply():

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from evenbits.statistics import bootstrap_equivalence
+from evenbits.statistics import NoHarm, bootstrap_equivalence
 from evenbits.studies.h039 import recommend, retention_recipe
 from evenbits.studies.h039.recommendation import _parity_p, _shown
 from retention_tables import REMOVED, STAYS, means_of, rng, study_of
@@ -13,8 +13,11 @@ FEW = 199
 
 
 def advice(study, *, shown=(), harmful=()):
-    worse = {k: ["h00"] if str(k) in harmful else [] for k in study.kept}
-    return recommend(study, shown={Decimal(k) for k in shown}, worse=worse, rng=rng(), resamples=FEW)
+    harms = {
+        k: NoHarm(changes={}, worse=("h00",) if str(k) in harmful else (), open=(), margin=1.0, least_p=0.01)
+        for k in study.kept
+    }
+    return recommend(study, shown={Decimal(k) for k in shown}, harms=harms, rng=rng(), resamples=FEW)
 
 
 def test_the_smallest_k_with_parity_is_recommended_and_its_interval_holds_it():
@@ -105,5 +108,5 @@ def test_the_recipe_names_the_spec_and_the_command():
 def test_harm_that_is_not_known_yet_is_tested():
     means = means_of((2.0, 1.01, 1.01, 1.01, 1.01, 1.01), falls=1.0, scatter=0.02)
     means[1]["h03"] *= 1.5
-    found = recommend(study_of(means, spread=0.05), shown={Decimal("0.01")}, worse={}, rng=rng(), resamples=FEW)
+    found = recommend(study_of(means, spread=0.05), shown={Decimal("0.01")}, harms={}, rng=rng(), resamples=FEW)
     assert found.percent.value != 0.01

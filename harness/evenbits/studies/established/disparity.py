@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.statistics import Outcome, cluster_means, leave_group_out, pearson
-from evenbits.studies.established.pooled import Sample, pooled_correlation
+from evenbits.studies.established.pooled import Sample, family_codes, pooled_correlation
 from evenbits.studies.established.records import ModelDamage
 from evenbits.studies.h037 import MIN_RUNS
 
@@ -75,7 +75,7 @@ def outliers_explain_disparity(models: Sequence[ModelDamage], *, rng: np.random.
     return Finding(
         estimate=outcome.estimate,
         p_value=outcome.p_value,
-        verdict=None if outcome.p_value < 0.05 else Verdict.NOT_SUPPORTED,
+        shown=outcome.p_value < 0.05,
         because=_because(outcome, usable, within),
         also=also,
         summary=f"largest kurtosis against disparity over {runs} training runs",
@@ -86,10 +86,10 @@ def outliers_explain_disparity(models: Sequence[ModelDamage], *, rng: np.random.
 def within_models(models: Sequence[ModelDamage], *, rng: np.random.Generator) -> Estimate:
     """Return the mean over models of r between a language's energy in heavy-tailed weights and its damage.
 
-    The interval is over languages, drawn once for all models, and over training runs.
+    The interval is over families of languages, drawn once for all models, and over training runs.
     """
     samples = [
-        Sample(run=one.run, x=one.outliers, y=one.damage["excess_bits"], clusters=np.arange(len(one.languages)))
+        Sample(run=one.run, x=one.outliers, y=one.damage["excess_bits"], clusters=family_codes(one.languages))
         for one in models
     ]
     return pooled_correlation(samples, shared=True, margin=1.0, rng=rng).estimate
@@ -138,7 +138,7 @@ def _within_sentence(within: Estimate) -> str:
         return f"Within models there is no correlation over languages: {within.reason}."
     bounds = "" if within.low is None or within.high is None else f" [{within.low:.2f}, {within.high:.2f}]"
     return (
-        f"Within models, over {within.n} languages, energy in outlier weights against damage: "
+        f"Within models, over {within.n} families of languages, energy in outlier weights against damage: "
         f"r {within.value:.2f}{bounds}."
     )
 

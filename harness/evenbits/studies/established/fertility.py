@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate, Finding, Verdict
-from evenbits.studies.established.pooled import Sample, pooled_correlation, smallness
+from evenbits.studies.established.pooled import Sample, family_codes, pooled_correlation, smallness
 from evenbits.studies.established.records import ModelDamage
 from evenbits.text.languages import describe
 
@@ -27,7 +27,7 @@ def parity_is_not_degradation(models: Sequence[ModelDamage], *, margin: float, r
     """Whether the correlation of token parity with excess bits over languages is small.
 
     The estimate is the mean over training runs of Pearson's r within a model, with the 90 % interval of two one-sided
-    tests against +-`margin`; languages, the same in all models, are drawn once for all. Parity is tokens relative to
+    tests against +-`margin`; families, the same in all models, are drawn once for all. Parity is tokens relative to
     English on the same segments; a common factor changes no correlation, so it needs no English.
     """
     languages = models[0].languages
@@ -41,12 +41,12 @@ def parity_is_not_degradation(models: Sequence[ModelDamage], *, margin: float, r
     def within(metric: str, *, members: Sequence[str] = languages) -> list[Sample]:
         places = np.array([languages.index(tag) for tag in members])
         return [
-            Sample(run=one.run, x=one.tokens[places], y=one.damage[metric][places], clusters=np.arange(len(places)))
+            Sample(run=one.run, x=one.tokens[places], y=one.damage[metric][places], clusters=family_codes(members))
             for one in models
         ]
 
     found = pooled_correlation(within("excess_bits"), shared=True, margin=margin, rng=rng)
-    verdict, because = smallness(found, units="languages")
+    verdict, because = smallness(found, units="families of languages")
     also = {
         metric: pooled_correlation(within(metric), shared=True, margin=margin, rng=rng).estimate
         for metric in ("relative_increase", "kl")
@@ -62,6 +62,7 @@ def parity_is_not_degradation(models: Sequence[ModelDamage], *, margin: float, r
         estimate=found.estimate,
         p_value=found.p_value,
         verdict=verdict,
+        shown=True,
         because=because + spread,
         also=also,
         summary=f"token parity against excess bits within {len(models)} model{'' if len(models) == 1 else 's'}",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.observe.runs import step_of
 from evenbits.observe.weights import TensorSummary
-from evenbits.statistics import Outcome, spearman
+from evenbits.statistics import mean_interval
 from evenbits.statistics.bootstrap import bootstrap_estimate
 from evenbits.studies.established.records import ModelWeights, largest_tail, originals_first
 
@@ -25,8 +25,9 @@ __all__ = ["outliers_grow"]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-FEWEST_CHECKPOINTS = 4
-"""Of three checkpoints, even a perfect order comes by chance once in six times."""
+FEWEST_RUNS = 4
+"""Training runs below which nothing is said of training: checkpoints of one run follow each other, so a trend over them
+has n = 1 and no p (a walk without drift is 'significant' in every seventh run)."""
 SIGMA = 5
 
 
@@ -59,9 +60,9 @@ class Course:
 def outliers_grow(models: Sequence[ModelWeights], *, rng: np.random.Generator) -> Finding:
     """Whether the largest excess kurtosis of a tensor grows over the checkpoints of a training run.
 
-    The estimate is the factor between last and first checkpoint, of the run with most checkpoints; its interval
-    resamples tensors, so it speaks of this run. The p-value is that of a rising order of the checkpoints (Spearman,
-    exact, one-sided). Runs with a single checkpoint say nothing.
+    The estimate is the factor between last and first checkpoint, its geometric mean over training runs; the interval
+    is over runs. Below four runs with several checkpoints it is the factor of the run with most of them, its interval
+    over tensors speaks of that run alone, and the verdict is `underpowered`.
     """
     courses = _courses(models)
     if not courses:
@@ -74,13 +75,13 @@ def outliers_grow(models: Sequence[ModelWeights], *, rng: np.random.Generator) -
             summary=reason,
         )
     main = max(courses, key=lambda one: len(one.checkpoints))
-    outcome = _trend(main, rng)
-    growth = _factor(main, rng=rng)
+    few = len(courses) < FEWEST_RUNS
+    growth = _factor(main, rng=rng) if few else _over_runs(courses, rng=rng)
+    needed = f" {len(courses)} training run{'' if len(courses) == 1 else 's'} with checkpoints, needed {FEWEST_RUNS}."
     return Finding(
         estimate=growth,
-        p_value=outcome.p_value,
-        verdict=_verdict(main, outcome),
-        because=" ".join(_sentence(one) for one in courses),
+        verdict=Verdict.UNDERPOWERED if few else None,
+        because=" ".join(_sentence(one) for one in courses) + needed * few,
         also={f"growth of {one.run}": _factor(one, rng=rng) for one in courses if one is not main},
         summary=f"{main.run}: largest kurtosis over {len(main.checkpoints)} checkpoints",
         data={"growth": _figure(main), "courses": [_row(one) for one in courses]},
@@ -101,15 +102,17 @@ def _courses(models: Sequence[ModelWeights]) -> list[Course]:
     return found
 
 
-def _trend(course: Course, rng: np.random.Generator) -> Outcome:
-    order = np.arange(len(course.checkpoints), dtype=np.float64)
-    return spearman(order, course.tails, rng=rng, alternative="greater")
-
-
-def _verdict(course: Course, outcome: Outcome) -> Verdict | None:
-    if len(course.checkpoints) < FEWEST_CHECKPOINTS:
-        return Verdict.UNDERPOWERED
-    return None if outcome.p_value is not None and outcome.p_value < 0.05 else Verdict.NOT_SUPPORTED
+def _over_runs(courses: Sequence[Course], *, rng: np.random.Generator) -> Estimate:
+    """Return the geometric mean over runs of last over first largest kurtosis, with its interval over runs."""
+    logs = [math.log(one.tails[-1] / one.tails[0]) for one in courses]
+    mean = mean_interval(logs, rng=rng)
+    value, low, high = (
+        None if part is None else math.exp(min(part, 700.0)) for part in (mean.value, mean.low, mean.high)
+    )
+    return Estimate(
+        value=value, low=low, high=high, n=len(courses),
+        method=f"largest excess kurtosis, last over first checkpoint, geometric mean over runs; {mean.method}",
+    )  # fmt: skip
 
 
 def _factor(course: Course, *, rng: np.random.Generator) -> Estimate:
@@ -136,11 +139,9 @@ def _tails(tensors: Sequence[TensorSummary]) -> Float64:
 
 def _sentence(course: Course) -> str:
     tails, outliers = course.tails, course.outliers
-    few = len(course.checkpoints) < FEWEST_CHECKPOINTS
-    need = f" {len(course.checkpoints)} checkpoints, needed {FEWEST_CHECKPOINTS}." if few else ""
     return (
         f"{course.run}: largest kurtosis {tails[0]:.2g} to {tails[-1]:.2g} over {len(tails)} checkpoints"
-        f"{_peak(tails)}, weights beyond {SIGMA} sigma {outliers[0]:.3g} to {outliers[-1]:.3g} per million.{need}"
+        f"{_peak(tails)}, weights beyond {SIGMA} sigma {outliers[0]:.3g} to {outliers[-1]:.3g} per million."
     )
 
 

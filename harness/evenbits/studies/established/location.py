@@ -54,11 +54,10 @@ def outliers_sit_in_attention(models: Sequence[ModelWeights], *, rng: np.random.
             data=data,
         )  # fmt: skip
     p_value = _against_chance(found, heavy)
-    verdict = Verdict.UNDERPOWERED if 2 * found > len(heavy) and p_value >= 0.05 else None
-    if verdict is not None:
+    if 2 * found > len(heavy) and p_value >= 0.05:
         because = f"As many are to be expected by chance (p {p_value:.2g}): add HEAVY models. {because}"
     return Finding(
-        estimate=wilson(found, len(heavy)), p_value=p_value, verdict=verdict, because=because, also=also,
+        estimate=wilson(found, len(heavy)), p_value=p_value, shown=p_value < 0.05, because=because, also=also,
         summary=summary, data=data,
     )  # fmt: skip
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.estimates import Estimate, Verdict
+from evenbits.estimates import Estimate, Verdict, three_way, units_needed
 from evenbits.statistics import RESAMPLES, Equivalence, bootstrap_equivalence
+from evenbits.text.languages import families_of
 
-__all__ = ["Sample", "pooled_correlation", "smallness"]
+__all__ = ["Sample", "family_codes", "pooled_correlation", "smallness"]
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -27,7 +28,7 @@ NOTHING = 1e-20  # squared spread of standardised values that is rounding only
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """Points `x`, `y` [N] of one model; `clusters` [N] numbers what is drawn together: a language, or a layer."""
+    """Points `x`, `y` [N] of one model; `clusters` [N] numbers what is drawn together: a family, or a layer."""
 
     run: str
     x: Float64
@@ -37,6 +38,13 @@ class Sample:
     def __post_init__(self) -> None:
         if not len(self.x) == len(self.y) == len(self.clusters):
             raise ValueError(f"{self.run}: {len(self.x)} x, {len(self.y)} y, {len(self.clusters)} clusters")
+
+
+def family_codes(languages: Sequence[str]) -> Int64:
+    """Return the number of each language's family: languages of one family are drawn together."""
+    families = list(families_of(languages).values())
+    numbers = {name: place for place, name in enumerate(dict.fromkeys(families))}
+    return np.array([numbers[name] for name in families], dtype=np.int64)
 
 
 def pooled_correlation(
@@ -50,8 +58,8 @@ def pooled_correlation(
     """Test whether the mean correlation lies inside +-`margin` (two one-sided tests, bootstrap).
 
     Each resample draws training runs, where there are several, and clusters. `shared`: cluster c is the same thing in
-    every model (a language), and is drawn once for all; else every run draws its own, once for all of its checkpoints.
-    Undefined where no model has a correlation.
+    every model (a family of languages), and is drawn once for all; else every run draws its own, once for all of its
+    checkpoints. Undefined where no model has a correlation.
     """
     if not samples:
         raise ValueError("a pooled correlation needs at least one model")
@@ -140,19 +148,19 @@ def _resampled_means(r_BM: Float64, samples: Sequence[Sample], rng: np.random.Ge
 def smallness(found: Equivalence, *, units: str) -> tuple[Verdict | None, str]:
     """Return the verdict that the equivalence test imposes, None where it shows the correlation to be small.
 
-    Refuted: the interval excludes 0 and the coefficient reaches the margin. In between the data do not say.
+    Refuted: the interval lies outside the margin. In between the data do not say.
     """
     estimate, margin = found.estimate, found.margin
     if estimate.value is None:
         return Verdict.NOT_APPLICABLE, f"There is no correlation to speak of: {estimate.reason}."
     if found.equivalent:
         return None, f"The 90 % interval lies inside +-{margin:g}."
-    away = estimate.low is not None and estimate.high is not None and (estimate.low > 0 or estimate.high < 0)
-    if away and abs(estimate.value) >= margin:
-        return Verdict.NOT_SUPPORTED, f"The correlation is not small: {_bounds(estimate)} excludes 0."
+    if three_way(estimate, above=-margin, below=margin) is Verdict.NOT_SUPPORTED:
+        return Verdict.NOT_SUPPORTED, f"The correlation is not small: {_bounds(estimate)} lies beyond +-{margin:g}."
+    needed = units_needed(estimate, above=-margin, below=margin)
     return Verdict.UNDERPOWERED, (
-        f"{estimate.n} {units} do not settle it: {_bounds(estimate)} reaches beyond +-{margin:g} without excluding a "
-        "smaller correlation. Add more of them."
+        f"{estimate.n} {units} do not settle it: {_bounds(estimate)} lies neither inside +-{margin:g} nor beyond it. "
+        + ("Add more of them." if needed is None else f"About {needed} would, if the value is what it seems.")
     )
 
 

@@ -43,6 +43,7 @@ def sinks_are_not_outliers(models: Sequence[ModelHeads], *, margin: float, rng: 
         estimate=found.estimate,
         p_value=found.p_value,
         verdict=verdict,
+        shown=True,
         because=f"{because} {heads} heads of {len({one.run for one in models})} training run(s) give the first token "
         f"{sink.mean():.0%} of their attention on average, the most attached one {sink.max():.0%}.",
         also=also,

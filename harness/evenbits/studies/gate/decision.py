@@ -1,7 +1,8 @@
 """The deployment gate: damage rows held against a policy, a decision with a sentence for each.
 
 A limit is decided on the 95 % interval, not on the value: `pass` where the whole interval lies below the limit, `fail`
-where it lies above, `inconclusive` where it straddles it. Everything here is a function of the report's damage rows, so
+where it lies above, `inconclusive` where it straddles it. With fewer than `FEWEST_FOR_PASS` segments nothing passes: an
+interval of so few knows no tail. Everything here is a function of the report's damage rows, so
 that `evenbits merge` decides what no shard could: disparity, and the comparison with a baseline.
 """
 
@@ -15,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from evenbits.estimates import Estimate, Finding, Threshold, Verdict
+from evenbits.estimates import Estimate, Finding, Threshold, Verdict, three_way, units_needed
+from evenbits.statistics.means import FEWEST_FOR_PASS
 from evenbits.studies.gate.policy import LANGUAGE_METRICS, Limit, Policy, Waiver
 from evenbits.text.languages import describe
 
@@ -123,7 +125,8 @@ def decide_language(
             continue
         estimate = _missing(language) if row is None else _estimate(row, limit.metric)
         waiver = policy.waiver(limit.metric, language=language, model=model, spec=spec)
-        decisions.append(_decide(limit, estimate, waiver, language, today))
+        segments = 0 if row is None else int(row["segments"])
+        decisions.append(_decide(limit, estimate, waiver, language, today, segments=segments))
     covered = {decision.metric for decision in decisions}
     for waiver in policy.waivers:
         if waiver.metric not in covered and waiver.covers(waiver.metric, language, model, spec):
@@ -153,7 +156,8 @@ def decide_disparity(
         raise ValueError(f"the policy does not limit {metric}")
     estimate = disparity_estimates(rows, seed=seed, exposure=exposure)[metric]
     waiver = policy.waiver(metric, language=None, model=model, spec=spec)
-    return _decide(limit, estimate, waiver, None, today)
+    segments = min((int(row["segments"]) for row in rows), default=0)
+    return _decide(limit, estimate, waiver, None, today, segments=segments)
 
 
 def disparity_estimates(
@@ -162,7 +166,7 @@ def disparity_estimates(
     """Return `disparity` and `disparity_ratio` of one model and spec, from its damage rows with values by segment.
 
     Low and high resource follow the model's `exposure` where it is known, else the language table. The interval is over
-    segments: the gate speaks of these languages.
+    segments: the gate speaks of these languages. A high-resource mean below three noise floors has no ratio.
     """
     from evenbits.statistics import disparity  # noqa: PLC0415 - scipy, only where disparity is limited
 
@@ -180,8 +184,16 @@ def disparity_estimates(
         reason = "languages have different numbers of segments"
     if reason is not None:
         return dict.fromkeys(("disparity", "disparity_ratio"), Estimate.undefined(reason, n=len(low) + len(high)))
-    found = disparity(damage, low=low, high=high, rng=np.random.default_rng(seed), resample_languages=False)
+    found = disparity(
+        damage, low=low, high=high, rng=np.random.default_rng(seed), resample_languages=False,
+        noise_floor=max((_floor(row) for row in rows), default=0.0),
+    )  # fmt: skip
     return {"disparity": found.difference, "disparity_ratio": found.ratio}
+
+
+def _floor(row: Mapping[str, Any]) -> float:
+    """Return what a mean has to reach in bits per segment, 0 where the row does not say."""
+    return float(row.get("floor_bits") or 0.0)
 
 
 def segments_of(row: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.float64]] | None:
@@ -239,8 +251,10 @@ def lets_through(document: Mapping[str, Any]) -> bool:
     return found is None or Verdict(found["verdict"]) in LET_THROUGH
 
 
-def _decide(limit: Limit, estimate: Estimate, waiver: Waiver | None, language: str | None, today: date) -> Decision:
-    bare = _bare(limit, estimate, language)
+def _decide(
+    limit: Limit, estimate: Estimate, waiver: Waiver | None, language: str | None, today: date, *, segments: int
+) -> Decision:
+    bare = _bare(limit, estimate, language, segments)
     if waiver is None or bare.outcome is Outcome.MISSING:
         return bare
     if bare.verdict is None:  # it passes by itself
@@ -259,29 +273,40 @@ def _decide(limit: Limit, estimate: Estimate, waiver: Waiver | None, language: s
     )  # fmt: skip
 
 
-def _bare(limit: Limit, estimate: Estimate, language: str | None) -> Decision:
+def _bare(limit: Limit, estimate: Estimate, language: str | None, segments: int) -> Decision:
     """Decide without waivers."""
 
     def decision(outcome: Outcome, verdict: Verdict | None, because: str | None, action: str | None) -> Decision:
         return Decision(metric=limit.metric, language=language, outcome=outcome, verdict=verdict, estimate=estimate,
                         limit=limit, because=because, action=action)  # fmt: skip
 
-    value, low, high = estimate.value, estimate.low, estimate.high
-    if value is None:
+    if estimate.value is None:
         return decision(Outcome.MISSING, Verdict.ERROR, "A missing result fails the gate.", None)
-    if high is not None and max(value, high) < limit.bound:
+    where = three_way(estimate, below=limit.bound)
+    if where is Verdict.SUPPORTED and segments >= FEWEST_FOR_PASS:
         return decision(Outcome.PASS, None, None, None)
-    if low is not None and min(value, low) > limit.bound:
+    if where is Verdict.SUPPORTED:
+        return decision(
+            Outcome.INCONCLUSIVE, Verdict.UNDERPOWERED,
+            f"The interval lies below the limit, but {segments} segments pass nothing: they may miss a heavy tail.",
+            f"Measure at least {FEWEST_FOR_PASS} segments of each language (--segments).",
+        )  # fmt: skip
+    if where is Verdict.NOT_SUPPORTED:
         return decision(
             Outcome.FAIL, Verdict.NOT_SUPPORTED, "The whole interval lies above the limit.",
             "Protect layers or keep outliers in FP16, take more bits, or raise the limit knowingly.",
         )  # fmt: skip
-    if limit.inconclusive == "pass":
+    few = segments < FEWEST_FOR_PASS
+    if limit.inconclusive == "pass" and not few:
         why = "The interval straddles the limit, and the policy lets that through."
         return decision(Outcome.INCONCLUSIVE, Verdict.NOT_APPLICABLE, why, None)
+    needed = units_needed(estimate, below=limit.bound) if language is not None else None
+    least = FEWEST_FOR_PASS if needed is None else max(FEWEST_FOR_PASS, needed)
+    more = f"Measure more segments (about {least} would decide" if few or needed else "Measure more segments ("
     return decision(
         Outcome.INCONCLUSIVE, Verdict.UNDERPOWERED, "The interval straddles the limit.",
-        'Measure more segments, or set `inconclusive = "pass"` in the policy.',
+        f'{more}{", " if few or needed else ""}--until-decided takes as many as are needed)'
+        + ("." if few else ', or set `inconclusive = "pass"` in the policy.'),
     )  # fmt: skip
 
 

@@ -1,4 +1,7 @@
-"""Which languages are harmed most: damage rows by model and spec, worst first."""
+"""Which languages are harmed most: damage rows by model and spec, worst first.
+
+Worst by the pooled estimate where there is one: of many raw means of a few segments the largest is too large.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Harm", "asked", "harms", "specs_of"]
+from evenbits.studies.gate.decision import segments_of
+from evenbits.text.languages import families_of
+
+__all__ = ["Harm", "asked", "harms", "specs_of", "with_pooled"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Harm:
-    """Damage of one model under one spec. `ranked`: rows with a value, most excess bits first.
+    """Damage of one model under one spec. `ranked`: rows with a value, most pooled excess bits first.
 
     `below_floor`: how many of them lie below three noise floors. `undefined`: rows without a value.
     """
@@ -59,7 +65,33 @@ def harms(document: Mapping[str, Any], *, every_spec: bool = False) -> Iterator[
 
 def _harm(model: str, spec: str, rows: Sequence[Mapping[str, Any]]) -> Harm:
     known = [row for row in rows if row["excess_bits"]["value"] is not None]
-    known.sort(key=lambda row: (-row["excess_bits"]["value"], row["language"]))
+    known.sort(key=lambda row: (-_pooled(row), row["language"]))
     below = sum((row["excess_bits"]["reason"] or "").startswith("below_floor") for row in known)
     undefined = tuple(row for row in rows if row["excess_bits"]["value"] is None)
     return Harm(model=model, spec=spec, ranked=tuple(known), below_floor=below, undefined=undefined)
+
+
+def _pooled(row: Mapping[str, Any]) -> float:
+    pooled = (row.get("pooled_bits") or {}).get("value")
+    return float(row["excess_bits"]["value"] if pooled is None else pooled)
+
+
+def with_pooled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return damage rows with `pooled_bits`, by model and spec, where all languages have the same segments."""
+    from evenbits.statistics import pooled_means  # noqa: PLC0415 - scipy, only where a report is built
+
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        groups.setdefault((row["model"], row["spec"]), {})[row["language"]] = segments_of(row)
+    found = {
+        pair: pooled_means(values, families_of(values))
+        for pair, values in groups.items()
+        if all(one is not None for one in values.values()) and len({len(one) for one in values.values()}) == 1
+    }
+    return [
+        {**row, "pooled_bits": one.to_json()}
+        if (one := found.get((row["model"], row["spec"]), {}).get(row["language"])) is not None
+        and one.value is not None
+        else dict(row)
+        for row in rows
+    ]

@@ -18,8 +18,9 @@ __all__ = ["forecasts_hold"]
 def forecasts_hold(study: PredictionStudy, calibration: Calibration) -> Finding:
     """Whether the 90 % interval, from models of other training runs, covers the damage of this model's languages.
 
-    `calibration` must not hold the model's own training run. The estimate is the share of languages covered; beside it
-    stand the rivals: token parity alone, full-precision NLL alone, kurtosis overlap.
+    `calibration` must not hold the model's own training run. The estimate is the share of languages covered. Languages
+    of one family miss together, so its interval counts families as trials. Beside it stand the rivals: token parity
+    alone, full-precision NLL alone, kurtosis overlap.
     """
     spec = study.predictors.spec
     n = len(study.languages)
@@ -44,9 +45,16 @@ def forecasts_hold(study: PredictionStudy, calibration: Calibration) -> Finding:
             estimate=Estimate.undefined(reason, n=n, method=what), verdict=Verdict.NOT_APPLICABLE,
             because=f"{reason}. Calibrate on more models.", summary=reason,
         )  # fmt: skip
-    covered = wilson(best.inside, n)
+    share, families = best.inside / n, len(set(study.predictors.families))
+    bounds = wilson(round(share * families), families)
     return Finding(
-        estimate=Estimate(value=covered.value, low=covered.low, high=covered.high, n=n, method=f"{what}; Wilson"),
+        estimate=Estimate(
+            value=share,
+            low=min(share, bounds.low or 0.0),
+            high=max(share, 1.0 if bounds.high is None else bounds.high),
+            n=n,
+            method=f"{what}; Wilson 95% interval with {families} families as trials",
+        ),
         because=f"Forecast from {METRICS[best.metric].label}, chosen on {len(calibration.runs)} other training runs. "
         + " ".join(_sentence(name, one) for name, one in held.items() if one is not None),
         summary=f"{METRICS[best.metric].label}: interval holds {best.inside} of {n}, worst quarter recalled "

@@ -29,20 +29,25 @@ CONTENDERS = (BEST, "token_parity", "nll_full", "kurtosis_overlap")
 class LeftOut:
     """Forecasts of one left-out model against its measured damage.
 
-    `metric`: what was used. `coverage`: share of languages inside the 90 % interval, None where there is none.
+    `metric`: what was used. `covered`: of each language, whether it lies inside the 90 % interval, None where there is
+    none; `coverage` and `inside`: the share and number that do.
     `recall`: share of the quarter of languages with most damage that is in the quarter with most forecast damage.
-    `error`: mean absolute error in bits per segment. `inside`, `recalled`: the counts behind the shares.
+    `error`: mean absolute error in bits per segment. `recalled`: the count behind the recall.
     """
 
     model: str
     run: str
     metric: str
     languages: int
-    inside: int | None
+    covered: tuple[bool, ...] | None
     recalled: int
     quarter: int
     error: float
     width: float | None
+
+    @property
+    def inside(self) -> int | None:
+        return None if self.covered is None else sum(self.covered)
 
     @property
     def coverage(self) -> float | None:
@@ -126,9 +131,9 @@ def _held_against(model: CalibratedModel, spec: str, fitted: Forecaster) -> Left
     """Hold the forecasts of `fitted`, which must not have seen the model's run, against the model's damage."""
     forecasts = fitted.forecast(np.array(model.metrics[spec][fitted.metric]))
     damage = np.array(model.excess_bits[spec])
-    inside = width = None
+    covered = width = None
     if forecasts.low is not None and forecasts.high is not None:
-        inside = int(((damage >= forecasts.low) & (damage <= forecasts.high)).sum())
+        covered = tuple(((damage >= forecasts.low) & (damage <= forecasts.high)).tolist())
         width = float(np.median(forecasts.high - forecasts.low))
     worst = worst_quarter(damage)
     return LeftOut(
@@ -136,7 +141,7 @@ def _held_against(model: CalibratedModel, spec: str, fitted: Forecaster) -> Left
         run=model.run,
         metric=fitted.metric,
         languages=len(damage),
-        inside=inside,
+        covered=covered,
         recalled=len(worst & worst_quarter(forecasts.value)),
         quarter=len(worst),
         error=float(np.abs(damage - forecasts.value).mean()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,17 @@ from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.statistics import (
     Outcome,
     added_r2,
-    correlation_power,
+    bootstrap_estimate,
+    leave_group_out,
     partial_correlation,
     pearson,
     permutation_p,
+    power,
+    rearrangements,
     spearman,
 )
-from evenbits.statistics.samples import spread_of
+from evenbits.statistics.correlation import rowwise_pearson, standardised
+from evenbits.statistics.samples import FloatArray, IntArray, spread_of
 from evenbits.studies.h035.comparators import comparator_table, usable
 from evenbits.studies.h035.predictors import METRICS
 from evenbits.studies.h035.study import ALPHA, NEEDED, PredictionStudy, cannot_tell
@@ -25,6 +30,8 @@ __all__ = ["adds_held_out", "beyond_what_is_known", "overlap_predicts", "own_lay
 
 NAME = "kurtosis_overlap"
 WANTED_R = 0.5
+POWER_DRAWS, POWER_ORDERS = 400, 499
+"""Draws of damage, and orders of languages in the test of each, from which power is known to about .03."""
 KNOWN = ("token_parity", "nll_full", "resource")
 """Held constant by the partial correlation: known of any model without looking at its weights."""
 COMPARATORS = (*KNOWN, "script", "stream_norm", "quantization_error", "gradient_error")
@@ -33,6 +40,9 @@ COMPARATORS = (*KNOWN, "script", "stream_norm", "quantization_error", "gradient_
 
 def overlap_predicts(study: PredictionStudy, *, rng: np.random.Generator) -> Finding:
     """Whether languages with more overlap lose more excess bits (Pearson r, permuted within family x script).
+
+    The interval draws families before languages; its upper limit below .5 refutes. `data["power"]`: the chance of
+    `supported` at a true r of .5, .6 and .7, simulated with the strata and the overlap of these languages.
 
     `also`: the same on relative increase and KL, Spearman's rho, the continuous form, and overlap with columns alone.
     `data["comparators"]` holds every other metric on the same footing.
@@ -47,19 +57,21 @@ def overlap_predicts(study: PredictionStudy, *, rng: np.random.Generator) -> Fin
     also |= {name: _against(study, form, "excess_bits", rng).estimate for name, form in forms.items()}
     ranked = spearman(values[NAME], study.excess_bits, rng=rng, strata=study.predictors.strata, alternative="greater")
     table = comparator_table(study, rng=rng)
-    verdict, why = _verdict(found, len(study.languages))
+    chances = {str(r): _power(study, r, rng=rng).value or 0.0 for r in (0.5, 0.6, 0.7)}
+    verdict, shown, why = _verdict(found, len(study.languages), chances)
     best = _best(table)
     return Finding(
         estimate=found.estimate,
         p_value=found.p_value,
         verdict=verdict,
-        because=f"{why} Spearman {_brief(ranked.estimate)}. {_beside(table)}",
+        shown=shown,
+        because=f"{why} {_without_a_family(study)}Spearman {_brief(ranked.estimate)}. {_beside(table)}",
         summary=f"r {_brief(found.estimate)}, needed > {WANTED_R:g}; best held out: {_standing(best)}",
         action=_advice(best),
         also={name: one for name, one in also.items() if one.value is not None} | {"spearman": ranked.estimate},
         data={
             "comparators": table,
-            "power": correlation_power(WANTED_R, len(study.languages), alternative="greater"),
+            "power": chances,
             "resource_kind": study.predictors.resource_kind,
             "regions": dict(study.predictors.facts),
             "languages": list(study.languages),
@@ -71,22 +83,59 @@ def overlap_predicts(study: PredictionStudy, *, rng: np.random.Generator) -> Fin
 
 def _against(study: PredictionStudy, values: Any, metric: str, rng: np.random.Generator) -> Outcome:  # noqa: ANN401
     damage = study.damage[metric]
-    return pearson(values, damage, rng=rng, strata=study.predictors.strata, alternative="greater")
+    return pearson(
+        values, damage, rng=rng, strata=study.predictors.strata, clusters=study.predictors.families,
+        alternative="greater",
+    )  # fmt: skip
 
 
-def _verdict(found: Outcome, n: int) -> tuple[Verdict | None, str]:
-    """Return the verdict that conditions beyond the size of the estimate impose, with the sentence that says why."""
+def _power(study: PredictionStudy, r: float, *, rng: np.random.Generator) -> Estimate:
+    """Return how often the criterion is met where damage correlates with this overlap by `r`, and is normal beside it.
+
+    What is drawn is decided as the criterion is: r above .5, and p below .05 among orders within family x script.
+    """
+    n = len(study.languages)
+    x = standardised(study.predictors.values[NAME])
+    orders = rearrangements(n, rng=rng, strata=study.predictors.strata, permutations=POWER_ORDERS)
+    if orders is None:
+        return Estimate.undefined("every stratum holds a single language", n=n)
+
+    def met(draw: np.random.Generator) -> bool:
+        y = standardised(r * x + np.sqrt(1 - r**2) * draw.standard_normal(n))
+        found = float(rowwise_pearson(x[None], y[None])[0])
+        p = permutation_p(
+            found, y[orders.rows] @ x / n, exact=orders.exact, alternative="greater", centred=orders.centred
+        )  # fmt: skip
+        return found > WANTED_R and p < ALPHA
+
+    return power(met, rng=rng, draws=POWER_DRAWS)
+
+
+def _without_a_family(study: PredictionStudy) -> str:
+    """Return how r moves when one family is left out, and whether one carries it."""
+    left = leave_group_out(study.predictors.values[NAME], study.excess_bits, study.predictors.families)
+    known = {name: one.value for name, one in left.items() if one.value is not None}
+    if len(known) < 2:
+        return ""
+    least = min(known, key=lambda name: known[name])
+    return f"Leaving one family out gives r {known[least]:.2f} (without {least}) to {max(known.values()):.2f}. "
+
+
+def _verdict(found: Outcome, n: int, chances: Mapping[str, float] | None = None) -> tuple[Verdict | None, bool, str]:
+    """Return the verdict that too few languages impose, whether the test shows a correlation, and a sentence."""
+    power = "" if not chances else f" A true r of .5 / .6 / .7 would be supported with {_percents(chances)} chance."
     if n < NEEDED:
-        chance = correlation_power(WANTED_R, n, alternative="greater") or 0.0
-        return Verdict.UNDERPOWERED, (
-            f"{n} languages, needed {NEEDED}: a true r of {WANTED_R:g} would be found with {chance:.0%} chance. "
-            "Add languages with --languages."
-        )
+        why = f"{n} languages, needed {NEEDED}.{power} Add languages with --languages."
+        return Verdict.UNDERPOWERED, False, why
     if found.p_value is None:
-        return Verdict.UNDERPOWERED, f"No test is possible ({found.p_method})."
+        return Verdict.UNDERPOWERED, False, f"No test is possible ({found.p_method})."
     if found.p_value >= ALPHA:
-        return Verdict.NOT_SUPPORTED, f"p {found.p_value:.2g}, needed below {ALPHA:g} ({found.p_method})."
-    return None, f"p {found.p_value:.2g} ({found.p_method})."
+        return None, False, f"p {found.p_value:.2g}, needed below {ALPHA:g} ({found.p_method}).{power}"
+    return None, True, f"p {found.p_value:.2g} ({found.p_method}).{power}"
+
+
+def _percents(chances: Mapping[str, float]) -> str:
+    return " / ".join(f"{chance:.0%}" for chance in chances.values())
 
 
 def beyond_what_is_known(study: PredictionStudy, *, rng: np.random.Generator) -> Finding:
@@ -99,8 +148,9 @@ def beyond_what_is_known(study: PredictionStudy, *, rng: np.random.Generator) ->
 
     def partial(metric: str) -> Outcome:
         return partial_correlation(
-            overlap, study.damage[metric], known, rng=rng, strata=study.predictors.strata, alternative="greater"
-        )
+            overlap, study.damage[metric], known, rng=rng, strata=study.predictors.strata,
+            clusters=study.predictors.families, alternative="greater",
+        )  # fmt: skip
 
     found = partial("excess_bits")
     others = {metric: partial(metric).estimate for metric in ("relative_increase", "kl")}
@@ -109,11 +159,12 @@ def beyond_what_is_known(study: PredictionStudy, *, rng: np.random.Generator) ->
         return Finding(
             estimate=found.estimate, verdict=Verdict.NOT_APPLICABLE, because=f"Undefined: {found.estimate.reason}."
         )
-    verdict, why = _verdict(found, len(study.languages))
+    verdict, shown, why = _verdict(found, len(study.languages))
     return Finding(
         estimate=found.estimate,
         p_value=found.p_value,
         verdict=verdict,
+        shown=shown,
         because=why
         + (f" Not held constant, undefined or the same everywhere: {', '.join(left_out)}." * bool(left_out)),
         summary=f"partial r {_brief(found.estimate)} given {', '.join(METRICS[name].label for name in known)}",
@@ -139,8 +190,6 @@ def adds_held_out(study: PredictionStudy, *, rng: np.random.Generator) -> Findin
     verdict, why = None, ""
     if len(study.languages) < NEEDED:
         verdict, why = Verdict.UNDERPOWERED, f"{len(study.languages)} languages, needed {NEEDED}."
-    elif estimate.value > 0 and (estimate.low is None or estimate.low <= 0):
-        verdict, why = Verdict.NOT_SUPPORTED, "The interval over languages does not exclude zero."
     return Finding(
         estimate=estimate,
         verdict=verdict,
@@ -153,10 +202,11 @@ def adds_held_out(study: PredictionStudy, *, rng: np.random.Generator) -> Findin
     )
 
 
-def own_layers(study: PredictionStudy, *, rng: np.random.Generator) -> Finding:  # noqa: ARG001 - findings have one form
+def own_layers(study: PredictionStudy, *, rng: np.random.Generator) -> Finding:
     """Whether overlap with each layer's own kurtosis correlates more than with that of other layers.
 
-    The estimate is r minus the median r over orders of the layers; p is the share of orders that reach r.
+    The estimate is r minus the median r over orders of the layers, with an interval over families and languages; p is
+    the share of orders that reach r.
     """
     silent = cannot_tell(study, what="r minus median r of permuted layers")
     if silent is not None:
@@ -170,19 +220,28 @@ def own_layers(study: PredictionStudy, *, rng: np.random.Generator) -> Finding: 
     null = np.array([float(np.corrcoef(row, study.excess_bits)[0, 1]) for row in orders])
     p_value = permutation_p(own, null, exact=False, alternative="greater")
     middle = float(np.median(null))
-    estimate = Estimate(
-        value=own - middle, n=n, method=f"r minus median r over {len(orders)} orders of the layers",
-        reason="no interval: the orders are the null distribution, not resamples",
+    x, y, others = study.predictors.values[NAME], study.excess_bits, np.array(orders)
+
+    def advantage(rows: IntArray) -> FloatArray:
+        damage = y[rows]
+        moved = np.stack([rowwise_pearson(one[rows], damage) for one in others])
+        known = np.isfinite(moved).all(axis=0)
+        return np.where(known, rowwise_pearson(x[rows], damage) - np.median(moved, axis=0), np.nan)
+
+    estimate = bootstrap_estimate(
+        advantage, n, what=f"r minus median r over {len(orders)} orders of the layers", rng=rng,
+        clusters=study.predictors.families,
     )  # fmt: skip
     verdict, why = None, ""
     if n < NEEDED:
         verdict, why = Verdict.UNDERPOWERED, f"{n} languages, needed {NEEDED}. "
     elif p_value >= ALPHA:
-        verdict, why = Verdict.NOT_SUPPORTED, f"p {p_value:.2g}, needed below {ALPHA:g}. "
+        why = f"p {p_value:.2g}, needed below {ALPHA:g}. "
     return Finding(
         estimate=estimate,
         p_value=p_value,
         verdict=verdict,
+        shown=p_value < ALPHA,
         because=f"{why}r {own:.2f} with the layers' own kurtosis; with that of other layers {middle:.2f} "
         f"({null.min():.2f} to {null.max():.2f}).",
         summary=f"r {own:.2f}, other layers' kurtosis {middle:.2f}",

@@ -8,7 +8,7 @@ from evenbits.studies.h036.additivity import additivity
 from evenbits.studies.h036.choice import Choice, additive_savings, choose
 from evenbits.studies.h036.critical import CriticalLayers, critical_layers, overlap_with_outliers
 from evenbits.studies.h036.depth import Depth, where_damage_lies
-from evenbits.studies.h036.profiles import different_layers, different_shapes, layer_language
+from evenbits.studies.h036.profiles import different_layers, layer_language
 from evenbits.studies.h036.protection import ProtectionStudy, rule_budget, study_protection
 from evenbits.studies.h036.rivals import kind_for, unit_kurtosis
 from evenbits.studies.h036.study import KINDS, LayerStudy, Unit, sizes_of, study_layers, whole_model
@@ -29,7 +29,6 @@ __all__ = [
     "choose",
     "critical_layers",
     "different_layers",
-    "different_shapes",
     "kind_for",
     "layer_language",
     "overlap_with_outliers",

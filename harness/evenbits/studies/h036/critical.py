@@ -98,11 +98,12 @@ def overlap_with_outliers(
         f"High-kurtosis layers: {places}. Of critical layers {means[0]:.0%} are among them in low-resource languages, "
         f"{means[1]:.0%} in high-resource ones."
     )
-    verdict, why = _verdict(by_set, _least_p(low, high))
+    verdict, shown, why = _verdict(by_set, _least_p(low, high))
     return Finding(
         estimate=by_set.estimate,
         p_value=by_set.p_value,
         verdict=verdict,
+        shown=shown,
         because=f"{sentence} {why}".strip(),
         summary=f"overlap with outlier layers: low-resource {means[0]:.0%}, high-resource {means[1]:.0%}",
         also={"write_share": by_write.estimate},
@@ -116,21 +117,25 @@ def _least_p(low: list[CriticalLayers], high: list[CriticalLayers]) -> float:
     return 1 / math.prod(math.comb(count + strata[1][name], count) for name, count in strata[0].items())
 
 
-def _verdict(found: Outcome, least_p: float) -> tuple[Verdict | None, str]:
+def _verdict(found: Outcome, least_p: float) -> tuple[Verdict | None, bool, str]:
+    """Return the verdict that number and interval cannot give, whether the test shows the claim, and a sentence."""
     if found.estimate.value is None:
-        return Verdict.NOT_SUPPORTED, f"There is no difference to test: {found.estimate.reason}."
+        return Verdict.NOT_APPLICABLE, False, f"There is no difference to test: {found.estimate.reason}."
     if least_p >= ALPHA:
-        return Verdict.UNDERPOWERED, (
-            f"Low- and high-resource languages of one family and script are so few that p cannot fall below "
-            f"{least_p:.2g}; needed is less than {ALPHA:g}. Add related languages of the other tier."
+        return (
+            Verdict.UNDERPOWERED,
+            False,
+            (
+                f"Low- and high-resource languages of one family and script are so few that p cannot fall below "
+                f"{least_p:.2g}; needed is less than {ALPHA:g}. Add related languages of the other tier."
+            ),
         )
     if found.p_value is None:
-        return Verdict.UNDERPOWERED, f"No test is possible ({found.p_method})."
+        return Verdict.UNDERPOWERED, False, f"No test is possible ({found.p_method})."
+    p = f"p {found.p_value:.3g}"
     if found.p_value >= ALPHA:
-        return Verdict.NOT_SUPPORTED, (
-            f"p {found.p_value:.3f}, needed below {ALPHA:g}; the least possible is {least_p:.2g} ({found.p_method})."
-        )
-    return None, f"p {found.p_value:.3g} ({found.p_method})."
+        return None, False, f"{p}, needed below {ALPHA:g}; the least possible is {least_p:.2g} ({found.p_method})."
+    return None, True, f"{p} ({found.p_method})."
 
 
 def _compared(low: list[CriticalLayers], high: list[CriticalLayers], value: Any, strata: list[str],  # noqa: ANN401

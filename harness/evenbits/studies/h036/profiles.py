@@ -1,14 +1,15 @@
-"""Do languages rely on different layers? The layer x language interaction of single-layer damage, in two scales.
+"""Do languages rely on different layers? The layer x language interaction of each language's shares of its own damage.
 
-In excess bits a language that loses twice as much in every layer is an interaction too, so the same test on each
-language's shares of its own damage stands beside it: the criterion is on bits (METHOD 4), the shape is its robustness.
+In excess bits a language that loses twice as much in every layer is an interaction too, though it relies on the same
+layers: that is difference in size, and stands beside the criterion. Segments are the replicates, and their residuals
+are flipped in sign: exchanging labels of languages would take equal noise in all of them as given.
 
 Shapes: P layers, L languages, S segments.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -17,68 +18,48 @@ from evenbits.statistics import Interaction, layer_language_interaction
 from evenbits.studies.h036.depth import where_damage_lies
 from evenbits.studies.h036.study import LayerStudy
 
-__all__ = ["ALPHA", "MIN_LANGUAGES", "different_layers", "different_shapes", "layer_language"]
+__all__ = ["ALPHA", "MIN_LANGUAGES", "different_layers", "layer_language"]
 
 ALPHA = 0.05
-SCHEMES: tuple[Literal["labels", "signs"], ...] = ("labels", "signs")
 MIN_LANGUAGES = 10
-"""Fewer languages than this in two families give a permutation within families too few arrangements to speak."""
+"""Fewer languages than this in two families give an interaction within families too little to speak of."""
+
+NEGLIGIBLE = 0.06
+"""An effect shown to be below this refutes: less than a medium one (Kirk 1996), fixed 2026-11."""
 
 
 def different_layers(study: LayerStudy, *, rng: np.random.Generator) -> Finding:
-    """Whether damage has a layer x language interaction, in excess bits: the criterion.
+    """Whether damage has a layer x language interaction in shares: the criterion.
 
-    The estimate is partial omega squared; p permutes language labels within families. `also` holds the same number on
-    relative increase and on shares.
+    The estimate is partial omega squared of damage divided by each language's own mean; p flips the signs of whole
+    segments, within families. `also` holds the same number in bits (size included) and on relative increase. Languages
+    without damage above three noise floors have no shares and are named.
     """
     lacking = _too_few(study)
     if lacking is not None:
         return lacking
-    bits = layer_language_interaction(study.excess_bits, rng=rng, families=study.families)
     shares, left_out = _in_shares(study, rng)
+    bits = layer_language_interaction(study.excess_bits, rng=rng, families=study.families, scheme="signs")
     scaled = study.excess_bits / study.nll_bits[None, :, None]
-    relative = layer_language_interaction(scaled, rng=rng, families=study.families)
+    relative = layer_language_interaction(scaled, rng=rng, families=study.families, scheme="signs")
     place = where_damage_lies(study)
-    shape = f"in shares of each language's own damage {_brief(shares)}"
-    return _judged(
-        bits,
-        because=f"{_because(bits)} {_capital(shape)}: {_reading(bits, shares)}.{left_out} {place.sentence}",
-        summary=f"layer x language w2p {_brief(bits)}; {place.brief}",
+    return Finding(
+        estimate=shares.estimate,
+        p_value=shares.p_value,
+        verdict=_verdict(shares),
+        shown=shares.p_value is not None and shares.p_value < ALPHA,
+        because=f"{_because(shares)}{left_out} In bits {_brief(bits)}: {_reading(bits, shares)}. {place.sentence}",
+        summary=f"layer x language w2p of shares {_brief(shares)}; {place.brief}",
         action=place.advice,
-        also={"relative_increase": relative.estimate, "share": shares.estimate},
+        also={"bits": bits.estimate, "relative_increase": relative.estimate},
+        sensitive=False if shares.estimate.value is None else None,
         data={
             "layer_language": layer_language(study),
-            "interaction": {"bits": bits.to_json(), "share": shares.to_json(), "relative_increase": relative.to_json()},
+            "interaction": {"share": shares.to_json(), "bits": bits.to_json(), "relative_increase": relative.to_json()},
             "depth": place.to_json(),
             "floor_bits": study.floor.to_json(),
+            "nll_full_bits": dict(zip(study.languages, study.nll_bits.tolist(), strict=True)),
         },
-    )
-
-
-def different_shapes(study: LayerStudy, *, rng: np.random.Generator) -> Finding:
-    """Whether the interaction remains when each language's damage is divided by its own mean: the robustness.
-
-    Permuting labels takes equal spread in all languages as given, which dividing by a small damage may break; flipping
-    the signs of whole segments does not. The larger p of the two decides.
-    """
-    lacking = _too_few(study)
-    if lacking is not None:
-        return lacking
-    shares, left_out = _in_shares(study, rng)
-    if shares.estimate.value is None:
-        return Finding(
-            estimate=shares.estimate,
-            verdict=Verdict.UNDERPOWERED,
-            because=f"Shares are undefined: {shares.estimate.reason}.{left_out} "
-            "Use a lower precision, more segments or --dtype float32.",
-        )
-    return _judged(
-        shares,
-        because=f"{_because(shares)}{left_out}",
-        summary=f"shape over layers w2p {_brief(shares)}",
-        action=None,
-        also={},
-        data={"interaction": shares.to_json()},
     )
 
 
@@ -91,19 +72,16 @@ def layer_language(study: LayerStudy) -> dict[str, Any]:
     }
 
 
-def _judged(found: Interaction, *, because: str, summary: str, action: str | None, also: dict[str, Estimate],
-            data: dict[str, Any]) -> Finding:  # fmt: skip
-    verdict = None
-    if found.estimate.value is None:
-        verdict = Verdict.NOT_APPLICABLE
-    elif found.p_value is None:
-        verdict = Verdict.UNDERPOWERED
-    elif found.p_value >= ALPHA:
-        verdict = Verdict.NOT_SUPPORTED
-    return Finding(
-        estimate=found.estimate, p_value=found.p_value, verdict=verdict, because=because, summary=summary,
-        action=action, also=also, data=data,
-    )  # fmt: skip
+def _verdict(found: Interaction) -> Verdict | None:
+    """Return the verdict where number and test cannot decide, or where the effect is shown to be negligible."""
+    estimate = found.estimate
+    if estimate.value is None:
+        return Verdict.NOT_APPLICABLE
+    if found.p_value is None or found.least_p >= ALPHA:
+        return Verdict.UNDERPOWERED
+    if found.p_value >= ALPHA and estimate.high is not None and estimate.high < NEGLIGIBLE:
+        return Verdict.NOT_SUPPORTED
+    return None
 
 
 def _in_shares(study: LayerStudy, rng: np.random.Generator) -> tuple[Interaction, str]:
@@ -118,11 +96,10 @@ def _in_shares(study: LayerStudy, rng: np.random.Generator) -> tuple[Interaction
             estimate=Estimate.undefined(reason), p_value=None, p_method=f"none: {reason}", f=None, degrees=(0, 0),
             squares={}, movable=0,
         ), sentence  # fmt: skip
-    tests = [
-        layer_language_interaction(kept.excess_bits, rng=rng, families=kept.families, scale="share", scheme=scheme)
-        for scheme in SCHEMES
-    ]
-    return max(tests, key=lambda one: 1.0 if one.p_value is None else one.p_value), sentence
+    found = layer_language_interaction(
+        kept.excess_bits, rng=rng, families=kept.families, scale="share", scheme="signs"
+    )  # fmt: skip
+    return found, sentence
 
 
 def _too_few(study: LayerStudy) -> Finding | None:
@@ -145,18 +122,22 @@ def _too_few(study: LayerStudy) -> Finding | None:
 def _because(found: Interaction) -> str:
     if found.p_value is None:
         return f"{_capital(found.p_method)}."
-    against = "" if found.p_value < ALPHA else f", needed below {ALPHA:g}"
+    if found.least_p >= ALPHA:
+        return f"p cannot fall below {found.least_p:.2g} with {found.estimate.n} segments; take 6 or more."
+    against = (
+        "" if found.p_value < ALPHA else f", needed below {ALPHA:g}, and an upper limit below {NEGLIGIBLE:g} refutes"
+    )
     return f"p {_p(found.p_value)}{against} ({found.p_method})."
 
 
 def _reading(bits: Interaction, shares: Interaction) -> str:
     if shares.p_value is None or bits.p_value is None:
         return "that scale decides nothing here"
-    if bits.p_value >= ALPHA:
-        return "damage adds up from a layer part and a language part"
     if shares.p_value < ALPHA:
         return "the shape over layers differs between languages, not only the size"
-    return "languages lose more or less of the same profile over layers, they do not rely on different layers"
+    if bits.p_value < ALPHA:
+        return "what is shown is difference in size, languages lose more or less of one profile over layers"
+    return "neither shape nor size over layers is shown to differ between languages"
 
 
 def _brief(found: Interaction) -> str:

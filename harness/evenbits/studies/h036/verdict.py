@@ -45,13 +45,9 @@ def plan_beats_rivals(study: LayerStudy, measured: ProtectionStudy, *, rng: np.r
     relative = _advantage(measured, measured.excess_bits / measured.nll_bits[None, :, None], names, rng)
     best = names[int(_worst_by_name(measured, measured.excess_bits.mean(axis=2)[None], names)[0].argmin())]
     rows = protection_table(measured, rng=rng)
-    verdict = None
-    if bits.value is not None and bits.value > 0 and (bits.low is None or bits.low <= 0):
-        verdict = Verdict.NOT_SUPPORTED
     own = _row(rows, PLAN)
     return Finding(
         estimate=bits,
-        verdict=verdict,
         because=f"Best rival within {measured.budget:.3g} extra bits per weight: {best}. "
         f"{_sentence(own)} {_beyond(rows)}{place.sentence}",
         summary=f"protect {', '.join(own['protects'])} (+{own['extra_bits_per_weight']:.2g} bits per weight): "

@@ -137,7 +137,7 @@ def _correlated(
     return Finding(
         estimate=outcome.estimate,
         p_value=outcome.p_value,
-        verdict=None if outcome.p_value < 0.05 else Verdict.NOT_SUPPORTED,
+        shown=outcome.p_value < 0.05,
         because=f"One-sided permutation p {outcome.p_value:.3g}. {_without_one(sparsity, values, runs)}",
         also=also,
         summary=f"{what} over {len(runs)} training runs",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from evenbits.cells import Subject, measure
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.observe.weights import SuperWeightCandidate
 from evenbits.records import Corpus
+from evenbits.statistics import ratio_of_sums
 from evenbits.studies.h037.ablation import ablation_sample
 from evenbits.variants.zeroing import without_weight
 
@@ -20,10 +24,15 @@ CANDIDATES = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SuperWeight:
-    """A candidate with what zeroing it does: the factor on perplexity per token, over the sampled text."""
+    """A candidate with what zeroing it does: the factor on perplexity per token, over the sampled text.
+
+    `low`, `high`: its 95 % interval over segments, None where it was not taken.
+    """
 
     candidate: SuperWeightCandidate
     factor: float
+    low: float | None = None
+    high: float | None = None
 
 
 def find_super_weights(
@@ -34,7 +43,14 @@ def find_super_weights(
     strongest = list(candidates)[:CANDIDATES]
     variants = {one.place: without_weight(one.name, one.row, one.column) for one in strongest}
     damage = measure(model, variants, sample)
-    found = [SuperWeight(candidate=one, factor=damage.perplexity_ratio(one.place)) for one in strongest]
+    found = []
+    for one in strongest:
+        more_S = (damage.nll_quantized(one.place) - damage.nll_full(one.place)).sum(axis=0)
+        column = damage.columns[one.place]
+        tokens_S = np.sum([column.full[tag].tokens for tag in damage.languages], axis=0)
+        log = ratio_of_sums(more_S, tokens_S, rng=np.random.default_rng(model.seed), what="log factor")
+        low, high = (None if limit is None else math.exp(min(limit, 700.0)) for limit in (log.low, log.high))
+        found.append(SuperWeight(candidate=one, factor=damage.perplexity_ratio(one.place), low=low, high=high))
     return tuple(sorted(found, key=lambda one: -one.factor))
 
 
@@ -48,9 +64,10 @@ def super_weights(found: Sequence[SuperWeight]) -> Finding:
     many = sum(one.factor >= SUPER_FACTOR for one in found)
     return Finding(
         estimate=Estimate(
-            value=best.factor, n=len(found),
-            method="factor on perplexity per token when one weight is zeroed, largest of the candidates from spikes",
-            reason="no interval: the largest of a few single ablations",
+            value=best.factor, low=best.low, high=best.high, n=len(found),
+            method="factor on perplexity per token when one weight is zeroed, largest of the candidates from spikes; "
+            "95% interval over segments",
+            reason="no interval was taken" if best.low is None else None,
         ),
         because=f"Zeroing {place} multiplies perplexity by {best.factor:.3g}.",
         summary=f"{many or 'no'} super weight{'' if many == 1 else 's'}: {place} x {best.factor:.3g} perplexity",

@@ -3,6 +3,10 @@
 Which models answer which question stands in `CONTRASTS` and nowhere else. A model takes part under the name it has in
 the reference family. Differences are of the recommended choice minus the other one: below zero, it saves damage.
 
+The unit of a training choice is the pair of training runs: languages of one run share its luck (runs of one recipe
+differ by about half a bit in all languages), so a mean over languages of one or two pairs says nothing of a choice.
+Exposure is another thing: it was assigned to languages at random within the pair, so there languages are the units.
+
 Shapes: P pairs of models, L languages.
 """
 
@@ -18,11 +22,15 @@ from numpy.typing import NDArray
 
 from evenbits.cells.damage import Damage
 from evenbits.estimates import Estimate
-from evenbits.statistics import Outcome, holm, mean_interval, paired_difference
+from evenbits.statistics import Outcome, holm, language_mean, mean_interval, paired_difference
+from evenbits.text.languages import families_of
 
-__all__ = ["CONTRASTS", "Contrast", "Contrasted", "TrainedModel", "contrasted", "needed_models"]
+__all__ = ["CONTRASTS", "MIN_PAIRS", "Contrast", "Contrasted", "TrainedModel", "contrasted", "needed_models"]
 
 Float64 = NDArray[np.float64]
+
+MIN_PAIRS = 4
+"""Pairs of training runs below which a training choice has no test: with three, t has two degrees of freedom."""
 
 MORE_TEXT = 2.0
 """A language was shown more text by one model of a pair where that one has at least this many times the bytes."""
@@ -97,11 +105,11 @@ class TrainedModel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contrasted:
-    """A contrast as measured, over languages; differences in bits per segment, recommended minus other.
+    """A contrast as measured, over its `units`; differences in bits per segment, recommended minus other.
 
-    `damage`: excess bits, with p of random signs and, among all contrasts, Holm's. `full`, `quantized`: NLL before and
-    after quantizing. `relative`: relative increase. `by_pair`: difference of damage in every pair, whose signs must
-    agree: languages of one run are no replicates of training.
+    `damage`: excess bits, with p (None below `MIN_PAIRS` pairs) and, among all contrasts, Holm's. `full`, `quantized`:
+    NLL before and after quantizing. `relative`: relative increase. `by_pair`: difference of damage in every pair, whose
+    signs must agree.
     """
 
     contrast: Contrast
@@ -113,6 +121,10 @@ class Contrasted:
     languages: tuple[str, ...]
 
     @property
+    def units(self) -> str:
+        return "pairs of training runs" if self.contrast.by == "model" else "languages"
+
+    @property
     def agreeing(self) -> int:
         """Pairs in which damage differs in the direction of the mean."""
         sign = math.copysign(1.0, self.damage.estimate.value or 0.0)
@@ -122,6 +134,7 @@ class Contrasted:
         return {
             "contrast": self.contrast.name,
             "by": self.contrast.by,
+            "units": self.units,
             "pairs": dict(self.by_pair),
             "damage": self.damage.to_json(),
             "nll_full": self.full.to_json(),
@@ -163,30 +176,64 @@ def _measured(contrast: Contrast, models: Mapping[str, TrainedModel], rng: np.ra
     languages = tuple(sorted(set.intersection(*(set(found) for found in differences.values()))))
     if len(languages) < 2:
         return None
-    # A language is one unit, however many pairs of models it was measured in.
-    mean_L4 = np.mean([[found[tag] for tag in languages] for found in differences.values()], axis=0)
-    damage = paired_difference(mean_L4[:, 0], np.zeros(len(languages)), rng=rng)
-    full, quantized, relative = (mean_interval(mean_L4[:, column], rng=rng) for column in (1, 2, 3))
     by_pair = {name: float(np.mean([found[tag][0] for tag in languages])) for name, found in differences.items()}
+    values_PL4 = np.array([[found[tag] for tag in languages] for found in differences.values()])
+    if contrast.by == "model":
+        # a pair is one unit, however many languages it was measured in
+        columns = [values_PL4[:, :, column].mean(axis=1) for column in range(4)]
+        damage = _over_pairs(columns[0], rng)
+        full, quantized, relative = (mean_interval(column, rng=rng) for column in columns[1:])
+    else:
+        # a language is one unit, however many pairs of models it was measured in
+        mean_L4 = values_PL4.mean(axis=0)
+        damage = paired_difference(mean_L4[:, 0], np.zeros(len(languages)), rng=rng)
+        estimates = [_over_languages(languages, mean_L4[:, column], rng) for column in range(4)]
+        damage = replace(damage, estimate=estimates[0])
+        full, quantized, relative = estimates[1:]
     return Contrasted(
         contrast=contrast, damage=damage, full=full, quantized=quantized, relative=relative, by_pair=by_pair,
         languages=languages,
     )  # fmt: skip
 
 
+def _over_pairs(values_P: Float64, rng: np.random.Generator) -> Outcome:
+    """Return the mean over pairs of runs with its interval, and Student's p where there are enough of them."""
+    from scipy.special import stdtr  # noqa: PLC0415 - a third of a second at import, which collecting evals must not pay
+
+    count = len(values_P)
+    estimate = mean_interval(values_P, rng=rng)
+    error = float(values_P.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
+    if count < MIN_PAIRS or error == 0:
+        return Outcome(estimate=estimate, p_value=None, p_method=f"none: {count} pairs of runs, needed {MIN_PAIRS}")
+    p = float(2 * stdtr(count - 1, -abs(float(values_P.mean())) / error))
+    return Outcome(estimate=estimate, p_value=max(p, 1e-300), p_method=f"t-test over {count} pairs of training runs")
+
+
+def _over_languages(languages: Sequence[str], values_L: Float64, rng: np.random.Generator) -> Estimate:
+    return language_mean(
+        {tag: [value] for tag, value in zip(languages, values_L.tolist(), strict=True)},
+        rng=rng, families=families_of(languages), what="mean over languages",
+    )  # fmt: skip
+
+
 def _difference(
     contrast: Contrast, first: TrainedModel, second: TrainedModel
 ) -> dict[str, tuple[float, float, float, float]]:
-    """Return first minus second by language: excess bits, NLL full and quantized in bits, relative increase."""
-    a, b = first.losses, second.losses
-    found = {}
-    for tag in a:
-        if tag not in b:
-            continue
-        sign = 1.0 if contrast.by == "model" else _shown_more(tag, first, second)
-        if sign:
-            found[tag] = tuple(float(sign * (x - y)) for x, y in zip(a[tag], b[tag], strict=True))
-    return found  # type: ignore[return-value]
+    """Return first minus second by language: excess bits, NLL full and quantized in bits, relative increase.
+
+    By exposure, the side that was shown more minus the other; what the two runs differ by in all languages alike is
+    taken out, half-way between the languages of either sign. Nothing where only one sign occurs.
+    """
+    shared = [tag for tag in first.losses if tag in second.losses]
+    raw = {tag: np.subtract(first.losses[tag], second.losses[tag]) for tag in shared}
+    if contrast.by == "model":
+        return {tag: tuple(values.tolist()) for tag, values in raw.items()}
+    signs = {tag: sign for tag in shared if (sign := _shown_more(tag, first, second))}
+    sides = [[raw[tag] for tag, sign in signs.items() if sign == side] for side in (1.0, -1.0)]
+    if not all(sides):
+        return {}
+    between_runs = (np.mean(sides[0], axis=0) + np.mean(sides[1], axis=0)) / 2
+    return {tag: tuple((sign * (raw[tag] - between_runs)).tolist()) for tag, sign in signs.items()}
 
 
 def _shown_more(tag: str, first: TrainedModel, second: TrainedModel) -> float:

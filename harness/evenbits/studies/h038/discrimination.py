@@ -11,7 +11,7 @@ Shapes: B arrangements, K features, N languages; true/false masks [B, N] of the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from evenbits.estimates import Estimate, Verdict
 from evenbits.statistics import LARGE_DELTA, Selection, benjamini_hochberg, cliffs_delta, nested_selection_auc
 from evenbits.studies.h038.arrangements import ALPHA, Arrangements, arrange, fewest, reachable, standardising
-from evenbits.studies.h038.features import FeatureTable, Usable
+from evenbits.studies.h038.features import EXPECTED, FeatureTable, Usable
 from evenbits.studies.h038.groups import Float64, Masks, Refusal, ResilienceGroups
 
 __all__ = ["Discrimination", "deltas", "discriminate", "nested_aucs"]
@@ -32,7 +32,8 @@ SELECTIONS = 999
 class Discrimination:
     """What a search over features found. `rows`: one per feature, the decisive one first.
 
-    `best`: the decisive feature: of those with q < .05 the one with the largest |delta|, else the one of smallest p.
+    Signs are fixed: an effect counts in the direction that the hypothesis expects of the feature, and p is one-sided.
+    `best`: the decisive feature: of those with q < .05 the one with the largest effect, else the one of smallest p.
     `selection`: nested leave-one-language-out AUC; `auc_p` is against the null of the whole search.
     """
 
@@ -47,24 +48,23 @@ class Discrimination:
 
     @property
     def magnitude(self) -> Estimate:
-        """The decisive |delta| with its interval, turned where the effect is negative."""
-        found = self.delta
-        if found.value is None or found.value >= 0:
-            return found
-        low, high = found.low, found.high
-        return Estimate(
-            value=-found.value, low=None if high is None else -high, high=None if low is None else -low, n=found.n,
-            method=f"|{found.method}|", reason=found.reason,
-        )  # fmt: skip
+        """The decisive delta with its interval, above 0 where it goes as expected."""
+        return _as_expected(self.best, self.delta)
 
     @property
     def refuted(self) -> str | None:
-        """What speaks against the finding beside the size of the effect, in a sentence."""
+        """What is lacking for the finding beside the size of the effect, in a sentence."""
         if self.q >= ALPHA:
             return f"No feature has q < {ALPHA:g}; the smallest is {self.q:.3g} of {self.best}."
         if self.auc_p >= ALPHA:
             return f"The search does not hold on languages left out: p {self.auc_p:.3g}, needed below {ALPHA:g}."
         return None
+
+    @property
+    def ruled_out(self) -> bool:
+        """Whether the intervals of all features lie below a large effect in the expected direction."""
+        limits = [_as_expected(row["feature"], Estimate.from_json(row["delta"])).high for row in self.rows]
+        return all(high is not None and high < LARGE_DELTA for high in limits)
 
     @property
     def discriminates(self) -> bool:
@@ -78,6 +78,16 @@ class Discrimination:
             "resilient": self.sizes[0],
             "vulnerable": self.sizes[1],
         }
+
+
+def _as_expected(name: str, delta: Estimate) -> Estimate:
+    """Return a feature's delta, turned where the hypothesis expects less of it in resilient languages."""
+    if EXPECTED.get(name, 1) > 0 or delta.value is None:
+        return delta
+    return replace(
+        delta, value=-delta.value, low=None if delta.high is None else -delta.high,
+        high=None if delta.low is None else -delta.low, method=f"{delta.method}, sign as expected",
+    )  # fmt: skip
 
 
 def discriminate(
@@ -111,8 +121,11 @@ def _searched(groups: ResilienceGroups, usable: Usable, null: Arrangements, rng:
     observed = deltas(usable.table, resilient[None], vulnerable[None])[0]
     null_BK = deltas(usable.table, null.resilient, null.vulnerable)
     scale, scale_B1 = standardising(resilient[None], vulnerable[None])[0], null.scale[:, None]
+    signs = {name: EXPECTED.get(name, 1) for name in usable.names}
     p = {
-        name: null.p_value(float(scale * observed[k]), (scale_B1 * null_BK)[:, k])
+        name: null.p_value(
+            signs[name] * float(scale * observed[k]), signs[name] * (scale_B1 * null_BK)[:, k], "greater"
+        )
         for k, name in enumerate(usable.names)
     }
     q = {name: 1.0 if found is None else found for name, found in benjamini_hochberg(p).items()}
@@ -123,7 +136,7 @@ def _searched(groups: ResilienceGroups, usable: Usable, null: Arrangements, rng:
     # Among those found, the largest effect; where none is, the strongest evidence.
     ranked = sorted(
         usable.names,
-        key=lambda name: (q[name] >= ALPHA, -abs(found[name].value or 0.0) if q[name] < ALPHA else p[name]),
+        key=lambda name: (q[name] >= ALPHA, -signs[name] * (found[name].value or 0.0) if q[name] < ALPHA else p[name]),
     )
     rows = tuple(
         {"feature": name, "delta": found[name].to_json(), "expected_delta": float(null_BK[:, k].mean()),

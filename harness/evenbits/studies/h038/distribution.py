@@ -49,7 +49,7 @@ def more_distributed(study: ResilienceStudy, *, rng: np.random.Generator) -> Fin
     return Finding(
         estimate=own.delta,
         p_value=own.p,
-        verdict=None if own.p < ALPHA else Verdict.NOT_SUPPORTED,
+        shown=own.p < ALPHA,
         because=f"p {own.p:.3g}{against} ({own.method}, one-sided). {count} differ in the predicted direction.",
         summary=f"index of distribution; {count} as predicted",
         also={

@@ -18,6 +18,7 @@ from evenbits.studies.h038.arrangements import ALPHA, ARRANGEMENTS
 from evenbits.studies.h038.features import EXPECTED, Usable
 from evenbits.studies.h038.groups import Float64, Refusal, ResilienceGroups
 from evenbits.studies.h038.study import ResilienceStudy
+from evenbits.text.languages import families_of
 
 __all__ = ["along_all_languages", "left_over"]
 
@@ -27,9 +28,10 @@ WHAT = "partial Pearson r of ln damage and feature"
 def along_all_languages(study: ResilienceStudy, *, rng: np.random.Generator) -> Finding:
     """Whether damage beyond expectation correlates with some feature over all languages, q < .05.
 
-    The estimate is |partial r| of ln damage with the decisive feature given resource level and likelihood, the feature
-    chosen as in the search over groups; p is its q. Residuals are exchanged within family x script (Freedman & Lane
-    1983). A negative r is what redundancy predicts of a feature whose expected sign is positive.
+    The estimate is the partial r of ln damage with the decisive feature given resource level and likelihood, turned so
+    that it is above 0 where it goes as expected (more of what makes resilient, less damage); the feature is chosen as
+    in the search over groups, p is its q, one-sided. Residuals are exchanged within family x script (Freedman & Lane
+    1983); the interval draws families first.
     """
     groups = study.groups.primary
     if isinstance(groups, Refusal):
@@ -50,12 +52,20 @@ def along_all_languages(study: ResilienceStudy, *, rng: np.random.Generator) -> 
     moved = groups.residual[orders.rows]
     null_BK = _correlations(left_NK, moved - moved @ _hat(groups.design))
     p = {
-        name: permutation_p(float(observed_K[k]), null_BK[:, k], exact=orders.exact, centred=False)
+        name: permutation_p(
+            -EXPECTED[name] * float(observed_K[k]),
+            -EXPECTED[name] * null_BK[:, k],
+            exact=orders.exact,
+            alternative="greater",
+            centred=False,
+        )
         for k, name in enumerate(usable.names)
     }
     q = {name: 1.0 if value is None else value for name, value in benjamini_hochberg(p).items()}
     r = dict(zip(usable.names, observed_K.tolist(), strict=True))
-    best = min(usable.names, key=lambda name: (q[name] >= ALPHA, -abs(r[name]) if q[name] < ALPHA else p[name]))
+    best = min(
+        usable.names, key=lambda name: (q[name] >= ALPHA, EXPECTED[name] * r[name] if q[name] < ALPHA else p[name])
+    )
     rows = [
         {"feature": name, "partial_r": r[name], "p_value": p[name], "q": q[name], "expected": -EXPECTED[name]}
         for name in sorted(usable.names, key=lambda name: p[name])
@@ -88,20 +98,21 @@ def _finding(groups: ResilienceGroups, usable: Usable, best: str, *, q: float, r
     column = usable.table[:, usable.names.index(best)]
     target = groups.design @ np.array(list(groups.coefficients.values())) + groups.residual
     covariates = dict(zip(list(groups.coefficients)[1:], groups.design.T[1:], strict=True))
-    found = partial_correlation(column, target, covariates, rng=rng, permutations=1).estimate
-    value = found.value or 0.0
-    low, high = (found.low, found.high) if value >= 0 else (found.high, found.low)
-    sign = 1.0 if value >= 0 else -1.0
+    families = list(families_of(groups.languages).values())
+    found = partial_correlation(column, target, covariates, rng=rng, clusters=families, permutations=1).estimate
+    value, sign = found.value or 0.0, -EXPECTED[best]
+    low, high = (found.low, found.high) if sign > 0 else (found.high, found.low)
     size = Estimate(
-        value=None if found.value is None else abs(value), low=None if low is None else sign * low,
-        high=None if high is None else sign * high, n=found.n, method=f"|{found.method}|", reason=found.reason,
+        value=None if found.value is None else sign * value, low=None if low is None else sign * low,
+        high=None if high is None else sign * high, n=found.n, method=f"{found.method}, sign as expected",
+        reason=found.reason,
     )  # fmt: skip
-    predicted = "as" if value * -EXPECTED[best] > 0 else "against what is"
+    predicted = "as" if value * sign > 0 else "against what is"
     against = "" if q < ALPHA else f", needed below {ALPHA:g}"
     return Finding(
         estimate=size,
         p_value=q,
-        verdict=None if q < ALPHA else Verdict.NOT_SUPPORTED,
+        shown=q < ALPHA,
         because=f"{best}: partial r {value:+.2f}, {predicted} predicted, q {q:.3g}{against} ({method}).",
         summary=f"{best} partial r {value:+.2f}, q {q:.2g}, over {len(groups.languages)} languages",
         data={"features": rows},

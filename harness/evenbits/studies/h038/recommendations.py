@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from evenbits.estimates import Estimate, Finding, Verdict
-from evenbits.studies.h038.contrasts import CONTRASTS, Contrasted, TrainedModel, contrasted, needed_models
+from evenbits.estimates import Estimate, Finding, Verdict, three_way
+from evenbits.studies.h038.contrasts import CONTRASTS, MIN_PAIRS, Contrasted, TrainedModel, contrasted, needed_models
 
 __all__ = ["ALPHA", "Recommendation", "recommend", "training_choices", "training_recipes"]
 
 ALPHA = 0.05
-WHAT = "paired difference of excess bits over languages"
+WHAT = "paired difference of excess bits over training runs"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,8 @@ def recommend(models: Mapping[str, TrainedModel], spec: str, *, rng: np.random.G
 def training_choices(recommendations: Sequence[Recommendation]) -> Finding:
     """Return the finding: the contrast that supports its advice most, or the statement that none is supported.
 
-    The estimate is a difference of damage in bits per segment, below zero where the advice saves; p is Holm's.
+    The estimate is a difference of damage in bits per segment, below zero where the advice saves; p is Holm's. Without
+    support it is refuted only where the interval of every contrast lies above zero, else underpowered.
     """
     if not recommendations:
         names = ", ".join(needed_models())
@@ -50,11 +51,13 @@ def training_choices(recommendations: Sequence[Recommendation]) -> Finding:
     supported = [one for one in recommendations if one.supported]
     best = min(supported or recommendations, key=_evidence)
     damage = best.found.damage
+    refuted = all(three_way(one.found.damage.estimate, below=0.0) is Verdict.NOT_SUPPORTED for one in recommendations)
     none = f"None of {len(recommendations)} training choices is supported by a contrast of this run."
     return Finding(
         estimate=damage.estimate,
         p_value=damage.adjusted_p,
-        verdict=None if supported else Verdict.NOT_SUPPORTED,
+        verdict=None if supported else Verdict.NOT_SUPPORTED if refuted else Verdict.UNDERPOWERED,
+        shown=True,
         because=" ".join(one.paragraph for one in supported or (best,)),
         summary=f"{len(supported)} of {len(recommendations)} training choices save damage"
         + (f": {', '.join(one.found.contrast.name for one in supported)}" if supported else ""),
@@ -90,7 +93,13 @@ def _recommendation(found: Contrasted, spec: str) -> Recommendation:
     clear = damage.adjusted_p is not None and damage.adjusted_p < ALPHA
     agree = found.agreeing == len(found.by_pair)
     after = found.quantized.value or 0.0
-    if not clear:
+    if damage.p_value is None:
+        pairs = len(found.by_pair)
+        head = (
+            f"Not decided: {_lower(advice)}. {pairs} pair{'' if pairs == 1 else 's'} of training runs, needed "
+            f"{MIN_PAIRS}: languages of one run are no replicates of a training choice."
+        )
+    elif not clear:
         head = f"Not recommended for quantization's sake: {_lower(advice)}. The difference is not significant."
     elif value > 0:
         better = found.quantized.high is not None and found.quantized.high < 0
@@ -115,7 +124,7 @@ def _measured(found: Contrasted, spec: str) -> str:
     return (
         f"At {spec}, damage differs by {_bits(found.damage.estimate)} bits per segment over {len(found.languages)} "
         f"languages (Holm p {'undefined' if p is None else f'{p:.2g}'}; {pairs}), full-precision NLL by "
-        f"{_bits(found.full)}, quantized NLL by {_bits(found.quantized)}. Intervals are over languages; "
+        f"{_bits(found.full)}, quantized NLL by {_bits(found.quantized)}. Intervals are over {found.units}; "
         f"{len(found.by_pair)} pair{'s' if len(found.by_pair) > 1 else ''} of training runs stand behind them."
     )
 

@@ -12,7 +12,7 @@ from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.statistics import LARGE_DELTA, cliffs_delta
 from evenbits.studies.h038.arrangements import ALPHA
 from evenbits.studies.h038.discrimination import Discrimination, discriminate
-from evenbits.studies.h038.features import FeatureTable
+from evenbits.studies.h038.features import EXPECTED, FeatureTable
 from evenbits.studies.h038.gradient import left_over
 from evenbits.studies.h038.groups import Refusal, ResilienceGroups
 from evenbits.studies.h038.sentences import WHAT, left_out, members, refused
@@ -32,8 +32,9 @@ Float64 = NDArray[np.float64]
 def discriminating_features(study: ResilienceStudy, *, rng: np.random.Generator) -> Finding:
     """Whether some feature tells the groups apart (q < .05, large effect), and does so on languages left out.
 
-    The estimate is |Cliff's delta| of the decisive feature; p is the larger of its q and the p of the nested AUC
-    against the null of the whole search, which both have to be small. `also`: with groups by other metrics.
+    The estimate is Cliff's delta of the decisive feature, as expected above 0; p is the larger of its q and the p of
+    the nested AUC against the null of the whole search, which both have to be small. `also`: with groups by other
+    metrics.
     """
     groups = study.groups.primary
     found = _search(groups, study.features, rng)
@@ -102,7 +103,7 @@ def without_a_family(study: ResilienceStudy, *, rng: np.random.Generator) -> Fin
     if isinstance(groups, Refusal) or isinstance(found, Refusal):
         return _without(found, groups)
     column = study.features.values[found.best]
-    sign = 1.0 if (found.delta.value or 0.0) > 0 else -1.0
+    sign = EXPECTED.get(found.best, 1)
     rows: dict[str, float | None] = {}
     estimates: dict[str, Estimate] = {}
     for family in sorted({_family(tag) for tag in (*groups.resilient, *groups.vulnerable)}):
@@ -129,6 +130,7 @@ def without_a_family(study: ResilienceStudy, *, rng: np.random.Generator) -> Fin
     worst = min(estimates, key=lambda family: estimates[family].value or 0.0)
     return Finding(
         estimate=estimates[worst],
+        shown=True,
         because=f"{found.best} is held up least without {worst}, of {len(estimates)} families.",
         summary=f"{found.best}, least without {worst}",
         data=data,
@@ -153,9 +155,10 @@ def _again(groups: ResilienceGroups | Refusal, found: Discrimination | Refusal) 
 
 def _judged(found: Discrimination, *, because: str, summary: str, data: Mapping[str, Any], action: str | None = None,
             also: Mapping[str, Estimate] | None = None, sensitive: bool | None = None) -> Finding:  # fmt: skip
+    undecided = Verdict.NOT_SUPPORTED if found.ruled_out else Verdict.UNDERPOWERED
     return Finding(
-        estimate=found.magnitude, p_value=max(found.q, found.auc_p),
-        verdict=None if found.refuted is None else Verdict.NOT_SUPPORTED, because=because, summary=summary,
+        estimate=found.magnitude, p_value=max(found.q, found.auc_p), shown=True,
+        verdict=None if found.refuted is None else undecided, because=because, summary=summary,
         action=action, also=also or {}, sensitive=sensitive, data=data,
     )  # fmt: skip
 
@@ -188,7 +191,11 @@ def _brief(found: Discrimination) -> str:
 
 
 def _because(found: Discrimination) -> str:
-    holding = [row["feature"] for row in found.rows if row["q"] < ALPHA and abs(row["delta"]["value"]) >= LARGE_DELTA]
+    holding = [
+        row["feature"]
+        for row in found.rows
+        if row["q"] < ALPHA and EXPECTED.get(row["feature"], 1) * row["delta"]["value"] >= LARGE_DELTA
+    ]
     told = f"Told apart by {', '.join(holding)}." if holding else "No feature has q < .05 and a large effect."
     wide = found.selection.estimate
     interval = "" if wide.low is None or wide.high is None else f" [{wide.low:.2f}, {wide.high:.2f}]"

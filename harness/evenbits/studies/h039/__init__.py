@@ -12,7 +12,7 @@ from evenbits.studies.h039.contenders import (
     study_contenders,
     unmeasured,
 )
-from evenbits.studies.h039.controls import equal_bits, monotone, random_control
+from evenbits.studies.h039.controls import equal_bits, falling, random_control
 from evenbits.studies.h039.parity import parity
 from evenbits.studies.h039.recommendation import Recommendation, recommend, retention_recipe
 from evenbits.studies.h039.study import RetentionStudy, retention_specs, study_retention
@@ -26,8 +26,8 @@ __all__ = [
     "against_protection",
     "better_choice",
     "equal_bits",
+    "falling",
     "language_awareness",
-    "monotone",
     "nothing_to_compare",
     "parity",
     "parity_elsewhere",

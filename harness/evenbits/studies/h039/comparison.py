@@ -1,13 +1,13 @@
 """Robustness of H-039: other choices of the weights to keep, and layer protection instead of keeping weights.
 
-All comparisons are at equal k and equal bits per weight, on the same segments, adjusted by Holm.
+All comparisons are at equal k and equal bits per weight, on the same segments, and adjusted for their number.
 
 Shapes: L languages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -16,20 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate, Finding, Verdict
-from evenbits.statistics import (
-    LOG_PARITY,
-    Disparity,
-    Outcome,
-    disparity_change,
-    holm,
-    mean_interval,
-    paired_differences,
-    pareto,
-)
+from evenbits.statistics import LOG_PARITY, Disparity, Outcome, disparity_change, holm, joint_flips, pareto
 from evenbits.studies.h039.contenders import AWARE, PERCENT, ContenderStudy
-from evenbits.studies.h039.controls import at_equal_bits
-from evenbits.studies.h039.parity import curves_of, rows_of, start_verdict
-from evenbits.studies.h039.recommendation import made_worse
+from evenbits.studies.h039.controls import at_equal_bits, saved_bits
+from evenbits.studies.h039.parity import curves_of, falls, harmed, out_of_reach, rows_of, start_verdict
+from evenbits.studies.h039.recommendation import harm_of
 from evenbits.studies.h039.study import ALPHA, brief, too_few
 from evenbits.variants.quantization.spec import parse_spec
 
@@ -63,16 +54,21 @@ def parity_elsewhere(study: ContenderStudy, *, rng: np.random.Generator) -> Find
                        data=data)  # fmt: skip
     best = min(tested, key=lambda name: (tested[name], abs(excess[study.specs[name]].log_ratio.value or 0.0)))
     spec, p_value = study.specs[best], tested[best]
-    verdict, because = _elsewhere_verdict(excess[study.retention.base], reference, best, p_value)
+    start = excess[study.retention.base]
+    fall = {name: disparity_change(start, excess[study.specs[name]]) for name in tested}
+    ruled_out = all(out_of_reach(start, excess[study.specs[name]], change) for name, change in fall.items())
+    verdict, because = _elsewhere_verdict(start, reference, best, p_value, ruled_out=ruled_out)
+    if verdict is None and not falls(fall[best]):
+        verdict = Verdict.UNDERPOWERED
+        because = f"Parity is shown, that the disparity falls from k = 0 is not: change {brief(fall[best])}."
     if verdict is None:
-        worse = made_worse(study.retention, spec, rng=rng)
-        if worse:
-            verdict, because = Verdict.NOT_SUPPORTED, f"{best} makes high-resource languages worse: {', '.join(worse)}."
+        verdict, because = harmed(harm_of(study.retention, spec, rng=rng)) or (None, None)
     place = specs.index(spec)
     return Finding(
         estimate=excess[spec].ratio,
         p_value=p_value,
         verdict=verdict,
+        shown=True,
         because=because,
         also={name: curve[place].ratio for name, curve in curves.items() if curve[place].ratio.value is not None},
         summary=f"k {PERCENT} %: disparity {brief(excess[spec].ratio)} by {best}, magnitude {brief(reference.ratio)}",
@@ -82,17 +78,19 @@ def parity_elsewhere(study: ContenderStudy, *, rng: np.random.Generator) -> Find
 
 
 def _elsewhere_verdict(
-    start: Disparity, reference: Disparity, best: str, p_value: float
+    start: Disparity, reference: Disparity, best: str, p_value: float, *, ruled_out: bool
 ) -> tuple[Verdict | None, str | None]:
     settled = start_verdict(start)
     if settled is not None:
         return settled
     if reference.parity.equivalent:
         return Verdict.NOT_APPLICABLE, f"Keeping the {PERCENT} % largest is at parity itself: {brief(reference.ratio)}."
+    if ruled_out:
+        return Verdict.NOT_SUPPORTED, f"Parity is ruled out for every other choice of {PERCENT} %."
     if p_value >= ALPHA:
-        return Verdict.NOT_SUPPORTED, (
+        return Verdict.UNDERPOWERED, (
             f"No other choice of {PERCENT} % is shown to be inside a factor of 1.25: "
-            f"the smallest p, Holm over choices, is {p_value:.2g} ({best})."
+            f"the smallest p, Holm over choices, is {p_value:.2g} ({best}); nor is parity ruled out. Add languages."
         )
     return None, None
 
@@ -129,19 +127,19 @@ def _changes(study: ContenderStudy, excess: Mapping[str, Disparity]) -> list[dic
 def better_choice(study: ContenderStudy, *, rng: np.random.Generator) -> Finding:
     """Whether another choice of as many weights leaves less damage than the largest magnitudes.
 
-    The estimate is what the contender with the strongest evidence saves, in bits per segment: mean over languages,
-    paired, random signs of languages, Holm over contenders.
+    The estimate is what the contender with the strongest evidence saves, in bits per segment: mean over languages; p by
+    random signs of families, in all contenders at once.
     """
     if study.settled is not None:
         return study.settled
-    saved = {name: _saved(study, study.reference, spec) for name, spec in study.specs.items()}
-    found, best = _strongest(saved, rng=rng)
+    pairs = {name: (study.reference, spec) for name, spec in study.specs.items()}
+    found, best = _strongest(study, pairs, study.retention.table.languages, rng=rng)
     spec = study.specs[best]
     supported = _significant(found[best])
     return Finding(
         estimate=found[best].estimate,
         p_value=found[best].adjusted_p,
-        verdict=None if supported else Verdict.NOT_SUPPORTED,
+        shown=supported,
         because=f"Strongest: {best}; {_evidence(found[best], len(found))}.",
         also=_on_metrics(study, study.reference, spec, study.retention.table.languages, rng),
         summary=f"k {PERCENT} %: {best} saves {brief(found[best].estimate)} bits per segment against magnitude",
@@ -154,8 +152,8 @@ def language_awareness(study: ContenderStudy, *, rng: np.random.Generator) -> Fi
     """Whether statistics of the low-resource languages help these languages more than statistics of all languages.
 
     The estimate is what the language-aware choice saves low-resource languages against its language-blind partner, in
-    bits per segment, for the statistic with the strongest evidence (Holm over statistics). `data` has what it costs
-    the high-resource ones.
+    bits per segment, for the statistic with the strongest evidence (family-wise over statistics). `data` has what it
+    costs the high-resource ones.
     """
     if study.settled is not None:
         return study.settled
@@ -165,17 +163,17 @@ def language_awareness(study: ContenderStudy, *, rng: np.random.Generator) -> Fi
         return Finding(estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.")
     low, high = study.retention.low, study.retention.high
     specs = {name: (study.specs[blind], study.specs[aware]) for name, (blind, aware) in pairs.items()}
-    found, best = _strongest({name: _saved(study, *pair, languages=low) for name, pair in specs.items()}, rng=rng)
+    found, best = _strongest(study, specs, low, rng=rng)
     supported = _significant(found[best])
     rows = [
         {"name": name, "blind": specs[name][0], "aware": specs[name][1], "low": _outcome(outcome),
-         "high_saved_bits": mean_interval(_saved(study, *specs[name], languages=high), rng=rng)}
+         "high_saved_bits": saved_bits(study.retention, *specs[name], rng=rng, languages=high)}
         for name, outcome in found.items()
     ]  # fmt: skip
     return Finding(
         estimate=found[best].estimate,
         p_value=found[best].adjusted_p,
-        verdict=None if supported else Verdict.NOT_SUPPORTED,
+        shown=supported,
         because=f"Strongest: {best}; {_evidence(found[best], len(found))}.",
         also=_on_metrics(study, *specs[best], low, rng),
         summary=f"{best} on low-resource languages saves them {brief(found[best].estimate)} bits per segment",
@@ -196,19 +194,32 @@ def against_protection(study: ContenderStudy, *, rng: np.random.Generator) -> Fi
     )  # fmt: skip
 
 
-def _saved(study: ContenderStudy, worse: str, better: str, *, languages: tuple[str, ...] | None = None) -> Float64:
-    """Return what `better` saves each language against `worse`, in bits per segment, [L]."""
-    table = study.retention.table
-    places = [table.languages.index(tag) for tag in languages or table.languages]
-    return np.asarray((table.excess_bits(worse) - table.excess_bits(better)).mean(axis=1)[places])
+def _strongest(
+    study: ContenderStudy, pairs: Mapping[str, tuple[str, str]], languages: Sequence[str], *, rng: np.random.Generator
+) -> tuple[dict[str, Outcome], str]:
+    """Return the tests of what each pair (worse, better) saves, and the name of the one with the strongest evidence.
 
+    Languages of one family move together: their savings are added, and signs are those of families.
+    """
+    table, families = study.retention.table, study.retention.families
+    places = [table.languages.index(tag) for tag in languages]
+    names = sorted({families[tag] for tag in languages})
+    codes = np.array([names.index(families[tag]) for tag in languages])
 
-def _strongest(saved: Mapping[str, Float64], *, rng: np.random.Generator) -> tuple[dict[str, Outcome], str]:
-    """Return the tests of several savings above 0, and the name of the one with the strongest evidence."""
-    nothing = {name: np.zeros_like(values) for name, values in saved.items()}
-    found = paired_differences(saved, nothing, rng=rng, alternative="greater")
-    order = {name: (1.0 if one.adjusted_p is None else one.adjusted_p, -(one.estimate.value or 0.0))
-             for name, one in found.items()}  # fmt: skip
+    def by_family(worse: str, better: str) -> Float64:
+        saved_L = (table.excess_bits(worse) - table.excess_bits(better)).mean(axis=1)[places]
+        return np.bincount(codes, weights=saved_L).astype(np.float64)
+
+    tested = joint_flips({name: by_family(*pair) for name, pair in pairs.items()}, rng=rng, alternative="greater")
+    found = {
+        name: Outcome(
+            estimate=saved_bits(study.retention, *pair, rng=rng, languages=languages), p_value=tested.p[name],
+            adjusted_p=tested.adjusted[name], p_method=tested.method.replace("segments", "families"),
+            least_p=tested.least,
+        )
+        for name, pair in pairs.items()
+    }  # fmt: skip
+    order = {name: (one.adjusted_p or 0.0, -(one.estimate.value or 0.0)) for name, one in found.items()}
     return found, min(order, key=lambda name: order[name])
 
 
@@ -218,16 +229,19 @@ def _significant(outcome: Outcome) -> bool:
 
 def _evidence(outcome: Outcome, count: int) -> str:
     p = "undefined" if outcome.adjusted_p is None else f"{outcome.adjusted_p:.2g}"
-    return f"p {p}, Holm over {count}"
+    least = (
+        "" if outcome.least_p is None or outcome.least_p < ALPHA else f", the least possible is {outcome.least_p:.2g}"
+    )
+    return f"p {p}, family-wise over {count}{least}"
 
 
 def _on_metrics(
-    study: ContenderStudy, worse: str, better: str, languages: tuple[str, ...], rng: np.random.Generator
+    study: ContenderStudy, worse: str, better: str, languages: Sequence[str], rng: np.random.Generator
 ) -> dict[str, Estimate]:
-    table = study.retention.table
-    places = [table.languages.index(tag) for tag in languages]
-    first, second = table.degradation(worse), table.degradation(better)
-    return {name: mean_interval((first[name] - second[name]).mean(axis=1)[places], rng=rng) for name in first}
+    return {
+        name: saved_bits(study.retention, worse, better, name, rng=rng, languages=languages)
+        for name in study.retention.table.degradation(worse)
+    }
 
 
 def _row(study: ContenderStudy, name: str, outcome: Outcome) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Recommendation: which k to use, and how sure that is.
 
-The rule: the smallest k (0 included, below 1 %) with parity shown and no high-resource language made worse; where there
+The rule: the smallest k (0 included, below 1 %) with parity and no harm to a high-resource language shown; where there
 is none, the k up to 1 % that leaves the least mean damage.
 
 Its interval: the rule is applied again to resamples of segments and languages. A resample has its own log ratio and
 mean damage at each k; the two one-sided tests inside it take the bootstrap distribution of the data, moved to the
-resample's log ratio, and are adjusted by Holm like those of the data. Which k harm a high-resource language is judged
-once, on all data.
+resample's log ratio, and are adjusted by Holm like those of the data. At which k no high-resource language is harmed
+is judged once, on all data.
 
 Shapes: B resamples, K values of k, L languages.
 """
@@ -26,15 +26,21 @@ from evenbits.statistics import (
     LOG_PARITY,
     RESAMPLES,
     CrossedBootstrap,
+    NoHarm,
     crossed_bootstrap,
-    paired_differences,
+    no_harm,
     percentile_interval,
 )
+from evenbits.statistics.crossed import Design
 from evenbits.studies.h039.study import ALPHA, BELOW, CRITERION, RetentionStudy
 
-__all__ = ["Recommendation", "made_worse", "recommend", "retention_recipe"]
+__all__ = ["HARM", "Recommendation", "harm_of", "recommend", "retention_recipe"]
 
 Float64 = NDArray[np.float64]
+HARM = 0.25
+"""A high-resource language is harmed where it loses more than at k = 0 by this share of the high-resource mean there:
+the factor of 1.25 that parity allows."""
+
 Reason = Literal["parity", "parity_at_0", "least_damage", "no_gain"]
 
 
@@ -45,7 +51,7 @@ class Recommendation:
     `because`: `parity` is reached there, or is there without keeping anything (`parity_at_0`); else `least_damage`, or
     `no_gain` where retention lowers no mean damage. `extra_bits`: cost in bits per weight. `saved`: share of the mean
     damage at k = 0 that k takes away, None where there is none. `shares`: of resamples that recommend each k.
-    `harmful`: whether some k reaches parity by harming a high-resource language.
+    `harmful`: whether some k reaches parity without being shown to harm no high-resource language.
     """
 
     percent: Estimate
@@ -92,20 +98,18 @@ def recommend(
     study: RetentionStudy,
     *,
     shown: Collection[Decimal],
-    worse: Mapping[Decimal, Sequence[str]],
+    harms: Mapping[Decimal, NoHarm],
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> Recommendation:
     """Return the k that the rule gives on the data, with the interval of k over resamples.
 
-    `shown`: the k at which the tests of the criterion show parity. `worse`: the high-resource languages that a k makes
-    worse, where that is known already.
+    `shown`: the k at which the tests of the criterion show parity. `harms`: whether a k harms a high-resource
+    language, where that is known already.
     """
     percents = [k for k in study.kept if k <= BELOW]
-    harms = {
-        k: worse[k] if k in worse else made_worse(study, study.kept[k], rng=rng) for k in percents if 0 < k < BELOW
-    }
-    harmful = {k for k, tags in harms.items() if tags}
+    found = {k: harms[k] if k in harms else harm_of(study, study.kept[k], rng=rng) for k in percents if 0 < k < BELOW}
+    harmful = {k for k, harm in found.items() if not harm.shown}
     drawn = _resampled(study, percents, rng, resamples)
     logs_K, damage_K, high_K = drawn.value.T
     floor = study.table.columns[study.base].floor
@@ -129,17 +133,17 @@ def recommend(
     )
 
 
-def made_worse(study: RetentionStudy, spec: str, *, rng: np.random.Generator) -> list[str]:
-    """Return the high-resource languages that lose significantly more under `spec` than at k = 0 (paired, Holm)."""
+def harm_of(study: RetentionStudy, spec: str, *, rng: np.random.Generator) -> NoHarm:
+    """Return which high-resource languages `spec` harms, and which it is not shown to leave unharmed.
+
+    Changes from k = 0, in bits per segment; a change below `HARM` of the high-resource mean at k = 0 is no harm, nor is
+    one below three noise floors.
+    """
     before, after = study.table.excess_bits(study.base), study.table.excess_bits(spec)
     places = {tag: study.table.languages.index(tag) for tag in study.high}
-    compared = paired_differences(
-        {tag: after[place] for tag, place in places.items()},
-        {tag: before[place] for tag, place in places.items()},
-        rng=rng,
-        alternative="greater",
-    )
-    return [tag for tag, outcome in compared.items() if outcome.adjusted_p is not None and outcome.adjusted_p < ALPHA]
+    floor = study.table.columns[study.base].floor
+    margin = max(HARM * float(before[list(places.values())].mean()), floor, 1e-9)
+    return no_harm({tag: after[place] - before[place] for tag, place in places.items()}, margin=margin, rng=rng)
 
 
 def _resampled(
@@ -147,7 +151,7 @@ def _resampled(
 ) -> CrossedBootstrap:
     """Return, at each k, the log ratio (NaN: undefined), the mean damage and that of high-resource languages, [K, 3].
 
-    Languages are drawn within low, high and the rest.
+    Languages are drawn within low, high and the rest; log ratios are spread as far as few families demand.
     """
     damage_KLS = np.stack([study.table.excess_bits(study.kept[k]) for k in percents])
     by_language = {tag: damage_KLS[:, place] for place, tag in enumerate(study.table.languages)}
@@ -160,7 +164,21 @@ def _resampled(
         logs = np.where(defined, np.log(np.where(defined, low, 1.0) / np.where(defined, high, 1.0)), np.nan)
         return np.stack([logs, means_BLK.mean(axis=1), high], axis=2)
 
-    return crossed_bootstrap(by_language, statistic, rng=rng, groups=groups, resamples=resamples)
+    families = study.families
+    drawn = crossed_bootstrap(
+        by_language, statistic, rng=rng, groups=groups, families=families, resamples=resamples
+    )  # fmt: skip
+    means_LK = damage_KLS.mean(axis=2).T
+    sides = {tier: labels == tier for tier in ("low", "high")}
+    contrast = sides["low"] / sides["low"].sum() - sides["high"] / sides["high"].sum()
+    design = Design(contrast=tuple(contrast), groups=tuple(labels), clusters=tuple(families[tag] for tag in groups))
+    for place, value in enumerate(drawn.value[:, 0]):
+        own = np.where(sides["low"], means_LK[sides["low"], place].mean(), means_LK[sides["high"], place].mean())
+        if np.isfinite(value):
+            drawn.replicates[:, place, 0] = design.widened(
+                float(value), drawn.replicates[:, place, 0], means_LK[:, place] / own
+            )
+    return drawn
 
 
 def _shown(logs_BK: Float64, logs_K: Float64, *, tested: NDArray[np.bool_]) -> NDArray[np.bool_]:

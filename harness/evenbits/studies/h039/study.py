@@ -14,6 +14,7 @@ from evenbits.cells.damage import Damage
 from evenbits.errors import SpecError
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
+from evenbits.text.languages import families_of
 from evenbits.variants.quantization.spec import Criterion, QuantSpec, parse_spec
 from evenbits.variants.rounding import bits_per_weight
 
@@ -76,6 +77,10 @@ class RetentionStudy:
     @property
     def high(self) -> tuple[str, ...]:
         return tuple(tag for tag in self.table.languages if self.tier.get(tag) == "high")
+
+    @property
+    def families(self) -> dict[str, str]:
+        return families_of(self.table.languages)
 
     @property
     def base(self) -> str:

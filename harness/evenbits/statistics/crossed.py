@@ -1,0 +1,192 @@
+"""The crossed bootstrap: segments and languages resampled at once, languages by family where families lie in a group.
+
+Aligned data are crossed, not nested: segment i is the same content in every language. A hard segment is hard in all of
+them, so its draw must be shared: each replicate draws segment ids once for all languages and all conditions
+(precisions, values of k), and languages within their group. Drawing segments afresh per language would treat shared
+difficulty as independent, and understate what moves the languages of both groups together. This is the pigeonhole
+bootstrap (Owen, Annals of Applied Statistics 2007), whose variance is slightly too large rather than too small.
+`aligned=False` draws segments per language (nested) for texts that do not correspond.
+
+Languages of one family move together. A family that lies in one group is drawn as a whole, then its languages; one with
+languages in both is not, as its effect cancels. What few languages or families understate is put right by the
+random-effects model of `clusters.widening`.
+
+Shapes: B replicates, L languages, K conditions, S segments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from evenbits.estimates import Estimate
+from evenbits.statistics.bootstrap import RESAMPLES, checked_resamples, percentile_interval, resample_counts
+from evenbits.statistics.clusters import drawn_units, widening
+from evenbits.statistics.samples import FloatArray, IntArray, finite
+
+__all__ = ["CrossedBootstrap", "Design", "MeansStatistic", "bounded_estimate", "crossed_bootstrap"]
+
+MeansStatistic = Callable[[FloatArray], FloatArray]
+"""Maps language means [B, L, K], languages in the order of the input, to values [B, ...]."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CrossedBootstrap:
+    """A statistic of language means: `value` [...] on the data, `replicates` [B, ...] under resampling."""
+
+    languages: tuple[str, ...]
+    value: FloatArray = field(repr=False, compare=False)
+    replicates: FloatArray = field(repr=False, compare=False)
+    method: str
+
+    def estimate(self, index: tuple[int, ...] = (), *, confidence: float = 0.95, what: str = "statistic") -> Estimate:
+        """Return entry `index` with its percentile interval; a limit that is not finite is None, with the reason."""
+        value = float(self.value[index])
+        replicates = np.array([row[index] for row in self.replicates])
+        return bounded_estimate(
+            value, replicates, n=len(self.languages), method=f"{what}; {self.method}", confidence=confidence
+        )  # fmt: skip
+
+
+def bounded_estimate(
+    value: float, replicates: FloatArray, *, n: int, method: str, confidence: float, limited: str | None = None
+) -> Estimate:
+    """Return `value` with a percentile interval; undefined replicates widen it on both sides."""
+    if not math.isfinite(value):
+        return Estimate.undefined(limited or "the statistic is undefined on the data", n=n, method=method)
+    unknown = np.isnan(replicates)
+    low = percentile_interval(np.where(unknown, -np.inf, replicates), confidence)[0]
+    high = percentile_interval(np.where(unknown, np.inf, replicates), confidence)[1]
+    reasons = [limited] if limited else []
+    lost = int(np.count_nonzero(~np.isfinite(replicates)))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        reasons.append(f"open interval: unbounded or undefined in {lost} of {len(replicates)} resamples")
+    return Estimate(
+        value=value,
+        low=low if math.isfinite(low) else None,
+        high=high if math.isfinite(high) else None,
+        n=n,
+        method=f"{method}; {confidence:.0%} percentile interval",
+        reason="; ".join(reasons) or None,
+    )
+
+
+def crossed_bootstrap(
+    damage: Mapping[str, ArrayLike],
+    statistic: MeansStatistic,
+    *,
+    rng: np.random.Generator,
+    groups: Mapping[str, str] | None = None,
+    families: Mapping[str, str] | None = None,
+    resamples: int = RESAMPLES,
+    aligned: bool = True,
+    resample_languages: bool = True,
+) -> CrossedBootstrap:
+    """Bootstrap `statistic` of language means over segments and languages at once.
+
+    `damage`: per language an array [K, S] (or [S] for one condition). `groups`: language -> group; languages are drawn
+    with replacement within their group, so that position l of the means always belongs to the group of language l;
+    None: one group. `families`: language -> family; a family within one group is drawn first, then its languages.
+    `aligned`: segments are shared by all languages (see above); then S must be equal.
+    `resample_languages=False` holds the languages fixed: the interval then speaks of these languages only.
+    """
+    checked_resamples(resamples)
+    languages = tuple(damage)
+    if not languages:
+        raise ValueError("damage is empty: name at least one language")
+    tables = _tables(damage, aligned=aligned)
+    if groups is not None and set(languages) - set(groups):
+        raise ValueError(f"groups does not name {', '.join(sorted(set(languages) - set(groups)))}")
+    means = np.stack([table.mean(axis=1) for table in tables])[None]
+    drawn = _segment_means(tables, resamples, rng, aligned=aligned)
+    if resample_languages:
+        chosen = _drawn_languages(languages, groups, families, rng=rng, resamples=resamples)
+        drawn = drawn[np.arange(resamples)[:, None], chosen]
+    levels = ("segments " + ("shared by" if aligned else "within")) + " languages"
+    units = "" if not resample_languages else " and languages" if families is None else ", families and languages"
+    method = f"bootstrap over {levels}{units}, {resamples} resamples"
+    value, replicates = np.asarray(statistic(means))[0], np.asarray(statistic(drawn))
+    return CrossedBootstrap(languages=languages, value=value, replicates=replicates, method=method)
+
+
+def _drawn_languages(
+    languages: Sequence[str],
+    groups: Mapping[str, str] | None,
+    families: Mapping[str, str] | None,
+    *,
+    rng: np.random.Generator,
+    resamples: int,
+) -> IntArray:
+    """Return which language stands at each place, [B, L], drawn within groups."""
+    labels = np.array(["" if groups is None else groups[tag] for tag in languages])
+    named = list(languages) if families is None else [families[tag] for tag in languages]
+    spans = {name: len({label for label, own in zip(labels.tolist(), named, strict=True) if own == name})
+             for name in dict.fromkeys(named)}  # fmt: skip
+    clusters = np.array([
+        name if spans[name] == 1 else tag for name, tag in zip(named, languages, strict=True)
+    ])  # fmt: skip
+    chosen = np.empty((resamples, len(languages)), dtype=np.int64)
+    for label in dict.fromkeys(labels.tolist()):
+        members = np.flatnonzero(labels == label)
+        chosen[:, members] = members[drawn_units(clusters[members].tolist(), rng=rng, resamples=resamples)]
+    return chosen
+
+
+def _tables(damage: Mapping[str, ArrayLike], *, aligned: bool) -> list[FloatArray]:
+    tables = []
+    for language, values in damage.items():
+        table = finite(np.atleast_2d(np.asarray(values, dtype=np.float64)), f"damage[{language!r}]", ndim=2)
+        if table.shape[1] == 0:
+            raise ValueError(f"damage[{language!r}] has no segments")
+        tables.append(table)
+        if table.shape[0] != tables[0].shape[0]:
+            raise ValueError(f"damage[{language!r}] has {table.shape[0]} conditions, needed {tables[0].shape[0]}")
+        if aligned and table.shape[1] != tables[0].shape[1]:
+            raise ValueError(
+                f"damage[{language!r}] has {table.shape[1]} segments, needed {tables[0].shape[1]}: "
+                "aligned segments are the same in all languages; pass aligned=False where they are not"
+            )
+    return tables
+
+
+def _segment_means(tables: list[FloatArray], resamples: int, rng: np.random.Generator, *, aligned: bool) -> FloatArray:
+    """Return language means under resampled segments: [B, L, K]."""
+    if aligned:
+        cube = np.stack(tables)
+        weights = resample_counts(cube.shape[2], resamples, rng) / cube.shape[2]
+        return np.asarray((weights @ cube.reshape(-1, cube.shape[2]).T).reshape(resamples, *cube.shape[:2]))
+    return np.stack([resample_counts(t.shape[1], resamples, rng) @ t.T / t.shape[1] for t in tables], axis=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Design:
+    """What is compared, and what is drawn together: a weight, a group and a cluster per language.
+
+    `clusters` is None where the languages are fixed. A weight of 0 leaves a language out.
+    """
+
+    contrast: tuple[float, ...]
+    groups: tuple[str, ...]
+    clusters: tuple[str, ...] | None
+
+    def widened(self, value: float, replicates: FloatArray, values: FloatArray) -> FloatArray:
+        """Return `replicates` [B] moved away from `value` by what few languages or families understate.
+
+        `values` [L]: the contrast's weights times these are the statistic, to first order.
+        """
+        known = replicates[np.isfinite(replicates)]
+        used = np.flatnonzero(self.contrast)
+        if self.clusters is None or len(known) < 2 or not np.isfinite(values[used]).all():
+            return replicates
+        factor = widening(
+            values[used],
+            np.array(self.contrast)[used],
+            [self.groups[place] for place in used],
+            [self.clusters[place] for place in used],
+            spread=float(known.std()),
+        )
+        return value + factor * (replicates - value)
