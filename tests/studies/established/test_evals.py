@@ -81,13 +81,13 @@ def test_five_findings_are_measured_once_over_all_models(run):
 
 def test_growth_is_that_of_the_planted_weight(run):
     row = rows(run[1])["E-3"]
-    assert row["verdict"] == "supported", row["explain"]
+    assert row["verdict"] == "underpowered", row["explain"]  # one training run
     # n = 64 x 128 normal weights and one of z standard deviations: z^4 / n over the square of the variance, 1 + z^2 / n
     assert row["estimate"]["value"] > 100
     tails = row["data"]["growth"]["series"][0]["y"]
     assert tails[-1] == pytest.approx(80**4 / (64 * 128) / (1 + 80**2 / (64 * 128)) ** 2, rel=0.05)
     assert tails == sorted(tails)
-    assert row["p_value"] == pytest.approx(1 / 24)
+    assert row["p_value"] is None
 
 
 def test_what_one_training_run_cannot_say_is_underpowered_with_its_sentence(run):
@@ -99,18 +99,19 @@ def test_what_one_training_run_cannot_say_is_underpowered_with_its_sentence(run)
 
 
 def test_correlations_within_models_have_size_interval_n_and_p(run):
-    for name, n in (("E-4", 3), ("E-5", 10)):  # layers of one run, languages
-        row = rows(run[1])[name]
-        assert row["estimate"]["n"] == n
-        assert row["estimate"]["low"] <= row["estimate"]["value"] <= row["estimate"]["high"]
-        assert 0 < row["p_value"] <= 1
+    row = rows(run[1])["E-4"]
+    assert row["estimate"]["n"] == 3  # layers of one run
+    assert row["estimate"]["low"] <= row["estimate"]["value"] <= row["estimate"]["high"]
+    assert 0 < row["p_value"] <= 1
+    # so few families of languages leave resamples without any spread, and the interval open
+    assert rows(run[1])["E-5"]["verdict"] == "underpowered"
 
 
 def test_terminal_markdown_and_page_show_all_five(run):
     done, report, folder = run
     terminal = done.stdout[done.stdout.index(" evenbits ") :]
     assert re.findall(r"^(E-\d) ", terminal, flags=re.MULTILINE) == list(FINDINGS)
-    assert re.search("growth.of.largest.kurtosis", terminal)
+    assert "training run with checkpoints, needed 4" in report["verdicts"]["E-3"]["explain"]
     summary = (folder / "summary.md").read_text(encoding="utf-8")
     assert all(f"| {name} |" in summary for name in FINDINGS)
     from evenbits.report.html import html

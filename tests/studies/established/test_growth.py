@@ -29,12 +29,25 @@ def measured(models):
     return finding, judge(finding, CLAIM, hypothesis="E-3", test="t", role="established")
 
 
-def test_a_tail_that_grows_step_by_step_is_supported():
-    finding, row = measured(course(0.5, 2.0, 6.0, 20.0, 41.0))
+def runs(*factors):
+    return [one for place, factor in enumerate(factors) for one in course(0.5, 1.0, 0.5 * factor, name=f"run{place}")]
+
+
+def test_tails_that_grow_in_four_runs_are_supported_with_an_interval_over_runs():
+    finding, row = measured(runs(80.0, 90.0, 100.0, 85.0))
     assert row.supported, row.explain()
+    assert finding.estimate.value == pytest.approx((80.0 * 90.0 * 100.0 * 85.0) ** 0.25)
+    assert finding.estimate.n == 4
+    assert finding.p_value is None
+
+
+def test_one_run_has_no_p_and_no_verdict_however_steep_its_course():
+    finding, row = measured(course(0.5, 2.0, 6.0, 20.0, 41.0))
+    assert row.verdict is Verdict.UNDERPOWERED
     assert finding.estimate.value == pytest.approx(82.0)
-    assert finding.p_value == pytest.approx(1 / 120)  # one of 5! orders of the checkpoints
+    assert finding.p_value is None
     assert "largest kurtosis 0.5 to 41 over 5 checkpoints" in row.explain()
+    assert "1 training run with checkpoints, needed 4" in row.explain()
     assert finding.estimate.n == 1
     assert "one training run" in finding.estimate.reason
 
@@ -45,15 +58,14 @@ def test_the_order_of_the_models_on_the_command_line_does_not_matter():
 
 
 @pytest.mark.parametrize(
-    ("tails", "verdict"),
+    ("factors", "verdict"),
     [
-        ((0.5, 0.6, 0.7, 0.9), Verdict.NOT_SUPPORTED),  # grows in order, but less than tenfold
-        ((0.5, 41.0, 6.0, 20.0, 10.0), Verdict.NOT_SUPPORTED),  # tenfold, but in no order
-        ((0.5, 6.0, 41.0), Verdict.UNDERPOWERED),  # three checkpoints: one of six orders
+        ((1.8, 2.0, 2.2, 1.9), Verdict.NOT_SUPPORTED),  # the same in all runs, and less than tenfold
+        ((2.0, 200.0, 1.0, 80.0), Verdict.UNDERPOWERED),  # tenfold on average, and runs differ too much to say so
     ],
 )
-def test_growth_needs_size_order_and_checkpoints(tails, verdict):
-    assert measured(course(*tails))[1].verdict is verdict
+def test_growth_is_decided_by_the_interval_over_runs(factors, verdict):
+    assert measured(runs(*factors))[1].verdict is verdict
 
 
 def test_a_peak_on_the_way_is_told():

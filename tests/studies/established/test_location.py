@@ -37,9 +37,12 @@ def test_three_of_three_is_what_chance_gives_too():
 
 
 def test_heavy_models_with_outliers_elsewhere_refute():
-    _, row = measured([of(f"m{i}", "down_proj", 60.0) for i in range(3)])
+    _, row = measured([of(f"m{i}", "down_proj", 60.0) for i in range(4)])
     assert row.verdict is Verdict.NOT_SUPPORTED
     assert row.estimate.value == 0.0
+    assert row.estimate.high < 0.5  # Wilson for 0 of 4: .49; 0 of 3 would not rule out a half
+    few = measured([of(f"m{i}", "down_proj", 60.0) for i in range(3)])[1]
+    assert few.verdict is Verdict.UNDERPOWERED
 
 
 def test_fewer_than_three_heavy_models_are_underpowered_and_all_models_are_told():

@@ -1,7 +1,9 @@
 """Contrasts of trained models, and the recommendations they support or do not."""
 
 import math
+import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from evenbits.cells.damage import Column, Damage
 from evenbits.estimates import Estimate, Threshold, Verdict, judge
 from evenbits.fixtures.reference.training.recipes import RECIPES
 from evenbits.records import Losses
+from evenbits.statistics import binomial_band
 from evenbits.studies.h038 import (
     CONTRASTS,
     Contrast,
@@ -70,38 +73,67 @@ def test_every_model_that_a_contrast_names_is_one_that_the_family_trains():
     assert len({contrast.name for contrast in CONTRASTS}) == len(CONTRASTS)
 
 
-def test_the_difference_is_paired_over_languages_with_the_exact_p_of_random_signs():
-    a, b = spread(5.0, 1), spread(7.0, 2)
-    (found,) = contrasted(family(trained("a1", a), trained("a1-heavy", b)), rng=rng())
-    assert found.damage.estimate.value == pytest.approx((a - b).mean())
-    theirs = stats.permutation_test((a - b,), np.mean, permutation_type="samples", n_resamples=np.inf)
-    assert found.damage.p_value == pytest.approx(theirs.pvalue)
-    assert found.damage.estimate.n == len(TAGS)
-    assert found.quantized.value == pytest.approx((a - b).mean())  # full precision is the same
-    assert found.relative.value == pytest.approx((a - b).mean() / 100)
+EIGHT = Contrast(name="c", advice="Do c", pairs=tuple((f"w{i}", f"o{i}") for i in range(8)))
+"""Eight pairs of training runs: enough for a test."""
+
+
+def runs(effect, *, pairs=8, between=0.1, full=0.0, seed=0):
+    """Pairs of models: the first of each loses `effect` more, and runs differ by `between` in all languages alike."""
+    draw = rng(seed)
+    models = []
+    for i in range(pairs):
+        luck = between * draw.normal(size=2)
+        models += [
+            trained(f"w{i}", spread(5.0 + effect + luck[0], 2 * i), full=100.0 + full),
+            trained(f"o{i}", spread(5.0 + luck[1], 2 * i + 1)),
+        ]
+    return family(*models)
+
+
+def test_the_unit_is_the_pair_of_training_runs_whatever_the_number_of_languages():
+    models = runs(-1.0)
+    (found,) = contrasted(models, rng=rng(), contrasts=(EIGHT,))
+    means = np.array(list(found.by_pair.values()))
+    assert found.damage.estimate.value == pytest.approx(means.mean())
+    assert found.damage.estimate.n == len(means) == 8
+    assert found.damage.p_value == pytest.approx(stats.ttest_1samp(means, 0).pvalue)
+    assert found.quantized.value == pytest.approx(means.mean())  # full precision is the same
+    assert found.relative.value == pytest.approx(means.mean() / 100)
     assert found.damage.estimate.low < found.damage.estimate.value < found.damage.estimate.high
 
 
-def test_a_language_counts_once_however_many_pairs_it_was_measured_in():
+def test_fewer_than_four_pairs_have_no_test_however_clear_their_languages_are():
     models = family(trained("a1", 5.0), trained("a1-heavy", 8.0), trained("a2", 6.0), trained("a2-heavy", 7.0))
     (found,) = contrasted(models, rng=rng())
-    assert found.damage.estimate.n == len(TAGS)
+    assert found.damage.p_value is None
+    assert "2 pairs of runs, needed 4" in found.damage.p_method
+    assert found.damage.estimate.n == 2
     assert found.damage.estimate.value == pytest.approx((-3 - 1) / 2)
     assert found.by_pair == pytest.approx({"a1 against a1-heavy": -3.0, "a2 against a2-heavy": -1.0})
     assert found.agreeing == 2
+    (said,) = recommend(models, SPEC, rng=rng())
+    assert not said.supported
+    assert said.paragraph.startswith("Not decided: train with a moderate learning rate")
+    finding = training_choices((said,))
+    assert judge(finding, SAVES, hypothesis="H-038", test="t", role="robustness").verdict is Verdict.UNDERPOWERED
 
 
 def test_p_values_are_adjusted_over_the_contrasts_that_were_made():
-    models = family(
-        trained("a1", spread(5.0, 1)), trained("a1-heavy", spread(8.0, 2)), trained("a1-qk", spread(5.0, 3))
-    )
-    found = contrasted(models, rng=rng())
-    assert [one.contrast.name for one in found] == [
-        "moderate learning rate with weight decay", "normalised queries and keys",
-    ]  # fmt: skip
+    other = Contrast(name="d", advice="Do d", pairs=tuple((f"o{i}", f"w{i}") for i in range(7)))
+    found = contrasted(runs(-0.5), rng=rng(), contrasts=(EIGHT, other))
     small, large = sorted(found, key=lambda one: one.damage.p_value)
     assert small.damage.adjusted_p == pytest.approx(2 * small.damage.p_value)  # Holm: the smallest of two, times two
     assert large.damage.adjusted_p == pytest.approx(max(large.damage.p_value, small.damage.adjusted_p))
+
+
+@pytest.mark.parametrize("between", [0.4, 0.6])
+def test_luck_of_the_runs_alone_is_recommended_no_more_often_than_the_level(between):
+    # with languages as units some recommendation came out in half of such families
+    found = 0
+    for seed in range(60):
+        (one,) = contrasted(runs(0.0, pairs=4, between=between, seed=seed), rng=rng(seed), contrasts=(EIGHT,))
+        found += one.damage.p_value < 0.05
+    assert found <= binomial_band(60, 0.05, confidence=0.999)[1]
 
 
 def test_by_exposure_each_language_is_taken_where_it_was_shown_more():
@@ -122,43 +154,51 @@ def test_by_exposure_each_language_is_taken_where_it_was_shown_more():
     assert "It costs damage" in said.paragraph
 
 
+@pytest.fixture
+def eight(monkeypatch):
+    """The family's contrasts have two pairs at most: one with eight in their place."""
+    monkeypatch.setattr(sys.modules["evenbits.studies.h038.contrasts"], "CONTRASTS", (EIGHT,))
+    monkeypatch.setattr(
+        sys.modules["evenbits.studies.h038.recommendations"], "contrasted", partial(contrasted, contrasts=(EIGHT,))
+    )
+
+
+@pytest.mark.usefixtures("eight")
 @pytest.mark.parametrize(
     ("models", "words"),
     [
-        (family(trained("a1", spread(5.0, 1)), trained("a1-heavy", spread(5.0, 2))), "not significant"),
-        (family(trained("a1", spread(8.0, 1)), trained("a1-heavy", spread(5.0, 2))), "It costs damage"),
-        (family(trained("a1", spread(3.0, 1)), trained("a1-heavy", spread(8.0, 2)), trained("a2", spread(6.0, 3)),
-                trained("a2-heavy", spread(5.0, 4))), "disagree on its sign"),
-        (family(trained("a1", spread(5.0, 1), full=120.0), trained("a1-heavy", spread(8.0, 2))),
-         "costs more likelihood than it saves"),
+        (runs(0.0, between=0.6), "not significant"),
+        (runs(3.0), "It costs damage"),
+        (runs(-1.0, between=0.9, seed=1), "disagree on its sign"),
+        (runs(-3.0, full=20.0), "costs more likelihood than it saves"),
     ],
-)  # fmt: skip
+)
 def test_a_contrast_that_does_not_support_its_advice_says_why(models, words):
     (said,) = recommend(models, SPEC, rng=rng())
     assert not said.supported
     assert words in said.paragraph
     finding = training_choices((said,))
-    assert finding.verdict is Verdict.NOT_SUPPORTED
+    assert finding.verdict in {Verdict.NOT_SUPPORTED, Verdict.UNDERPOWERED}
+    # refuted where the whole interval says that damage grows, else open
+    assert (finding.verdict is Verdict.NOT_SUPPORTED) == (words == "It costs damage")
     assert finding.action == "None of 1 training choices is supported by a contrast of this run."
     (recipe,) = training_recipes((said,), SPEC)
     assert recipe["title"] == "Training: no choice is supported"
     assert recipe["paragraphs"] == [said.paragraph]
 
 
+@pytest.mark.usefixtures("eight")
 def test_a_supported_recommendation_is_a_paragraph_with_its_contrast():
-    models = family(
-        trained("a1", spread(5.0, 1)), trained("a1-heavy", spread(8.0, 2)), trained("a1-qk", spread(5.1, 3))
-    )
-    said = recommend(models, SPEC, rng=rng())
+    said = recommend(runs(-3.0), SPEC, rng=rng())
     finding = training_choices(said)
     row = judge(finding, SAVES, hypothesis="H-038", test="t", role="robustness")
     assert row.verdict is Verdict.SUPPORTED
     assert row.p_value < 0.05
-    assert finding.action == f"{CONTRASTS[0].advice}."
+    assert finding.action == "Do c."
     (recipe,) = training_recipes(said, SPEC)
-    assert recipe["paragraph"].startswith("Train with a moderate learning rate and weight decay")
-    assert "a1 against a1-heavy" in recipe["paragraph"]
-    assert "over 12 languages" in recipe["paragraph"]
+    assert recipe["paragraph"].startswith("Do c.")
+    assert "w0 against o0" in recipe["paragraph"]
+    assert "8 pairs of training runs stand behind them" in recipe["paragraph"]
     assert recipe["damage"]["estimate"]["value"] == finding.estimate.value
     row.to_json()
 
