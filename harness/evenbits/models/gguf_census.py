@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gguf
 
-from evenbits.errors import IntegrityError
+from evenbits.foreign import named, shown
+from evenbits.models.gguf_header import read_gguf_header
 
 __all__ = ["GgufCensus", "census_of", "census_of_files"]
+
+LABEL = "general.file_type"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,21 +65,14 @@ def bits_of(kind: str) -> float:
 
 def census_of_files(paths: Sequence[Path]) -> GgufCensus:
     """Return the census of a GGUF file, in one part or several; `IntegrityError` where one cannot be read."""
-    rows, label = [], None
-    for path in paths:
-        try:
-            reader: Any = gguf.GGUFReader(path)
-        except (ValueError, OSError, KeyError, IndexError) as error:
-            raise IntegrityError(f"{path} cannot be read as GGUF: {error}") from None
-        label = label or _label(reader)
-        rows += [(str(t.name), t.tensor_type.name, tuple(int(n) for n in reversed(t.shape))) for t in reader.tensors]
-    return census_of(rows, label=label)
+    headers = [read_gguf_header(path) for path in paths]
+    labels = [
+        _label(header.metadata["general.file_type"]) for header in headers if "general.file_type" in header.metadata
+    ]
+    rows = [(tensor.name, tensor.kind, tensor.shape) for header in headers for tensor in header.tensors]
+    return census_of(rows, label=labels[0] if labels else None)
 
 
-def _label(reader: Any) -> str | None:  # noqa: ANN401 - an untyped library
-    field = reader.get_field("general.file_type")
-    if field is None:
-        return None
-    number = int(field.contents())
+def _label(number: object) -> str:
     known = {int(kind): str(kind.name).removeprefix("MOSTLY_") for kind in gguf.LlamaFileType}
-    return known.get(number, str(number))
+    return known.get(number, named(str(number))) if isinstance(number, int) else shown(number)
