@@ -130,3 +130,62 @@ def test_an_imatrix_needs_probe_text(subject, corpus):
     pytest.importorskip("libgguf", reason="needs libgguf: pip install 'evenbits[backends]'")
     with pytest.raises(SpecError, match="measured on probe text"):
         measure_damage(subject, [parse("gguf:Q4_0@imatrix")], corpus)
+
+
+def test_a_spec_that_needs_probe_text_says_so():
+    from evenbits.variants.registry import needs
+
+    assert [needs(parse(text)) for text in ("gguf:Q4_0", "gguf:Q4_0@imatrix", "gguf:m.gguf", "int4-g32")] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+
+
+class TestFailures:
+    """What happens to the others when one engine dies."""
+
+    @pytest.fixture
+    def dying(self, monkeypatch, tiny_gguf):
+        from evenbits.errors import EngineError
+        from evenbits.variants import gguf
+
+        def die(_self, _original):
+            from contextlib import contextmanager
+
+            from evenbits.variants.variant import Variant
+
+            @contextmanager
+            def runs(_opened):
+                raise EngineError("llama.cpp died (SIGSEGV) while scoring")
+                yield
+
+            return Variant(label="dying", key={"dying": True}, runs=runs)
+
+        monkeypatch.setattr(gguf.GgufFile, "variant", die)
+        return parse(f"gguf:{tiny_gguf}")
+
+    def test_the_other_specs_are_measured_and_the_sentence_is_kept(self, dying, subject, corpus):
+        damage = measure_damage(subject, [dying, parse("int4-g32")], corpus)
+        assert damage.specs == ("int4-g32",)
+        assert damage.failed == {str(dying): "llama.cpp died (SIGSEGV) while scoring"}
+
+    def test_nothing_else_to_measure_is_the_error_itself(self, dying, subject, corpus):
+        from evenbits.errors import EngineError
+
+        with pytest.raises(EngineError, match="SIGSEGV"):
+            measure_damage(subject, [dying], corpus)
+
+    @pytest.mark.usefixtures("plain_terminal")
+    def test_the_command_prints_what_there_is_and_exits_with_2(self, dying, tiny_llama, text_folder):
+        from evenbits.commands.app import app
+        from typer.testing import CliRunner
+
+        folder = text_folder(("de", "en"))
+        told = ["damage", str(tiny_llama), "--corpus", f"dir:{folder}", "--spec", f"{dying},int4-g32", "--familiar"]
+        done = CliRunner().invoke(app, told)
+        assert done.exit_code == 2
+        assert "int4-g32" in done.stdout
+        assert "PPL(Q)/PPL(base)" in done.stdout
+        assert "llama.cpp died (SIGSEGV)" in done.stderr

@@ -55,7 +55,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Damage:
-    """Damage of one model: specs x languages x segments."""
+    """Damage of one model: specs x languages x segments. `failed`: why, by spec, of those whose engine gave nothing."""
 
     model: str
     fingerprint: str
@@ -63,6 +63,7 @@ class Damage:
     languages: tuple[str, ...]
     segment_ids: tuple[str, ...]
     columns: Mapping[str, Column]
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def specs(self) -> tuple[str, ...]:

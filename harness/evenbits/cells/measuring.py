@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from evenbits.cells.cell import Cell
 from evenbits.cells.damage import Column, Damage
 from evenbits.cells.floor import floor_cells, noise_floor
 from evenbits.cells.subject import Subject
+from evenbits.errors import EngineError
 from evenbits.estimates import Estimate
 from evenbits.records import Corpus
 from evenbits.variants.registry import Spec, bare, bits_of, facts_of, variant_of
@@ -23,18 +25,25 @@ def measure_damage(
 
     All specs are checked against the model before anything is computed. Specs are measured grouped by arithmetic, so
     that the model is loaded once per dtype. `languages`: measure only these; the noise floor stays that of the whole
-    corpus, so that the rows of a part are those of the whole.
+    corpus, so that the rows of a part are those of the whole. A spec whose engine or server fails is in `failed`, and
+    the others are measured; `EngineError` where no other is left.
     """
     part = corpus if languages is None else corpus.select(languages=tuple(languages))
     chosen = list(dict.fromkeys(specs))
     bits = {str(spec): bits_of(spec, subject) for spec in chosen}
     variants = {str(spec): variant_of(spec, subject) for spec in chosen}  # refuses what there is no probe text for
     columns: dict[str, Column] = {}
+    failed: dict[str, EngineError] = {}
     with subject.progress.task(f"{subject.local.text}  damage", total=len(chosen)) as task:
         for spec in sorted(chosen, key=lambda spec: variants[str(spec)].dtype == "float32"):
             text = str(spec)
             task.doing(text)
-            changed = subject.losses(variants[text], part)
+            try:
+                changed = subject.losses(variants[text], part)
+            except EngineError as error:  # what died was a process or a server, not the run
+                failed[text] = error
+                task.advance()
+                continue
             columns[text] = Column(
                 spec=text,
                 dtype=variants[text].dtype or subject.dtype,
@@ -45,7 +54,11 @@ def measure_damage(
                 facts=facts_of(spec, subject),
             )
             task.advance()
-    return _damage(subject, corpus, part.languages, {str(spec): columns[str(spec)] for spec in chosen})
+    if failed and not columns:
+        raise next(iter(failed.values()))
+    measured = {str(spec): columns[str(spec)] for spec in chosen if str(spec) in columns}
+    damage = _damage(subject, corpus, part.languages, measured)
+    return replace(damage, failed={text: str(error) for text, error in failed.items()})
 
 
 def measure(subject: Subject, variants: Mapping[str, Variant], corpus: Corpus) -> Damage:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from evenbits.commands.console import console, say_json
 from evenbits.commands.options import MEASURING, AsJson, configured, interval, model_of, note, subject_of, text_of
+from evenbits.errors import EngineError
+from evenbits.report.familiar import NAMES, familiar
 from evenbits.settings import Settings
 
 if TYPE_CHECKING:
@@ -16,21 +21,24 @@ if TYPE_CHECKING:
 __all__ = ["damage"]
 
 
+Usual = Annotated[bool, typer.Option("--familiar", help="the columns that llama.cpp and model cards print, too")]
+
+
 @configured("spec", *MEASURING, argument="model")
-def damage(settings: Settings, *, as_json: AsJson = False) -> None:
+def damage(settings: Settings, *, usual: Usual = False, as_json: AsJson = False) -> None:
     """Measure what each language loses under each spec: the damage table alone, over all segments.
 
     Of a folder of one's own text all languages are measured, also those that the model was not trained on.
     """
     from evenbits.cells import measure_damage
     from evenbits.text import parse_corpus, split
-    from evenbits.variants.quantization.spec import QuantSpec
+    from evenbits.variants.registry import needs
 
     subject = subject_of(settings, model_of(settings))
     if settings.languages is None and parse_corpus(settings.corpus).kind == "dir":
         settings = replace(settings, languages="all")  # a folder of one's own text is a choice of languages
     text = text_of(settings, [subject])
-    if any(isinstance(one, QuantSpec) and one.needs for one in settings.specs):
+    if any(needs(one) for one in settings.specs):
         subject.probe, text = split(text, seed=settings.seed)
         note(
             f"statistics for retention come from {len(subject.probe)} probe segments, scores from the other {len(text)}"
@@ -38,12 +46,21 @@ def damage(settings: Settings, *, as_json: AsJson = False) -> None:
     table = measure_damage(subject, settings.specs, text)
     rows = table.rows(seed=settings.seed)
     if as_json:
-        say_json({"damage": rows})
-        return
-    _show(table, rows, text)
+        document: dict[str, Any] = {"damage": rows}
+        if usual:
+            document["familiar"] = [{"spec": r["spec"], "language": r["language"], **familiar(r)} for r in rows]
+        if table.failed:
+            document["errors"] = [{"spec": spec, "reason": reason} for spec, reason in table.failed.items()]
+        say_json(document)
+    else:
+        _show(table, rows, text, usual=usual)
+    for spec, reason in table.failed.items():
+        note(f"evenbits: {spec}: {reason}")
+    if table.failed:
+        raise typer.Exit(EngineError.exit_code)
 
 
-def _show(table: Damage, rows: list[dict[str, Any]], corpus: Corpus) -> None:
+def _show(table: Damage, rows: list[dict[str, Any]], corpus: Corpus, *, usual: bool) -> None:
     """Print a table per spec, the most harmed language first, and what was left out."""
     from evenbits.report.summary import left_out
 
@@ -52,6 +69,8 @@ def _show(table: Damage, rows: list[dict[str, Any]], corpus: Corpus) -> None:
         mine = [row for row in rows if row["spec"] == spec]
         mine.sort(key=lambda row: -(row["excess_bits"]["value"] or 0.0))
         shown_on.print(_table(table, spec, mine))
+        if usual:
+            shown_on.print(_usual(spec, mine))
     for phrase in left_out(one.to_json() for one in corpus.left_out):
         note(f"left out: {phrase}")
 
@@ -62,11 +81,13 @@ def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:  # noqa
 
     column = table.columns[spec]
     floor = column.floor_bits.value
+    bits = "" if column.bits_per_weight is None else f"  {column.bits_per_weight:.2f} bits per weight"
     shown = Table(
         box=SIMPLE_HEAD,
-        title=f"{table.model}  {spec}  {column.bits_per_weight:.2f} bits per weight",
+        title=f"{table.model}  {spec}{bits}",
         caption=f"excess bits per segment, 95 % interval over {len(table.segment_ids)} segments; {column.dtype}; "
-        f"noise floor {floor:.2g} bits"
+        + ("no noise floor" if floor is None else f"noise floor {floor:.2g} bits")
+        + _artefact(column.facts)
         + ("; * below three floors" if any(_below(row) for row in rows) else "")
         + f"; {_signs(rows)}",
     )
@@ -82,6 +103,31 @@ def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:  # noqa
             "-" if row["top1_changed"] is None else f"{100 * row['top1_changed']:.1f}",
         )
     return shown
+
+
+def _usual(spec: str, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401
+    """Return the familiar figures of each language; they compare neither languages nor models."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    shown = Table(box=SIMPLE_HEAD, title=f"{spec}  per token, as llama.cpp names it")
+    shown.add_column("language", no_wrap=True)
+    for name in NAMES:
+        shown.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        values = familiar(row).values()
+        shown.add_row(row["language"], *("-" if value is None else f"{value:.4g}" for value in values))
+    return shown
+
+
+def _artefact(facts: Mapping[str, Any]) -> str:
+    """Say what ran: engine, version, build, device and the types of its tensors."""
+    if not facts:
+        return ""
+    named = " ".join(str(facts[name]) for name in ("engine", "version", "build", "device", "format") if facts.get(name))
+    types = ", ".join(f"{count} x {name}" for name, count in facts.get("tensor_types", {}).items())
+    rest = "; weights only" if facts.get("weights_only") else ""
+    return f"; {named}{f' ({types})' if types else ''}{rest}"
 
 
 def _signs(rows: list[dict[str, Any]]) -> str:

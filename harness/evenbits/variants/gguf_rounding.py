@@ -75,6 +75,11 @@ class GgufRounding:
         kept = "".join(f"+protect:{name}" for name in self.protect)
         return f"gguf:{self.file_type}{f'@imatrix{languages}' if self.imatrix else ''}{kept}"
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The measurements that must exist before it can be applied."""
+        return frozenset({"input_rms"}) if self.imatrix else frozenset()
+
     def variant(self, original: Original) -> Variant:
         """Return the rounding as a change of the model in memory; from 6 bits on it is scored in float32."""
         key: dict[str, Any] = {"spec": str(self), "libgguf": _libgguf_version(), "schema": SCHEMA}

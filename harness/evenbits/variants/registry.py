@@ -22,6 +22,7 @@ __all__ = [
     "bare",
     "bits_of",
     "facts_of",
+    "needs",
     "parse",
     "parse_specs",
     "simulated",
@@ -97,6 +98,11 @@ def variant_of(spec: Spec, original: Original) -> Variant:
         return made[0]
     how: Mapping[str, Any] = {"change" if known.pop("in_memory") else "runs": _elsewhere}
     return Variant(**known, **how)
+
+
+def needs(spec: Spec) -> bool:
+    """Return whether statistics on probe text are needed before `spec` can be measured."""
+    return bool(getattr(spec, "needs", None))
 
 
 def bare(spec: Spec) -> Spec:
