@@ -56,6 +56,14 @@ def test_without_a_gate_it_says_what_it_costs_who_pays_whether_that_is_noise_and
     assert headline(document(FIVE)) == "Who pays for quantization"
 
 
+def test_a_model_that_came_quantized_is_named_with_its_precision():
+    whole = document(FIVE)
+    whole["inputs"]["models"] = [{"text": "m", "precision": "Q4_K_M: 81 x Q5_0; 5.5 bits per weight"}, {"text": "n"}]
+    assert said(whole)["original"] == (
+        "m was in Q4_K_M: 81 x Q5_0; 5.5 bits per weight already: what is measured comes on top of that."
+    )
+
+
 def test_several_specs_stand_side_by_side():
     finer = [row(one["language"], one["excess_bits"]["value"] / 10, one["relative_increase"]["value"] / 10,
                  spec="int4-g64", weight=4.25) for one in FIVE]  # fmt: skip

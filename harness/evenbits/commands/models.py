@@ -41,6 +41,7 @@ def _row(local: LocalModel) -> dict[str, Any]:
         "model": local.text,
         "architecture": local.model_type,
         "parameters": local.parameters,
+        "precision": local.precision,
         "trained_languages": None if exposure is None else sum(1 for seen in exposure.values() if seen > 0),
         "trained_bytes": None if exposure is None else sum(exposure.values()),
         "fingerprint": local.fingerprint,
@@ -56,13 +57,15 @@ def _show(rows: list[dict[str, Any]]) -> None:
     shown = Table(
         box=SIMPLE_HEAD,
         pad_edge=False,
-        caption="trained on: languages and bytes, where exposure.json beside the weights says so; digest: begin of the "
-        "fingerprint over weights and tokenizer, which --json has whole",
+        caption="precision: full, or the formats in which the file had the weights; trained on: languages and bytes, "
+        "where exposure.json beside the weights says so; digest: begin of the fingerprint over weights and tokenizer, "
+        "which --json has whole",
     )
     shown.add_column("model", overflow="fold", min_width=24)
     shown.add_column("architecture", no_wrap=True)
-    for name in ("parameters", "trained on"):
-        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("parameters", justify="right", no_wrap=True)
+    shown.add_column("precision", overflow="fold")
+    shown.add_column("trained on", justify="right", no_wrap=True)
     shown.add_column("digest", no_wrap=True)
     for row in rows:
         seen = row["trained_bytes"]
@@ -70,6 +73,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
             row["model"],
             row["architecture"],
             f"{row['parameters']:,}",
+            row["precision"] or "full",
             "unknown" if seen is None else f"{row['trained_languages']}, {decimal(seen)}",
             row["fingerprint"][:8],
         )

@@ -210,6 +210,8 @@ def subject_of(settings: Settings, model: str) -> Subject:
 
     shown, kept = progress_for(), store_of(settings.store)
     local = resolve(parse_model(model), store=kept, offline=settings.offline, progress=shown)
+    if local.precision is not None:
+        note(f"{model} was in {local.precision} already: what is measured comes on top of that")
     return Subject(local=local, store=kept, dtype=settings.dtype, seed=settings.seed, progress=shown)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from evenbits.errors import ReportError
 from evenbits.numbers import estimate
 from evenbits.report.escaping import markdown_code, markdown_text
+from evenbits.report.opening import already
 from evenbits.studies.gate.harm import Harm, harms
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def model_card(document: Mapping[str, Any], model: str) -> str:
         f"## Quantization of {markdown_code(model)} by language",
         "",
     ]
+    lines += [line for answer in already(document, model) for line in (markdown_text(answer.text), "")]
     corpus = document["inputs"]["corpus"]["text"]
     for harm in _of(document, model):
         lines += [

@@ -18,7 +18,7 @@ from evenbits.report.described import described, exposure_of
 from evenbits.studies.gate.decision import Case, cases, lets_through
 from evenbits.studies.gate.harm import Harm, harms
 
-__all__ = ["Answer", "headline", "levels_note", "may_ship", "opening"]
+__all__ = ["Answer", "already", "headline", "levels_note", "may_ship", "opening"]
 
 REASONS = 6
 """Reasons of a refusal that are told; the others are counted."""
@@ -62,7 +62,15 @@ def opening(document: Mapping[str, Any]) -> list[Answer]:
         answers += [*_cost(document, lead), _who(document, lead)]
         if not _gated(document):
             answers += [_noise(document, lead), _next(document, lead)]
-    return answers
+    return [*answers, *already(document)] if answers else answers
+
+
+def already(document: Mapping[str, Any], model: str | None = None) -> Iterator[Answer]:
+    """Say of each model that came quantized, or of `model` alone, what was the original here: the file's precision."""
+    for entry in document["inputs"]["models"]:
+        if (precision := entry.get("precision")) and model in {None, entry["text"]}:
+            text = f"{entry['text']} was in {precision} already: what is measured comes on top of that."
+            yield Answer(label="original", question="Compared with what?", text=text)
 
 
 def headline(document: Mapping[str, Any]) -> str:
