@@ -102,15 +102,19 @@ def option(name: str) -> Option:
 
 
 def read_settings(
-    typed: Mapping[str, Any], *, here: Path, folders: Iterable[Path] = (), names: Iterable[str] | None = None
+    typed: Mapping[str, Any],
+    *,
+    here: Path,
+    folders: Iterable[Path] | None = None,
+    names: Iterable[str] | None = None,
 ) -> Settings:
     """Return the settings that follow from what was typed, from `[tool.evenbits]` and from the built-in defaults.
 
     `typed`: values by option, None or absent where not given. `here`: the folder in which the command was started.
-    `folders`: where `[tool.evenbits]` is searched from, upwards; `here` by default. `names`: the options that count,
-    all by default; the others keep their built-in defaults. Raises `EvenbitsError`.
+    `folders`: where `[tool.evenbits]` is searched from, upwards; `here` by default, nowhere where empty. `names`: the
+    options that count, all by default; the others keep their built-in defaults. Raises `EvenbitsError`.
     """
-    defaults = read_defaults(tuple(folders) or (here,), KEYS)
+    defaults = read_defaults((here,) if folders is None else folders, KEYS)
     wanted = frozenset(one.name for one in OPTIONS) if names is None else frozenset(names)
     given = {name: value for name, value in typed.items() if value is not None and name in wanted}
     stated = {name: value for name, value in defaults.values.items() if name in wanted} | given

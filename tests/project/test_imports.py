@@ -50,6 +50,7 @@ HEAVY = ("torch", "transformers", "scipy.stats", "pandas", "datasets", "polib")
     "modules",
     [
         "evenbits.cells, evenbits.studies.h039, evenbits.studies.h037, evenbits.statistics, evenbits.store",
+        "evenbits",
         "evenbits.commands.app",
         "evenbits.report.document, evenbits.report.summary, evenbits.plugins.results, evenbits.plugins.terminal",
         "evenbits.fixtures.models, evenbits.fixtures.damages, evenbits.evals.test_h037_outlier_sparsity",

@@ -22,7 +22,7 @@ from evenbits.report.markdown import markdown
 from evenbits.report.model_card import model_card
 from evenbits.report.policy_draft import policy_draft
 from evenbits.report.summary import summary
-from evenbits.report.tables import COLUMNS, damage_table, measurement_table, to_csv
+from evenbits.report.tables import damage_table, measurement_table
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -159,8 +159,8 @@ def test_the_terminal_gets_no_code_and_every_line_stays_one(text, verbose):
 @nasty
 def test_no_cell_of_a_table_runs_as_a_formula(text):
     whole = filled(text)
-    for name, rows in (("damage", damage_table(whole)), ("measurements", measurement_table(whole))):
-        for cells in csv.reader(io.StringIO(to_csv(COLUMNS[name], rows))):
+    for table in (damage_table(whole), measurement_table(whole)):
+        for cells in csv.reader(io.StringIO(table.to_csv())):
             assert nasty_texts.obeyed("".join(cells)) == []
             for cell in cells:
                 number = re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", cell)

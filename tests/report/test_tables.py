@@ -6,7 +6,8 @@ import io
 import pytest
 from evenbits.report import tables
 from evenbits.report.files import write_files
-from evenbits.report.tables import COLUMNS, damage_table, measurement_table, to_csv, write_tables
+from evenbits.report.table import Table
+from evenbits.report.tables import COLUMNS, damage_table, measurement_table, write_tables
 from report_documents import LANGUAGES, realistic
 
 
@@ -34,11 +35,11 @@ def test_the_level_of_a_language_is_that_of_the_model_where_its_training_text_is
 def test_columns_are_the_same_whatever_the_rows(document):
     assert all(tuple(row) == COLUMNS["damage"] for row in damage_table(document))
     assert all(tuple(row) == COLUMNS["measurements"] for row in measurement_table(document))
-    assert to_csv(COLUMNS["damage"], []).splitlines() == [",".join(COLUMNS["damage"])]
+    assert Table(columns=COLUMNS["damage"], rows=()).to_csv().splitlines() == [",".join(COLUMNS["damage"])]
 
 
 def test_csv_reads_back_to_the_numbers_and_an_undefined_one_is_empty_with_its_reason(document):
-    text = to_csv(COLUMNS["measurements"], measurement_table(document))
+    text = measurement_table(document).to_csv()
     rows = list(csv.DictReader(io.StringIO(text)))
     by_name = {row["hypothesis"]: row for row in rows if row["role"] == "criterion"}
     assert float(by_name["H-036"]["estimate_value"]) == 0.11
@@ -49,7 +50,7 @@ def test_csv_reads_back_to_the_numbers_and_an_undefined_one_is_empty_with_its_re
 
 def test_a_text_that_a_spreadsheet_would_run_is_disarmed():
     rows = [{"a": "=1+1", "b": -1.5}, {"a": "@x", "b": None}, {"a": "plain", "b": True}]
-    assert to_csv(["a", "b"], rows).splitlines()[1:] == ["'=1+1,-1.5", "'@x,", "plain,true"]
+    assert Table(columns=("a", "b"), rows=tuple(rows)).to_csv().splitlines()[1:] == ["'=1+1,-1.5", "'@x,", "plain,true"]
 
 
 def test_parquet_has_the_same_rows_with_their_types(document, tmp_path):
@@ -57,7 +58,7 @@ def test_parquet_has_the_same_rows_with_their_types(document, tmp_path):
     names = [file.name for file in write_tables(document, tmp_path)]
     assert names == ["damage.csv", "damage.parquet", "measurements.csv", "measurements.parquet"]
     read = parquet.read_table(tmp_path / "measurements.parquet")
-    assert read.to_pylist() == measurement_table(document)
+    assert read.to_pylist() == list(measurement_table(document))
     kinds = {name: str(read.schema.field(name).type) for name in ("estimate_n", "p_value", "metric_sensitive", "test")}
     assert kinds == {"estimate_n": "int64", "p_value": "double", "metric_sensitive": "bool", "test": "string"}
 

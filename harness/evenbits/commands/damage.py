@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evenbits.cells.damage import Damage
     from evenbits.records import Corpus
 
-__all__ = ["damage"]
+__all__ = ["damage", "measured"]
 
 
 Usual = Annotated[bool, typer.Option("--familiar", help="the columns that llama.cpp and model cards print, too")]
@@ -30,20 +30,7 @@ def damage(settings: Settings, *, usual: Usual = False, as_json: AsJson = False)
 
     Of a folder of one's own text all languages are measured, also those that the model was not trained on.
     """
-    from evenbits.cells import measure_damage
-    from evenbits.text import parse_corpus, split
-    from evenbits.variants.registry import needs
-
-    subject = subject_of(settings, model_of(settings))
-    if settings.languages is None and parse_corpus(settings.corpus).kind == "dir":
-        settings = replace(settings, languages="all")  # a folder of one's own text is a choice of languages
-    text = text_of(settings, [subject])
-    if any(needs(one) for one in settings.specs):
-        subject.probe, text = split(text, seed=settings.seed)
-        note(
-            f"statistics for retention come from {len(subject.probe)} probe segments, scores from the other {len(text)}"
-        )
-    table = measure_damage(subject, settings.specs, text)
+    table, text = measured(settings)
     rows = table.rows(seed=settings.seed)
     if as_json:
         document: dict[str, Any] = {"damage": rows}
@@ -58,6 +45,24 @@ def damage(settings: Settings, *, usual: Usual = False, as_json: AsJson = False)
         note(f"evenbits: {spec}: {reason}")
     if table.failed:
         raise typer.Exit(EngineError.exit_code)
+
+
+def measured(settings: Settings, given: Corpus | None = None) -> tuple[Damage, Corpus]:
+    """Return the damage of the model and the text that it was measured on; `given`: text to take."""
+    from evenbits.cells import measure_damage
+    from evenbits.text import parse_corpus, split
+    from evenbits.variants.registry import needs
+
+    subject = subject_of(settings, model_of(settings))
+    if settings.languages is None and parse_corpus(settings.corpus).kind == "dir":
+        settings = replace(settings, languages="all")  # a folder of one's own text is a choice of languages
+    text = text_of(settings, [subject], given)
+    if any(needs(one) for one in settings.specs):
+        subject.probe, text = split(text, seed=settings.seed)
+        note(
+            f"statistics for retention come from {len(subject.probe)} probe segments, scores from the other {len(text)}"
+        )
+    return measure_damage(subject, settings.specs, text), text
 
 
 def _show(table: Damage, rows: list[dict[str, Any]], corpus: Corpus, *, usual: bool) -> None:

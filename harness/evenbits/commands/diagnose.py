@@ -26,10 +26,11 @@ from evenbits.settings import Settings
 
 if TYPE_CHECKING:
     from evenbits.cells import Subject
+    from evenbits.records import Corpus
     from evenbits.studies.h035 import Calibration, Diagnosis
     from evenbits.variants.quantization.spec import QuantSpec
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "forecast"]
 
 
 @configured("spec", *MEASURING, argument="models")
@@ -55,10 +56,6 @@ def diagnose(
 
     One model at a time, and one quantization: without --spec one that is calibrated. --calibrate takes several.
     """
-    from evenbits.observe.runs import training_run
-    from evenbits.studies.h035 import diagnose as diagnosed
-    from evenbits.studies.h035 import load_calibration, measure_predictors
-
     if calibrate:
         if output is None or calibration is not None:
             raise UsageError("--calibrate writes a calibration: name the file with -o, and leave out --calibration")
@@ -68,17 +65,27 @@ def diagnose(
         return
     if len(models_of(settings)) != 1 or output is not None:
         raise UsageError("diagnose takes one model; several models and -o belong to --calibrate")
-    known = load_calibration(calibration)
-    wanted = one_spec(settings, "a forecast from weights") if "spec" in settings.typed else _calibrated(settings, known)
-    known.require(str(wanted))  # before anything is measured
-    subject = subject_of(settings, model_of(settings))
-    text = text_of(settings, [subject])
-    predictors = measure_predictors(subject, wanted, text)
-    found = diagnosed(predictors, known, local=subject.local, run=training_run(subject.local.text), corpus=text.name)
+    found = forecast(settings, calibration)
     if as_json:
         say_json(found.to_json())
         return
     _show(found)
+
+
+def forecast(settings: Settings, calibration: Path | None = None, given: Corpus | None = None) -> Diagnosis:
+    """Return what each language of the model would lose. `calibration`: the reference family's by default."""
+    from evenbits.observe.runs import training_run
+    from evenbits.studies.h035 import diagnose as diagnosed
+    from evenbits.studies.h035 import load_calibration, measure_predictors
+
+    known = load_calibration(calibration)
+    wanted = one_spec(settings, "a forecast from weights") if "spec" in settings.typed else _calibrated(settings, known)
+    known.require(str(wanted))  # before anything is measured
+    subject = subject_of(settings, model_of(settings))
+    text = text_of(settings, [subject], given)
+    predictors = measure_predictors(subject, wanted, text)
+    run = training_run(subject.local.text)
+    return diagnosed(predictors, known, local=subject.local, run=run, corpus=text.name)
 
 
 def _calibrated(settings: Settings, known: Calibration) -> QuantSpec:

@@ -186,8 +186,13 @@ def store_of(folder: Path | None) -> Store:
     return Store.default() if folder is None else Store(folder)
 
 
-def text_of(settings: Settings, subjects: Sequence[Subject]) -> Corpus:
-    """Return the aligned text that the settings name, by default in the languages the models were trained on."""
+def text_of(settings: Settings, subjects: Sequence[Subject], given: Corpus | None = None) -> Corpus:
+    """Return the aligned text that the settings name, by default in the languages the models were trained on.
+
+    `given`: text to take instead.
+    """
+    if given is not None:
+        return given
     from evenbits.models.exposure import trained_languages
     from evenbits.text import load_corpus
 

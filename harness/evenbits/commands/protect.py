@@ -22,9 +22,10 @@ from evenbits.errors import UsageError
 from evenbits.settings import Settings
 
 if TYPE_CHECKING:
+    from evenbits.records import Corpus
     from evenbits.studies.h036 import ProtectionStudy
 
-__all__ = ["protect"]
+__all__ = ["protect", "protected"]
 
 
 @configured("spec", *MEASURING, argument="model")
@@ -38,18 +39,32 @@ def protect(
     as_json: AsJson = False,
 ) -> None:
     """Choose what to keep in high precision under a budget of bits, and measure it beside the usual rules of thumb."""
+    measured, found = protected(settings, _budget(budget), unit)
+    if as_json:
+        say_json(found)
+        return
+    _show_plans(measured, found["plans"])
+    recipe = found["recipe"]
+    say(found["depth"]["sentence"])
+    say(f"recipe  {recipe['spec']}  (+{recipe['extra_bits_per_weight']:.3g} bits per weight)")
+
+
+def protected(
+    settings: Settings, extra: float, unit: str = "auto", given: Corpus | None = None
+) -> tuple[ProtectionStudy, dict[str, Any]]:
+    """Return plans under a budget of `extra` bits per weight, measured, and what `--json` says of them."""
     import numpy as np
 
     from evenbits.studies import h036
     from evenbits.text import split
     from evenbits.text.languages import tiers
 
-    whole, extra, seed = h036.whole_model(one_spec(settings, "a choice of layers")), _budget(budget), settings.seed
+    whole, seed = h036.whole_model(one_spec(settings, "a choice of layers")), settings.seed
     asked = next((kind for kind in h036.KINDS if kind == unit), None)
     if asked is None and unit != "auto":
         raise UsageError(f"--unit {unit}: one of auto, {', '.join(h036.KINDS)}")
     subject = subject_of(settings, model_of(settings))
-    text = text_of(settings, [subject])
+    text = text_of(settings, [subject], given)
     kind = asked or h036.kind_for(h036.sizes_of(subject), whole, extra)
     subject.probe, rest = split(text, seed=seed)
     note(f"units of protection: {kind}s; chosen on {len(subject.probe)} segments, measured on the other {len(rest)}")
@@ -58,20 +73,12 @@ def protect(
     kurtosis = h036.unit_kurtosis(study.units, subject.weight_statistics())
     rng = np.random.default_rng(seed)
     measured = h036.study_protection(subject, study, rest, budget=extra, kurtosis=kurtosis, rng=rng)
-    rows = h036.protection_table(measured, rng=rng)
-    recipe, depth = h036.protection_recipe(measured), h036.where_damage_lies(study)
-    if as_json:
-        found = {
-            "plans": rows,
-            "recipe": recipe,
-            "depth": depth.to_json(),
-            "layer_language": h036.layer_language(study),
-        }
-        say_json(found)
-        return
-    _show_plans(measured, rows)
-    say(depth.sentence)
-    say(f"recipe  {recipe['spec']}  (+{recipe['extra_bits_per_weight']:.3g} bits per weight)")
+    return measured, {
+        "plans": h036.protection_table(measured, rng=rng),
+        "recipe": h036.protection_recipe(measured),
+        "depth": h036.where_damage_lies(study).to_json(),
+        "layer_language": h036.layer_language(study),
+    }
 
 
 def _budget(text: str) -> float:

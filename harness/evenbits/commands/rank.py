@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from evenbits.studies.h037 import Candidate, Ranking
     from evenbits.variants.quantization.spec import QuantSpec
 
-__all__ = ["rank"]
+__all__ = ["rank", "ranked"]
 
 
 @configured("spec", *MEASURING, argument="models")
@@ -41,6 +41,23 @@ def rank(
     as_json: AsJson = False,
 ) -> None:
     """Order models as candidates for quantization, with the reasons; those that cannot be told apart share a rank."""
+    ranking, worth, known = ranked(settings, measure=measure)
+    spec = str(one_spec(settings, "a ranking of candidates").base)
+    if as_json:
+        found = {
+            "by": ranking.by,
+            "spec": spec,
+            "ranking": [one.to_json() for one in ranking.models],
+            "worth_of_weights": worth.to_json(),
+        }
+        say_json(found)
+        return
+    _show(ranking, spec)
+    say(_worth(worth, of="these models" if measure else "the reference family", installed=known))
+
+
+def ranked(settings: Settings, *, measure: bool, given: Corpus | None = None) -> tuple[Ranking, Outcome, bool]:
+    """Return the ranking, what one by weights alone is worth, and whether any model is known to judge that by."""
     import numpy as np
 
     from evenbits.studies.h037 import rank_models, weigh_candidate, worth_of_weights
@@ -50,24 +67,13 @@ def rank(
         raise UsageError(f"--spec {wanted}: name one quantization, such as int4-g64")
     subjects = [subject_of(settings, name) for name in models_of(settings)]
     if measure:
-        known = candidates = _measured(subjects, wanted, text_of(settings, subjects))
+        known = candidates = _measured(subjects, wanted, text_of(settings, subjects, given))
     else:
         candidates = [weigh_candidate(subject) for subject in subjects]
         family = [subject_of(settings, name) for name in _family()]
-        known = _measured(family, wanted, text_of(settings, family)) if family else []
+        known = _measured(family, wanted, text_of(settings, family, given)) if family else []
     ranking = rank_models(candidates, rng=np.random.default_rng(seed))
-    worth = worth_of_weights(known, rng=np.random.default_rng(seed))
-    if as_json:
-        found = {
-            "by": ranking.by,
-            "spec": str(wanted.base),
-            "ranking": [one.to_json() for one in ranking.models],
-            "worth_of_weights": worth.to_json(),
-        }
-        say_json(found)
-        return
-    _show(ranking, str(wanted.base))
-    say(_worth(worth, of="these models" if measure else "the reference family", installed=bool(known)))
+    return ranking, worth_of_weights(known, rng=np.random.default_rng(seed)), bool(known)
 
 
 def _measured(subjects: Sequence[Subject], spec: QuantSpec, text: Corpus) -> list[Candidate]:

@@ -6,10 +6,8 @@ unrounded; an undefined number is an empty cell, and its reason stands in `<name
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,11 +16,9 @@ from typing import Any
 from evenbits.errors import ReportError
 from evenbits.report.described import described
 from evenbits.report.document import write
-from evenbits.report.escaping import csv_text
+from evenbits.report.table import Kind, Table
 
-__all__ = ["damage_table", "measurement_table", "parquet_is_missing", "to_csv", "write_tables"]
-
-Row = dict[str, str | int | float | bool | None]
+__all__ = ["damage_table", "measurement_table", "parquet_is_missing", "write_tables"]
 
 ESTIMATE = ("value", "low", "high", "n", "method", "reason")
 KL = ("mean", "p50", "p99")
@@ -49,7 +45,7 @@ TEXTS = frozenset({
 COUNTS = frozenset({"segments", "tokens", "utf8_bytes", "excess_bits_n", "relative_increase_n", "estimate_n"})
 
 
-def damage_table(document: Mapping[str, Any]) -> list[Row]:
+def damage_table(document: Mapping[str, Any]) -> Table:
     """Return the damage rows, flat, with name, script and tier of each language where the document knows them."""
     models = {row["model"] for row in document["damage"]}
     known = {model: described(document, model) for model in models}
@@ -60,11 +56,11 @@ def damage_table(document: Mapping[str, Any]) -> list[Row]:
         flat |= {"language_name": about.get("name"), "script": about.get("script"), "tier": about.get("tier")}
         flat |= _flat("excess_bits", row["excess_bits"]) | _flat("relative_increase", row["relative_increase"])
         flat |= _flat("kl_nats_per_token", row["kl_nats_per_token"])
-        rows.append({column: flat[column] for column in COLUMNS["damage"]})
-    return rows
+        rows.append(flat)
+    return _table("damage", rows)
 
 
-def measurement_table(document: Mapping[str, Any]) -> list[Row]:
+def measurement_table(document: Mapping[str, Any]) -> Table:
     """Return the measurement rows, flat; `also` and `data` stay in the document."""
     rows = []
     for row in document["measurements"]:
@@ -72,31 +68,21 @@ def measurement_table(document: Mapping[str, Any]) -> list[Row]:
         flat = {key: value for key, value in row.items() if not isinstance(value, dict)}
         flat |= _flat("estimate", row["estimate"])
         flat |= {f"threshold_{key}": threshold.get(key) for key in ("op", "bound", "why")}
-        rows.append({column: flat[column] for column in COLUMNS["measurements"]})
-    return rows
+        rows.append(flat)
+    return _table("measurements", rows)
 
 
-def _flat(name: str, found: Mapping[str, Any]) -> Row:
+def _flat(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{name}_{key}": value for key, value in found.items()}
 
 
-def to_csv(columns: Sequence[str], rows: Sequence[Row]) -> str:
-    """Return `rows` as CSV (RFC 4180, but lines end with a line feed).
-
-    A text that a spreadsheet would run as a formula gets an apostrophe before it, as test names and messages can hold
-    anything.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(row[column]) for column in columns] for row in rows)
-    return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return csv_text(value) if isinstance(value, str) else value
+def _table(name: str, rows: list[dict[str, Any]]) -> Table:
+    columns = COLUMNS[name]
+    kinds: dict[str, Kind] = {
+        column: "text" if column in TEXTS else "integer" if column in COUNTS else "number" for column in columns
+    }
+    kinds |= {column: "truth" for column in columns if column == "metric_sensitive"}
+    return Table(columns=columns, rows=tuple({column: row[column] for column in columns} for row in rows), kinds=kinds)
 
 
 def parquet_is_missing() -> bool:
@@ -111,31 +97,24 @@ def write_tables(document: Mapping[str, Any], folder: Path) -> list[Path]:
     """
     tables = {"damage": damage_table(document), "measurements": measurement_table(document)}
     written = []
-    for name, rows in tables.items():
+    for name, table in tables.items():
         written.append(folder / f"{name}.csv")
-        write(written[-1], to_csv(COLUMNS[name], rows))
+        write(written[-1], table.to_csv())
         parquet = folder / f"{name}.parquet"
         if parquet_is_missing():
             parquet.unlink(missing_ok=True)  # one of an earlier run must not stand beside this report
         else:
             written.append(parquet)
-            _write_parquet(parquet, COLUMNS[name], rows)
+            _write_parquet(parquet, table)
     return written
 
 
-def _write_parquet(file: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - optional, slow to import
-    from pyarrow import parquet  # noqa: PLC0415
+def _write_parquet(file: Path, table: Table) -> None:
+    from pyarrow import parquet  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - optional, slow to import
 
-    def kind(column: str) -> Any:  # noqa: ANN401 - pyarrow has no types
-        if column == "metric_sensitive":
-            return pa.bool_()
-        return pa.string() if column in TEXTS else pa.int64() if column in COUNTS else pa.float64()
-
-    schema = pa.schema([(column, kind(column)) for column in columns])
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        parquet.write_table(pa.Table.from_pylist(list(rows), schema=schema), part)
+        parquet.write_table(table.to_arrow(), part)
         part.replace(file)
     except OSError as error:
         with suppress(OSError):

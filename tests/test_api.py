@@ -1,0 +1,89 @@
+"""evenbits as a library: docs/api.md as it stands, what the functions return, and what importing costs."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import evenbits
+import pytest
+from report_documents import realistic
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
+TAGS = ("de", "fi", "sw")
+MINE = evenbits.Corpus(name="n", source="s", languages=("de",), segment_ids=("1",), texts={"de": ("ja",)})
+
+
+@pytest.fixture
+def texts(text_folder):
+    return f"dir:{text_folder(TAGS, lines=6)}"
+
+
+@pytest.fixture
+def options(texts):
+    return {"corpus": texts, "languages": "all", "dtype": "float32"}
+
+
+def test_the_page_runs_from_top_to_bottom(tiny_llama, tiny_model, texts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "reports" / "latest"
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps(realistic()), encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 6
+    stand_ins = {"reference:a1-heavy": tiny_model("llama", seed=1), "reference:a1": tiny_llama, "gettext": texts}
+    names = {}
+    for block in blocks:
+        code = block
+        for name, stand_in in stand_ins.items():
+            code = code.replace(f'"{name}"', repr(str(stand_in)))
+        exec(compile(code, str(PAGE), "exec"), names)  # noqa: S102 - this is our own page
+    assert [row["language"] for row in names["table"]] == list(TAGS)
+    assert names["frame"].column("language").to_pylist() == list(TAGS)
+    assert names["frame"].schema.field("segments").type == "int64"
+    assert (tmp_path / "damage.csv").read_text(encoding="utf-8").startswith("model,spec,language,")
+    assert str(evenbits.parse_spec(names["plans"].about["recipe"]["spec"])) == names["plans"].about["recipe"]["spec"]
+    assert min(row["rank"] for row in names["ranking"]) == 1
+    assert set(names["report"].verdicts) == set(realistic()["verdicts"])
+    assert (tmp_path / "measurements.csv").is_file()
+
+
+def test_rows_are_those_of_the_command(tiny_llama, options, tmp_path):
+    table = evenbits.damage(str(tiny_llama), ["int4-g32", "int3-row"], **options)
+    done = subprocess.run(
+        [sys.executable, "-m", "evenbits.commands.app", "damage", str(tiny_llama), "--spec=int4-g32,int3-row", "--json",
+         f"--corpus={options['corpus']}", "--languages=all", "--dtype=float32"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for mine, row in zip(table, json.loads(done.stdout)["damage"], strict=True):
+        assert (mine["spec"], mine["language"]) == (row["spec"], row["language"])
+        assert mine["excess_bits_value"] == row["excess_bits"]["value"]
+
+
+def test_the_table_of_the_folder_does_not_count(tiny_llama, options, tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text('[tool.evenbits]\nspec = "int3-row"\nnonsense = 1\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert {row["spec"] for row in evenbits.damage(str(tiny_llama), **options)} == {"int4-g64"}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("damage", {"model": "a/b", "spec": "int9-row"}, "int9-row"),
+        ("damage", {"model": "a/b", "device": "tpu"}, "--device 'tpu' is unknown"),
+        ("damage", {"model": "a/b", "corpus": MINE, "segments": 2}, "a Corpus is taken as it is"),
+        ("load_corpus", {"name": "nonsense"}, "nonsense"),
+        ("open_report", {"path": "not-there"}, "not-there"),
+    ],
+)
+def test_a_mistake_is_a_sentence(name, arguments, words):
+    with pytest.raises(evenbits.EvenbitsError, match=words):
+        getattr(evenbits, name)(**arguments)
+
+
+def test_every_public_name_is_documented_and_on_the_page_or_in_its_docstring():
+    page = PAGE.read_text(encoding="utf-8")
+    for name in evenbits.__all__:
+        assert getattr(evenbits, name).__doc__
+        assert name in page or name in {"Options", "Report"}
