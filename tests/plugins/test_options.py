@@ -21,7 +21,7 @@ def model(request):
 @pytest.mark.criterion
 def test_claim(model, settings, record):
     print("settings", model.text, settings)
-    estimate = Estimate(value=1.0, n=3, method="given")
+    estimate = Estimate(value=1.0, low=1.0, high=1.0, n=3, method="given")
     assert record(Finding(estimate=estimate), Threshold(metric="m", op=">", bound=0, why="w")).supported
 """
 

@@ -37,7 +37,7 @@ def damage(model, spec, contribute):
 @pytest.fixture
 def measure(record):
     def measured(value, metric="m", **options):
-        finding = Finding(estimate=Estimate(value=value, n=3, method="given"), **options)
+        finding = Finding(estimate=Estimate(value=value, low=value, high=value, n=3, method="given"), **options)
         return record(finding, Threshold(metric=metric, op=">", bound=0, why="fixed"))
     return measured
 """

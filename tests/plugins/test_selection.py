@@ -15,7 +15,7 @@ import pytest
 from evenbits.estimates import Estimate, Finding, Threshold
 
 def measured(record):
-    finding = Finding(estimate=Estimate(value=1.0, n=3, method="given"))
+    finding = Finding(estimate=Estimate(value=1.0, low=1.0, high=1.0, n=3, method="given"))
     assert record(finding, Threshold(metric="m", op=">", bound=0, why="w")).supported
 
 @pytest.mark.hypothesis("H-100")
