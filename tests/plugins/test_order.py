@@ -188,7 +188,8 @@ def test_loadgroup_gives_every_model_to_one_worker(suite):
         @pytest.mark.criterion
         @pytest.mark.parametrize("case", range(4))
         def test_claim(case, model, record):
-            finding = Finding(estimate=Estimate(value=1.0, low=1.0, high=1.0, n=3, method="given"), summary=str(os.getpid()))
+            given = Estimate(value=1.0, low=1.0, high=1.0, n=3, method="given")
+            finding = Finding(estimate=given, summary=str(os.getpid()))
             assert record(finding, Threshold(metric="m", op=">", bound=0, why="w")).supported
 
         def test_foreign(): pass

@@ -15,7 +15,9 @@ pytest_plugins = [name for name in PLUGINS if name.startswith(wanted)]
 @pytest.fixture
 def measure(record):
     def measured(value, **options):
-        estimate = Estimate(value=value, low=value, high=value, n=3, method="given") if value is not None else Estimate.undefined("broken")
+        estimate = Estimate.undefined("broken")
+        if value is not None:
+            estimate = Estimate(value=value, low=value, high=value, n=3, method="given")
         return record(Finding(estimate=estimate, **options), Threshold(metric="m", op=">", bound=0, why="fixed"))
     return measured
 """
