@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "CorpusError",
+    "DeviceError",
     "EngineError",
     "EvenbitsError",
     "ExportError",
@@ -44,6 +45,10 @@ class UnsafeModelError(ModelError):
 
 class EngineError(EvenbitsError):
     """An engine outside this process (llama.cpp, a server) that is missing, refuses, dies or answers nonsense."""
+
+
+class DeviceError(EvenbitsError):
+    """A device that is not there, or too small for what was asked of it."""
 
 
 class IntegrityError(EvenbitsError):

@@ -21,8 +21,9 @@ SCHEMA = 1
 class Cell:
     """What is scored.
 
-    `model`: fingerprint of the original. `dtype`: arithmetic, of a foreign engine its name and build. `small_batches`:
-    scored in batches of another composition, for the noise floor.
+    `model`: fingerprint of the original. `dtype`: arithmetic, of a foreign engine its name and build. `device`: where
+    that is computed, empty on the CPU and for a foreign engine. `small_batches`: scored in batches of another
+    composition, for the noise floor.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Cell:
     dtype: str
     context: int
     small_batches: bool = False
+    device: str = ""
 
     @property
     def text_digest(self) -> str:
@@ -50,6 +52,7 @@ class Cell:
             "context": self.context,
             "divergence": self.variant.divergence,
             "texts": self.text_digest,
+            **({"device": self.device} if self.device else {}),
         }
 
     def losses(self, entry: Entry) -> Losses:
@@ -63,9 +66,16 @@ class Cell:
 
 
 def cells_of(
-    variant: Variant, corpus: Corpus, *, model: str, dtype: str, context: int, small_batches: bool = False
+    variant: Variant,
+    corpus: Corpus,
+    *,
+    model: str,
+    dtype: str,
+    context: int,
+    device: str = "",
+    small_batches: bool = False,
 ) -> tuple[Cell, ...]:
-    """Return the cells of `variant` on every language of `corpus`, in its order. `dtype`: the run's arithmetic."""
+    """Return the cells of `variant` on every language of `corpus`, in its order; `dtype` and `device` are the run's."""
     return tuple(
         Cell(
             model=model,
@@ -76,6 +86,7 @@ def cells_of(
             dtype=variant.dtype or dtype,
             context=context,
             small_batches=small_batches,
+            device=device if variant.in_memory else "",
         )
         for tag in corpus.languages
     )

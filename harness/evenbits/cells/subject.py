@@ -10,6 +10,7 @@ from evenbits.cells.cell import KIND, Cell, cells_of
 from evenbits.cells.runner import Local, Runner, lacking
 from evenbits.cells.spread import FLOOR_LANGUAGES, spread_of
 from evenbits.errors import SpecError
+from evenbits.models.device import CPU, Device
 from evenbits.models.records import OnDemand
 from evenbits.observe.weights.superweights import SpikeProfile, SuperWeightCandidate, super_weight_candidates
 from evenbits.progress import Progress, Silent
@@ -40,6 +41,7 @@ class Subject:
     local: LocalModel
     store: Store
     dtype: str = "bfloat16"
+    device: Device = CPU
     seed: int = 0
     context: int = 1024
     probe: Corpus | None = None
@@ -56,12 +58,12 @@ class Subject:
             from evenbits.models import load
 
             self._loaded.clear()
-            self._loaded[wanted] = load(self.local, dtype=getattr(torch, wanted))
+            self._loaded[wanted] = load(self.local, dtype=getattr(torch, wanted), device=self.device)
         return self._loaded[wanted]
 
     def on_demand(self) -> OnDemand:
         """Return the model as what is loaded only where the store lacks something, in the run's dtype."""
-        return OnDemand(local=self.local, arithmetic=f"torch.{self.dtype}", loader=self.loaded)
+        return OnDemand(local=self.local, arithmetic=self.device.arithmetic(f"torch.{self.dtype}"), loader=self.loaded)
 
     def release(self) -> None:
         """Give the model's memory back; it is loaded again when something has to be computed."""
@@ -75,6 +77,7 @@ class Subject:
             corpus,
             model=self.local.fingerprint,
             dtype=self.dtype,
+            device=self.device.key,
             context=self.context,
             small_batches=small_batches,
         )
@@ -115,7 +118,12 @@ class Subject:
             raise SpecError("the search for super weights needs probe text")
         sample = self.probe.select(languages=spread_of(self.probe.languages, FLOOR_LANGUAGES), indices=(0,))
         texts = [sample.texts[tag][0] for tag in sample.languages]
-        key = {"schema": SCHEMA, "model": self.local.fingerprint, "dtype": self.dtype, "texts": text_digest(texts)}
+        key = {
+            "schema": SCHEMA,
+            "model": self.local.fingerprint,
+            "dtype": self.device.arithmetic(self.dtype),
+            "texts": text_digest(texts),
+        }
         entry = self.store.compute("super-weight-candidates", key, lambda: ({}, {"found": self._candidates(texts)}))
         return tuple(SuperWeightCandidate(**row) for row in entry.meta["found"])
 

@@ -211,13 +211,15 @@ def subject_of(settings: Settings, model: str) -> Subject:
     """Return the model called `model`, checked and ready to measure."""
     from evenbits.cells import Subject
     from evenbits.models import parse_model, resolve
+    from evenbits.models.device import parse_device
     from evenbits.progress import progress_for
 
     shown, kept = progress_for(), store_of(settings.store)
     local = resolve(parse_model(model), store=kept, offline=settings.offline, progress=shown)
     if local.precision is not None:
         note(f"{model} was in {local.precision} already: what is measured comes on top of that")
-    return Subject(local=local, store=kept, dtype=settings.dtype, seed=settings.seed, progress=shown)
+    device = parse_device(settings.device)
+    return Subject(local=local, store=kept, dtype=settings.dtype, device=device, seed=settings.seed, progress=shown)
 
 
 def note(text: str) -> None:

@@ -11,6 +11,7 @@ import mmap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from evenbits.errors import ModelError, NonFiniteError
@@ -65,6 +66,8 @@ def check_finite(name: str, tensor: torch.Tensor) -> None:
     if not tensor.is_floating_point():
         return
     flat = tensor.detach().reshape(-1)
+    if flat.device.type != "cpu" and flat.element_size() > 1 and bool(torch.isfinite(flat).all()):
+        return  # one wait for the device; where something is wrong, its place is looked for below
     for start in range(0, flat.numel(), FINITE_CHUNK):
         chunk = flat[start : start + FINITE_CHUNK]
         if chunk.element_size() == 1:  # float8 has no isfinite
@@ -74,7 +77,7 @@ def check_finite(name: str, tensor: torch.Tensor) -> None:
             finite = torch.isfinite(chunk)
             place = start + int((~finite).nonzero()[0])
             value = float(flat[place])
-            where = ", ".join(str(int(i)) for i in torch.unravel_index(torch.tensor(place), tensor.shape))
+            where = ", ".join(str(int(i)) for i in np.unravel_index(place, tuple(tensor.shape)))
             raise NonFiniteError(
                 f"tensor {name} holds {value} at [{where}]; a model with such weights gives no probabilities. "
                 "Fetch the checkpoint again, or ask its author for one that is sound."

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from evenbits.errors import ModelError
+from evenbits.errors import DeviceError, ModelError
 from evenbits.foreign import named
+from evenbits.models.anatomy import Anatomy
 from evenbits.models.checkpoint import check_finite
+from evenbits.models.device import CPU, Device, set_up
 from evenbits.models.families import check_type
 from evenbits.models.layout import anatomy_of
 from evenbits.models.outline import class_of
@@ -31,13 +33,14 @@ def load(
     progress: Progress | None = None,
     weights: Mapping[str, torch.Tensor] | None = None,
     quantized: str | None = None,
+    device: Device = CPU,
 ) -> LoadedModel:
-    """Return `local` in evaluation mode, without gradients, in `dtype`, with torch's own attention kernel.
+    """Return `local` in evaluation mode, without gradients, in `dtype` on `device`, with torch's own attention kernel.
 
     `threads` sets torch's threads for this process. `weights`: by name as in a checkpoint, used instead of those in the
     folder; `quantized`: the method they were dequantized from, where the configuration names it. Raises `ModelError`
     naming tensors that the checkpoint lacks or has in another shape, `NonFiniteError` naming the first tensor with NaN
-    or infinity.
+    or infinity, `DeviceError` where the device has no room.
     """
     check_type(local.model_type)
     if threads is not None:
@@ -45,11 +48,31 @@ def load(
     with quiet_transformers(progress):
         model, unused = _model(local, dtype, weights, quantized)
         tokenizer = read_tokenizer(local.folder, local.fingerprint, local.allow_code)
+    anatomy = anatomy_of(model)
+    _move(model, anatomy, device)
     for name, parameter in model.named_parameters():
         check_finite(name, parameter)
     return LoadedModel(
-        local=local, model=model, tokenizer=tokenizer, anatomy=anatomy_of(model), dtype=dtype, unused=unused
+        local=local, model=model, tokenizer=tokenizer, anatomy=anatomy, dtype=dtype, unused=unused, device=device
     )
+
+
+def _move(model: PreTrainedModel, anatomy: Anatomy, device: Device) -> None:
+    """Put the model on `device`. `DeviceError` where its memory does not hold it."""
+    if device.name == "cpu":
+        return
+    set_up(device)
+    try:
+        model.to(device.name)  # type: ignore[arg-type]
+    except torch.OutOfMemoryError as error:
+        size = sum(parameter.nbytes for parameter in model.parameters())
+        raise DeviceError(
+            f"{device} has no room for this model's {size / 2**30:.1f} GiB of weights; end other programs that use it, "
+            "take --dtype bfloat16, a larger device, or --device cpu."
+        ) from error
+    embedding, head = model.get_submodule(anatomy.embedding), model.get_submodule(anatomy.head)
+    if anatomy.tied and head.weight is not embedding.weight:  # not every backend keeps shared weights shared
+        head.weight = embedding.weight
 
 
 def tokenizer_of(local: LocalModel) -> Any:  # noqa: ANN401 - one of many classes

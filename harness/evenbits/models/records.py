@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evenbits.models.anatomy import Anatomy
+from evenbits.models.device import CPU, Device
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,7 @@ class LocalModel:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LoadedModel:
-    """A model ready to score: evaluation mode, no gradients, on the CPU in `dtype`.
+    """A model ready to score: evaluation mode, no gradients, on `device` in `dtype`.
 
     `unused`: tensors of the checkpoint that this architecture has no place for.
     """
@@ -51,11 +52,12 @@ class LoadedModel:
     anatomy: Anatomy
     dtype: torch.dtype
     unused: tuple[str, ...] = ()
+    device: Device = CPU
 
     @property
     def arithmetic(self) -> str:
-        """The dtype's name, as store keys have it."""
-        return str(self.dtype)
+        """The dtype's name, and the device where that is not the CPU, as store keys have them."""
+        return self.device.arithmetic(str(self.dtype))
 
     def load(self) -> LoadedModel:
         return self

@@ -9,17 +9,20 @@ Shape legend: B windows, T positions of the longest window, N scored positions, 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 
+from evenbits.errors import DeviceError
 from evenbits.models.layout import decoder_of
 from evenbits.scoring import packed
 from evenbits.scoring.arithmetic import products_for
 from evenbits.scoring.batches import Window
 
-__all__ = ["final_hidden", "padded_hidden"]
+__all__ = ["final_hidden", "halved", "padded_hidden"]
+
+Result = TypeVar("Result")
 
 
 def final_hidden(model: Any, batch: Sequence[Window], *, pack: bool) -> torch.Tensor:  # noqa: ANN401
@@ -37,6 +40,32 @@ def final_hidden(model: Any, batch: Sequence[Window], *, pack: bool) -> torch.Te
     ends = itertools.accumulate(len(window) for window in batch)
     keep = [torch.arange(end - len(window.targets), end) for window, end in zip(batch, ends, strict=True)]
     return hidden_ND[torch.cat(keep).to(hidden_ND.device)]
+
+
+def halved(
+    batch: Sequence[Window], compute: Callable[[Sequence[Window]], Result], *, device: torch.device
+) -> Iterator[tuple[Sequence[Window], Result]]:
+    """Yield `compute(batch)`, or that of its halves, and so on, where the device has no room for the whole.
+
+    `DeviceError` where there is no room for a single window.
+    """
+    try:
+        found = compute(batch)
+    except torch.OutOfMemoryError as error:
+        if len(batch) == 1:
+            raise DeviceError(
+                f"{device} has no room for a single window of {len(batch[0])} tokens beside the model; end other "
+                "programs that use it, take --dtype bfloat16, a smaller model, or --device cpu."
+            ) from error
+        found = None  # the failed attempt's memory hangs on the exception, so its halves come after it
+    if found is not None:
+        yield batch, found
+        return
+    release = getattr(getattr(torch, device.type, None), "empty_cache", None)
+    if release is not None:
+        release()
+    for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+        yield from halved(half, compute, device=device)
 
 
 def padded_hidden(model: Any, batch: Sequence[Window]) -> torch.Tensor:  # noqa: ANN401

@@ -63,7 +63,7 @@ def diverge(head: AnyHead, hidden_ND: torch.Tensor, targets_N: torch.Tensor, ful
     sum_v p_v (a_v - b_v - c) + c - lse(a) + lse(b) for any c; lse(a) is known beforehand, so p needs no running
     maximum, and c = a - b at the true token keeps the terms small. float32 inside a tile, float64 between tiles.
     """
-    rows = token_tiles(hidden_ND.shape[0])
+    rows = token_tiles(hidden_ND)
     streams = [_Stream(head, hidden_ND[row], targets_N[row], full[row]) for row in rows]
     for tile, full_tile in zip(head.tiles(), full.head.tiles(), strict=True):
         for stream in streams:

@@ -20,18 +20,26 @@ from evenbits.models.layout import text_config
 from evenbits.records import Losses
 from evenbits.scoring import packed
 from evenbits.scoring.batches import Window, batched, context_limit, length_limit, prefix_token, tokenize, windows_of
-from evenbits.scoring.body import final_hidden
+from evenbits.scoring.body import final_hidden, halved
 from evenbits.scoring.divergence import Divergence, HiddenStates, diverge
 from evenbits.scoring.head import Head, Prediction, head_of, kept_head, predict
 
 if TYPE_CHECKING:
     from evenbits.models import LoadedModel
 
-__all__ = ["BATCH_TOKENS", "CONTEXT", "score"]
+__all__ = ["BATCH_TOKENS", "CONTEXT", "batch_tokens_for", "score"]
 
 CONTEXT = 1024
 BATCH_TOKENS = 1024
 """About a thousand positions keep a layer's activations in cache; 8,192 took 1.7 times as long."""
+
+DEVICE_TOKENS = 16384
+"""Positions of a batch on a GPU: enough rows to fill it, and a layer's activations of an 8B model are below a GiB."""
+
+
+def batch_tokens_for(device: torch.device) -> int:
+    """Return how many positions a batch has on `device`."""
+    return BATCH_TOKENS if device.type == "cpu" else DEVICE_TOKENS
 
 
 def score(
@@ -41,7 +49,7 @@ def score(
     texts: Sequence[str],
     *,
     context: int = CONTEXT,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     reference: HiddenStates | None = None,
     keep_hidden: bool = False,
     lean: bool = True,
@@ -52,13 +60,15 @@ def score(
     EOS) that is not scored. A segment longer than `context` tokens (or the model's limit) is scored in the windows of
     lm-eval's rolling log-likelihood. Projection in the model's dtype, log-sum-exp in float32.
 
-    `batch_tokens`: positions per batch. `reference`: full precision on the same text, as an earlier call with
+    `batch_tokens`: positions per batch, by default what suits the device. A batch that does not fit into the device's
+    memory is halved until it does. `reference`: full precision on the same text, as an earlier call with
     `keep_hidden` returned it; the losses then carry KL, top-1 changes and squared probability differences.
     `lean=False`: always use the model's own forward (some wrappers and hooks need it; hooks on modules that the lean
     forward skips are noticed without it).
 
     Raises `CorpusError` for a segment without tokens, `ModelError` for a head that is not a linear layer,
-    `NonFiniteError` (naming segment and language) where the model gives NaN or infinity.
+    `NonFiniteError` (naming segment and language) where the model gives NaN or infinity, `DeviceError` where a single
+    window is too much for the device's memory.
     """
     if len(segment_ids) != len(texts):
         raise ValueError(f"{language}: {len(segment_ids)} segment ids for {len(texts)} texts")
@@ -75,22 +85,30 @@ def score(
     with torch.inference_mode():
         head = kept_head(loaded) if keep_hidden else head_of(loaded)
         keeper = _Keeper(head) if keep_hidden else None
-        for batch in batched(windows, tokens=batch_tokens, padded=not pack, apart=length_limit(config)):
+
+        def reduced(batch: Sequence[Window]) -> tuple[torch.Tensor, Prediction | Divergence]:
             hidden_ND = final_hidden(model, batch, pack=pack)
-            places_N = torch.cat([torch.arange(w.start, w.start + len(w.targets)) for w in batch])
             targets_N = torch.tensor([token for w in batch for token in w.targets], device=hidden_ND.device)
-            at_N = places_N.to(hidden_ND.device)
             if reference is None:
-                prediction = predict(head, hidden_ND, targets_N, top1=keep_hidden)
-                sheet.put(places_N.numpy(), prediction)
-            else:
-                divergence = diverge(head, hidden_ND, targets_N, reference[at_N])
-                prediction = divergence.prediction
-                sheet.put(places_N.numpy(), divergence)
-            if keeper is not None:
-                keeper.put(at_N, hidden_ND, prediction)
+                return hidden_ND, predict(head, hidden_ND, targets_N, top1=keep_hidden)
+            at_N = _places(batch).to(hidden_ND.device)
+            return hidden_ND, diverge(head, hidden_ND, targets_N, reference[at_N])
+
+        budget = batch_tokens or batch_tokens_for(model.device)
+        for whole in batched(windows, tokens=budget, padded=not pack, apart=length_limit(config)):
+            for batch, (hidden_ND, scored) in halved(whole, reduced, device=model.device):
+                places_N = _places(batch)
+                sheet.put(places_N.numpy(), scored)
+                if keeper is not None:
+                    prediction = scored if isinstance(scored, Prediction) else scored.prediction
+                    keeper.put(places_N.to(hidden_ND.device), hidden_ND, prediction)
         hidden = None if keeper is None else keeper.result(digest)
     return sheet.losses(language, segment_ids, texts), hidden
+
+
+def _places(batch: Sequence[Window]) -> torch.Tensor:
+    """Return the places of a batch's targets among all scored tokens."""
+    return torch.cat([torch.arange(window.start, window.start + len(window.targets)) for window in batch])
 
 
 def _digest(windows: Sequence[Window]) -> str:

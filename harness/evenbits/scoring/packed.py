@@ -79,7 +79,7 @@ def packed_hidden(model: Any, windows: Sequence[Sequence[int]]) -> torch.Tensor:
     dtype = product_dtype(model.dtype, model.device)
     ids_N = torch.tensor([token for window in windows for token in window], device=model.device)
     positions_N = torch.cat([torch.arange(len(window)) for window in windows]).to(model.device)
-    spans = _spans([len(window) for window in windows])
+    spans = _arranged([len(window) for window in windows], model.device)
     stream_ND = body.embed_tokens(ids_N).float()
     cos_1NC, sin_1NC = body.rotary_emb(stream_ND.to(dtype), positions_N[None])
     rotary = _Rotary(cos_1NC[0], sin_1NC[0])
@@ -87,6 +87,39 @@ def packed_hidden(model: Any, windows: Sequence[Sequence[int]]) -> torch.Tensor:
         stream_ND += _attention(layer.self_attn, _norm(layer.input_layernorm, stream_ND, dtype), rotary, spans)
         stream_ND += _mlp(layer.mlp, _norm(layer.post_attention_layernorm, stream_ND, dtype))
     return _norm(body.norm, stream_ND, dtype)
+
+
+class _Padded:
+    """Where the rows of packed windows lie in a block of B windows x T positions: one attention call for all of them.
+
+    What is padded lies behind each window's rows, where a causal model cannot see it.
+    """
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        sizes_B = torch.tensor(lengths)
+        begins_B = sizes_B.cumsum(0) - sizes_B
+        window_N = torch.repeat_interleave(torch.arange(len(lengths)), sizes_B)
+        self.shape = (len(lengths), max(lengths))
+        self.window_N = window_N.to(device)
+        self.position_N = (torch.arange(int(sizes_B.sum())) - begins_B[window_N]).to(device)
+
+    def spread(self, x_NHC: torch.Tensor) -> torch.Tensor:
+        """Return the rows as B x H x T x C, zero where there is none."""
+        x_BTHC = x_NHC.new_zeros((*self.shape, *x_NHC.shape[1:]))
+        x_BTHC[self.window_N, self.position_N] = x_NHC
+        return x_BTHC.transpose(1, 2)
+
+    def gather(self, x_BHTC: torch.Tensor) -> torch.Tensor:
+        """Return the rows of B x H x T x C as N x H x C."""
+        return x_BHTC.transpose(1, 2)[self.window_N, self.position_N]
+
+
+Spans = list[tuple[int, int, int]] | _Padded
+
+
+def _arranged(lengths: Sequence[int], device: torch.device) -> Spans:
+    """Return how attention visits packed windows: run by run on a CPU, in one padded block where calls are dear."""
+    return _spans(lengths) if device.type == "cpu" else _Padded(lengths, device)
 
 
 def _spans(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -128,13 +161,17 @@ class _Rotary:
         return turned
 
 
-def _attention(module: Any, x_ND: torch.Tensor, rotary: _Rotary, spans: list[tuple[int, int, int]]) -> torch.Tensor:  # noqa: ANN401
+def _attention(module: Any, x_ND: torch.Tensor, rotary: _Rotary, spans: Spans) -> torch.Tensor:  # noqa: ANN401
     size = (x_ND.shape[0], -1, module.head_dim)
     q_NHC, k_NGC, v_NGC = module.q_proj(x_ND).view(size), module.k_proj(x_ND).view(size), module.v_proj(x_ND).view(size)
     if hasattr(module, "q_norm"):
         q_NHC, k_NGC = _norm(module.q_norm, q_NHC, q_NHC.dtype), _norm(module.k_norm, k_NGC, k_NGC.dtype)
     if getattr(module, "use_rope", True):
         q_NHC, k_NGC = rotary(q_NHC), rotary(k_NGC)
+    if isinstance(spans, _Padded):
+        q, k, v = (spans.spread(x) for x in (q_NHC, k_NGC, v_NGC))
+        out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=module.scaling, enable_gqa=True)
+        return module.o_proj(spans.gather(out).flatten(1))  # type: ignore[no-any-return]
     mixed_NHC = torch.empty_like(q_NHC)
     for begin, count, length in spans:
         end = begin + count * length

@@ -28,7 +28,7 @@ from evenbits.scoring.arithmetic import product_dtype, products_for
 from evenbits.scoring.batches import Window, batched, context_limit, length_limit, prefix_token, tokenize, windows_of
 from evenbits.scoring.body import padded_hidden
 from evenbits.scoring.head import Head, head_of, predict, token_tiles
-from evenbits.scoring.likelihood import BATCH_TOKENS, CONTEXT, _Sheet, score
+from evenbits.scoring.likelihood import CONTEXT, _Sheet, batch_tokens_for, score
 
 if TYPE_CHECKING:
     from evenbits.models import LoadedModel
@@ -78,7 +78,7 @@ def sweep(
     changes: Sequence[Change],
     *,
     context: int = CONTEXT,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     advance: Callable[[], None] = lambda: None,
     expect: Callable[[int], None] = lambda _total: None,
 ) -> Iterator[SweptLosses]:
@@ -89,16 +89,17 @@ def sweep(
     `score` raises.
     """
     limit = context_limit(text_config(loaded.model), context)
+    budget = batch_tokens or batch_tokens_for(loaded.model.device)
     runner = _runner(loaded, context=limit)
     sheets = {tag: _Text.of(loaded, tag, segment_ids, texts[tag], limit) for tag in texts}
     chunks = list(_chunks(sheets, int(text_config(loaded.model).hidden_size)))
     expect(len(changes) * len(chunks))
     for tags in chunks:
-        if runner is None or not _gives_the_same(runner, loaded, sheets[tags[0]], batch_tokens):
+        if runner is None or not _gives_the_same(runner, loaded, sheets[tags[0]], budget):
             chosen = [sheets[tag] for tag in tags]
-            yield _from_the_start(loaded, chosen, changes, context=context, batch_tokens=batch_tokens, advance=advance)
+            yield _from_the_start(loaded, chosen, changes, context=context, batch_tokens=budget, advance=advance)
         else:
-            yield _Chunk(loaded, runner, [sheets[tag] for tag in tags], batch_tokens).run(changes, advance)
+            yield _Chunk(loaded, runner, [sheets[tag] for tag in tags], budget).run(changes, advance)
 
 
 def can_sweep(loaded: LoadedModel, *, context: int = CONTEXT) -> bool:
@@ -245,7 +246,7 @@ def _nll(head: Head, hidden_ND: torch.Tensor, targets_N: torch.Tensor, shift_N: 
     total_N = torch.zeros_like(shift_N)
     target_N = torch.zeros_like(shift_N)
     near_N = shift_N.float()
-    rows = token_tiles(hidden_ND.shape[0])
+    rows = token_tiles(hidden_ND)
     for tile in head.tiles():
         for row in rows:
             logits_SU = tile.logits(hidden_ND[row])
@@ -278,7 +279,7 @@ class _Packed:
         stream_ND = self.body.embed_tokens(ids_N).float()
         cos_1NC, sin_1NC = self.body.rotary_emb(stream_ND.to(self.dtype), positions_N[None])
         rotary = packed._Rotary(cos_1NC[0], sin_1NC[0])  # noqa: SLF001 - the lean forward, opened between its layers
-        return stream_ND, rotary, packed._spans([len(window) for window in batch])  # noqa: SLF001
+        return stream_ND, rotary, packed._arranged([len(window) for window in batch], device)  # noqa: SLF001
 
     def step(self, state: Any, layer: int) -> Any:  # noqa: ANN401
         stream_ND, rotary, spans = state

@@ -159,7 +159,7 @@ def planned_types(
 
     `SpecError` for an architecture that GGUF has no names for, for experts, and for a protected name that matches none.
     """
-    if getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None):
+    if anatomy.has_experts:
         raise SpecError(f"{rounding}: models with experts have rules of their own, which are not covered")
     modules = [linear.name for linear in anatomy.linears] + [anatomy.embedding]
     if not anatomy.tied:

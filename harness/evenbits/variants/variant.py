@@ -151,7 +151,7 @@ class InMemory:
             context=self.context,
             reference=reference,
             keep_hidden=keep_hidden,
-            batch_tokens=SMALL_BATCH if small_batches else scoring.BATCH_TOKENS,
+            batch_tokens=SMALL_BATCH if small_batches else None,
         )
 
 

@@ -9,7 +9,7 @@ statistics: in many models it is an attention sink with activations thousands of
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,6 +43,10 @@ class Batch:
     real: torch.Tensor
     segments: torch.Tensor
     lengths: tuple[int, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch where a model can read it."""
+        return replace(self, ids=self.ids.to(device), real=self.real.to(device), segments=self.segments.to(device))
 
 
 def sequences_of(tokenizer: Any, config: Any, texts: Sequence[str], *, language: str,  # noqa: ANN401 - transformers'

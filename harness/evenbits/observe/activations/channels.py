@@ -57,6 +57,6 @@ class ChannelSums:
     def finish(self, tokens: int) -> tuple[Mapping[str, NDArray[np.float64]], Mapping[str, NDArray[np.float64]]]:
         """Return E[x_i^2] over `tokens` text tokens and max |x_i|, by module, float64 [I]."""
         return (
-            {name: (total / tokens).numpy() for name, total in self.squares.items()},
-            {name: largest.sqrt().double().numpy() for name, largest in self.peaks.items()},
+            {name: (total / tokens).cpu().numpy() for name, total in self.squares.items()},
+            {name: largest.sqrt().double().cpu().numpy() for name, largest in self.peaks.items()},
         )

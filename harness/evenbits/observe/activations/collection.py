@@ -49,6 +49,7 @@ def measure(
     listener = _Listener(loaded, segments=len(texts), project=projection(_width(loaded), rng=rng))
     with torch.inference_mode():
         for batch in batches_of(sequences, tokens=batch_tokens, apart=length_limit(text_config(loaded.model))):
+            batch = batch.to(loaded.model.device)  # noqa: PLW2901 - the same batch, where the model can read it
             listener.start(batch)
             with listening(loaded.model, before=listener.before, after=listener.after):
                 decoder(loaded)(input_ids=batch.ids, use_cache=False)
@@ -64,7 +65,7 @@ def measure(
         tokens=tokens,
         input_square=square,
         input_peak=peak,
-        output_peak={name: largest.double().numpy() for name, largest in listener.output_peak.items()},
+        output_peak={name: largest.double().cpu().numpy() for name, largest in listener.output_peak.items()},
         attention_write=writes.attention_write,
         mlp_write=writes.mlp_write,
         attention_norm=writes.attention_norm,
@@ -76,7 +77,7 @@ def measure(
         participation=states.participation,
         half_prediction=states.half_prediction,
         projected=None if listener.states.project is None else PROJECTED,
-        segment_state=(listener.segment_sum / torch.from_numpy(tokens)[:, None]).float().numpy(),
+        segment_state=(listener.segment_sum.cpu() / torch.from_numpy(tokens)[:, None]).float().numpy(),
         state_layers=listener.state_layers,
     )
 
@@ -87,11 +88,15 @@ class _Listener:
     def __init__(self, loaded: LoadedModel, *, segments: int, project: torch.Tensor | None) -> None:
         blocks, width = loaded.anatomy.blocks, _width(loaded)
         self.channels = ChannelSums()
-        self.writes = WriteSums(len(blocks), parallel=writes_in_parallel(loaded.model))
+        self.writes = WriteSums(len(blocks), parallel=writes_in_parallel(loaded.model), device=loaded.model.device)
         self.state_layers = _quarters(len(blocks))
-        self.states = StateSums(len(blocks), width, judged=self.state_layers, project=project)
+        self.states = StateSums(
+            len(blocks), width, judged=self.state_layers, project=project, device=loaded.model.device
+        )
         self.output_peak: dict[str, torch.Tensor] = {}
-        self.segment_sum = torch.zeros(len(self.state_layers), segments, width, dtype=torch.float64)
+        self.segment_sum = torch.zeros(
+            len(self.state_layers), segments, width, dtype=torch.float64, device=loaded.model.device
+        )
         self._batch: Batch | None = None
         self._even: torch.Tensor | None = None
         self._held: dict[str, torch.Tensor] = {}

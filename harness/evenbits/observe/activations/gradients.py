@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers import PreTrainedModel
 
 from evenbits.errors import NonFiniteError
 from evenbits.models.anatomy import Linear
@@ -53,12 +54,12 @@ def gradient_squares(loaded: LoadedModel, texts: Sequence[str], *, language: str
 
     def fill(folder: Path) -> None:
         for name, squares in measure_gradients(loaded, texts, language=language).items():
-            np.save(folder / f"{name}.npy", squares.numpy())
+            np.save(folder / f"{name}.npy", squares.cpu().numpy())
 
     key = {
         "model": loaded.local.fingerprint,
         "texts": text_digest(texts),
-        "dtype": str(loaded.dtype),
+        "dtype": loaded.arithmetic,
         "schema": SCHEMA,
     }
     return GradientSquares(store.folder("gradients", key, fill))
@@ -117,8 +118,8 @@ def _taker(total: torch.Tensor) -> Callable[[torch.Tensor], None]:
     return take
 
 
-def _nll(model: nn.Module, sequence: Sequenced) -> torch.Tensor:
-    ids = torch.tensor([sequence.ids])
+def _nll(model: PreTrainedModel, sequence: Sequenced) -> torch.Tensor:
+    ids = torch.tensor([sequence.ids], device=model.device)
     logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
     return functional.cross_entropy(logits, ids[0, 1:], reduction="sum")
 

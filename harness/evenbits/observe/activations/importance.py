@@ -99,7 +99,7 @@ class ActivationImportance:
         key = {
             "model": self._loaded.local.fingerprint,
             "texts": text_digest(texts),
-            "dtype": str(self._loaded.dtype),
+            "dtype": self._loaded.arithmetic,
             "schema": PEAK_SCHEMA,
         }
 

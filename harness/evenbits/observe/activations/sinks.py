@@ -37,6 +37,7 @@ def sink_masses(loaded: LoadedModel, sequences: Sequence[Sequenced], *, tokens: 
     count = 0
     with eager_attention(loaded.model), torch.inference_mode():
         for batch in batches_of(sequences, tokens=tokens, apart=length_limit(text_config(loaded.model))):
+            batch = batch.to(loaded.model.device)  # noqa: PLW2901 - the same batch, where the model can read it
             after = {b.attention: partial(_add, sums, b.index, b.attention, batch) for b in blocks}
             with listening(loaded.model, after=after):
                 decoder(loaded)(input_ids=batch.ids, use_cache=False)
@@ -63,5 +64,5 @@ def _add(sums: dict[int, NDArray[np.float64]], layer: int, path: str, batch: Bat
     if weights is None or weights.dim() != 4:
         raise ModelError(f"{path} returns no attention weights, so attention sinks cannot be measured in this model")
     to_first = weights[..., 0].permute(0, 2, 1).reshape(-1, weights.shape[1])  # [B * T, H]
-    mass = to_first.index_select(0, batch.real).double().sum(0).numpy()
+    mass = to_first.index_select(0, batch.real).double().sum(0).cpu().numpy()
     sums[layer] = sums.get(layer, 0.0) + mass

@@ -49,6 +49,7 @@ def spike_peaks(
     sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=language)
     with torch.inference_mode():
         for batch in batches_of(sequences, tokens=tokens, apart=length_limit(text_config(loaded.model))):
+            batch = batch.to(loaded.model.device)  # noqa: PLW2901 - the same batch, where the model can read it
             read = _read_positions(batch)
             before = {linear.name: partial(_raise_peak, inputs, linear.name, read) for linear in linears}
             after = {linear.name: partial(_raise_peak, outputs, linear.name, read) for linear in linears}
@@ -63,7 +64,9 @@ def spike_peaks(
 def _read_positions(batch: Batch) -> torch.Tensor:
     """Flat positions of everything but padding."""
     width = batch.ids.shape[1]
-    return torch.cat([torch.arange(row * width, row * width + n) for row, n in enumerate(batch.lengths)])
+    return torch.cat([torch.arange(row * width, row * width + n) for row, n in enumerate(batch.lengths)]).to(
+        batch.ids.device
+    )
 
 
 def _raise_peak(peaks: dict[str, torch.Tensor], name: str, read: torch.Tensor, x: Any) -> None:  # noqa: ANN401
@@ -74,7 +77,7 @@ def _raise_peak(peaks: dict[str, torch.Tensor], name: str, read: torch.Tensor, x
 
 
 def _checked(peaks: Mapping[str, torch.Tensor], name: str) -> Float64:
-    found: Float64 = peaks[name].numpy()
+    found: Float64 = peaks[name].cpu().numpy()
     if not np.isfinite(found).all():
         raise NonFiniteError(f"activations of {name} are not finite on the probe texts; run with --dtype float32.")
     return found

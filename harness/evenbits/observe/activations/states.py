@@ -8,6 +8,7 @@ can be judged on the other. The matrices live while one language is measured; wh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -47,16 +48,25 @@ def projection(width: int, *, rng: np.random.Generator) -> torch.Tensor | None:
 class StateSums:
     """Sums over text tokens, in float64: for every layer, and over even segments alone for the `judged` layers."""
 
-    def __init__(self, layers: int, width: int, *, judged: tuple[int, ...], project: torch.Tensor | None) -> None:
-        self.project = project
+    def __init__(
+        self,
+        layers: int,
+        width: int,
+        *,
+        judged: tuple[int, ...],
+        project: torch.Tensor | None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.project = None if project is None else project.to(device)
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
         self.judged = judged
         d = width if project is None else int(project.shape[1])
-        self.second = torch.zeros(layers, d, d, dtype=torch.float64)
-        self.first = torch.zeros(layers, d, dtype=torch.float64)
-        self.skewed = torch.zeros(layers, d, dtype=torch.float64)  # sum of |h|^2 h
-        self.fourth = torch.zeros(layers, dtype=torch.float64)  # sum of |h|^4
-        self.even_second = torch.zeros(len(judged), d, d, dtype=torch.float64)
-        self.even_first = torch.zeros(len(judged), d, dtype=torch.float64)
+        self.second = zeros(layers, d, d)
+        self.first = zeros(layers, d)
+        self.skewed = zeros(layers, d)  # sum of |h|^2 h
+        self.fourth = zeros(layers)  # sum of |h|^4
+        self.even_second = zeros(len(judged), d, d)
+        self.even_first = zeros(len(judged), d)
         self.tokens = self.even_tokens = 0
 
     def count(self, tokens: int, even: int) -> None:
@@ -81,6 +91,8 @@ class StateSums:
 
     def finish(self, *, rng: np.random.Generator) -> LayerStates:
         """Reduce the sums of every layer. `rng` draws the halves of the channels."""
+        for name in ("second", "first", "skewed", "fourth", "even_second", "even_first"):
+            setattr(self, name, getattr(self, name).cpu())
         second, first = self.second.numpy(), self.first.numpy()
         projected = None if self.project is None else second.shape[-1]
         participation = [

@@ -36,9 +36,9 @@ class WriteSums:
 
     FIELDS = ("attention_write", "mlp_write", "attention_norm", "mlp_norm", "stream_norm")
 
-    def __init__(self, layers: int, *, parallel: bool) -> None:
+    def __init__(self, layers: int, *, parallel: bool, device: torch.device | None = None) -> None:
         self.parallel = parallel
-        self.sums = {field: np.zeros(layers) for field in self.FIELDS}
+        self.sums = {field: torch.zeros(layers, dtype=torch.float64, device=device) for field in self.FIELDS}
 
     def add(self, layer: int, h_ND: torch.Tensor, a_ND: torch.Tensor, m_ND: torch.Tensor) -> None:
         """Add one batch's text tokens at `layer`, float32."""
@@ -51,10 +51,10 @@ class WriteSums:
             ("mlp_norm", mlp),
             ("stream_norm", before),
         ):
-            self.sums[field][layer] += float(values.double().sum())
+            self.sums[field][layer] += values.double().sum()
 
     def finish(self, tokens: int) -> LayerWrites:
-        return LayerWrites(**{field: total / tokens for field, total in self.sums.items()})
+        return LayerWrites(**{field: (total / tokens).cpu().numpy() for field, total in self.sums.items()})
 
 
 def _ratio(write: torch.Tensor, stream: torch.Tensor) -> torch.Tensor:

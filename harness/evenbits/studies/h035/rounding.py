@@ -93,6 +93,7 @@ def _relative(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Delta
     sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=tag)
     with torch.inference_mode(), listening(loaded.model, before={name: partial(look, name) for name in names}):
         for batch in batches_of(sequences, tokens=BATCH_TOKENS, apart=length_limit(text_config(loaded.model))):
+            batch = batch.to(loaded.model.device)  # noqa: PLW2901 - the same batch, where the model can read it
             real = batch.real
             decoder(loaded)(input_ids=batch.ids, use_cache=False)
     return {
@@ -108,6 +109,7 @@ def _first_order(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: De
     sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=tag)
     with _differentiable(loaded.model, list(weights.values())), torch.enable_grad():
         for batch in batches_of(sequences, tokens=GRADIENT_TOKENS, apart=length_limit(text_config(loaded.model))):
+            batch = batch.to(loaded.model.device)  # noqa: PLW2901 - same
             logits = loaded.model(input_ids=batch.ids, use_cache=False).logits
             before_NV = logits.reshape(-1, logits.shape[-1]).index_select(0, batch.real - 1)
             loss = functional.cross_entropy(before_NV.float(), batch.ids.reshape(-1)[batch.real], reduction="sum")

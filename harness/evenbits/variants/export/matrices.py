@@ -70,6 +70,7 @@ class PackedMatrix:
 
 def packed(matrix: QuantizedMatrix, grid: Grid) -> PackedMatrix:
     """Return `matrix` packed. `IntegrityError` where it would not come back byte for byte."""
+    matrix = matrix.cpu()
     values_OI = matrix.values.clone()
     values_OI.view(-1)[matrix.kept] = 0  # the codes say nothing about kept weights
     steps_NS = groups(values_OI, grid) / matrix.scales.scale

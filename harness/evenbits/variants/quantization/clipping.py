@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from evenbits.variants.quantization.grids import BLOCK, Scales, extents, groups, round_groups, scales_for
+from evenbits.variants.quantization.grids import Scales, block_of, extents, groups, round_groups, scales_for
 from evenbits.variants.quantization.spec import Grid
 
 __all__ = ["CLIP_RATIOS", "clipped_scales"]
@@ -27,7 +27,7 @@ def clipped_scales(w_OI: Tensor, grid: Grid, *, weight_I: Tensor | None = None, 
     """
     w_NS = groups(w_OI, grid)
     weight_NS = None if weight_I is None else groups(weight_I.expand_as(w_OI).contiguous(), grid)
-    step = max(1, BLOCK // w_NS.shape[1])
+    step = max(1, block_of(w_OI) // w_NS.shape[1])
     parts = [
         _best(w_NS[start : start + step], None if weight_NS is None else weight_NS[start : start + step], grid, name)
         for start in range(0, len(w_NS), step)

@@ -42,6 +42,14 @@ NF4_LEVELS = (
 BLOCK = 1 << 18
 """Weights handled at once: 1 MiB of float32, so that the passes over a block stay in the second-level cache."""
 
+DEVICE_BLOCK = 1 << 26
+"""On a GPU: 256 MiB, so that a matrix is one block, and the host waits for the device once."""
+
+
+def block_of(tensor: Tensor) -> int:
+    """Return how many weights are handled at once where `tensor` is."""
+    return BLOCK if tensor.device.type == "cpu" else DEVICE_BLOCK
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scales:
@@ -128,13 +136,16 @@ def quantize(
     w_OI = w_OI.contiguous()
     out_OI = torch.empty_like(w_OI) if out_OI is None else out_OI
     w_NS, out_NS = groups(w_OI, grid), groups(out_OI, grid)
-    if scales is None and len(w_NS) * BLOCK < w_NS.numel():  # few, long groups: fit first, then round by blocks
+    block_size = block_of(w_OI)
+    if scales is None and len(w_NS) * block_size < w_NS.numel():  # few, long groups: fit first, then round by blocks
         scales = scales_for(*extents(w_NS, grid, scratch_NS=out_NS), grid, name=name)
     if scales is not None and len(w_NS) == 1:
-        for w_1B, out_1B in zip(torch.split(w_NS, BLOCK, dim=1), torch.split(out_NS, BLOCK, dim=1), strict=True):
+        for w_1B, out_1B in zip(
+            torch.split(w_NS, block_size, dim=1), torch.split(out_NS, block_size, dim=1), strict=True
+        ):
             round_groups(w_1B, scales, grid, out_NS=out_1B)
         return Rounded(values=out_OI, scales=scales)
-    step = max(1, BLOCK // w_NS.shape[1])
+    step = max(1, block_size // w_NS.shape[1])
     fitted = []
     for start in range(0, len(w_NS), step):
         block = slice(start, start + step)

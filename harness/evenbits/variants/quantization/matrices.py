@@ -38,6 +38,17 @@ class QuantizedMatrix:
     kept: Tensor
     kept_values: Tensor
 
+    def cpu(self) -> QuantizedMatrix:
+        """Return the matrix in ordinary memory."""
+        zero = None if self.scales.zero is None else self.scales.zero.cpu()
+        return QuantizedMatrix(
+            name=self.name,
+            values=self.values.cpu(),
+            scales=Scales(scale=self.scales.scale.cpu(), zero=zero),
+            kept=self.kept.cpu(),
+            kept_values=self.kept_values.cpu(),
+        )
+
 
 def quantize_matrix(
     w_OI: Tensor,
@@ -57,7 +68,7 @@ def quantize_matrix(
     A kept weight beyond FP16's range is saturated at 65504.
     """
     w_OI = w_OI.contiguous()
-    kept_K = torch.empty(0, dtype=torch.int64) if kept_K is None else kept_K
+    kept_K = torch.empty(0, dtype=torch.int64, device=w_OI.device) if kept_K is None else kept_K
     kept_values_K = w_OI.view(-1)[kept_K].clamp(-FP16_LARGEST, FP16_LARGEST).half()
     if not bool(kept_values_K.isfinite().all()):
         raise NonFiniteError(f"{name} contains NaN among the weights to keep: check the checkpoint")
@@ -103,7 +114,7 @@ def quantize_planned(
             _grid(tensor),
             kept_K=kept_K,
             clip=plan.spec.clip is not None,
-            clip_weight_I=_clip_weight(plan.spec, tensor, importance),
+            clip_weight_I=_clip_weight(plan.spec, tensor, importance, w_OI),
             name=tensor.name,
         )
 
@@ -143,7 +154,7 @@ def _scores(spec: QuantSpec, tensor: PlannedTensor, w_OI: Tensor, importance: Im
     assert spec.keep is not None  # noqa: S101 - a plan that counts kept weights has a criterion
 
     def rounded() -> Tensor:
-        weight_I = _clip_weight(spec, tensor, importance)
+        weight_I = _clip_weight(spec, tensor, importance, w_OI)
         clip = spec.clip is not None
         return quantize_matrix(w_OI, _grid(tensor), clip=clip, clip_weight_I=weight_I, name=tensor.name).values
 
@@ -155,13 +166,13 @@ def _scores(spec: QuantSpec, tensor: PlannedTensor, w_OI: Tensor, importance: Im
     return scores
 
 
-def _clip_weight(spec: QuantSpec, tensor: PlannedTensor, importance: Importance | None) -> Tensor | None:
+def _clip_weight(spec: QuantSpec, tensor: PlannedTensor, importance: Importance | None, w_OI: Tensor) -> Tensor | None:
     if spec.clip is None or not spec.clip.languages or importance is None:
         return None
     weight_I = importance.input_rms(tensor.name, spec.clip.languages).square()
     if tuple(weight_I.shape) != (tensor.shape[1],):
         raise SpecError(f"{tensor.name}: {len(weight_I)} input second moments for {tensor.shape[1]} inputs")
-    return weight_I
+    return weight_I.to(w_OI.device)
 
 
 def _grid(tensor: PlannedTensor) -> Grid:

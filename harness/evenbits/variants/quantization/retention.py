@@ -49,21 +49,23 @@ def retention_scores(
     if keep.criterion == "magnitude":
         return w_OI.abs()
     if keep.criterion == "random":
-        return random_scores(name, (w_OI.shape[0], w_OI.shape[1]), seed=seed)
+        return random_scores(name, (w_OI.shape[0], w_OI.shape[1]), seed=seed).to(w_OI.device)
     if importance is None:
         raise SpecError(f"{keep} needs measurements of activations or gradients, and none were given")
     languages = keep.languages or None
     rows, columns = w_OI.shape
     if keep.criterion == "activation":
-        rms_I = _checked(importance.input_rms(name, languages), (columns,), name, "input second moments")
+        rms_I = _checked(importance.input_rms(name, languages), (columns,), name, "input second moments").to(
+            w_OI.device
+        )
         return w_OI.abs().mul_(rms_I)
     if keep.criterion == "superweight":
-        peak_I, peak_O = importance.peaks(name)
+        peak_I, peak_O = (peak.to(w_OI.device) for peak in importance.peaks(name))
         peak_I = _checked(peak_I, (columns,), name, "input peaks")
         peak_O = _checked(peak_O, (rows,), name, "output peaks")
         return w_OI.abs().mul_(peak_I).mul_(peak_O[:, None])
     gradient_OI = _checked(importance.gradient_square(name, languages), (rows, columns), name, "squared gradients")
-    return (w_OI - rounded()).square_().mul_(gradient_OI)
+    return (w_OI - rounded()).square_().mul_(gradient_OI.to(w_OI.device))
 
 
 def random_scores(name: str, shape_OI: tuple[int, int], *, seed: int) -> Tensor:
@@ -79,12 +81,12 @@ def largest(scores: Tensor, count: int) -> Tensor:
     if bool(flat.isnan().any()):
         raise NonFiniteError("retention scores contain NaN: check the measurements they were made from")
     if count <= 0:
-        return torch.empty(0, dtype=torch.int64)
+        return torch.empty(0, dtype=torch.int64, device=flat.device)
     if count >= len(flat):
-        return torch.arange(len(flat))
+        return torch.arange(len(flat), device=flat.device)
     places = _candidates(flat, count)
     among = flat if places is None else flat[places]
-    threshold = torch.kthvalue(among, len(among) - count + 1).values
+    threshold = _nth_largest(among, count)
     chosen = among > threshold
     # every score above the threshold, then the first ones equal to it
     ties = (among == threshold).nonzero().view(-1)[: count - int(chosen.sum())]
@@ -103,9 +105,15 @@ def _candidates(flat: Tensor, count: int) -> Tensor | None:
         return None
     sample = flat[::SAMPLE_STRIDE]
     rank = min(len(sample), 2 * count // SAMPLE_STRIDE + 16)
-    bound = torch.kthvalue(sample, len(sample) - rank + 1).values
+    bound = _nth_largest(sample, rank)
     places = (flat >= bound).nonzero().view(-1)
     return places if len(places) >= count else None
+
+
+def _nth_largest(scores: Tensor, rank: int) -> Tensor:
+    if scores.device.type == "cpu":
+        return torch.kthvalue(scores, len(scores) - rank + 1).values
+    return torch.topk(scores, rank).values[-1]  # CUDA's kthvalue is slow and promises no order
 
 
 class GlobalChoice:
@@ -122,8 +130,8 @@ class GlobalChoice:
         """Add the scores of the tensor `name`."""
         flat = scores.reshape(-1)
         here = self._worth_adding(flat)
-        pool = torch.cat([self._scores, flat[here]])
-        places = torch.cat([self._places, here + self._offset])
+        pool = torch.cat([self._scores.to(flat.device), flat[here]])
+        places = torch.cat([self._places.to(flat.device), here + self._offset])
         best = largest(pool, min(self._count, len(pool)))  # ascending, so earlier tensors win ties
         self._scores, self._places = pool[best], places[best]
         self._starts[name] = (self._offset, self._offset + len(flat))
@@ -141,7 +149,8 @@ class GlobalChoice:
     def kept(self, name: str) -> Tensor:
         """Return the flat indices (int64, ascending) chosen in the tensor `name`, after all were offered."""
         start, end = self._starts[name]
-        low, high = torch.searchsorted(self._places, torch.tensor([start, end])).tolist()
+        bounds = torch.tensor([start, end], device=self._places.device)
+        low, high = torch.searchsorted(self._places, bounds).tolist()
         return self._places[low:high] - start
 
 

@@ -1,0 +1,116 @@
+"""Devices: where a model runs is part of its arithmetic. Finding out needs torch only where a driver is there."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from evenbits.errors import DeviceError
+
+__all__ = ["CPU", "Device", "describe", "parse_device", "set_up"]
+
+DRIVERS = ("libcuda.so.1", "nvcuda.dll", "libamdhip64.so")
+"""A machine without one of these libraries has no CUDA device, and torch need not be asked."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """`name`: what torch is told (`cpu`, `cuda:0`, `mps`). `label`: what it calls itself, such as `NVIDIA H200`."""
+
+    name: str = "cpu"
+    label: str = ""
+
+    @property
+    def key(self) -> str:
+        """What identifies its arithmetic in the store: nothing on the CPU, and on others not which of several it is."""
+        return "" if self.name == "cpu" else f"{self.name.partition(':')[0]} {self.label}".strip()
+
+    def arithmetic(self, dtype: str) -> str:
+        """Return `dtype` as store keys have it: alone on the CPU, else with the device."""
+        return f"{dtype} on {self.key}" if self.key else dtype
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.label})" if self.label else self.name
+
+
+CPU = Device()
+
+
+def parse_device(text: str, *, worker: int = 0) -> Device:
+    """Return the device that `text` names: `auto` (a CUDA device where there is one), `cpu`, `cuda`, `cuda:N`, `mps`.
+
+    `worker`: number of this process among several that run beside each other; without a number each takes the next
+    device. `DeviceError` where torch does not see the device.
+    """
+    if text == "cpu" or (text == "auto" and not _has_driver()):
+        return CPU
+    import torch  # noqa: PLC0415 - a machine without a driver never needs it
+
+    kind, _, number = text.partition(":")
+    if kind == "mps":
+        raise DeviceError("--device mps: Apple's GPUs have no float64, in which losses are summed; use --device cpu.")
+    if kind in {"auto", "cuda"}:
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not count and kind == "auto":
+            return CPU
+        index = int(number) if number else worker % max(count, 1)
+        if index >= count:
+            raise DeviceError(
+                f"--device {text}: torch {torch.__version__} sees {count or 'no'} CUDA devices here. "
+                "Check nvidia-smi and that torch was built for CUDA, or use --device cpu."
+            )
+        return Device(name=f"cuda:{index}", label=torch.cuda.get_device_name(index))
+    return Device(name=text, label=kind)  # another backend that somebody registered with torch
+
+
+def set_up(device: Device) -> None:
+    """Have torch compute on `device` as exactly and repeatably as it can: no TF32, deterministic where it knows how.
+
+    Does nothing on the CPU. The settings are those of the whole process.
+    """
+    if device.name == "cpu":
+        return
+    import torch  # noqa: PLC0415 - models are loaded by whoever comes here
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; needed to be deterministic
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cudnn.benchmark = False
+    if device.name.startswith("cuda"):
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def describe(device: Device) -> dict[str, Any]:
+    """Return what the `environment` of a report says of `device`: its name, and the versions of what computes on it.
+
+    Not which of several equal devices it is: workers that run beside each other say the same.
+    """
+    if not device.name.startswith("cuda"):
+        return {"device": device.key or "cpu"}
+    import torch  # noqa: PLC0415 - only where a device was found by it
+
+    major, minor = torch.cuda.get_device_capability(device.name)
+    return {
+        "device": device.key,
+        "gpu": {
+            "name": device.label,
+            "memory_bytes": torch.cuda.get_device_properties(device.name).total_memory,
+            "capability": f"{major}.{minor}",
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        },
+    }
+
+
+def _has_driver() -> bool:
+    for name in DRIVERS:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return True
+    return False

@@ -1,0 +1,135 @@
+"""A second device on a machine that has only a CPU, so that a mixed-up device fails without a GPU.
+
+A tensor `on` it holds its numbers in ordinary memory but says `fake:0`, has no numpy view and, as on CUDA, may meet
+tensors of the CPU only where those are single numbers, are copied over, or index it. It is a backend of its own to
+torch (PrivateUse1), registered from Python: factories, modules, autograd and inference mode work as on any device.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import torch
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+__all__ = ["FAKE", "SYNCHRONISED", "FakeTensor", "emulated"]
+
+_setup_privateuseone_for_python_backend("fake")
+FAKE = torch.device("fake:0")
+SYNCHRONISED: Counter[str] = Counter()
+"""How often the host waited for a number of the device, by operator."""
+
+COPIES = {"aten::_to_copy", "aten::copy_"}
+WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select", "aten::_unique2"}
+INDEXED = {"aten::index", "aten::index_put_", "aten::index_put", "aten::_index_put_impl_"}
+
+
+class FakeTensor(torch.Tensor):
+    """A tensor on the fake device; `held` has its numbers."""
+
+    held: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, held: torch.Tensor) -> Self:
+        made = torch.Tensor._make_wrapper_subclass(
+            cls,
+            held.shape,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            device=FAKE,
+        )
+        made.held = held.detach()
+        return made
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(func, args, kwargs or {})
+
+    def __repr__(self) -> str:
+        return f"FakeTensor({tuple(self.shape)}, {self.dtype})"
+
+    def numpy(self, **_: Any) -> Any:
+        raise TypeError("can't convert fake:0 device type tensor to numpy. Use Tensor.cpu() first.")
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("can't convert fake:0 device type tensor to numpy. Use Tensor.cpu() first.")
+
+    def __getitem__(self, index: Any) -> Any:
+        """Lists become tensors before torch would copy them there with the dispatcher off."""
+        parts = index if isinstance(index, tuple) else (index,)
+        return super().__getitem__(tuple(torch.tensor(part) if isinstance(part, list) else part for part in parts))
+
+    def tolist(self) -> Any:
+        SYNCHRONISED["tolist"] += 1
+        return self.held.tolist()
+
+
+def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    name = func._schema.name
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    there = [tensor for tensor in tensors if isinstance(tensor, FakeTensor)]
+    if name in WAITS and there:
+        SYNCHRONISED[name] += 1
+    _check_together(name, args, tensors, there)
+    found = func(*tree_map(_inside, args), **tree_map(_inside, kwargs))
+    if func._schema.name.endswith("_") and args:  # in place: the same tensor goes back
+        return args[0]
+    if "out" in kwargs:
+        return kwargs["out"]
+    target = kwargs.get("device")
+    on_fake = torch.device(target).type == "fake" if target is not None else bool(there)
+    return tree_map(_outside, found) if on_fake else found
+
+
+def _check_together(name: str, args: tuple[Any, ...], tensors: list[torch.Tensor], there: list[FakeTensor]) -> None:
+    here = [tensor for tensor in tensors if not isinstance(tensor, FakeTensor) and tensor.device.type == "cpu"]
+    if name in COPIES or not there or not here:
+        return
+    met = [tensor for tensor in here if tensor.dim() > 0]
+    if name in INDEXED and isinstance(args[0], FakeTensor):  # CUDA takes indices from the CPU
+        met = [tensor for tensor in met if tensor.dtype not in {torch.int64, torch.int32, torch.bool}]
+    elif not isinstance(args[0], FakeTensor) and name.endswith("_"):
+        met = here
+    if met:
+        raise RuntimeError(f"Expected all tensors to be on the same device, but found fake:0 and cpu ({name})")
+
+
+def _inside(value: Any) -> Any:
+    if isinstance(value, FakeTensor):
+        return value.held
+    return torch.device("cpu") if isinstance(value, torch.device) and value.type == "fake" else value
+
+
+def _outside(value: Any) -> Any:
+    return FakeTensor(value) if isinstance(value, torch.Tensor) and not isinstance(value, FakeTensor) else value
+
+
+_library = torch.library.Library("_", "IMPL")
+_library.fallback(lambda op, *args, **kwargs: _run(op, args, kwargs), "PrivateUse1")
+
+
+@contextmanager
+def emulated() -> Iterator[None]:
+    """Let torch do what a backend in Python cannot: make tensors from data there, and go without inference mode.
+
+    torch copies data to a device with the dispatcher off, and counts no versions of inference tensors.
+    """
+    make, inference = torch.tensor, torch.inference_mode
+
+    def made(data: Any, *args: Any, device: Any = None, **kwargs: Any) -> torch.Tensor:
+        if device is None or torch.device(device).type != "fake":
+            return make(data, *args, device=device, **kwargs)
+        return make(data, *args, **kwargs).to(FAKE)
+
+    torch.tensor, torch.inference_mode = made, torch.no_grad
+    try:
+        yield
+    finally:
+        torch.tensor, torch.inference_mode = make, inference

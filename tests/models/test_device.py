@@ -1,0 +1,205 @@
+"""Everything that runs a model runs on another device too, and gives what the CPU gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from evenbits.cells.cell import cells_of
+from evenbits.errors import DeviceError
+from evenbits.models import load, parse_model, resolve
+from evenbits.models.device import CPU, Device, describe, parse_device
+from evenbits.observe.activations import ActivationImportance, activation_statistics, spike_peaks
+from evenbits.observe.activations.gradients import measure_gradients
+from evenbits.records import Corpus
+from evenbits.scoring import score
+from evenbits.scoring.body import halved
+from evenbits.scoring.sweep import Change, sweep
+from evenbits.store import Store
+from evenbits.studies.h035.rounding import measure_errors, weight_errors
+from evenbits.variants.export import write_quantized
+from evenbits.variants.interventions import without_heads, without_layers
+from evenbits.variants.quantization import parse_spec, quantized
+from evenbits.variants.variant import FULL_PRECISION
+from fake_device import FAKE, SYNCHRONISED, emulated
+
+TEXTS = ("The quick brown fox.", "jumps over", "the lazy dog again and again and again, an inner thing", "in the tin")
+IDS = ("a", "b", "c", "d")
+CORPUS = Corpus(name="c", source="test", languages=("de", "en"), segment_ids=IDS,
+                texts={"en": TEXTS, "de": TEXTS[::-1]})  # fmt: skip
+SPECS = ("int4-row", "int4-g16-asym+include:head", "nf4-b16+keep1%:magnitude", "int3-g16+keep1%:random",
+         "int4-g16+keep1%:activation@global", "int4-g16+keep0.5%:sensitivity", "int4-g16+keep1%:superweight",
+         "int4-g16+clip:mse", "int4-g16+clip:mse[de]")  # fmt: skip
+ELSEWHERE = Device(name="fake:0", label="emulated")
+
+
+@pytest.fixture(autouse=True)
+def _emulated():
+    with emulated():
+        yield
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2", pytest.param("gemma3_text", marks=pytest.mark.slow)])
+def pair(request, tiny_model, tmp_path_factory):
+    """A model on the CPU and on the fake device: lean forward, own forward with Conv1D, windows and soft caps."""
+    store = Store(tmp_path_factory.mktemp("resolved") / "store")
+    local = resolve(parse_model(str(tiny_model(request.param))), store=store)
+    return [load(local, dtype=torch.float32, device=device) for device in (CPU, ELSEWHERE)]
+
+
+def nlls(loaded, **options):
+    losses, hidden = score(loaded, "en", IDS, TEXTS, **options)
+    return losses, hidden
+
+
+def close(here, there, *, relative=1e-5, absolute=1e-6):
+    np.testing.assert_allclose(np.asarray(there), np.asarray(here), rtol=relative, atol=absolute)
+
+
+def test_the_model_is_there_and_shares_what_it_shared(pair):
+    here, there = pair
+    assert {parameter.device for parameter in there.model.parameters()} == {FAKE}
+    assert there.anatomy == here.anatomy
+    head, embedding = (there.model.get_submodule(name).weight for name in (there.anatomy.head, there.anatomy.embedding))
+    assert (head is embedding) == here.anatomy.tied
+    assert (here.arithmetic, there.arithmetic) == ("torch.float32", "torch.float32 on fake emulated")
+
+
+def test_losses_and_divergence_are_those_of_the_cpu(pair):
+    scored = []
+    for loaded in pair:
+        full, hidden = nlls(loaded, keep_hidden=True)
+        with quantized(loaded, parse_spec("int3-row")):
+            changed, _ = nlls(loaded, reference=hidden, batch_tokens=40)
+        scored.append((full.nll, changed.nll, changed.kl, changed.square_delta_p, changed.top1_changed))
+    for here, there in zip(*scored, strict=True):
+        close(here, there, absolute=1e-5)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_weights_are_rounded_as_on_the_cpu(pair, spec, tmp_path):
+    weights = []
+    for loaded in pair:
+        importance = ActivationImportance(loaded, CORPUS, store=Store(tmp_path / loaded.device.name.replace(":", "")))
+        with quantized(loaded, parse_spec(spec), importance=importance):
+            weights.append([parameter.detach().cpu() for parameter in loaded.model.parameters()])
+    for here, there in zip(*weights, strict=True):
+        close(here, there)
+
+
+def test_a_spec_waits_for_the_device_a_few_times_a_matrix(pair):
+    _, there = pair
+    SYNCHRONISED.clear()
+    with quantized(there, parse_spec("int4-g16")):
+        pass
+    assert sum(SYNCHRONISED.values()) <= 3 * len(there.anatomy.linears), SYNCHRONISED
+
+
+def test_activations_are_those_of_the_cpu(pair, tmp_path):
+    found = [
+        activation_statistics(loaded, TEXTS, language="en", store=Store(tmp_path / str(number)))
+        for number, loaded in enumerate(pair)
+    ]
+    here, there = found
+    for name in ("attention_write", "mlp_write", "head_norm", "sink_mass", "participation", "segment_state"):
+        close(getattr(here, name), getattr(there, name), relative=1e-4, absolute=1e-5)
+    for name, energy in here.input_square.items():
+        close(energy, there.input_square[name], relative=1e-4)
+        close(here.input_peak[name], there.input_peak[name], relative=1e-4)
+
+
+def test_spikes_gradients_and_rounding_errors_are_those_of_the_cpu(pair, tmp_path):
+    spec = parse_spec("int4-g16")
+    spikes, gradients, errors = [], [], []
+    for number, loaded in enumerate(pair):
+        spikes.append(spike_peaks(loaded, TEXTS))
+        gradients.append(measure_gradients(loaded, TEXTS[:2], language="en"))
+        deltas = {"s": weight_errors(loaded, CORPUS, spec, store=Store(tmp_path / str(number)), seed=0)}
+        errors.append(measure_errors(loaded, TEXTS, "en", deltas)["s"])
+    for name in spikes[0]:
+        close(spikes[0][name].inputs, spikes[1][name].inputs, relative=1e-4)
+        close(gradients[0][name], gradients[1][name].cpu(), relative=1e-3, absolute=1e-7)
+    for name in ("relative", "first_order", "weighted"):
+        close(getattr(errors[0], name), getattr(errors[1], name), relative=1e-3)
+
+
+def test_a_sweep_and_ablations_are_those_of_the_cpu(pair):
+    found = []
+    for loaded in pair:
+        only = parse_spec("int3-row+only:" + loaded.anatomy.layers[1])
+        changes = [
+            Change(layer=1, apply=lambda loaded=loaded, only=only: quantized(loaded, only)),
+            Change(layer=0, apply=lambda loaded=loaded: without_layers(loaded, [0])),
+            Change(layer=1, apply=lambda loaded=loaded: without_heads(loaded, {1: [0, 2]})),
+        ]
+        swept = next(iter(sweep(loaded, IDS, {"en": TEXTS}, changes)))
+        found.append([swept.full["en"].nll, *(one["en"].nll for one in swept.changed)])
+    for here, there in zip(*found, strict=True):
+        close(here, there, absolute=1e-4)
+
+
+def test_an_exported_model_holds_the_same_bytes(pair, tmp_path):
+    from safetensors.numpy import load_file
+
+    files = []
+    for number, loaded in enumerate(pair):
+        write_quantized(loaded, parse_spec("int4-g16+keep1%:magnitude"), tmp_path / str(number))
+        files.append({path.name: load_file(path) for path in (tmp_path / str(number)).glob("*.safetensors")})
+    assert files[0].keys() == files[1].keys()
+    for here, there in zip(files[0].values(), files[1].values(), strict=True):
+        assert here.keys() == there.keys()
+        assert all(np.array_equal(here[name], there[name]) for name in here)
+
+
+def test_a_batch_without_room_is_halved_until_it_fits():
+    tried = []
+
+    def compute(batch):
+        tried.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError
+        return sum(map(len, batch))
+
+    batch = ["a", "bb", "ccc", "dddd", "eeeee"]
+    assert list(halved(batch, compute, device=FAKE)) == [
+        (["a", "bb"], 3), (["ccc"], 3), (["dddd", "eeeee"], 9),
+    ]  # fmt: skip
+    assert tried == [5, 2, 3, 1, 2]
+
+
+def test_a_single_window_without_room_says_what_to_do():
+    def compute(_batch):
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(DeviceError, match=r"fake:0 has no room for a single window of 3 tokens .*--device cpu"):
+        list(halved(["ccc", "a"], compute, device=FAKE))
+
+
+def test_cells_of_another_device_are_other_cells_and_those_of_the_cpu_keep_their_keys():
+    def key(device):
+        return cells_of(FULL_PRECISION, CORPUS, model="m", dtype="float32", context=8, device=device)[0].key()
+
+    assert "device" not in key(CPU.key)
+    assert key("cuda NVIDIA H200") == {**key(""), "device": "cuda NVIDIA H200"}
+    # Which of several equal devices it is does not change a number.
+    assert Device(name="cuda:1", label="NVIDIA H200").key == Device(name="cuda:0", label="NVIDIA H200").key
+
+
+def test_devices_are_named_and_what_is_not_there_is_refused(monkeypatch):
+    assert parse_device("cpu") == CPU
+    assert describe(CPU) == {"device": "cpu"}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("evenbits.models.device._has_driver", lambda: True)
+    assert parse_device("auto") == CPU
+    with pytest.raises(DeviceError, match=r"--device cuda:1: torch .* sees no CUDA devices here"):
+        parse_device("cuda:1")
+    with pytest.raises(DeviceError, match="no float64"):
+        parse_device("mps")
+
+
+def test_workers_beside_each_other_take_one_device_each(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda index: f"GPU {index}")
+    assert [parse_device("cuda", worker=number).name for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert parse_device("cuda:1", worker=0) == Device(name="cuda:1", label="GPU 1")
