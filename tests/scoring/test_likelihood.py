@@ -268,7 +268,7 @@ def test_heads_that_scoring_cannot_reproduce_are_refused(load_tiny):
     loaded.model.config.output_multiplier_scale = 0.0625
     with pytest.raises(ModelError, match=r"tiny: output_multiplier_scale in config\.json"):
         score(loaded, "en", IDS, TEXTS)
-    loaded.model.config.logit_scale = 1.0
+    loaded.model.config.output_multiplier_scale = 1.0
     score(loaded, "en", IDS, TEXTS)
     loaded.model.lm_head = torch.nn.Sequential(loaded.model.lm_head)
     with pytest.raises(ModelError, match="tiny: the output head is a Sequential"):
