@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -235,7 +237,7 @@ def test_damaged_or_foreign_folders_are_named(loaded_tiny, tmp_path):
     with pytest.raises(ModelError, match="format 99"):
         read_manifest(out)
     (out / "evenbits.json").write_text(manifest[:40], encoding="utf-8")
-    with pytest.raises(IntegrityError, match="is damaged"):
+    with pytest.raises(IntegrityError, match=r"is not JSON at byte .* quantize the model again"):
         read_manifest(out)
     (out / "evenbits.json").write_text(manifest, encoding="utf-8")
     weights = out / "quantized.safetensors"
@@ -249,3 +251,123 @@ def test_damaged_or_foreign_folders_are_named(loaded_tiny, tmp_path):
         list(dequantized(out))
     with pytest.raises(ModelError, match="not written by `evenbits quantize`"):
         read_manifest(tmp_path)
+
+
+# -- what a damaged folder with a renewed checksum could still say ----------------------------------------------------
+
+MATRIX = "model.layers.0.mlp.up_proj.weight"
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_llama, tmp_path_factory):
+    """An exported model with kept weights and zero points. Read-only."""
+    place = tmp_path_factory.mktemp("exported")
+    local = resolve(parse_model(str(tiny_llama)), store=Store(place / "store"))
+    write_quantized(load(local, dtype=torch.float32), parse_spec("int4-g16-asym+keep1%:magnitude"), place / "out")
+    return place / "out"
+
+
+@pytest.fixture
+def respelt(exported, tmp_path):
+    """`respelt(weights=..., manifest=...)` -> a copy whose tensors or manifest were changed, its checksum renewed."""
+    from safetensors.torch import load_file, save_file
+
+    def make(weights=lambda _tensors: None, manifest=lambda _content: None):
+        out = shutil.copytree(exported, tmp_path / "out")
+        tensors = load_file(out / "quantized.safetensors")
+        weights(tensors)
+        save_file(tensors, out / "quantized.safetensors", metadata={"format": "evenbits"})
+        content = json.loads((out / "evenbits.json").read_text(encoding="utf-8"))
+        content["weights_sha256"] = hashlib.sha256((out / "quantized.safetensors").read_bytes()).hexdigest()
+        manifest(content)
+        (out / "evenbits.json").write_text(json.dumps(content), encoding="utf-8")
+        return out
+
+    return make
+
+
+def put(part, change):
+    def weights(tensors):
+        tensors[f"{MATRIX}.{part}"] = change(tensors[f"{MATRIX}.{part}"].clone())
+
+    return weights
+
+
+def at(place, value):
+    def change(tensor):
+        tensor[place] = value
+        return tensor
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("kept", at(0, -5), "keeps weights at places that are not ascending from 0 to 8191, each once"),
+        ("kept", at(-1, 1 << 30), "keeps weights at places that are not ascending"),
+        ("kept", lambda kept: kept[[0, 0, *range(2, len(kept))]], "keeps weights at places that are not ascending"),
+        ("kept", lambda kept: kept.flip(0), "keeps weights at places that are not ascending"),
+        ("kept", lambda kept: kept.float(), r"has no kept, one axis of torch\.int32 or torch\.int64"),
+        ("kept_values", lambda values: values[:-1], "has 81 entries of kept_values instead of 82"),
+        ("kept_values", at(0, float("inf")), "has kept_values that are no such numbers"),
+        ("scales", at(0, float("nan")), "has scales that are no such numbers"),
+        ("scales", at(0, -1.0), "has scales that are no such numbers"),
+        ("scales", lambda scales: scales.float(), r"has no scales, one axis of torch\.float16"),
+        ("scales", lambda scales: scales[:-1], "has 511 entries of scales instead of 512"),
+        ("zeros", lambda zeros: zeros[:-1], "has 511 entries of zeros instead of 512"),
+        ("codes", lambda codes: codes[:-1], "has 4095 entries of codes instead of 4096"),
+        ("codes", lambda codes: codes.view(2, -1), r"has no codes, one axis of torch\.uint8"),
+    ],
+)
+def test_parts_that_cannot_be_a_matrix_are_refused_by_name(part, change, message, respelt):
+    """128 x 64 weights in groups of 16 at 4 bits: 512 scales, 4096 bytes; 1 % of 8192 are 82 kept."""
+    out = respelt(weights=put(part, change))
+    with pytest.raises(IntegrityError, match=rf"model\.layers\.0\.mlp\.up_proj\.weight {message}"):
+        dict(dequantized(out))
+
+
+def test_a_part_that_is_missing_is_refused_by_name(respelt):
+    out = respelt(weights=lambda tensors: tensors.pop(f"{MATRIX}.scales"))
+    with pytest.raises(IntegrityError, match="has no scales"):
+        dict(dequantized(out))
+
+
+def row_of(content):
+    return next(row for row in content["matrices"] if row["tensor"] == MATRIX)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.update(matrices=[]), "names no quantized matrix"),
+        (lambda content: content.pop("matrices"), "has no matrices, which must be a list"),
+        (lambda content: content.update(matrices={}), "matrices must be a list"),
+        (lambda content: content["matrices"].append(5), r"matrices\[21\] must be an object, not 5"),
+        (lambda content: content["matrices"].append(row_of(content)), "names a matrix twice"),
+        (lambda content: row_of(content).update(shape="ab"), r"matrices\[[0-9]+\]: shape must be a list of 2 whole"),
+        (lambda content: row_of(content).update(shape=[128, -64]), "shape must be a list of 2 whole numbers"),
+        (lambda content: row_of(content).update(shape=[0, 64]), "shape 0 x 64 holds no weight"),
+        (lambda content: row_of(content).update(shape=[64, 127]), "is 64 x 127, which int4-g16-asym cannot have"),
+        (lambda content: row_of(content).update(grid="none"), "grid must name one"),
+        (lambda content: row_of(content).update(grid="int4-g16-asym+keep1%:magnitude"), "grid must name one"),
+        (lambda content: row_of(content).update(grid="int99-row"), "grid spec 'int99-row'"),
+        (lambda content: row_of(content).update(grid=4), "grid must be a text, not 4"),
+        (lambda content: row_of(content).update(grid="int4-g16"), "has zero points, which int4-g16 does not have"),
+        (lambda content: row_of(content).update(transposed="no"), "transposed must be true or false"),
+        (lambda content: row_of(content).pop("tensor"), "has no tensor, which must be a text"),
+        (lambda content: content.update(format="1"), 'format must be a whole number of at least 1, not "1"'),
+        (lambda content: content.update(weights_sha256=5), "weights_sha256 must be a text, not 5"),
+    ],
+)
+def test_a_manifest_that_cannot_be_meant_is_refused_by_entry(change, message, respelt):
+    out = respelt(manifest=change)
+    with pytest.raises(IntegrityError, match=message):
+        dict(dequantized(out))
+
+
+def test_a_manifest_nested_without_end_is_refused(respelt):
+    out = respelt()
+    (out / "evenbits.json").write_text("[" * 100_000)
+    with pytest.raises(IntegrityError, match=r"evenbits\.json is nested more than 64 levels deep"):
+        read_manifest(out)

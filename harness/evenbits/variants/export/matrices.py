@@ -21,15 +21,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evenbits.errors import IntegrityError
-from evenbits.variants.export.packing import pack, unpack
+from evenbits.errors import IntegrityError, SpecError
+from evenbits.foreign import named
+from evenbits.variants.export.packing import pack, packed_bytes, unpack
 from evenbits.variants.quantization.grids import NF4_LEVELS, groups
 from evenbits.variants.quantization.matrices import QuantizedMatrix
 from evenbits.variants.quantization.spec import Grid
 
 __all__ = ["PARTS", "PackedMatrix", "packed", "unpacked"]
 
-PARTS = ("codes", "scales", "zeros", "kept", "kept_values")
+STORED = {
+    "codes": (torch.uint8,), "scales": (torch.float16,), "zeros": (torch.uint8,),
+    "kept": (torch.int32, torch.int64), "kept_values": (torch.float16,),
+}  # fmt: skip
+PARTS = tuple(STORED)
+EMPTY = {"kept": torch.empty(0, dtype=torch.int32), "kept_values": torch.empty(0, dtype=torch.float16)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,13 +65,47 @@ class PackedMatrix:
 
     @classmethod
     def of(cls, name: str, shape: tuple[int, int], grid: Grid, tensors: Mapping[str, Tensor]) -> PackedMatrix:
-        """Return the matrix whose stored parts are `tensors`."""
+        """Return the matrix whose stored parts are `tensors`; `IntegrityError` names what they cannot be."""
+        found = {**EMPTY, **tensors}
+        wanted = {"codes", "scales", *tensors} | (set() if grid.symmetric else {"zeros"})
+        for part in sorted(wanted):
+            tensor, dtypes = found.get(part), STORED[part]
+            if tensor is None or tensor.dtype not in dtypes or tensor.ndim != 1:
+                raise _impossible(name, f"has no {part}, one axis of {' or '.join(map(str, dtypes))}")
+        if grid.symmetric and "zeros" in tensors:
+            raise _impossible(name, f"has zero points, which {grid} does not have")
+        size, groups_N = shape[0] * shape[1], _group_count(name, shape, grid)
+        _check_length(name, "codes", found["codes"], packed_bytes(size, grid.bits))
+        _check_length(name, "scales", found["scales"], groups_N)
+        if not grid.symmetric:
+            _check_length(name, "zeros", found["zeros"], groups_N)
+        _check_length(name, "kept_values", found["kept_values"], len(found["kept"]))
+        for part in ("scales", "kept_values"):
+            if not bool(found[part].isfinite().all()) or (part == "scales" and bool((found[part] < 0).any())):
+                raise _impossible(name, f"has {part} that are no such numbers (NaN, infinity, a scale below 0)")
+        kept = found["kept"].long()
+        if len(kept) and (int(kept[0]) < 0 or int(kept[-1]) >= size or not bool((kept[1:] > kept[:-1]).all())):
+            raise _impossible(name, f"keeps weights at places that are not ascending from 0 to {size - 1}, each once")
         return cls(
-            name=name, shape=shape, grid=grid, codes=tensors["codes"], scales=tensors["scales"],
-            zeros=tensors.get("zeros"),
-            kept=tensors.get("kept", torch.empty(0, dtype=torch.int32)),
-            kept_values=tensors.get("kept_values", torch.empty(0, dtype=torch.float16)),
+            name=name, shape=shape, grid=grid, codes=found["codes"], scales=found["scales"], zeros=found.get("zeros"),
+            kept=found["kept"], kept_values=found["kept_values"],
         )  # fmt: skip
+
+
+def _group_count(name: str, shape: tuple[int, int], grid: Grid) -> int:
+    try:
+        return grid.scales(shape)
+    except SpecError as error:
+        raise _impossible(name, f"is {shape[0]} x {shape[1]}, which {grid} cannot have ({error})") from error
+
+
+def _check_length(name: str, part: str, tensor: Tensor, expected: int) -> None:
+    if len(tensor) != expected:
+        raise _impossible(name, f"has {len(tensor)} entries of {part} instead of {expected}")
+
+
+def _impossible(name: str, what: str) -> IntegrityError:
+    return IntegrityError(f"{named(name)} {what}: the quantized model is damaged; quantize it again")
 
 
 def packed(matrix: QuantizedMatrix, grid: Grid) -> PackedMatrix:

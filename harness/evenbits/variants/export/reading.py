@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from evenbits.errors import IntegrityError, ModelError
+from evenbits.errors import IntegrityError, ModelError, SpecError
+from evenbits.foreign import Entries, read_object, shown
 from evenbits.models import LoadedModel, LocalModel, load
+from evenbits.models.admission import read_config
 from evenbits.variants.export.matrices import PARTS, PackedMatrix, unpacked
 from evenbits.variants.export.writing import FORMAT, MANIFEST, METHOD, WEIGHTS
-from evenbits.variants.quantization.spec import parse_spec
+from evenbits.variants.quantization.spec import Grid, parse_spec
 
 __all__ = ["dequantized", "load_quantized", "read_manifest"]
 
@@ -29,11 +30,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path, weights = folder / MANIFEST, folder / WEIGHTS
     if not path.is_file():
         raise ModelError(f"{folder} has no {MANIFEST}: it was not written by `evenbits quantize`")
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found, expected = int(manifest["format"]), str(manifest["weights_sha256"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path} is damaged ({error}); quantize the model again") from error
+    manifest = read_object(path, error=_damaged)
+    found, expected = manifest.whole("format", least=1), manifest.text("weights_sha256")
     if found > FORMAT:
         raise ModelError(f"{folder} has format {found}; this evenbits reads up to {FORMAT}. Read it with a newer one.")
     if not weights.is_file():
@@ -41,7 +39,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     with weights.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != expected:
             raise IntegrityError(f"{weights} is truncated or altered: its checksum is not that of {MANIFEST}")
-    return manifest
+    return dict(manifest.content)
 
 
 def dequantized(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
@@ -52,8 +50,41 @@ def dequantized(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     yield from _tensors(folder, read_manifest(folder))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Row:
+    """What the manifest says of a matrix: its tensor in the checkpoint, its shape O x I, its grid."""
+
+    tensor: str
+    shape: tuple[int, int]
+    grid: Grid
+    transposed: bool
+
+    @classmethod
+    def of(cls, row: Entries) -> _Row:
+        text = row.text("grid")
+        try:
+            grid = parse_spec(text).grid
+        except SpecError as error:
+            raise row.error(f"{row.source}: grid {error}") from error
+        if grid is None or str(grid) != text:
+            raise row.error(f"{row.source}: grid must name one, not {shown(text)}")
+        rows, columns = row.wholes("shape", length=2)
+        if not rows * columns:
+            raise row.error(f"{row.source}: shape {rows} x {columns} holds no weight")
+        return cls(tensor=row.text("tensor"), shape=(rows, columns), grid=grid, transposed=row.flag("transposed"))
+
+
+def _rows(folder: Path, manifest: Mapping[str, Any]) -> dict[str, _Row]:
+    """Return what the manifest says of each matrix, by tensor; at least one, each once."""
+    entries = Entries(manifest, str(folder / MANIFEST), _damaged)
+    rows = [_Row.of(row) for row in entries.rows("matrices")]
+    if not rows or len({row.tensor for row in rows}) < len(rows):
+        raise _damaged(f"{folder / MANIFEST} names {'a matrix twice' if rows else 'no quantized matrix'}")
+    return {row.tensor: row for row in rows}
+
+
 def _tensors(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    rows = {row["tensor"]: row for row in manifest["matrices"]}
+    rows = _rows(folder, manifest)
     parts = {f"{name}.{part}" for name in rows for part in PARTS}
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
@@ -62,17 +93,14 @@ def _tensors(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, t
                 yield name, file.get_tensor(name)
             for name, row in rows.items():
                 found = {part: file.get_tensor(f"{name}.{part}") for part in PARTS if f"{name}.{part}" in stored}
-                yield name, _matrix(name, row, found)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+                values_OI = unpacked(PackedMatrix.of(name, row.shape, row.grid, found))
+                yield name, values_OI.t().contiguous() if row.transposed else values_OI
+    except SafetensorError as error:
         raise IntegrityError(f"{folder / WEIGHTS} does not hold what {MANIFEST} says: {error}") from error
 
 
-def _matrix(name: str, row: Mapping[str, Any], found: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    grid = parse_spec(str(row["grid"])).grid
-    assert grid is not None  # noqa: S101 - a manifest names grids, never full precision
-    rows, columns = row["shape"]
-    values_OI = unpacked(PackedMatrix.of(name, (rows, columns), grid, found))
-    return values_OI.t().contiguous() if row["transposed"] else values_OI
+def _damaged(what: str) -> IntegrityError:
+    return IntegrityError(f"{what}. It is damaged; quantize the model again.")
 
 
 def load_quantized(folder: Path, *, dtype: torch.dtype) -> LoadedModel:
@@ -81,7 +109,7 @@ def load_quantized(folder: Path, *, dtype: torch.dtype) -> LoadedModel:
     In the dtype of the run that measured the spec, scores are those of that run.
     """
     manifest = read_manifest(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder)
     local = LocalModel(
         text=str(folder), folder=folder, fingerprint=str(manifest["weights_sha256"]), model_type=config["model_type"],
         parameters=0,

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from evenbits.errors import ExportError, SpecError, UsageError
 from evenbits.models import LoadedModel, checkpoint
+from evenbits.models.admission import read_config
 from evenbits.models.fingerprint import tokenizer_files
 from evenbits.models.outline import parameter_names
 from evenbits.variants.export.matrices import PackedMatrix, packed
@@ -158,7 +159,7 @@ def _manifest(
 
 def _write_config(loaded: LoadedModel, part: Path, *, untie: bool) -> None:
     source = loaded.local.folder
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    config = read_config(source)
     config["quantization_config"] = {"quant_method": METHOD, "manifest": MANIFEST}
     if untie:
         config["tie_word_embeddings"] = False
