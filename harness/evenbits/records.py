@@ -178,6 +178,20 @@ class Losses:
             if array is not None:
                 yield name, array
 
+    @classmethod
+    def join(cls, parts: Sequence[Losses]) -> Losses:
+        """Return the scores of several parts of a language's text, one after the other; what one lacks, all lack."""
+        arrays: dict[str, Any] = {}
+        for name in cls.ARRAYS:
+            found = [getattr(part, name) for part in parts]
+            arrays[name] = None if any(one is None for one in found) else np.concatenate(found)
+        return cls(
+            language=parts[0].language,
+            segment_ids=tuple(name for part in parts for name in part.segment_ids),
+            no_divergence=next((part.no_divergence for part in parts if part.no_divergence), None),
+            **arrays,
+        )
+
     def without_divergence(self, reason: str) -> Losses:
         """Return the same losses, saying why there is no divergence from full precision."""
         return Losses(

@@ -58,6 +58,8 @@ class Settings:
     policy: Path | None
     baseline: Path | None
     shard: tuple[int, int] | None
+    until_decided: bool
+    most: int | None
     autosave: bool
     saved: Path
     typed: frozenset[str] = frozenset()
@@ -388,6 +390,21 @@ OPTIONS: tuple[Option, ...] = (
         metavar="I/N",
         check=_shard,
         kinds=(),
+    ),
+    Option(
+        name="until-decided",
+        about="gate: add segments to each language until its limits are decided, at the error rates of one look",
+        metavar=None,
+        check=_switch,
+        kinds=(bool,),
+        field="until_decided",
+    ),
+    Option(
+        name="most",
+        about="with --until-decided: at most N segments per language",
+        metavar="N",
+        check=_count,
+        kinds=(int,),
     ),
     Option(
         name="autosave",

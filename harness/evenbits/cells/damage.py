@@ -8,9 +8,9 @@ Legend: L languages, S segments. Arrays are float64, rows in the order of `langu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from evenbits.estimates import Estimate
 from evenbits.records import Losses
 from evenbits.statistics import mean_interval, ratio_of_sums, relative_increase
 
-__all__ = ["FLOORS_NEEDED", "LN2", "Column", "Damage"]
+__all__ = ["FLOORS_NEEDED", "LN2", "Column", "Damage", "joined"]
 
 FloatArray = NDArray[np.float64]
 
@@ -119,25 +119,40 @@ class Damage:
         """Whether each language's mean excess bits reach three noise floors, shape (L,)."""
         return np.asarray(np.abs(self.excess_bits(spec).mean(axis=1)) >= self.columns[spec].floor)
 
-    def rows(self, *, seed: int, by_segment: bool = False) -> list[dict[str, Any]]:
+    def only(self, languages: Sequence[str]) -> Damage:
+        """Return the damage of some of the languages."""
+        columns = {
+            spec: replace(
+                column,
+                full={tag: column.full[tag] for tag in languages},
+                quantized={tag: column.quantized[tag] for tag in languages},
+            )
+            for spec, column in self.columns.items()
+        }
+        return replace(self, languages=tuple(languages), columns=columns)
+
+    def rows(self, *, seed: int, by_segment: bool = False, confidence: float = 0.95) -> list[dict[str, Any]]:
         """Return the report's damage rows, one per spec and language, as plain JSON types.
 
         Intervals are over segments (`statistics.means`). Each row draws from a generator seeded by `seed` and its
         position among segments alone, so that a shard by language or spec gives the rows of the whole run. `by_segment`
         adds the excess bits of every segment, which a later run needs to be compared with this one in pairs.
         """
-        rows = [self._row(spec, language, seed) for spec in self.specs for language in self.languages]
+        rows = [self._row(spec, language, seed, confidence) for spec in self.specs for language in self.languages]
         if by_segment:
             for row in rows:
                 place = self.languages.index(row["language"])
                 row["excess_bits_by_segment"] = self.excess_bits(row["spec"])[place].tolist()
         return rows
 
-    def _row(self, spec: str, language: str, seed: int) -> dict[str, Any]:
+    def _row(self, spec: str, language: str, seed: int, confidence: float) -> dict[str, Any]:
         column = self.columns[spec]
         full, quantized = column.full[language], column.quantized[language]
         excess = (quantized.nll - full.nll) / LN2
-        estimate = mean_interval(excess, rng=np.random.default_rng(seed))
+        estimate = mean_interval(excess, rng=np.random.default_rng(seed), confidence=confidence)
+        relative = relative_increase(
+            quantized.nll, full.nll, rng=np.random.default_rng(seed), confidence=confidence
+        )  # fmt: skip
         tokens = int(full.tokens.sum())
         return {
             "model": self.model,
@@ -149,14 +164,29 @@ class Damage:
             "nll_full": float(full.nll.sum()),
             "nll_quantized": float(quantized.nll.sum()),
             "excess_bits": _with_floor(estimate, column.floor_bits).to_json(),
-            "relative_increase": relative_increase(quantized.nll, full.nll, rng=np.random.default_rng(seed)).to_json(),
-            "kl_nats_per_token": _kl(quantized, seed=seed),
+            "relative_increase": relative.to_json(),
+            "kl_nats_per_token": _kl(quantized, seed=seed, confidence=confidence),
             "rms_delta_p": _share(quantized.square_delta_p, tokens, root=True),
             "top1_changed": _share(quantized.top1_changed, tokens),
             "bits_per_weight": column.bits_per_weight,
             "floor_bits": column.floor,
             **({"artefact": dict(column.facts)} if column.facts else {}),
         }
+
+
+def joined(parts: Sequence[Damage]) -> Damage:
+    """Return the damage on several parts of one text, one after the other; the noise floor is that of the first."""
+    first = parts[0]
+
+    def both(spec: str, side: Literal["full", "quantized"]) -> dict[str, Losses]:
+        columns = [part.columns[spec] for part in parts]
+        return {tag: Losses.join([getattr(column, side)[tag] for column in columns]) for tag in first.languages}
+
+    columns = {
+        spec: replace(column, full=both(spec, "full"), quantized=both(spec, "quantized"))
+        for spec, column in first.columns.items()
+    }
+    return replace(first, segment_ids=tuple(name for part in parts for name in part.segment_ids), columns=columns)
 
 
 def _with_floor(estimate: Estimate, floor: Estimate) -> Estimate:
@@ -169,7 +199,7 @@ def _with_floor(estimate: Estimate, floor: Estimate) -> Estimate:
     )  # fmt: skip
 
 
-def _kl(losses: Losses, *, seed: int) -> dict[str, Any]:
+def _kl(losses: Losses, *, seed: int, confidence: float) -> dict[str, Any]:
     """Per-token KL in nats: mean, median, 99th percentile (the figures of llama.cpp's table), interval of the mean."""
     if losses.token_kl is None:
         nothing: dict[str, Any] = {"mean": None, "p50": None, "p99": None}
@@ -179,7 +209,9 @@ def _kl(losses: Losses, *, seed: int) -> dict[str, Any]:
         "mean": float(kl.mean()), "p50": float(np.quantile(kl, 0.5)), "p99": float(np.quantile(kl, 0.99)),
     }  # fmt: skip
     if losses.kl is not None:
-        mean = ratio_of_sums(losses.kl, losses.tokens, rng=np.random.default_rng(seed), what="mean KL per token")
+        mean = ratio_of_sums(
+            losses.kl, losses.tokens, rng=np.random.default_rng(seed), what="mean KL per token", confidence=confidence
+        )  # fmt: skip
         found |= {"low": mean.low, "high": mean.high}
     return found
 

@@ -19,16 +19,26 @@ __all__ = ["damage_cells", "measure", "measure_damage"]
 
 
 def measure_damage(
-    subject: Subject, specs: Sequence[Spec], corpus: Corpus, *, languages: Sequence[str] | None = None
+    subject: Subject,
+    specs: Sequence[Spec],
+    corpus: Corpus,
+    *,
+    languages: Sequence[str] | None = None,
+    indices: Sequence[int] | None = None,
 ) -> Damage:
     """Measure every spec on `corpus` and return the damage, in the order of `specs`, with noise floors.
 
     All specs are checked against the model before anything is computed. Specs are measured grouped by arithmetic, so
-    that the model is loaded once per dtype. `languages`: measure only these; the noise floor stays that of the whole
-    corpus, so that the rows of a part are those of the whole. A spec whose engine or server fails is in `failed`, and
-    the others are measured; `EngineError` where no other is left.
+    that the model is loaded once per dtype. `languages`, `indices`: measure only these languages and segments; the
+    noise floor stays that of the whole corpus, so that the rows of a part are those of the whole. A spec whose engine
+    or server fails is in `failed`, and the others are measured; `EngineError` where no other is left.
     """
-    part = corpus if languages is None else corpus.select(languages=tuple(languages))
+    part = corpus
+    if languages is not None or indices is not None:
+        part = corpus.select(
+            languages=None if languages is None else tuple(languages),
+            indices=None if indices is None else tuple(indices),
+        )
     chosen = list(dict.fromkeys(specs))
     bits = {str(spec): bits_of(spec, subject) for spec in chosen}
     variants = {str(spec): variant_of(spec, subject) for spec in chosen}  # refuses what there is no probe text for
@@ -57,7 +67,7 @@ def measure_damage(
     if failed and not columns:
         raise next(iter(failed.values()))
     measured = {str(spec): columns[str(spec)] for spec in chosen if str(spec) in columns}
-    damage = _damage(subject, corpus, part.languages, measured)
+    damage = _damage(subject, corpus, part, measured)
     return replace(damage, failed={text: str(error) for text, error in failed.items()})
 
 
@@ -77,7 +87,7 @@ def measure(subject: Subject, variants: Mapping[str, Variant], corpus: Corpus) -
         )
         for name, variant in variants.items()
     }
-    return _damage(subject, corpus, corpus.languages, columns)
+    return _damage(subject, corpus, corpus, columns)
 
 
 def damage_cells(subject: Subject, specs: Sequence[Spec], corpus: Corpus) -> tuple[Cell, ...]:
@@ -96,12 +106,12 @@ def _full_beside(variant: Variant, subject: Subject) -> Variant:
     return in_dtype(FULL_PRECISION, variant.dtype if variant.in_memory and variant.dtype else subject.dtype)
 
 
-def _damage(subject: Subject, corpus: Corpus, languages: tuple[str, ...], columns: Mapping[str, Column]) -> Damage:
+def _damage(subject: Subject, corpus: Corpus, part: Corpus, columns: Mapping[str, Column]) -> Damage:
     return Damage(
         model=subject.local.text,
         fingerprint=subject.local.fingerprint,
         corpus_digest=corpus.digest,
-        languages=languages,
-        segment_ids=corpus.segment_ids,
+        languages=part.languages,
+        segment_ids=part.segment_ids,
         columns=columns,
     )

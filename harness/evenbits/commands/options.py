@@ -107,7 +107,7 @@ def _optioned(
     def decorate(command: Callable[Concatenate[T, P], None]) -> Callable[..., None]:
         @wraps(command)
         def wrapped(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - typer gives what the signature asks for
-            typed = {one.name: kwargs.pop(one.name) for one in (*arguments, *options)}
+            typed = {one.name.replace("_", "-"): kwargs.pop(one.name) for one in (*arguments, *options)}
             if argument == "model":
                 typed["model"] = None if typed["model"] is None else [typed["model"]]
             elif argument == "models":
@@ -145,7 +145,9 @@ def _typed_option(name: str) -> inspect.Parameter:
 
 
 def _keyword(name: str, annotation: object, default: object) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    return inspect.Parameter(
+        name.replace("-", "_"), inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
 
 
 def models_of(settings: Settings) -> tuple[str, ...]:
