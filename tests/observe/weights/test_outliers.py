@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from evenbits.errors import NonFiniteError
-from evenbits.observe.weights import outlier_positions
 from evenbits.observe.weights.outliers import random_positions, top_positions
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,10 +21,8 @@ def test_equal_magnitudes_go_to_the_lowest_index():
 
 
 def test_at_least_one_weight_is_taken():
-    found = outlier_positions("w", np.arange(100.0), rng=np.random.default_rng(0))
     # .01 % of 100 is .01.
-    assert found.top.tolist() == [99]
-    assert found.random.size == 1
+    assert top_positions(np.arange(100.0), 1e-4).tolist() == [99]
 
 
 @settings(max_examples=50, deadline=None)
@@ -33,13 +30,14 @@ def test_at_least_one_weight_is_taken():
 def test_random_places_are_distinct_and_never_the_largest(seed, size, share):
     rng = np.random.default_rng(seed)
     w = rng.standard_normal(size)
-    found = outlier_positions("w", w, rng=rng, share=share)
-    assert found.top.size == max(1, round(share * size)) == found.random.size
-    assert np.unique(found.random).size == found.random.size
-    assert not np.intersect1d(found.top, found.random).size
-    assert found.random.min() >= 0
-    assert found.random.max() < size
-    assert np.abs(w[found.top]).min() >= np.delete(np.abs(w), found.top).max()
+    top = top_positions(w, share)
+    drawn = random_positions(size, top, rng=rng)
+    assert top.size == max(1, round(share * size)) == drawn.size
+    assert np.unique(drawn).size == drawn.size
+    assert not np.intersect1d(top, drawn).size
+    assert drawn.min() >= 0
+    assert drawn.max() < size
+    assert np.abs(w[top]).min() >= np.delete(np.abs(w), top).max()
 
 
 def test_random_places_are_uniform_over_the_rest():
@@ -52,10 +50,9 @@ def test_random_places_are_uniform_over_the_rest():
 
 
 def test_the_same_seed_gives_the_same_places():
-    w = np.random.default_rng(0).standard_normal((50, 50))
-    first = outlier_positions("w", w, rng=np.random.default_rng(7), share=0.01)
-    again = outlier_positions("w", w, rng=np.random.default_rng(7), share=0.01)
-    np.testing.assert_array_equal(first.random, again.random)
+    top = top_positions(np.random.default_rng(0).standard_normal((50, 50)), 0.01)
+    first, again = (random_positions(2500, top, rng=np.random.default_rng(7)) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
 
 
 def test_nan_and_impossible_shares_are_refused():

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evenbits.observe.weights.checkpoint import weight_statistics
     from evenbits.observe.weights.measurement import matrix_statistics
-    from evenbits.observe.weights.outliers import OutlierPositions, outlier_positions
     from evenbits.observe.weights.statistics import (
         KurtosisClass,
         SigmaCount,
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KurtosisClass",
-    "OutlierPositions",
     "SigmaCount",
     "SpikeProfile",
     "SuperWeightCandidate",
@@ -33,14 +31,12 @@ __all__ = [
     "WeightStatistics",
     "WeightSummary",
     "matrix_statistics",
-    "outlier_positions",
     "super_weight_candidates",
     "weight_statistics",
 ]
 
 _HOMES = {
     "KurtosisClass": "statistics",
-    "OutlierPositions": "outliers",
     "SigmaCount": "statistics",
     "SpikeProfile": "superweights",
     "SuperWeightCandidate": "superweights",
@@ -49,7 +45,6 @@ _HOMES = {
     "WeightStatistics": "statistics",
     "WeightSummary": "statistics",
     "matrix_statistics": "measurement",
-    "outlier_positions": "outliers",
     "super_weight_candidates": "superweights",
     "weight_statistics": "checkpoint",
 }

@@ -6,7 +6,6 @@ Positions are flat indices into the matrix as it is given, in C order, so that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,40 +13,9 @@ from numpy.typing import NDArray
 
 from evenbits.errors import NonFiniteError
 
-__all__ = ["ABLATED_SHARE", "OutlierPositions", "outlier_positions", "random_positions", "top_positions"]
-
-ABLATED_SHARE = 1e-4
-"""0.01 %: the share METHOD (H-037) zeroes against a random 0.01 %."""
+__all__ = ["random_positions", "top_positions"]
 
 Positions = NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OutlierPositions:
-    """`top`: places of the largest magnitudes; `random`: equally many other places. Ascending flat indices."""
-
-    name: str
-    size: int
-    top: Positions
-    random: Positions
-
-    def __post_init__(self) -> None:
-        if self.top.shape != self.random.shape:
-            raise ValueError(f"{self.name}: {self.top.size} largest against {self.random.size} random weights")
-        for positions in (self.top, self.random):
-            positions.setflags(write=False)
-
-
-def outlier_positions(
-    name: str, weight: NDArray[Any], *, rng: np.random.Generator, share: float = ABLATED_SHARE
-) -> OutlierPositions:
-    """Return the `share` largest magnitudes of `weight` (any shape) and equally many random places among the rest.
-
-    The count is `share` of the weights, rounded, at least one. The random places exclude the largest ones: a control
-    that shares its treatment would understate the contrast.
-    """
-    top = top_positions(weight, share, name=name)
-    return OutlierPositions(name=name, size=weight.size, top=top, random=random_positions(weight.size, top, rng=rng))
 
 
 def top_positions(weight: NDArray[Any], share: float, *, name: str = "the matrix") -> Positions:

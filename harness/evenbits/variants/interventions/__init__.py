@@ -2,16 +2,15 @@
 
 Rescaling and rotation turn "outliers go with damage" into an experiment: outliers appear or vanish, what the model
 computes in full precision stays the same, so whatever changes in the damage is the outliers' doing. Ablation removes
-named weights, layers or heads. Instruments of evals and of the controls; nothing here decides a verdict.
+named weights. Instruments of evals and of the controls; nothing here decides a verdict.
 """
 
 from __future__ import annotations
 
-from evenbits.variants.interventions.ablation import without_heads, without_layers
 from evenbits.variants.interventions.checkpoints import altered_copy, weights_of
 from evenbits.variants.interventions.choice import distinctive_channels, random_channels
 from evenbits.variants.interventions.rotation import rotated
-from evenbits.variants.interventions.scaling import Channels, Into, equalised, rescaled
+from evenbits.variants.interventions.scaling import Channels, Into, rescaled
 from evenbits.variants.quantization.patching import zeroed as without_weights
 
 __all__ = [
@@ -19,12 +18,9 @@ __all__ = [
     "Into",
     "altered_copy",
     "distinctive_channels",
-    "equalised",
     "random_channels",
     "rescaled",
     "rotated",
     "weights_of",
-    "without_heads",
-    "without_layers",
     "without_weights",
 ]

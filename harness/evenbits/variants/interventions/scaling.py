@@ -23,7 +23,7 @@ from torch import Tensor
 from evenbits.errors import UsageError
 from evenbits.variants.interventions.shape import LlamaShape
 
-__all__ = ["Channels", "Into", "equalised", "rescaled"]
+__all__ = ["Channels", "Into", "rescaled"]
 
 Into = Literal["producer", "consumer"]
 IntArray = NDArray[np.int64]
@@ -63,24 +63,6 @@ def rescaled(weights: Weights, shape: LlamaShape, channels: Channels, *, dose: f
     return found
 
 
-def equalised(weights: Weights, shape: LlamaShape) -> dict[str, Tensor]:
-    """Return `weights` with every channel's largest weight made equal on both sides: fewer outliers, same function.
-
-    The factor of a channel is sqrt(max|consumer column| / max|producer row|), rounded to a power of two so that nothing
-    is lost in any floating point format; sides of a channel then differ by a factor of two at most. A channel that is
-    zero on a side stays as it is.
-    """
-    found = dict(weights)
-    for layer in range(shape.layers):
-        for kind in ("mlp", "value"):
-            producer, consumer = (found[f"{name}.weight"].double() for name in _pair(shape, layer, kind))
-            rows = producer.abs().amax(dim=1)
-            columns = _columns_by_channel(consumer.abs(), shape, kind).amax(dim=(0, 1))
-            ratio = torch.where((rows > 0) & (columns > 0), columns / rows.clamp_min(1e-300), torch.ones_like(rows))
-            _scale(found, shape, layer, kind, torch.exp2(torch.round(torch.log2(ratio) / 2)))
-    return found
-
-
 def _pair(shape: LlamaShape, layer: int, kind: str) -> tuple[str, str]:
     """Return the module paths of producer and consumer."""
     if not 0 <= layer < shape.layers:
@@ -93,15 +75,6 @@ def _pair(shape: LlamaShape, layer: int, kind: str) -> tuple[str, str]:
 
 def _size(weights: Weights, shape: LlamaShape, layer: int, kind: str) -> int:
     return int(weights[f"{_pair(shape, layer, kind)[0]}.weight"].shape[0])
-
-
-def _columns_by_channel(consumer_OI: Tensor, shape: LlamaShape, kind: str) -> Tensor:
-    """Return the consumer as [O, query heads that read a channel, channel]: 1 for the MLP."""
-    rows = consumer_OI.shape[0]
-    if kind == "mlp":
-        return consumer_OI[:, None, :]
-    split = consumer_OI.reshape(rows, shape.value_heads, shape.queries_per_value, shape.head_width)
-    return split.transpose(1, 2).reshape(rows, shape.queries_per_value, -1)
 
 
 def _scale(weights: dict[str, Tensor], shape: LlamaShape, layer: int, kind: str, scale: Tensor) -> None:
