@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from evenbits.errors import EvenbitsError, UsageError
-from evenbits.report.channel import IDENTITY, sealed
+from evenbits.report.channel import CONTRIBUTION, IDENTITY, sealed
 
 from .options import end_with_usage_error, is_controller, settings
 
@@ -34,6 +34,7 @@ NO_MODEL = (
 )
 
 _IDENTITY = pytest.StashKey["Identity"]()
+_PROPERTIES = pytest.StashKey[list[tuple[str, object]]]()
 _CATALOGUE = pytest.StashKey["Catalogue"]()
 
 
@@ -121,6 +122,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             continue
         item.stash[_IDENTITY] = who
         item.user_properties.append(sealed(IDENTITY, asdict(who)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Forget what an earlier attempt measured: a test that is run again gives the rows of its last attempt alone.
+
+    What session-wide fixtures contributed stays: they are not made again.
+    """
+    if identity(item) is not None:
+        before = item.stash.setdefault(_PROPERTIES, list(item.user_properties))
+        contributed = [pair for pair in item.user_properties if pair[0] == CONTRIBUTION and pair not in before]
+        item.user_properties[:] = [*before, *contributed]
 
 
 @pytest.hookimpl(tryfirst=True)

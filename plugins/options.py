@@ -69,6 +69,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         else:
             read_settings({}, here=config.invocation_params.dir, folders=_folders(config), names=())
     except EvenbitsError as error:
+        # pytest tells why a session ended on standard error, and a second time at the end of its report; there is none.
+        config.pluginmanager.unregister(name="terminalreporter")
         end_with_usage_error(error)
 
 

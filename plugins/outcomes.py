@@ -13,12 +13,13 @@ from contextlib import contextmanager
 import pytest
 from evenbits.errors import EvenbitsError
 from evenbits.estimates import Measurement, Verdict
+from evenbits.printable import printable
 from evenbits.report.channel import MEASUREMENT, payloads
 
-from .items import Identity, identity
+from .items import Identity, catalogue, identity
 from .options import settings
 
-__all__ = ["ADVISORY", "BY_VERDICT", "recorded"]
+__all__ = ["ADVISORY", "BY_VERDICT", "give_back_claims", "recorded"]
 
 BY_VERDICT = "evenbits_by_verdict"
 """Attribute of a call report: its failure says that a recorded verdict is not `supported`, and nothing else.
@@ -28,6 +29,8 @@ The row of that measurement then says it all; any other failure gives a row of i
 
 ADVISORY = "evenbits_advisory"
 """Attribute of a call report that --advisory let pass: the verdict it would have failed for."""
+
+_FAILED = pytest.StashKey[list[pytest.TestReport]]()
 
 MUST_ASSERT = ("criterion", "gate")
 """Roles whose verdict decides; a test in one of them may not pass while it records another verdict than supported."""
@@ -58,6 +61,8 @@ def pytest_runtest_makereport(
         _settle_pass(report, who, measurements)
     elif report.failed and call.excinfo is not None:
         setattr(report, BY_VERDICT, _says_unsupported(call.excinfo.value, measurements))
+    if getattr(report, BY_VERDICT, False):
+        _say_why(report, item.config, measurements)
     no_error = all(row.verdict is not Verdict.ERROR for row in measurements)
     if getattr(report, BY_VERDICT, False) and no_error and _advisory(item.config):
         _let_pass(report, measurements)
@@ -107,6 +112,49 @@ def _says_unsupported(error: BaseException, measurements: Sequence[Measurement])
     unsupported = [row for row in measurements if not row.supported]
     # With pytest's rewriting, `assert result.supported` without a message reads "... where False = ....supported".
     return any(".supported" in said or " ".join(row.explain().replace("~", " ").split()) in said for row in unsupported)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Generator[None]:
+    """Keep verdicts out of pytest's section of failures: the summary below it has their reasons, once.
+
+    Tests of claims are back for the short summary, which names them; languages that the gate refuses stand in its
+    answer. All are back for the count of failures. With a style of traceback (--tb) everything is pytest's own.
+    """
+    failed = config.stash[_FAILED] = terminalreporter.stats.get("failed", [])
+    written = getattr(config.pluginmanager.get_plugin("evenbits-results"), "document", None) is not None
+    if written and config.option.tbstyle == "auto":
+        _keep(terminalreporter, [one for one in failed if not getattr(one, BY_VERDICT, False)])
+    try:
+        return (yield)
+    finally:
+        _keep(terminalreporter, failed)
+
+
+def give_back_claims(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Let the short summary name the tests of claims that failed, once the section of failures is written."""
+    if config.option.tbstyle == "auto":
+        _keep(terminalreporter, [one for one in config.stash[_FAILED] if not _of_the_gate(one, config)])
+
+
+def _keep(terminalreporter: pytest.TerminalReporter, failed: list[pytest.TestReport]) -> None:
+    terminalreporter.stats.pop("failed", None)
+    if failed:
+        terminalreporter.stats["failed"] = failed
+
+
+def _of_the_gate(report: pytest.TestReport, config: pytest.Config) -> bool:
+    who = catalogue(config).items.get(report.nodeid)
+    return who is not None and who.role == "gate" and getattr(report, BY_VERDICT, False)
+
+
+def _say_why(report: pytest.TestReport, config: pytest.Config, measurements: Sequence[Measurement]) -> None:
+    """Put the verdict's own sentence in the place of a traceback into a test that only asserts it.
+
+    JUnit and the short summary take it from there. Who asks for a style of traceback (--tb) gets the traceback.
+    """
+    if config.option.tbstyle == "auto":
+        report.longrepr = printable(next(row.explain() for row in measurements if not row.supported))
 
 
 def _let_pass(report: pytest.TestReport, measurements: Sequence[Measurement]) -> None:

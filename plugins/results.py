@@ -24,7 +24,7 @@ from evenbits.report.channel import CONTRIBUTION, IDENTITY, NAMES, payloads
 
 from .additions import add_measurements, add_sections
 from .items import CATALOGUE_FOLDER, Identity, catalogue, read_workers
-from .junit import close_case, numbered, start_junit
+from .junit import close_case, name_case, numbered, reopen_case, start_junit
 from .options import end_with_usage_error, is_controller, settings
 from .outcomes import BY_VERDICT, recorded
 
@@ -115,6 +115,10 @@ class Results:
         if report.nodeid not in book.items:
             return
         log = self._logs.setdefault(report.nodeid, Log())
+        if report.when == "setup" and log.done:  # another attempt at the test: only the last one counts
+            log = self._logs[report.nodeid] = Log(seconds=log.seconds)
+            reopen_case(self.config, report.nodeid)
+        name_case(self.config, report, book.items[report.nodeid])
         if len(report.user_properties) >= len(log.properties):
             log.properties = report.user_properties
         log.seconds += getattr(report, "duration", 0.0)
@@ -138,7 +142,7 @@ class Results:
         for nodeid in sorted(book.items):
             log = self._logs.get(nodeid, Log())
             if log.last is None or log.last.when != "teardown":
-                close_case(self.config, nodeid, _rows(book.items[nodeid], log), log.last)
+                close_case(self.config, book.items[nodeid], _rows(book.items[nodeid], log), log.last)
         try:
             self._write()
         except EvenbitsError as error:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from evenbits.printable import printable
 
+from .options import settings
+from .outcomes import give_back_claims
 from .results import RESULTS
 
 if TYPE_CHECKING:
@@ -32,13 +34,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     results = config.stash.get(RESULTS, None)
     if results is None or (results.document is None and results.problem is None):
         return
+    give_back_claims(terminalreporter, config)
     terminalreporter.section("evenbits")
     if results.document is not None:
         from evenbits.report.summary import summary  # noqa: PLC0415 - only where evals ran
 
         report = None if results.folder is None else _shortest(_to_look_at(results.folder), config)
         width = shutil.get_terminal_size().columns
-        for line in summary(results.document, width=width, verbose=config.get_verbosity() > 0, report=report):
+        lines = summary(
+            results.document,
+            width=width,
+            verbose=config.get_verbosity() > 0,
+            report=report,
+            advisory=settings(config).advisory,
+        )
+        for line in lines:
             _write(terminalreporter, line)
         if results.saved is not None:
             terminalreporter.write_line(printable(f"saved         {_shortest(results.saved, config)}"))

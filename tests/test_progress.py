@@ -1,4 +1,4 @@
-"""Progress is shown on terminals only, after a while, and nested tasks end with their context."""
+"""Progress: bars on terminals after a while, lines in logs now and then; nested tasks end with their context."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from evenbits import progress as module
-from evenbits.progress import Bars, Silent, progress_for, time_left
+from evenbits.progress import Bars, Lines, Silent, progress_for, time_left
 
 
 class Terminal(io.StringIO):
@@ -22,15 +22,47 @@ def terminal(monkeypatch):
     return Terminal()
 
 
-def test_a_file_that_is_no_terminal_gets_nothing():
-    file = io.StringIO()
-    progress = progress_for(file)
-    assert isinstance(progress, Silent)
-    with progress.task("work", 3) as task:
+def test_silence_says_nothing(capsys):
+    with Silent().task("work", 3) as task:
         task.doing("ug")
         task.expect(4)
         task.advance()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_log_gets_a_line_now_and_then_with_every_open_task():
+    file = io.StringIO()
+    progress = Lines(file, every=0.05)
+    with progress.task("eval 3 of 30") as outer, progress.task("Measuring") as inner:
+        outer.advance()
+        inner.expect(40)
+        inner.doing("Uyghur\x1b[31m")
+        inner.advance(12)
+        wait_for("of 40", file)
+    lines = file.getvalue().splitlines()
+    assert "evenbits: eval 3 of 30; Measuring Uyghur\\x1b[31m 12 of 40" in lines
+
+
+def test_a_log_of_short_work_stays_empty_and_of_long_work_says_so_also_between_tasks():
+    file = io.StringIO()
+    with Lines(file).task("short", 2) as task:
+        task.advance()
     assert file.getvalue() == ""
+    progress = Lines(file, every=0.3)
+    for _ in range(600):  # each task is over long before a line is due
+        with progress.task("one of many"):
+            threading.Event().wait(0.01)
+        if file.getvalue():
+            break
+    assert file.getvalue().startswith("evenbits: one of many")
+
+
+def test_a_log_nobody_reads_any_more_ends_nothing():
+    file = io.StringIO()
+    progress = Lines(file, every=0.01)
+    with progress.task("work"):
+        file.close()
+        threading.Event().wait(0.05)
 
 
 def test_a_terminal_gets_the_description_what_is_worked_on_and_a_count(terminal):
@@ -100,6 +132,7 @@ def test_bars_can_be_used_again_after_an_error(terminal):
 
 def test_a_terminal_is_recognised(terminal):
     assert isinstance(progress_for(terminal), Bars)
+    assert isinstance(progress_for(io.StringIO()), Lines)
 
 
 @pytest.mark.parametrize(

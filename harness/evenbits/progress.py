@@ -1,7 +1,7 @@
-"""Progress of long work, shown to whoever waits: silent, or bars on a terminal.
+"""Progress of long work, shown to whoever waits: silent, bars on a terminal, or a line now and then in a log.
 
-Functions of the library take `progress: Progress | None` and never print. Bars stay quiet when stderr is not a
-terminal, so that logs of a CI run hold no control characters, and appear only where somebody has waited a while.
+Functions of the library take `progress: Progress | None` and never print. Bars appear only where somebody has waited a
+while. Where stderr is not a terminal, as in a CI run, a plain line every half minute says that the work goes on.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from evenbits.printable import printable
 
-__all__ = ["Bars", "Progress", "Silent", "Task", "progress_for", "time_left"]
+__all__ = ["Bars", "Lines", "Progress", "Silent", "Task", "progress_for", "time_left"]
 
 DELAY = 1.0
 """Seconds of work before anything is drawn: bars that flash up and go are noise."""
+
+EVERY = 30.0
+"""Seconds between two lines of a log."""
 
 PAUSE = 0.5
 """Seconds between two tasks up to which they count as one stretch of work."""
@@ -155,10 +158,85 @@ class Bars:
             self._ended = time.monotonic()
 
 
+@dataclass(kw_only=True)
+class _Line:
+    """One task of a log: what it is, what it works on now, how much is done."""
+
+    description: str
+    total: int | None
+    done: int = 0
+    now: str = ""
+
+    def advance(self, n: int = 1) -> None:
+        self.done += n
+
+    def doing(self, what: str) -> None:
+        self.now = what
+
+    def expect(self, total: int) -> None:
+        self.total = total
+
+    def __str__(self) -> str:
+        count = "" if self.total is None else f" {self.done} of {self.total}"
+        return " ".join(f"{self.description} {self.now}{count}".split())
+
+
+class Lines:
+    """A line on `file` (default: stderr) every `every` seconds while a task is open: all open tasks, outermost first.
+
+    `before`: as for `Bars`.
+    """
+
+    def __init__(
+        self, file: TextIO | None = None, *, every: float = EVERY, before: Callable[[], None] = lambda: None
+    ) -> None:
+        self._file = file or sys.stderr
+        self._every = every
+        self._before = before
+        self._open: list[_Line] = []
+        self._timer: threading.Timer | None = None
+        self._last = time.monotonic()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def task(self, description: str, total: int | None = None) -> Iterator[Task]:
+        line = _Line(description=description, total=total)
+        with self._lock:
+            self._open.append(line)
+            if self._timer is None:
+                self._wait(self._every - (time.monotonic() - self._last))
+        try:
+            yield line
+        finally:
+            with self._lock:
+                self._open.remove(line)
+                if not self._open and self._timer is not None:
+                    self._timer.cancel()
+                    self._timer = None
+
+    def _wait(self, seconds: float) -> None:
+        # A timer, because a single long step (loading a model) reports nothing in between.
+        self._timer = threading.Timer(max(seconds, 0.0), self._say)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _say(self) -> None:
+        with self._lock:
+            if not self._open:
+                return
+            self._last = time.monotonic()
+            said = "; ".join(str(line) for line in self._open)
+            with suppress(OSError, ValueError):  # whoever read the log has gone
+                self._before()
+                self._file.write(f"evenbits: {printable(said)}\n")
+                self._file.flush()
+            self._wait(self._every)
+
+
 def progress_for(file: TextIO | None = None, *, before: Callable[[], None] = lambda: None) -> Progress:
-    """Return bars where `file` (default: stderr) is a terminal, silence elsewhere."""
+    """Return bars where `file` (default: stderr) is a terminal, lines every half minute elsewhere."""
     file = file or sys.stderr
-    return Bars(file, before=before) if file.isatty() else Silent()
+    return Bars(file, before=before) if file.isatty() else Lines(file, before=before)
 
 
 def time_left(*, done: int, total: int, seconds: float) -> str:

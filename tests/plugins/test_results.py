@@ -193,7 +193,7 @@ def test_a_usage_error_found_by_workers_ends_the_run_with_its_sentence(suite):
 def test_junit_properties_say_verdict_effect_size_and_n_and_carry_no_payload(suite):
     suite.makepyfile(EVALS)
     suite.runpytest_inprocess("--model=a/b", "--spec=int4-g64")
-    assert properties(suite, "test_two[a/b-int4-g64]") == {
+    assert properties(suite, "test_two a/b int4-g64") == {
         "evenbits.hypothesis": "H-037", "evenbits.role": "criterion", "evenbits.model": "a/b",
         "evenbits.spec": "int4-g64", "evenbits.verdict": "supported", "evenbits.metric": "first",
         "evenbits.estimate": "1.0", "evenbits.n": "3", "evenbits.needed": "> 0",
@@ -210,7 +210,7 @@ def test_what_failed_before_it_could_record_has_its_verdict_and_reason_in_junit_
     assert (found["evenbits.hypothesis"], found["evenbits.verdict"]) == ("H-036", "error")
     assert "fixture 'no_such_fixture' not found" in found["evenbits.reason"]
     assert properties(suite, "test_skipped[0.5]")["evenbits.verdict"] == "not_applicable"
-    assert properties(suite, "test_silent[a/b]")["evenbits.outcome"] == "error"  # a test of the gate
+    assert properties(suite, "test_silent a/b")["evenbits.outcome"] == "error"  # a test of the gate
 
 
 def test_a_junit_file_that_was_asked_for_elsewhere_stays_there(suite):
@@ -268,10 +268,12 @@ def test_the_run_ends_with_the_summary_within_80_columns(suite):
     lines = result.outlines[[line.strip("= ") for line in result.outlines].index("evenbits") + 1 :]
     assert lines[0].startswith("evenbits 0.1.0  a/b  int4-g64")
     result.stdout.fnmatch_lines([
-        "H-037  supported       first 1.00, needed > 0  n 3*",
-        "H-036  error           set-up: fixture 'no_such_fixture' not found",
-        "H-039  not supported   m -1.00, needed > 0  n 3",
-        "gate   error           test_silent passed without recording a measurement. Call*",
+        "may it ship   May not ship: test_silent.",
+        "why not       test_silent: test_silent passed without recording a measurement*",
+        "H-037  supported       Models with sparse outliers are easier to fix",
+        "H-036  error           Languages rely on different layers",
+        "                       set-up: fixture 'no_such_fixture' not found",
+        "H-039  not supported   Keeping the top outliers brings languages to parity",
         "damage        a/b int4-g64: excess bits per segment [[]95 % interval[]]  2 languages",
         "worst first   de +2.00 [[]1.00, 3.00[]]  sw +2.00 [[]1.00, 3.00[]]",
         "skipped       test_skipped[[]0.5[]]: no; yes",
@@ -310,3 +312,46 @@ def test_what_json_cannot_carry_fails_in_the_test_that_records_it(suite, body, m
     assert result.ret == 1
     result.stdout.fnmatch_lines([message])
     assert cases(report(suite))[-1][-1] == "error"
+
+
+FLAKY = """
+import pytest
+seen = set()
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    if item.name.startswith("test_two") and item.nodeid not in seen:
+        item.user_properties.append(("mine", 1))
+        seen.add(item.nodeid)
+        raise RuntimeError("transient: the disk was away for a moment")
+"""
+
+
+def case_names(text):
+    """Return class, name and number of properties of every test case."""
+    found = ET.fromstring(text).iter("testcase")  # noqa: S314 - our own file
+    return [(case.get("classname"), case.get("name"), len(case.findall("properties/*"))) for case in found]
+
+
+def test_a_test_that_is_run_again_has_the_rows_of_its_last_attempt_alone(suite):
+    """As pytest-rerunfailures does it: a call that fails is reported as a rerun, then all begins again from set-up."""
+    pytest.importorskip("pytest_rerunfailures", reason="lifted by: pip install pytest-rerunfailures")
+    suite.makepyfile(EVALS)
+    options = ("--model=a/b", "--spec=int4-g64", "-k", "two or refuted")
+    suite.runpytest_inprocess(*options)
+    once, junit_once = report(suite), (suite.path / "out" / "junit.xml").read_text(encoding="utf-8")
+    suite.makepyfile(flaky_once=FLAKY)
+    suite.syspathinsert()
+    again = suite.runpytest_inprocess(*options, "-p", "pytest_rerunfailures", "-p", "flaky_once", "--reruns=2")
+    again.stdout.fnmatch_lines(["*3 rerun*"])  # the refuted claim twice more, the transient fault once
+    assert report(suite)["measurements"] == once["measurements"]
+    names = [case_names(text) for text in (junit_once, (suite.path / "out" / "junit.xml").read_text(encoding="utf-8"))]
+    assert names[0] == names[1]
+
+
+def test_a_report_folder_that_cannot_be_written_is_a_sentence(suite):
+    suite.makepyfile(EVALS)
+    (suite.path / "out").write_text("a file", encoding="utf-8")
+    result = suite.runpytest_inprocess("--model=a/b", "--spec=int4-g64", "-k", "two")
+    assert result.ret in {1, 2}
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()

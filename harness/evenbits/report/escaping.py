@@ -39,8 +39,11 @@ def csv_text(text: str) -> str:
     return f"'{printable(text)}" if text.lstrip(" ").startswith(FORMULA) else printable(text)
 
 
-def markdown_text(text: str) -> str:
-    """Return `text` in one line of Markdown that shows it: no markup, HTML, link, image, mention, formula or emoji."""
+def markdown_text(text: str, *, starts: bool = True) -> str:
+    """Return `text` in one line of Markdown that shows it: no markup, HTML, link, image, mention, formula or emoji.
+
+    `starts`: it may stand at the start of a line, where it must not become a heading, quotation or list.
+    """
     one_line = " ".join(printable(text).split())
     shown = one_line.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
     shown = re.sub(r"([|`*~])", r"\\\1", shown)
@@ -48,7 +51,7 @@ def markdown_text(text: str) -> str:
     shown = re.sub(r"\](?=[(\[:])", r"\\]", shown)
     for pattern, broken_up in BROKEN_UP:
         shown = pattern.sub(broken_up, shown)
-    return AT_START.sub(lambda found: f"{found[0]}\\", shown)
+    return AT_START.sub(lambda found: f"{found[0]}\\", shown) if starts else shown
 
 
 def markdown_code(text: str) -> str:

@@ -10,7 +10,7 @@ from evenbits.estimates import Measurement
 from evenbits.printable import printable
 from evenbits.studies.gate.decision import language_of, outcome_of
 
-__all__ = ["junit_xml", "properties"]
+__all__ = ["case_name", "junit_xml", "properties"]
 
 RESULTS: Mapping[str, str | None] = {
     "supported": None, "not_applicable": "skipped", "not_supported": "failure", "underpowered": "failure",
@@ -52,6 +52,12 @@ def properties(measurement: Measurement, *, number: int = 1) -> list[tuple[str, 
     ]
 
 
+def case_name(*, hypothesis: str, test: str, model: str | None, spec: str | None) -> dict[str, str]:
+    """Return `classname` and `name` of a test case, the same in single, sharded and merged runs."""
+    name = " ".join(part for part in (test, model, spec) if part)
+    return {"classname": printable(f"evenbits.{hypothesis}"), "name": printable(name)}
+
+
 def junit_xml(document: Mapping[str, Any]) -> str:
     """Return a checked report document as JUnit XML: a test case per test, model and spec, as a run would write it.
 
@@ -65,8 +71,7 @@ def junit_xml(document: Mapping[str, Any]) -> str:
     suite = ET.SubElement(root, "testsuite", name="evenbits", tests=str(len(cases)))
     counts = {"failure": 0, "error": 0, "skipped": 0}
     for (hypothesis, test, model, spec), rows in cases.items():
-        name = " ".join(part for part in (test, model, spec) if part)
-        case = ET.SubElement(suite, "testcase", classname=printable(f"evenbits.{hypothesis}"), name=printable(name))
+        case = ET.SubElement(suite, "testcase", case_name(hypothesis=hypothesis, test=test, model=model, spec=spec))
         listed = ET.SubElement(case, "properties")
         for number, row in enumerate(rows, start=1):
             for key, text in properties(row, number=number):

@@ -198,7 +198,7 @@ def _render(table: Table, room: int) -> str:
     opening += f"{markdown_text(table.text)}\n\n" if table.text else ""
     closing = "\n</details>\n" if table.folded else "\n"
     lines = [f"| {' | '.join(map(markdown_text, table.columns))} |", "|" + " --- |" * len(table.columns)]
-    lines += [f"| {' | '.join(markdown_text(cell) for cell in row)} |" for row in table.rows]
+    lines += [f"| {' | '.join(markdown_text(cell, starts=False) for cell in row)} |" for row in table.rows]
     cut = "\n{} more rows are in report.json.\n"
     left = room - len((opening + closing + cut + "\n".join(lines[:2])).encode()) - 20  # room for the count's digits
     kept = _fitting(lines[2:], left)

@@ -279,7 +279,7 @@ def _bits(harm: Harm) -> float | None:
 
 
 def _mean_bits(harm: Harm) -> float:
-    return sum(row["excess_bits"]["value"] for row in harm.ranked) / len(harm.ranked)
+    return sum(float(row["excess_bits"]["value"]) for row in harm.ranked) / len(harm.ranked)
 
 
 def _mean_increase(harm: Harm) -> float | None:

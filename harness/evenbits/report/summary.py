@@ -143,7 +143,7 @@ def _findings(document: Mapping[str, Any], width: int, *, room: int) -> list[Lin
 def _in_lines(name: str, label: int, decision: Mapping[str, Any], width: int) -> Iterator[Line]:
     """Yield the claim with its verdict and, of a hypothesis, what was found: why the verdict is what it is."""
     start = label + VERDICT_WIDTH + 1
-    found = decision["summary"] or str(decision["estimate"]["reason"] or "")
+    found = decision["summary"] or ", ".join(_measured(decision))
     cases = decision["by_case"]
     supported = sum(case["verdict"] == "supported" for case in cases)
     if 0 < supported < len(cases):
