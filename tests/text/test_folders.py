@@ -148,7 +148,7 @@ def test_what_models_were_trained_on_is_the_default_as_far_as_there_is_text(tmp_
     corpus = load_corpus(text, trained=("de", "en", "ga"))
     assert corpus.languages == ("de", "en")
     assert counted(corpus) == {
-        ("language", None, "not asked for: no model was trained on them; --languages all takes them"): 1,
+        ("language", "fr", "not asked for: no model was trained on them; --languages all takes them"): 1,
         ("language", "ga", "trained on, but the corpus has no text in it"): 1,
     }
     assert load_corpus(text, trained=("ga",)).languages == ("de", "en", "fr")

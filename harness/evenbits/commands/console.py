@@ -12,7 +12,9 @@ from evenbits.printable import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "say", "say_json"]
+    from evenbits.records import Corpus
+
+__all__ = ["console", "say", "say_json", "say_left_out"]
 
 
 def console() -> Console:
@@ -37,3 +39,11 @@ def say_json(document: object) -> None:
     """Print plain JSON; undefined numbers are null, and half a surrogate pair, which has no UTF-8, is escaped."""
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)
     typer.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def say_left_out(corpus: Corpus) -> None:
+    """Print to standard error what of a corpus was not used, and why."""
+    from evenbits.report.summary import left_out
+
+    for phrase in left_out(one.to_json() for one in corpus.left_out):
+        typer.secho(printable(f"left out: {phrase}"), err=True, dim=True)

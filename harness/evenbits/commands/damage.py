@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evenbits.commands.console import console, say_json
+from evenbits.commands.console import console, say, say_json, say_left_out
 from evenbits.commands.options import MEASURING, AsJson, configured, interval, model_of, note, subject_of, text_of
 from evenbits.errors import EngineError
 from evenbits.report.familiar import NAMES, familiar
@@ -33,7 +33,8 @@ def damage(settings: Settings, *, usual: Usual = False, as_json: AsJson = False)
     table, text = measured(settings)
     rows = table.rows(seed=settings.seed)
     if as_json:
-        document: dict[str, Any] = {"damage": rows}
+        source = {"text": settings.corpus, "digest": text.digest}
+        document: dict[str, Any] = {"damage": rows, "corpus": source, "seed": settings.seed}
         if usual:
             document["familiar"] = [{"spec": r["spec"], "language": r["language"], **familiar(r)} for r in rows]
         if table.failed:
@@ -67,17 +68,21 @@ def measured(settings: Settings, given: Corpus | None = None) -> tuple[Damage, C
 
 def _show(table: Damage, rows: list[dict[str, Any]], corpus: Corpus, *, usual: bool) -> None:
     """Print a table per spec, the most harmed language first, and what was left out."""
-    from evenbits.report.summary import left_out
-
     shown_on = console()
     for spec in table.specs:
         mine = [row for row in rows if row["spec"] == spec]
         mine.sort(key=lambda row: -(row["excess_bits"]["value"] or 0.0))
+        # not the table's title, which would be folded to the width of the table, a long path with it
+        weight = table.columns[spec].bits_per_weight
+        bits = "" if weight is None else f"  {weight:.2f} bits per weight"
+        shown_on.print(f"{table.model}  {spec}{bits}", soft_wrap=True)
         shown_on.print(_table(table, spec, mine))
         if usual:
             shown_on.print(_usual(spec, mine))
-    for phrase in left_out(one.to_json() for one in corpus.left_out):
-        note(f"left out: {phrase}")
+        for row in mine:
+            if row["excess_bits"]["value"] is None:
+                say(f"{row['language']} is undefined: {row['excess_bits']['reason']}")
+    say_left_out(corpus)
 
 
 def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401
@@ -86,10 +91,8 @@ def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:  # noqa
 
     column = table.columns[spec]
     floor = column.floor_bits.value
-    bits = "" if column.bits_per_weight is None else f"  {column.bits_per_weight:.2f} bits per weight"
     shown = Table(
         box=SIMPLE_HEAD,
-        title=f"{table.model}  {spec}{bits}",
         caption=f"excess bits per segment, 95 % interval over {len(table.segment_ids)} segments; {column.dtype}; "
         + ("no noise floor" if floor is None else f"noise floor {floor:.2g} bits")
         + _artefact(column.facts)
@@ -97,7 +100,7 @@ def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:  # noqa
         + f"; {_signs(rows)}",
     )
     shown.add_column("language", no_wrap=True)
-    for name in ("excess bits", "relative increase %", "KL/token", "top-1 %"):
+    for name in ("excess bits", "relative increase %", "KL/token", "top-1 changed %"):
         shown.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         shown.add_row(

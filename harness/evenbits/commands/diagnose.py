@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evenbits.commands.console import console, say, say_json
+from evenbits.commands.console import console, say, say_json, say_left_out
 from evenbits.commands.options import (
     MEASURING,
     AsJson,
@@ -83,6 +83,7 @@ def forecast(settings: Settings, calibration: Path | None = None, given: Corpus 
     known.require(str(wanted))  # before anything is measured
     subject = subject_of(settings, model_of(settings))
     text = text_of(settings, [subject], given)
+    say_left_out(text)
     predictors = measure_predictors(subject, wanted, text)
     run = training_run(subject.local.text)
     return diagnosed(predictors, known, local=subject.local, run=run, corpus=text.name)

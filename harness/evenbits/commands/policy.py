@@ -28,11 +28,14 @@ def init(
     margin: Annotated[float, typer.Option(min=0, help="share added to the upper end of each interval")] = 0.1,
     force: Annotated[bool, typer.Option("--force", help="replace an existing file")] = False,
 ) -> None:
-    """Write a commented policy from a measured report: upper ends of the intervals plus a margin."""
-    from evenbits.report.document import load, write
-    from evenbits.report.policy_draft import policy_draft
+    """Write a commented policy from what was measured: upper ends of the intervals plus a margin.
 
-    text = policy_draft(load(report), margin=margin)
+    REPORT is a run's report.json, or what `evenbits damage --json` printed.
+    """
+    from evenbits.report.document import write
+    from evenbits.report.policy_draft import measured, policy_draft
+
+    text = policy_draft(measured(report), margin=margin)
     if output is None:
         typer.echo(text, nl=False)
         return

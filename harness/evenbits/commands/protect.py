@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evenbits.commands.console import console, say, say_json
+from evenbits.commands.console import console, say, say_json, say_left_out
 from evenbits.commands.options import (
     MEASURING,
     AsJson,
@@ -65,6 +65,7 @@ def protected(
         raise UsageError(f"--unit {unit}: one of auto, {', '.join(h036.KINDS)}")
     subject = subject_of(settings, model_of(settings))
     text = text_of(settings, [subject], given)
+    say_left_out(text)
     kind = asked or h036.kind_for(h036.sizes_of(subject), whole, extra)
     subject.probe, rest = split(text, seed=seed)
     note(f"units of protection: {kind}s; chosen on {len(subject.probe)} segments, measured on the other {len(rest)}")
@@ -106,6 +107,7 @@ def _show_plans(measured: ProtectionStudy, rows: list[dict[str, Any]]) -> None:
     shown.add_column("spent on", no_wrap=True)
     for name in ("extra bits", "worst language", "mean", "gap"):
         shown.add_column(name, justify="right")  # on a narrow terminal the interval goes to a second line
+    rows = _distinct(rows)
     for row in rows:
         shown.add_row(
             row["name"],
@@ -116,7 +118,19 @@ def _show_plans(measured: ProtectionStudy, rows: list[dict[str, Any]]) -> None:
         )
     shown_on = console()
     shown_on.print(shown)
+    for name in ("worst", "mean", "gap"):
+        for reason in dict.fromkeys(row[name]["reason"] for row in rows if row[name]["value"] is None):
+            shown_on.print(f"{name} is undefined: {reason}")
     for row in rows:
         what = " ".join(row["protects"]) or (row["spec"] if row["name"] == "uniform" else "")
         if what:
             shown_on.print(f"{row['name']:<{max(len(one['name']) for one in rows)}}  {what}")
+
+
+def _distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows with those that are the same change of the model as one, under all of its names."""
+    by_spec: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        same = by_spec.get(row["spec"])
+        by_spec[row["spec"]] = row if same is None else {**same, "name": f"{same['name']} = {row['name']}"}
+    return list(by_spec.values())

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
 from typing import Any
 
 from evenbits.errors import ReportError
 from evenbits.estimates import Estimate
 from evenbits.report.described import exposure_of
-from evenbits.report.document import asked
+from evenbits.report.document import asked, load, schema
 from evenbits.studies.gate.decision import disparity_estimates
 from evenbits.studies.gate.policy import LANGUAGE_METRICS, UNITS, Policy
 
-__all__ = ["LEAST", "policy_draft"]
+__all__ = ["LEAST", "measured", "policy_draft"]
 
 LEAST: Mapping[str, float] = {
     "excess_bits": 0.1, "relative_increase": 0.001, "kl": 0.001, "disparity": 0.1, "disparity_ratio": 0.1,
@@ -48,6 +50,45 @@ def policy_draft(document: Mapping[str, Any], *, margin: float = 0.1) -> str:
     text = "\n".join(lines) + "\n"
     _check(text)
     return text
+
+
+def measured(file: Path) -> dict[str, Any]:
+    """Return a report, or the damage that `evenbits damage --json` printed as the part of a report a draft needs.
+
+    `ReportError` says what is wrong with the file.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return load(file)  # says what is wrong
+    if not isinstance(found, dict) or not {"damage", "corpus", "seed"} <= set(found) or "measurements" in found:
+        return load(file)
+    try:
+        _check_rows(found["damage"])
+        texts = {key: list(dict.fromkeys(str(row[key]) for row in found["damage"])) for key in ("model", "spec")}
+        return {
+            "inputs": {
+                "models": [{"text": text} for text in texts["model"]],
+                "specs": [{"text": text} for text in texts["spec"]],
+                "corpus": {"text": str(found["corpus"]["text"]), "digest": str(found["corpus"]["digest"])},
+            },
+            "environment": {"seed": int(found["seed"])},
+            "damage": found["damage"],
+            "measurements": [],
+        }
+    except (KeyError, TypeError, ValueError):
+        raise ReportError(f"{file} is not what `evenbits damage --json` printed: it was cut or changed.") from None
+
+
+def _check_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Check damage rows against their part of the published schema; `ReportError` where they do not follow it."""
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - only where a policy is written
+
+    whole = schema()
+    part = {"$defs": whole["$defs"], **whole["properties"]["damage"]}
+    error = next(Draft202012Validator(part).iter_errors(rows), None)
+    if error is not None:
+        raise ValueError(error.message)
 
 
 def _head(document: Mapping[str, Any], margin: float) -> Iterator[str]:

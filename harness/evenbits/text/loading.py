@@ -14,6 +14,9 @@ from evenbits.text.sampling import sample
 
 __all__ = ["load_corpus"]
 
+NAMED = 8
+"""Languages that models were not trained on that are named one by one."""
+
 
 def load_corpus(
     text: str,
@@ -57,7 +60,11 @@ def _in_trained(ref: CorpusRef, trained: Sequence[str], *, store: Store | None, 
         return _read(ref, parse_languages(None), store=store, offline=offline)
     corpus = _read(ref, parse_languages(known), store=store, offline=offline)
     untrained = f"{UNASKED}: no model was trained on them; --languages all takes them"
-    left_out = [replace(one, reason=untrained) if one.reason == UNASKED else one for one in corpus.left_out]
+    others = sorted(set(present) - set(known))
+    left_out = [replace(one, reason=untrained) for one in corpus.left_out if one.reason == UNASKED]
+    if len(others) <= NAMED:  # few may be missed by somebody; dozens are what every corpus has beside a model
+        left_out = [LeftOut(what="language", language=tag, count=1, reason=untrained) for tag in others]
+    left_out += [one for one in corpus.left_out if one.reason != UNASKED]
     absent = [
         LeftOut(what="language", language=tag, count=1, reason="trained on, but the corpus has no text in it")
         for tag in trained
