@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from evenbits.commands.console import console, say_json
-from evenbits.commands.options import AsJson, configured, text_of
+from evenbits.commands.options import AsJson, configured, note, text_of
 from evenbits.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,12 +20,23 @@ NAMED = 8
 """Languages that a line names before it only counts them; --json has every one."""
 
 
+Tasks = Annotated[
+    Path | None,
+    typer.Option("--lm-eval", metavar="FOLDER", help="write the corpus there as tasks for lm_eval --include_path"),
+]
+
+
 @configured("languages", "segments", "seed", "store", "offline", argument="corpus")
-def corpora(settings: Settings, *, as_json: AsJson = False) -> None:
+def corpora(settings: Settings, *, tasks: Tasks = None, as_json: AsJson = False) -> None:
     """Show the languages of a corpus, how much aligned text each has, and what is left out and why."""
     from evenbits.text.languages import describe
 
     found = text_of(settings, ())
+    if tasks is not None:
+        from evenbits.text.lm_eval_tasks import write_tasks
+
+        names = write_tasks(found, tasks)
+        note(f"{len(names)} tasks in {tasks}: lm_eval --include_path {tasks} --tasks evenbits, or {names[0]}, ...")
     rows = [
         describe(tag).to_json() | {"segments": len(found), "utf8_bytes": found.utf8_bytes(tag)}
         for tag in found.languages

@@ -22,6 +22,7 @@ from evenbits.errors import UsageError
 from evenbits.settings import Settings
 
 if TYPE_CHECKING:
+    from evenbits.models.records import LocalModel
     from evenbits.records import Corpus
     from evenbits.studies.h036 import ProtectionStudy
 
@@ -39,6 +40,8 @@ def protect(
     as_json: AsJson = False,
 ) -> None:
     """Choose what to keep in high precision under a budget of bits, and measure it beside the usual rules of thumb."""
+    from evenbits.variants.recipes import shell
+
     measured, found = protected(settings, _budget(budget), unit)
     if as_json:
         say_json(found)
@@ -47,6 +50,8 @@ def protect(
     recipe = found["recipe"]
     say(found["depth"]["sentence"])
     say(f"recipe  {recipe['spec']}  (+{recipe['extra_bits_per_weight']:.3g} bits per weight)")
+    for line in shell(found["exports"]) if found["exports"] else ():
+        say(line)
 
 
 def protected(
@@ -74,12 +79,24 @@ def protected(
     kurtosis = h036.unit_kurtosis(study.units, subject.weight_statistics())
     rng = np.random.default_rng(seed)
     measured = h036.study_protection(subject, study, rest, budget=extra, kurtosis=kurtosis, rng=rng)
+    recipe = h036.protection_recipe(measured)
     return measured, {
         "plans": h036.protection_table(measured, rng=rng),
-        "recipe": h036.protection_recipe(measured),
+        "recipe": recipe,
+        "exports": _exported(subject.local, str(recipe["spec"])),
         "depth": h036.where_damage_lies(study).to_json(),
         "layer_language": h036.layer_language(study),
     }
+
+
+def _exported(local: LocalModel, spec: str) -> dict[str, Any] | None:
+    """Return what the recipe is in the words of other tools; None where it protects nothing."""
+    from evenbits.models.outline import outline_anatomy
+    from evenbits.variants.quantization.spec import parse_spec
+    from evenbits.variants.recipes import recipes
+
+    protect = parse_spec(spec).protect
+    return recipes(outline_anatomy(local.folder, allow_code=local.allow_code), protect) if protect else None
 
 
 def _budget(text: str) -> float:

@@ -4,6 +4,7 @@ Text form::
 
     bnb:nf4 | bnb:fp4 | bnb:int8
     torchao:int8 | torchao:intB-gN      B 2..8 bits, groups of N inputs (`intx4-g32` is read as `int4-g32`)
+    ... ("+protect:" name)*             linears that stay as they are, by path or its beginning
 
 The linears of the decoder layers are quantized, the embedding and the head are not, as the libraries do by default.
 """
@@ -20,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from evenbits.errors import EngineError, SpecError
+from evenbits.variants.recipes import protected_modules, recipes
 from evenbits.variants.variant import Original, Variant
 
 if TYPE_CHECKING:
@@ -43,14 +45,16 @@ _GROUPED = re.compile(r"intx?([2-8])-g(\d+)")
 
 def parse(text: str) -> LibrarySpec:
     """Return the spec that `text` names; `SpecError` lists the known ones."""
-    library, _, form = text.partition(":")
+    bare, *kept = text.split("+protect:")
+    library, _, form = bare.partition(":")
     grouped = _GROUPED.fullmatch(form)
+    names = tuple(kept)
     if library == "torchao" and grouped:
-        return LibrarySpec(library=library, form="int", bits=int(grouped[1]), group=int(grouped[2]))
+        return LibrarySpec(library=library, form="int", bits=int(grouped[1]), group=int(grouped[2]), protect=names)
     if library == "torchao" and form == "int8":
-        return LibrarySpec(library=library, form="int", bits=8)
+        return LibrarySpec(library=library, form="int", bits=8, protect=names)
     if library == "bnb" and form in {"nf4", "fp4", "int8"}:
-        return LibrarySpec(library=library, form=form, bits=8 if form == "int8" else 4)
+        return LibrarySpec(library=library, form=form, bits=8 if form == "int8" else 4, protect=names)
     raise SpecError(f"spec {text!r}: there are {FORMATS}")
 
 
@@ -62,11 +66,14 @@ class LibrarySpec:
     form: str
     bits: int
     group: int | None = None
+    protect: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "protect", tuple(sorted(set(self.protect))))
 
     def __str__(self) -> str:
-        if self.library == "bnb":
-            return f"bnb:{self.form}"
-        return f"torchao:int{self.bits}{f'-g{self.group}' if self.group else ''}"
+        form = self.form if self.library == "bnb" else f"int{self.bits}{f'-g{self.group}' if self.group else ''}"
+        return f"{self.library}:{form}{''.join(f'+protect:{name}' for name in self.protect)}"
 
     @property
     def version(self) -> str:
@@ -104,9 +111,12 @@ class LibrarySpec:
             model = outline(original.local.folder, allow_code=original.local.allow_code)
             anatomy = anatomy_of(model)
             shapes = shapes_of(model, anatomy)
-            sizes = [shapes[linear.name] for linear in anatomy.linears]
-            weights = sum(rows * columns for rows, columns in sizes)
-            bits = sum(self._bits(rows, columns, original.dtype) for rows, columns in sizes)
+            kept = protected_modules(anatomy, self.protect)
+            bits, weights = 0.0, 0
+            for linear in anatomy.linears:
+                rows, columns = shapes[linear.name]
+                weights += rows * columns
+                bits += rows * columns * 16 if linear.name in kept else self._bits(rows, columns, original.dtype)
             return {}, {"bits": bits / weights}
 
         key = {"schema": SCHEMA, "model": original.local.fingerprint, "spec": str(self), "dtype": original.dtype}
@@ -178,7 +188,7 @@ def _bitsandbytes(original: Original, spec: LibrarySpec, anatomy: Anatomy, dtype
     transformers: Any = import_module("transformers")
     from evenbits.models.quiet import quiet_transformers  # noqa: PLC0415 - imports torch
 
-    left = [anatomy.head, *(linear.name for linear in anatomy.projections)]
+    left = recipes(anatomy, spec.protect)["bitsandbytes"]["llm_int8_skip_modules"]
     config = (
         transformers.BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=left)
         if spec.form == "int8"
@@ -209,7 +219,7 @@ def _torchao(original: Original, spec: LibrarySpec, anatomy: Anatomy, dtype: Any
 
     quantization: Any = import_module("torchao.quantization")
     model: Any = load(original.local, dtype=dtype).model
-    names = {linear.name for linear in anatomy.linears}
+    names = {linear.name for linear in anatomy.linears} - set(protected_modules(anatomy, spec.protect))
     if spec.group is None:
         config = quantization.Int8WeightOnlyConfig()
     else:
@@ -232,7 +242,11 @@ def _check_extent(model: Any, anatomy: Anatomy, spec: LibrarySpec) -> None:  # n
         module = model.get_submodule(name)
         return type(module) is torch.nn.Linear and type(module.weight.data) is torch.Tensor
 
-    left = [linear.name for linear in anatomy.linears if plain(linear.name)]
+    kept = protected_modules(anatomy, spec.protect)
+    left = [linear.name for linear in anatomy.linears if plain(linear.name) and linear.name not in kept]
+    taken = [name for name in kept if not plain(name)]
+    if taken:
+        raise EngineError(f"{spec}: the library quantized {taken[0]}, which was to be protected")
     if left:
         raise EngineError(f"{spec}: the library left {len(left)} linears as they were, such as {left[0]}")
     if not plain(anatomy.head):

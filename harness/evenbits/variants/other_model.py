@@ -22,7 +22,12 @@ class OtherModel:
     """Scores `loaded`, whose modules may be a library's own; `original` says how the original cuts the text."""
 
     def __init__(self, loaded: LoadedModel, original: OriginalTokens, *, context: int) -> None:
-        self._loaded, self._original, self._context = loaded, original, context
+        self.loaded, self._original, self._context = loaded, original, context
+
+    @property
+    def arithmetic(self) -> str:
+        """The dtype that it was loaded in, and the device; products are the library's own."""
+        return f"{str(self.loaded.dtype).removeprefix('torch.')} on {self.loaded.model.device.type}"
 
     def score(
         self,
@@ -37,7 +42,7 @@ class OtherModel:
         """Return the losses; without divergence, and the reason why, where tokens, windows or vocabulary differ."""
         reason = None if reference is None else self._difference(language, segment_ids, texts, reference)
         losses, hidden = score(
-            self._loaded,
+            self.loaded,
             language,
             segment_ids,
             texts,
@@ -52,7 +57,7 @@ class OtherModel:
     def _difference(
         self, language: str, segment_ids: Sequence[str], texts: Sequence[str], reference: HiddenStates
     ) -> str | None:
-        loaded = self._loaded
+        loaded = self.loaded
         tokens = tokenize(loaded.tokenizer, texts, segment_ids, language)
         prefix = prefix_token(loaded.tokenizer, loaded.local.text)
         reason = self._original.difference(language, segment_ids, texts, tokens, prefix=prefix)

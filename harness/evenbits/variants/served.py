@@ -334,6 +334,11 @@ class _ServedScorer:
     def __init__(self, endpoint: Endpoint, ask: Asking, ours: OriginalTokens) -> None:
         self._endpoint, self._ask, self._ours = endpoint, ask, ours
 
+    @property
+    def arithmetic(self) -> str:
+        """Whose it is: an endpoint does not say how it computes."""
+        return f"that of {self._endpoint.model} at {self._endpoint.url}"
+
     def score(
         self,
         language: str,

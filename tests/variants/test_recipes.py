@@ -1,0 +1,96 @@
+"""Recipes are given to the tools they are for, and what they protect keeps its bytes."""
+
+import pytest
+import torch
+from evenbits.cells import Subject
+from evenbits.errors import SpecError
+from evenbits.models import anatomy_of, parse_model, resolve
+from evenbits.models.outline import outline
+from evenbits.store import Store
+from evenbits.variants.recipes import protected_modules, recipes, shell, tensor_types
+from evenbits.variants.registry import parse
+from llama_cpp_builds import needs_llama_cpp
+
+PROTECT = ("model.layers.1", "model.layers.0.mlp.down_proj")
+NEEDS = "needs bitsandbytes and torchao: pip install 'evenbits[backends]'"
+
+
+@pytest.fixture
+def anatomy(tiny_llama):
+    return anatomy_of(outline(tiny_llama))
+
+
+@pytest.fixture
+def subject(tiny_llama, tmp_path):
+    store = Store(tmp_path / "store")
+    return Subject(local=resolve(parse_model(str(tiny_llama)), store=store), store=store, dtype="float32", context=256)
+
+
+def test_each_tool_gets_its_own_words(anatomy):
+    found = recipes(anatomy, PROTECT)
+    assert found["llama.cpp"] == [
+        r"--tensor-type ^blk\.0\.ffn_down\.weight$=f16",
+        r"--tensor-type ^blk\.1\.=f16",
+    ]
+    modules = ["model.layers.0.mlp.down_proj", *(f"model.layers.1.{part}" for part in (
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+        "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
+    ))]  # fmt: skip
+    assert found["bitsandbytes"] == {"llm_int8_skip_modules": ["lm_head", *modules]}
+    assert found["llm-compressor"] == {"ignore": ["lm_head", *modules]}
+    assert found["torchao"] == {"modules_to_not_convert": ["lm_head", *modules]}
+    assert r"--tensor-type '^blk\.1\.=f16'" in shell(found)[0]
+
+
+def test_layer_1_is_not_layer_10(tiny_model):
+    anatomy = anatomy_of(outline(tiny_model("llama", layers=11, hidden=32)))
+    assert {name.split(".")[2] for name in protected_modules(anatomy, ["model.layers.1"])} == {"1"}
+
+
+def test_a_name_that_covers_nothing_is_refused(anatomy):
+    with pytest.raises(SpecError, match=r"protect:model.layers.7 matches no linear layer"):
+        recipes(anatomy, ["model.layers.7"])
+
+
+def test_an_architecture_without_gguf_says_so(tiny_model):
+    found = recipes(anatomy_of(outline(tiny_model("xglm"))), ["model.layers.0"])
+    assert found["llama.cpp"] is None
+    assert "GGUF has no model of type xglm" in found["llama.cpp_reason"]
+    assert shell(found)
+
+
+@pytest.mark.parametrize("spec", ["bnb:nf4", "bnb:int8", "torchao:int8", "torchao:int4-g32"])
+def test_the_libraries_leave_what_is_protected(spec, subject, anatomy):
+    pytest.importorskip("bitsandbytes", reason=NEEDS)
+    pytest.importorskip("torchao", reason=NEEDS)
+    from evenbits.variants.libraries import quantized_copy
+
+    named = parse(spec + "".join(f"+protect:{name}" for name in PROTECT))
+    assert parse(str(named)) == named
+    copy, original = quantized_copy(subject, named), subject.loaded("float32")
+    kept = protected_modules(anatomy, PROTECT)
+    for linear in anatomy.linears:
+        module = copy.model.get_submodule(linear.name)
+        same = type(module.weight.data) is torch.Tensor and torch.equal(
+            module.weight.data, original.model.get_submodule(linear.name).weight
+        )
+        assert same == (linear.name in kept), linear.name
+    assert named.bits_per_weight(subject) > parse(spec).bits_per_weight(subject)
+
+
+@needs_llama_cpp
+def test_llama_cpp_writes_what_is_protected_in_f16(anatomy, tiny_gguf, tmp_path):
+    import gguf
+    import numpy as np
+    from evenbits.variants.llama_cpp.quantizing import quantize_file
+
+    pairs = tensor_types(anatomy, protected_modules(anatomy, PROTECT))
+    quantize_file(tiny_gguf, tmp_path / "q.gguf", "Q4_0", overrides=pairs)
+    written = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "q.gguf").tensors}
+    source = {tensor.name: tensor for tensor in gguf.GGUFReader(tiny_gguf).tensors}
+    for name, tensor in written.items():
+        if name.startswith("blk.") and len(tensor.shape) > 1:
+            protected = name.startswith("blk.1.") or name == "blk.0.ffn_down.weight"
+            assert (tensor.tensor_type.name == "F16") == protected, name
+            if protected:
+                np.testing.assert_array_equal(tensor.data, source[name].data.astype(np.float16))
