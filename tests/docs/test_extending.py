@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", TEXT, re.DOTALL))
+HYPOTHESIS = ("harness/evenbits/studies/h040/__init__.py", "evals/test_h040_longer_segments.py")
+BACKEND = ("harness/evenbits/variants/cast.py",)
 TAGS = ("am", "de", "en", "fr", "ig", "yo")
 
 
@@ -18,7 +20,7 @@ TAGS = ("am", "de", "en", "fr", "ig", "yo")
 def here(tmp_path):
     """A folder with the files of the document."""
     for name, text in FILES.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     return tmp_path
 
@@ -26,8 +28,67 @@ def here(tmp_path):
 def test_every_file_that_is_named_exists():
     paths = set(re.findall(r"`((?:harness|evals|fixtures|plugins|tests|docs)/[\w./-]+)`", TEXT))
     assert len(paths) > 10
-    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
-    assert set(FILES) == {"my_evals/test_h101_even_damage.py", "conftest.py", "make_corpus.py"}
+    assert [path for path in sorted(paths) if not (ROOT / path).exists() and path not in FILES] == []
+    assert set(FILES) >= {"my_evals/test_h101_even_damage.py", "conftest.py", "make_corpus.py", *HYPOTHESIS, *BACKEND}
+
+
+def test_a_hypothesis_is_two_files_and_a_backend_one():
+    assert [name for name in FILES if "h040" in name] == list(HYPOTHESIS)
+    assert [name for name in FILES if "variants" in name] == list(BACKEND)
+    assert len(HYPOTHESIS) == 2  # its folder, its eval module
+    assert len(BACKEND) == 1  # and a line of the registry
+
+
+def test_the_built_in_hypothesis_is_measured_judged_and_shown_by_its_folder_alone(here, tiny_llama, tagged_texts):
+    inserted = (
+        "import evenbits.studies\n"
+        f"evenbits.studies.__path__.append({str(here / 'harness' / 'evenbits' / 'studies')!r})\n"
+    )
+    (here / "conftest.py").write_text(inserted, encoding="utf-8")
+    options = ["-p", "evenbits.plugins", "evals", f"--model={tiny_llama}", "--spec=int3-g32", "--languages=all",
+               f"--corpus=dir:{tagged_texts(TAGS, 12)}", "--dtype=float32", f"--store={here / 'store'}",
+               "--report=out", "--advisory"]  # fmt: skip
+
+    def pytest_says(*more):
+        command = [sys.executable, "-m", "pytest", *options, *more]
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    # 6 languages under the spec and in full precision; the noise floor's sample: both, in two batch compositions
+    assert re.search(r"1 tests, (\d+) cells", pytest_says("--collect-only")).group(1) == str(12 + 24)
+    pytest_says()
+    document = json.loads((here / "out" / "report.json").read_text(encoding="utf-8"))
+    assert set(document["verdicts"]) == {"H-040"}
+    assert "Longer segments lose more bits" in (here / "out" / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_backend_of_the_example_is_a_spec_like_any_other(here, tiny_llama, store, monkeypatch):
+    import evenbits.variants
+    from evenbits.cells import Subject, measure_damage
+    from evenbits.errors import SpecError
+    from evenbits.models import parse_model, resolve
+    from evenbits.records import Corpus
+    from evenbits.variants import registry
+
+    monkeypatch.setattr(
+        evenbits.variants, "__path__", [*evenbits.variants.__path__, str(here / "harness" / "evenbits" / "variants")]
+    )
+    monkeypatch.setattr(registry, "MODULES", {**registry.MODULES, "cast": "cast"})
+    specs = registry.parse_specs("cast:float16,cast:bfloat16")
+    assert [str(spec) for spec in specs] == ["cast:float16", "cast:bfloat16"]
+    with pytest.raises(SpecError, match="after cast: comes float16 or bfloat16"):
+        registry.parse_specs("cast:int2")
+    texts = {tag: tuple(f"{tag} says the {number}th thing" for number in range(4)) for tag in ("de", "fr")}
+    corpus = Corpus(
+        name="hand", source="the test", languages=("de", "fr"), segment_ids=("a", "b", "c", "d"), texts=texts
+    )
+    subject = Subject(local=resolve(parse_model(str(tiny_llama)), store=store), store=store, dtype="float32")
+    damage = measure_damage(subject, specs, corpus)
+    # tiny weights have 24 bits: float16 keeps 11 of them, bfloat16 8, so it loses about 2^3 times as much
+    moved = [abs(damage.excess_bits(str(spec))).mean() for spec in specs]
+    assert 0 < moved[0] < moved[1]
+    assert damage.columns["cast:float16"].facts == {"format": "float16"}
 
 
 def test_the_eval_and_the_hooks_end_in_every_form_of_the_report(here, tiny_llama):
