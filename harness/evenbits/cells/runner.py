@@ -94,7 +94,7 @@ class Local:
                 if hidden is not None:  # always, as it was asked for
                     self._hidden[cell.dtype, cell.text_digest] = hidden
                 full = replace(cell, variant=FULL_PRECISION)
-                _stored(original.store, full, lambda losses=losses: losses, scorer.arithmetic)
+                _stored(original.store, full, partial(_given, losses), scorer.arithmetic)
                 task.advance(1)
 
 
@@ -106,6 +106,10 @@ def _losses(scorer: Scorer, cell: Cell, reference: HiddenStates | None) -> Losse
     losses, _ = scorer.score(
         cell.language, cell.segment_ids, cell.texts, reference=reference, small_batches=cell.small_batches
     )
+    return losses
+
+
+def _given(losses: Losses) -> Losses:
     return losses
 
 
@@ -146,7 +150,7 @@ def _sweep(original: Original, cells: Sequence[Cell], progress: Progress) -> Non
                 for variant, by_tag in measured:
                     for tag, losses in by_tag.items():
                         cell = replace(some, variant=variant, language=tag, texts=texts[tag])
-                        _stored(original.store, cell, lambda losses=losses: losses, arithmetic)
+                        _stored(original.store, cell, partial(_given, losses), arithmetic)
 
 
 def _by_text(cells: Sequence[Cell]) -> Iterator[list[Cell]]:

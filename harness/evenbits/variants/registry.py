@@ -116,7 +116,8 @@ def bits_of(spec: Spec, original: Original) -> float | None:
         if spec.grid is None:
             raise SpecError(f"{spec}: full precision is what damage is measured against; name a quantized spec")
         return rounding.bits_per_weight(spec, original)
-    return _known(spec, original, "storage", lambda: {"bits": spec.bits_per_weight(original)})["bits"]
+    bits: float | None = _known(spec, original, "storage", lambda: {"bits": spec.bits_per_weight(original)})["bits"]
+    return bits
 
 
 def facts_of(spec: Spec, original: Original) -> Mapping[str, Any]:
