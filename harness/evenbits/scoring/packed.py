@@ -96,22 +96,23 @@ class _Padded:
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        count, longest = len(lengths), max(lengths)
         sizes_B = torch.tensor(lengths)
         begins_B = sizes_B.cumsum(0) - sizes_B
-        window_N = torch.repeat_interleave(torch.arange(len(lengths)), sizes_B)
-        self.shape = (len(lengths), max(lengths))
-        self.window_N = window_N.to(device)
-        self.position_N = (torch.arange(int(sizes_B.sum())) - begins_B[window_N]).to(device)
+        position_T = torch.arange(longest)
+        # Behind a window's end its last row stands in: any finite row would do.
+        rows_BT = begins_B[:, None] + torch.minimum(position_T[None], sizes_B[:, None] - 1)
+        self.shape = (count, longest)
+        self.rows = rows_BT.reshape(-1).to(device)
+        self.places_N = (position_T[None] < sizes_B[:, None]).reshape(-1).nonzero()[:, 0].to(device)
 
     def spread(self, x_NHC: torch.Tensor) -> torch.Tensor:
-        """Return the rows as B x H x T x C, zero where there is none."""
-        x_BTHC = x_NHC.new_zeros((*self.shape, *x_NHC.shape[1:]))
-        x_BTHC[self.window_N, self.position_N] = x_NHC
-        return x_BTHC.transpose(1, 2)
+        """Return the rows as B x H x T x C."""
+        return x_NHC.index_select(0, self.rows).view(*self.shape, *x_NHC.shape[1:]).transpose(1, 2)
 
     def gather(self, x_BHTC: torch.Tensor) -> torch.Tensor:
         """Return the rows of B x H x T x C as N x H x C."""
-        return x_BHTC.transpose(1, 2)[self.window_N, self.position_N]
+        return x_BHTC.transpose(1, 2).flatten(0, 1).index_select(0, self.places_N)
 
 
 Spans = list[tuple[int, int, int]] | _Padded
