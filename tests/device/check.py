@@ -85,10 +85,8 @@ def compare_with_cpu(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
             }  # fmt: skip
             full = max(float(abs(losses[1]["full"][tag].nll - losses[0]["full"][tag].nll).max()) for tag in some)
             found["models"][name] = {"full_bits": full / math.log(2), "damage_bits": worst}
-    differences = [
-        value for one in found["models"].values() for value in (one["full_bits"], *one["damage_bits"].values())
-    ]
-    found["largest_bits"] = max(differences)
+    models = found["models"].values()
+    found["largest_bits"] = max(max(one["full_bits"], *one["damage_bits"].values()) for one in models)
     found["reached"] = found["largest_bits"] <= TOLERANCE
     return found
 
@@ -154,11 +152,9 @@ def speed_of_scoring(loaded: Any, texts: Mapping[str, Sequence[str]]) -> dict[st
     from torch.nn import functional
 
     weights = sum(parameter.nbytes for parameter in loaded.model.parameters())
-    languages = [
-        (f"{tag}-{copy}", [f"{text} {copy}" for text in lines]) for tag, lines in texts.items() for copy in "abc"
-    ]
+    named = [(f"{tag}-{copy}", [f"{text} {copy}" for text in lines]) for tag, lines in texts.items() for copy in "abc"]
     segments = 4 if REHEARSED else 100
-    languages = [(tag, (lines * 5)[:segments]) for tag, lines in languages[: 2 if REHEARSED else 40]]
+    languages = [(tag, (lines * 5)[:segments]) for tag, lines in named[: 2 if REHEARSED else 40]]
     ids = [str(number) for number in range(segments)]
     tokens = [sum(len(one) for one in loaded.tokenizer(lines, add_special_tokens=False)["input_ids"])
               for _, lines in languages]  # fmt: skip
@@ -172,9 +168,8 @@ def speed_of_scoring(loaded: Any, texts: Mapping[str, Sequence[str]]) -> dict[st
         torch.cuda.reset_peak_memory_stats()
     ours = timed(scored, rounds=3)
     peak = weights if REHEARSED else torch.cuda.max_memory_allocated()
-    matrices = [
-        loaded.model.get_parameter(linear.parameter) for linear in (*loaded.anatomy.linears, loaded.anatomy.head_linear)
-    ]
+    linears = (*loaded.anatomy.linears, loaded.anatomy.head_linear)
+    matrices = [loaded.model.get_parameter(linear.parameter) for linear in linears]
     x = {width: torch.randn(max(tokens), width, dtype=torch.bfloat16, device=loaded.model.device)
          for width in {matrix.shape[1] for matrix in matrices}}  # fmt: skip
 
@@ -261,7 +256,9 @@ def main(text: Path, out: Path, seconds: float) -> int:
         except Exception:  # noqa: BLE001 - the other parts are to run whatever happened to this one
             found["failed"][name] = traceback.format_exc()[-4000:]
         out.write_text(json.dumps(found, indent=1), encoding="utf-8")
-        print(name, json.dumps(found.get(name, found["failed"].get(name)), indent=1)[:6000], flush=True)
+        told = json.dumps(found.get(name, found["failed"].get(name)), indent=1)
+        sys.stdout.write(f"{name} {told[:6000]}\n")
+        sys.stdout.flush()
 
     kept: list[Any] = []
 
