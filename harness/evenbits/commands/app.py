@@ -16,6 +16,7 @@ from evenbits.commands.damage import damage
 from evenbits.commands.diagnose import diagnose
 from evenbits.commands.merge import merge
 from evenbits.commands.models import models
+from evenbits.commands.plan import plan
 from evenbits.commands.policy import policy
 from evenbits.commands.protect import protect
 from evenbits.commands.quantize import quantize
@@ -49,7 +50,7 @@ def options(
     """Options before the command."""
 
 
-for command in (damage, diagnose, rank, protect, quantize):
+for command in (damage, diagnose, rank, protect, quantize, plan):
     app.command()(command)
 for command in (gate, run):
     app.command(context_settings=PYTEST_OPTIONS)(command)

@@ -13,6 +13,7 @@ from evenbits.commands.options import MEASURING, AsJson, configured, interval, m
 from evenbits.errors import EngineError
 from evenbits.report.familiar import NAMES, familiar
 from evenbits.settings import Settings
+from evenbits.studies.gate.harm import pooled_bits, with_pooled
 
 if TYPE_CHECKING:
     from evenbits.cells.damage import Damage
@@ -31,7 +32,7 @@ def damage(settings: Settings, *, usual: Usual = False, as_json: AsJson = False)
     Of a folder of one's own text all languages are measured, also those that the model was not trained on.
     """
     table, text = measured(settings)
-    rows = table.rows(seed=settings.seed)
+    rows = with_pooled(table.rows(seed=settings.seed, by_segment=True))
     if as_json:
         source = {"text": settings.corpus, "digest": text.digest}
         document: dict[str, Any] = {"damage": rows, "corpus": source, "seed": settings.seed}
@@ -71,7 +72,7 @@ def _show(table: Damage, rows: list[dict[str, Any]], corpus: Corpus, *, usual: b
     shown_on = console()
     for spec in table.specs:
         mine = [row for row in rows if row["spec"] == spec]
-        mine.sort(key=lambda row: -(row["excess_bits"]["value"] or 0.0))
+        mine.sort(key=lambda row: -pooled_bits(row))
         # not the table's title, which would be folded to the width of the table, a long path with it
         weight = table.columns[spec].bits_per_weight
         bits = "" if weight is None else f"  {weight:.2f} bits per weight"
@@ -93,19 +94,21 @@ def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:  # noqa
     floor = column.floor_bits.value
     shown = Table(
         box=SIMPLE_HEAD,
-        caption=f"excess bits per segment, 95 % interval over {len(table.segment_ids)} segments; {column.dtype}; "
+        caption=f"excess bits per segment, 95 % interval over {len(table.segment_ids)} segments, by pooled estimate "
+        f"(drawn towards the others as far as segments are few); {column.dtype}; "
         + ("no noise floor" if floor is None else f"noise floor {floor:.2g} bits")
         + _artefact(column.facts)
         + ("; * below three floors" if any(_below(row) for row in rows) else "")
         + f"; {_signs(rows)}",
     )
     shown.add_column("language", no_wrap=True)
-    for name in ("excess bits", "relative increase %", "KL/token", "top-1 changed %"):
+    for name in ("excess bits", "pooled", "relative increase %", "KL/token", "top-1 changed %"):
         shown.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         shown.add_row(
             row["language"],
             interval(row["excess_bits"]) + ("*" if _below(row) else ""),
+            f"{pooled_bits(row):.2f}",
             interval(row["relative_increase"], scale=100),
             "-" if row["kl_nats_per_token"]["mean"] is None else f"{row['kl_nats_per_token']['mean']:.3f}",
             "-" if row["top1_changed"] is None else f"{100 * row['top1_changed']:.1f}",

@@ -12,7 +12,7 @@ from typing import Any
 from evenbits.studies.gate.decision import segments_of
 from evenbits.text.languages import families_of
 
-__all__ = ["Harm", "asked", "harms", "specs_of", "with_pooled"]
+__all__ = ["Harm", "asked", "harms", "pooled_bits", "specs_of", "with_pooled"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,13 +65,14 @@ def harms(document: Mapping[str, Any], *, every_spec: bool = False) -> Iterator[
 
 def _harm(model: str, spec: str, rows: Sequence[Mapping[str, Any]]) -> Harm:
     known = [row for row in rows if row["excess_bits"]["value"] is not None]
-    known.sort(key=lambda row: (-_pooled(row), row["language"]))
+    known.sort(key=lambda row: (-pooled_bits(row), row["language"]))
     below = sum((row["excess_bits"]["reason"] or "").startswith("below_floor") for row in known)
     undefined = tuple(row for row in rows if row["excess_bits"]["value"] is None)
     return Harm(model=model, spec=spec, ranked=tuple(known), below_floor=below, undefined=undefined)
 
 
-def _pooled(row: Mapping[str, Any]) -> float:
+def pooled_bits(row: Mapping[str, Any]) -> float:
+    """Return the pooled excess bits of a row, the raw ones where there is no pooled estimate."""
     pooled = (row.get("pooled_bits") or {}).get("value")
     return float(row["excess_bits"]["value"] if pooled is None else pooled)
 

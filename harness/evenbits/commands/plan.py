@@ -1,0 +1,145 @@
+"""`evenbits plan`: what a run can decide with so much text, before it is measured."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evenbits.commands.console import console, say, say_json
+from evenbits.commands.options import MEASURING, AsJson, configured, note
+from evenbits.errors import UsageError
+from evenbits.paths import expanded
+from evenbits.settings import Settings
+
+if TYPE_CHECKING:
+    from evenbits.studies.plan import Pilot, Planned
+
+__all__ = ["plan"]
+
+PILOT_SEGMENTS = 6
+AT = "10,20,40,80"
+
+
+@configured("spec", *MEASURING, argument="model")
+def plan(
+    settings: Settings,
+    *,
+    pilot: Annotated[
+        Path | None,
+        typer.Option("--pilot", help="an earlier report.json instead of a pilot", metavar="REPORT", parser=expanded),
+    ] = None,
+    at: Annotated[str, typer.Option("--at", help="segments per language to plan for", metavar="N,N,...")] = AT,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run can decide: the power of each decision as it is made, from a pilot of a few segments.
+
+    A pilot measures the model under the first spec on --segments segments (default: 6) of each language; --pilot takes
+    an earlier report in its place. Power is simulated from its variance components.
+    """
+    import numpy as np
+
+    from evenbits.studies.plan import planned
+
+    sizes = _sizes(at)
+    found, cost = _pilot_of_report(pilot) if pilot is not None else _measured(settings)
+    decisions = planned(found, sizes, rng=np.random.default_rng(settings.seed))
+    if as_json:
+        say_json({"pilot": found.to_json(), "decisions": [one.to_json() for one in decisions], "cost": cost})
+        return
+    _show(found, decisions, sizes, cost)
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        sizes = []
+    if not sizes or sizes[0] < 2:
+        raise UsageError(f"--at {text!r} is not understood; write numbers of segments from 2 on, such as {AT}.")
+    return sizes
+
+
+def _pilot_of_report(file: Path) -> tuple[Pilot, dict[str, Any]]:
+    from evenbits.report.described import exposure_of
+    from evenbits.report.document import load
+    from evenbits.studies.gate.decision import segments_of
+    from evenbits.studies.gate.harm import harms
+    from evenbits.studies.plan import pilot_of
+
+    document = load(file)
+    groups = [
+        one for one in harms(document, every_spec=True) if all(segments_of(row) is not None for row in one.ranked)
+    ]
+    first = next((one for one in groups if one.ranked), None)
+    if first is None:
+        raise UsageError(f"{file} has no damage with values by segment; measure a pilot: evenbits plan MODEL --spec S.")
+    return pilot_of(first.ranked, exposure=exposure_of([document], first.model)), {}
+
+
+def _measured(settings: Settings) -> tuple[Pilot, dict[str, Any]]:
+    """Measure a pilot; return it with what it took: seconds per segment of all languages, memory, disk per segment."""
+    from dataclasses import replace
+
+    from evenbits.commands.damage import measured
+    from evenbits.commands.options import model_of, subject_of
+    from evenbits.studies.plan import pilot_of
+
+    small = replace(settings, segments=settings.segments or PILOT_SEGMENTS, specs=settings.specs[:1])
+    exposure = subject_of(small, model_of(small)).local.exposure
+    start = time.perf_counter()
+    table, text = measured(small)
+    seconds = time.perf_counter() - start
+    rows = table.rows(seed=settings.seed, by_segment=True)
+    tokens = sum(row["tokens"] for row in rows)
+    return pilot_of(rows, exposure=exposure), {
+        "seconds_per_segment": seconds / max(1, len(text)),
+        "memory_bytes": _peak_memory(),
+        "disk_bytes_per_segment": 2 * 4 * tokens / max(1, len(text)),  # float32 of every token, full and quantized
+    }
+
+
+def _peak_memory() -> int | None:
+    """Return the most memory that this process has held, in bytes; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _show(pilot: Pilot, decisions: tuple[Planned, ...], sizes: list[int], cost: dict[str, Any]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from evenbits.studies.plan import TARGET
+
+    parts = pilot.components
+    shown = Table(
+        box=SIMPLE_HEAD,
+        title=f"{pilot.model}  {pilot.spec}  power by segments per language",
+        caption=f"simulated for {len(pilot.languages)} languages of {len(set(pilot.families.values()))} families from "
+        f"{pilot.segments} segments: mean {parts.mean:.3g} bits; SD between families {parts.family**0.5:.3g}, "
+        f"languages {parts.language**0.5:.3g}, segments {parts.segment**0.5:.3g}, rest {parts.residual**0.5:.3g}",
+    )
+    shown.add_column("decision", no_wrap=True)
+    shown.add_column("if")
+    for size in sizes:
+        shown.add_column(str(size), justify="right")
+    for one in decisions:
+        cells = [f"{one.power[size].value:.2f}" if size in one.power else "-" for size in sizes]
+        shown.add_row(one.decision, one.lacking or one.truth, *cells)
+    console().print(shown)
+    for one in decisions:
+        if one.lacking:
+            note(f"{one.decision}: cannot be decided: {one.lacking}")
+        elif one.enough is None:
+            note(f"{one.decision}: no number of segments tried reaches {TARGET:.0%}; languages are what it lacks")
+    if cost:
+        most = sizes[-1]
+        memory = "" if cost["memory_bytes"] is None else f", {cost['memory_bytes'] / 2**30:.1f} GiB of memory"
+        disk = cost["disk_bytes_per_segment"] * most / 2**20
+        minutes = cost["seconds_per_segment"] * most / 60
+        say(f"{most} segments: about {minutes:.1f} minutes{memory}, {disk:.1f} MiB on disk")
