@@ -158,7 +158,7 @@ def test_evals_of_a_single_model_keep_to_the_focus_of_a_family_unless_everything
     some, every = models(), models("--full")
     assert some == set(families()["reference"].focus)
     assert every > some
-    said = "evals of a single model run on reference:a1, reference:a1-injected; the other models"
+    said = "evals of a single model run on reference:a1, reference:a1-heavy; the other models"
     assert said in header()
     assert said not in header("--full")
     assert models("--model=reference:eq") == {"reference:eq"}  # what the user names is measured

@@ -7,7 +7,7 @@ span it and rounds the row away. The dose is the number of channels. At dose 0 t
 doses differ in nothing but the rows.
 
 *The bench.* Parity can only be shown where rounding alone takes about the same from every language. So the model, the
-grid and the languages are those of the reference family for which it does, before anything is planted: `a1-muon` at
+grid and the languages are such that it does, before anything is planted: the model in `trained/` at
 `int3-row+include:head`, the languages of high and of low exposure in Latin script (ratio 1.03, 95 % interval .89 to
 1.19). What else was looked at, and why it will not do, is in docs/method.md.
 """
@@ -58,7 +58,7 @@ __all__ = [
 Float64 = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-MODEL = "a1-muon"
+MODEL = Path(__file__).with_name("trained")
 SPEC = "int3-row+include:head"
 SCRIPT = "Latn"
 DOSES = (0, 12, 24, 48, 96)
@@ -70,8 +70,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def plain_bench(store: Store, *, seed: int = 0) -> Subject:
-    """Return the reference model that effects are planted into."""
-    return bench(f"reference:{MODEL}", store, seed=seed)
+    """Return the model that effects are planted into."""
+    return bench(str(MODEL), store, seed=seed)
 
 
 def texts(subject: Subject, *, seed: int = 0) -> tuple[Corpus, Corpus]:
@@ -147,7 +147,7 @@ def planted_study(planted: Subject, evaluation: Corpus) -> RetentionStudy:
 
 def judged(study: RetentionStudy, *, rng: np.random.Generator) -> Measurement:
     """The criterion of H-039, judged as the eval judges it."""
-    return judge(parity(study, rng=rng), PARITY, hypothesis="H-039", test="control", role="control", model=MODEL)
+    return judge(parity(study, rng=rng), PARITY, hypothesis="H-039", test="control", role="control", model=MODEL.name)
 
 
 def redrawn(study: RetentionStudy, *, rng: np.random.Generator) -> RetentionStudy:

@@ -85,7 +85,7 @@ def test_every_family_has_an_environment_and_reports_into_a_folder_of_its_name(c
         expected = f"pytest evals --family {name} --advisory --report=reports/{name}"
         assert commands[name]["commands"] == expected
         assert f"HF_HUB_OFFLINE={0 if name in HUB else 1}" in commands[name]["set_env"]
-    assert commands["train-reference"]["commands"] == "python -m evenbits.fixtures.reference.training.train"
+    assert commands["train-reference"]["commands"] == "python -m evenbits.fixtures.reference.training.train list"
 
 
 def test_without_the_hub_an_environment_ends_with_one_sentence_and_exit_2(run, tmp_path):

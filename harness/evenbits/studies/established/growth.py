@@ -70,7 +70,7 @@ def outliers_grow(models: Sequence[ModelWeights], *, rng: np.random.Generator) -
         return Finding(
             estimate=Estimate.undefined(reason, method="factor of the largest kurtosis"),
             verdict=Verdict.NOT_APPLICABLE,
-            because=f"{reason}. Name several checkpoints of one run, such as reference:a1-heavy-s0020 and "
+            because=f"{reason}. Name several checkpoints of one run, such as reference:a1-heavy-s0064 and "
             "reference:a1-heavy.",
             summary=reason,
         )

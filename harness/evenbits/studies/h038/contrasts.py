@@ -52,29 +52,19 @@ class Contrast:
 
 CONTRASTS: tuple[Contrast, ...] = (
     Contrast(
-        name="moderate learning rate with weight decay",
-        advice="Train with a moderate learning rate and weight decay, not with a high rate and none",
-        pairs=(("a1", "a1-heavy"), ("a2", "a2-heavy")),
-    ),
-    Contrast(
-        name="strong weight decay",
-        advice="Train with strong weight decay (1.0 instead of 0.1)",
-        pairs=(("a1-decay", "a1"), ("a2-decay", "a2")),
+        name="small epsilon in Adam, moderate rate and decay",
+        advice="Train with Adam's small epsilon, a moderate rate and decay of .1, not with 1e-3, a high rate and .5",
+        pairs=(("a1", "a1-heavy"), ("a1r", "a1r-heavy")),
     ),
     Contrast(
         name="Muon",
         advice="Train the matrices with Muon instead of AdamW",
-        pairs=(("a1-muon", "a1"), ("a2-muon", "a2")),
-    ),
-    Contrast(
-        name="normalised queries and keys",
-        advice="Normalise queries and keys in attention",
-        pairs=(("a1-qk", "a1"), ("a2-qk", "a2")),
+        pairs=(("a1-muon", "a1"), ("a1r-muon", "a1r")),
     ),
     Contrast(
         name="more text of the language",
         advice="Show the model more text of the languages that must survive quantization",
-        pairs=(("a1", "a1r"),),
+        pairs=(("a1", "a1r"), ("a2", "a2r")),
         by="exposure",
     ),
 )
