@@ -9,7 +9,7 @@ doses differ in nothing but the rows.
 *The bench.* Parity can only be shown where rounding alone takes about the same from every language. So the model, the
 grid and the languages are such that it does, before anything is planted: the model in `trained/` at
 `int3-row+include:head`, the languages of high and of low exposure in Latin script (ratio 1.03, 95 % interval .89 to
-1.19). What else was looked at, and why it will not do, is in docs/method.md.
+1.19). What else was looked at, and why it will not do, is in docs/method-reference.md.
 """
 
 from __future__ import annotations
