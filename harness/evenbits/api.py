@@ -69,7 +69,7 @@ class Report:
 def damage(model: str, spec: str | Sequence[str] = "int4-g64", **options: Unpack[Options]) -> Table:
     """Return what each language of the text loses under each spec, a row per spec and language.
 
-    `excess_bits_*` are bits per segment with their 95 % interval; docs/method-reference.md says what every column holds.
+    `excess_bits_*` are bits per segment with their 95 % interval; docs/method-reference.md explains the others.
     A spec whose engine failed has no rows; `about["errors"]` has it with the reason. Raises `EvenbitsError` with a
     sentence for people.
     """

@@ -29,7 +29,14 @@ def test_every_file_that_is_named_exists():
     paths = set(re.findall(r"`((?:harness|evals|fixtures|plugins|tests|docs)/[\w./-]+)`", TEXT))
     assert len(paths) > 10
     assert [path for path in sorted(paths) if not (ROOT / path).exists() and path not in FILES] == []
-    assert set(FILES) >= {"my_evals/test_h101_even_damage.py", "conftest.py", "make_corpus.py", *HYPOTHESIS, *BACKEND}
+    assert set(FILES) >= {
+        "my_evals/test_h101_even_damage.py",
+        "conftest.py",
+        "make_corpus.py",
+        "table.py",
+        *HYPOTHESIS,
+        *BACKEND,
+    }
 
 
 def test_a_hypothesis_is_two_files_and_a_backend_one():
@@ -128,3 +135,20 @@ def test_the_corpus_of_the_example_is_read_aligned(here, monkeypatch):
     assert corpus.languages == ("de", "en", "sw")
     assert corpus.segment_ids == ("greeting", "thanks", "bye", "sorry")
     assert corpus.texts["sw"][0] == "Habari ya asubuhi"
+
+
+def test_a_new_kind_of_corpus_is_the_module_of_the_example_and_a_line_in_a_table(here, monkeypatch):
+    from evenbits.errors import CorpusError
+    from evenbits.text import load_corpus, references
+
+    (here / "talks.csv").write_text(
+        "id,en,de,sw\nhello,Hi there,Hallo,Habari\nbye,Goodbye,,Kwaheri\n", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(here)  # stands for evenbits/text
+    monkeypatch.setitem(references.READERS, "table", "table")
+    corpus = load_corpus(f"table:{here / 'talks.csv'}")
+    assert (corpus.languages, corpus.segment_ids) == (("de", "en", "sw"), ("hello",))
+    assert [(one.language, one.reason) for one in corpus.left_out][0] == ("de", "empty")
+    assert load_corpus(f"table:{here / 'talks.csv'}", languages="en,sw").segment_ids == ("hello", "bye")
+    with pytest.raises(CorpusError, match="cannot be read"):
+        load_corpus("table:not-there.csv")

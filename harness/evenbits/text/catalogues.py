@@ -29,7 +29,7 @@ from evenbits.text.alignment import UNASKED, by_tag, not_tags
 from evenbits.text.files import entries, read_bytes
 from evenbits.text.references import CorpusRef, LanguageChoice, absent_languages
 
-__all__ = ["SHORTEST", "read_catalogues", "same_placeholders"]
+__all__ = ["SHORTEST", "read", "same_placeholders"]
 
 SHORTEST = 30  # characters of the source text: shorter ones are labels, whose losses are mostly chance
 DEFAULT_LANGUAGES = 40
@@ -68,7 +68,7 @@ def same_placeholders(source: str, translation: str) -> bool:
     return ends and Counter(PLACEHOLDERS.findall(source)) == Counter(PLACEHOLDERS.findall(translation))
 
 
-def read_catalogues(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None) -> Corpus:
+def read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline: bool) -> Corpus:  # noqa: ARG001
     """Return the messages of package `ref.location` that every chosen language has.
 
     `choice` by number or default takes the best covered languages; `all` adds languages by coverage as long as

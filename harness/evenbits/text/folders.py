@@ -9,16 +9,17 @@ from typing import Any
 from evenbits.errors import CorpusError
 from evenbits.paths import expanded
 from evenbits.records import Corpus, LeftOut
+from evenbits.store import Store
 from evenbits.text.alignment import UNASKED, align, by_tag, chosen, not_tags, source_language, source_unusable
 from evenbits.text.files import entries, read_bytes
 from evenbits.text.references import CorpusRef, LanguageChoice
 
-__all__ = ["folder_languages", "read_folder"]
+__all__ = ["languages", "read"]
 
 SUFFIXES = (".txt", ".jsonl")
 
 
-def read_folder(ref: CorpusRef, choice: LanguageChoice) -> Corpus:
+def read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline: bool) -> Corpus:  # noqa: ARG001
     """Return the aligned text of the folder `ref.location`.
 
     `<tag>.txt`: line i of every file says the same thing. `<tag>.jsonl`: objects with `id` (text or whole number) and
@@ -53,7 +54,7 @@ def read_folder(ref: CorpusRef, choice: LanguageChoice) -> Corpus:
     )
 
 
-def folder_languages(ref: CorpusRef) -> tuple[str, ...]:
+def languages(ref: CorpusRef) -> tuple[str, ...]:
     """Return the languages after which text files of the folder are named; no file is opened."""
     return tuple(sorted(_files(expanded(ref.location))[0]))
 

@@ -14,11 +14,12 @@ from typing import Any
 from evenbits.errors import CorpusError
 from evenbits.paths import expanded
 from evenbits.records import Corpus, LeftOut
+from evenbits.store import Store
 from evenbits.text.alignment import UNASKED, align, by_tag, chosen, not_tags, source_unusable
 from evenbits.text.languages import normalise
 from evenbits.text.references import CorpusRef, LanguageChoice
 
-__all__ = ["read_dataset"]
+__all__ = ["read"]
 
 TEXT_COLUMNS = ("text", "sentence")
 ID_COLUMNS = ("id", "segment_id")
@@ -47,7 +48,7 @@ class _Columns:
     repeats: bool = False
 
 
-def read_dataset(ref: CorpusRef, choice: LanguageChoice, *, offline: bool) -> Corpus:
+def read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline: bool) -> Corpus:  # noqa: ARG001
     """Return the aligned text of a data set. `offline`: only what lies on this machine is used.
 
     Raises `CorpusError` where `datasets` is missing, the data set cannot be reached or is gated, the layout is neither

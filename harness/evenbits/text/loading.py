@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
+from types import ModuleType
 
 from evenbits.errors import UsageError
 from evenbits.records import Corpus, LeftOut
 from evenbits.store import Store
 from evenbits.text.alignment import UNASKED
-from evenbits.text.references import CorpusRef, LanguageChoice, parse_corpus, parse_languages
+from evenbits.text.references import READERS, CorpusRef, LanguageChoice, parse_corpus, parse_languages
 from evenbits.text.sampling import sample
 
 __all__ = ["load_corpus"]
@@ -49,10 +51,9 @@ def load_corpus(
 
 def _in_trained(ref: CorpusRef, trained: Sequence[str], *, store: Store | None, offline: bool) -> Corpus:
     """Return the text in the languages that models were trained on; what that leaves out says so."""
-    if ref.kind == "dir":
-        from evenbits.text.folders import folder_languages  # noqa: PLC0415 - see `_read`
-
-        present = folder_languages(ref)  # a file of a language that is not wanted is not even opened
+    reader = _reader(ref)
+    if hasattr(reader, "languages"):
+        present = reader.languages(ref)  # text in a language that is not wanted is not even opened
     else:
         present = _read(ref, parse_languages("all"), store=store, offline=offline).languages
     known = [tag for tag in trained if tag in present]
@@ -74,15 +75,10 @@ def _in_trained(ref: CorpusRef, trained: Sequence[str], *, store: Store | None, 
 
 
 def _read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline: bool) -> Corpus:
-    # Each reader is imported only when it is needed: `datasets` alone takes a second.
-    if ref.kind == "gettext":
-        from evenbits.text.catalogues import read_catalogues  # noqa: PLC0415
+    corpus: Corpus = _reader(ref).read(ref, choice, store=store, offline=offline)
+    return corpus
 
-        return read_catalogues(ref, choice, store=store)
-    if ref.kind == "dir":
-        from evenbits.text.folders import read_folder  # noqa: PLC0415
 
-        return read_folder(ref, choice)
-    from evenbits.text.hub import read_dataset  # noqa: PLC0415
-
-    return read_dataset(ref, choice, offline=offline)
+def _reader(ref: CorpusRef) -> ModuleType:
+    """Return the module that reads this kind, imported only now: `datasets` alone takes a second."""
+    return import_module(READERS[ref.kind])

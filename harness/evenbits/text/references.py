@@ -10,9 +10,28 @@ from typing import Literal
 from evenbits.errors import CorpusError, UsageError
 from evenbits.text.languages import normalise
 
-__all__ = ["CorpusForm", "CorpusRef", "LanguageChoice", "describe_corpora", "parse_corpus", "parse_languages"]
+__all__ = [
+    "READERS",
+    "CorpusForm",
+    "CorpusRef",
+    "LanguageChoice",
+    "describe_corpora",
+    "parse_corpus",
+    "parse_languages",
+]
 
-Kind = Literal["gettext", "dir", "hf", "flores", "belebele"]
+READERS: dict[str, str] = {
+    "gettext": "evenbits.text.catalogues",
+    "dir": "evenbits.text.folders",
+    "flores": "evenbits.text.hub",
+    "belebele": "evenbits.text.hub",
+    "hf": "evenbits.text.hub",
+}
+"""Kind -> module with `read(ref, choice, *, store, offline) -> Corpus`, imported when such a corpus is loaded.
+
+`KIND:LOCATION` names a corpus of any kind here. A module may also have `languages(ref)`: the tags that there is text
+in, where that is known without reading it.
+"""
 
 DEFAULT_PACKAGE = "django"
 FLORES_SPLIT = "devtest"
@@ -28,7 +47,7 @@ class CorpusRef:
     """
 
     text: str
-    kind: Kind
+    kind: str
     location: str
     split: str | None = None
 
@@ -88,8 +107,6 @@ def parse_corpus(text: str) -> CorpusRef:
     name, colon, rest = text.strip().partition(":")
     if name == "gettext" and (rest or not colon):
         return CorpusRef(text=text, kind="gettext", location=rest or DEFAULT_PACKAGE)
-    if name == "dir" and rest:
-        return CorpusRef(text=text, kind="dir", location=rest)
     if name == "flores" and (rest or not colon):
         return CorpusRef(text=text, kind="flores", location="openlanguagedata/flores_plus", split=rest or FLORES_SPLIT)
     if name == "belebele" and not colon:
@@ -99,6 +116,8 @@ def parse_corpus(text: str) -> CorpusRef:
         found = re.fullmatch(r"(?P<location>.+?)(?::(?P<split>[^:/\\]+))?", rest)
         if found:
             return CorpusRef(text=text, kind="hf", location=found["location"], split=found["split"])
+    elif name in READERS and name not in {"gettext", "flores", "belebele"} and rest:
+        return CorpusRef(text=text, kind=name, location=rest)
     known = "\n".join(f"  {form.form:30} {form.meaning}" for form in FORMS)
     raise UsageError(f"unknown corpus {text!r}. Known forms are:\n{known}")
 
