@@ -148,7 +148,7 @@ def test_a_new_kind_of_corpus_is_the_module_of_the_example_and_a_line_in_a_table
     monkeypatch.setitem(references.READERS, "table", "table")
     corpus = load_corpus(f"table:{here / 'talks.csv'}")
     assert (corpus.languages, corpus.segment_ids) == (("de", "en", "sw"), ("hello",))
-    assert [(one.language, one.reason) for one in corpus.left_out][0] == ("de", "empty")
+    assert ("de", "empty") in {(one.language, one.reason) for one in corpus.left_out}
     assert load_corpus(f"table:{here / 'talks.csv'}", languages="en,sw").segment_ids == ("hello", "bye")
     with pytest.raises(CorpusError, match="cannot be read"):
         load_corpus("table:not-there.csv")

@@ -2,8 +2,8 @@
 
 What is drawn is what a run measures (damage of languages in families, over aligned segments); what is called is the
 public decision. Held to: error rates inside the binomial band of their level, no decision where a test cannot reach it,
-and the power that docs/method-reference.md states. Quick numbers of draws by default, 1,000 with `-m slow`. The numbers in
-test names are those of the list of faults that these decisions once had.
+and the power that docs/method-reference.md states. Quick numbers of draws by default, 1,000 with `-m slow`. The numbers
+in test names are those of the list of faults that these decisions once had.
 """
 
 from __future__ import annotations
