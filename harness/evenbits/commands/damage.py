@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from evenbits.studies.gate.harm import pooled_bits, with_pooled
 
 if TYPE_CHECKING:
     from evenbits.cells.damage import Damage
+    from evenbits.cells.tasks import TaskDamage
     from evenbits.records import Corpus
 
 __all__ = ["damage", "measured"]
@@ -25,24 +27,47 @@ __all__ = ["damage", "measured"]
 Usual = Annotated[bool, typer.Option("--familiar", help="the columns that llama.cpp and model cards print, too")]
 
 
+Tasks = Annotated[
+    str | None,
+    typer.Option("--tasks", help="lm-eval tasks, separated by commas: damage of their answers, paired by document"),
+]
+TaskFolder = Annotated[
+    Path | None, typer.Option("--task-folder", help="folder of task files of one's own (lm_eval's --include_path)")
+]
+TaskLimit = Annotated[int | None, typer.Option("--task-limit", min=1, help="at most this many documents of a task")]
+
+
 @configured("spec", *MEASURING, argument="model")
-def damage(settings: Settings, *, usual: Usual = False, as_json: AsJson = False) -> None:
+def damage(
+    settings: Settings,
+    *,
+    tasks: Tasks = None,
+    task_folder: TaskFolder = None,
+    task_limit: TaskLimit = None,
+    usual: Usual = False,
+    as_json: AsJson = False,
+) -> None:
     """Measure what each language loses under each spec: the damage table alone, over all segments.
 
     Of a folder of one's own text all languages are measured, also those that the model was not trained on.
     """
     table, text = measured(settings)
     rows = with_pooled(table.rows(seed=settings.seed, by_segment=True))
+    answered = [] if tasks is None else _answered(settings, table, tasks, task_folder, task_limit)
     if as_json:
         source = {"text": settings.corpus, "digest": text.digest}
         document: dict[str, Any] = {"damage": rows, "corpus": source, "seed": settings.seed}
         if usual:
             document["familiar"] = [{"spec": r["spec"], "language": r["language"], **familiar(r)} for r in rows]
+        if answered:
+            document["tasks"] = [row.to_json() for row in answered]
         if table.failed:
             document["errors"] = [{"spec": spec, "reason": reason} for spec, reason in table.failed.items()]
         say_json(document)
     else:
         _show(table, rows, text, usual=usual)
+        if answered:
+            console().print(_task_table(answered))
     for spec, reason in table.failed.items():
         note(f"evenbits: {spec}: {reason}")
     if table.failed:
@@ -65,6 +90,44 @@ def measured(settings: Settings, given: Corpus | None = None) -> tuple[Damage, C
             f"statistics for retention come from {len(subject.probe)} probe segments, scores from the other {len(text)}"
         )
     return measure_damage(subject, settings.specs, text), text
+
+
+def _answered(
+    settings: Settings, table: Damage, tasks: str, folder: Path | None, limit: int | None
+) -> list[TaskDamage]:
+    """Return what each language's tasks lose under the specs that were measured."""
+    from evenbits.cells.tasks import measure_tasks
+
+    subject = subject_of(settings, model_of(settings))
+    specs = [spec for spec in settings.specs if str(spec) in table.columns]
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    return measure_tasks(subject, specs, names, include=folder, limit=limit)
+
+
+def _task_table(rows: list[TaskDamage]) -> Any:  # noqa: ANN401
+    """Return the tasks' damage: score of both, paired difference, and what flipped."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    shown = Table(box=SIMPLE_HEAD, caption="difference: 95 % interval over documents; p: McNemar's exact test")
+    for name in ("task", "spec"):
+        shown.add_column(name, no_wrap=True)
+    for name in ("full %", "spec %", "difference %", "recovery %", "lost", "gained", "p"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        recovery = "-" if row.recovery is None else f"{row.recovery:.1f}"
+        shown.add_row(
+            row.task,
+            row.spec,
+            f"{100 * row.full:.1f}",
+            f"{100 * row.quantized:.1f}",
+            interval(row.difference.to_json(), scale=100),
+            recovery,
+            str(row.lost),
+            str(row.gained),
+            f"{row.p:.2g}",
+        )
+    return shown
 
 
 def _show(table: Damage, rows: list[dict[str, Any]], corpus: Corpus, *, usual: bool) -> None:

@@ -84,11 +84,11 @@ class Checkpoint:
         folder = self._folder(original)
         dtype: torch.dtype = getattr(torch, original.dtype)
         if (folder / MANIFEST).is_file():
-            return load_quantized(folder, dtype=dtype)
+            return _moved(load_quantized(folder, dtype=dtype), original)
         if _quantization(folder) is None:
             from evenbits.models import load  # noqa: PLC0415 - same
 
-            return load(resolve(self._ref(), store=original.store), dtype=dtype)
+            return load(resolve(self._ref(), store=original.store), dtype=dtype, device=original.device)
         return _quantized(self, folder, torch.bfloat16 if _is_fp4(folder) else dtype, original)
 
     def bits_per_weight(self, original: Original) -> float | None:
@@ -132,6 +132,13 @@ class Checkpoint:
 
             return hub.fetch(ref, store=original.store, offline=False, progress=Silent())
         return resolve(ref, store=original.store).folder
+
+
+def _moved(loaded: LoadedModel, original: Original) -> LoadedModel:
+    """Return the model on the device of the run."""
+    model: Any = loaded.model
+    model.to(original.device.name)
+    return loaded
 
 
 def activations_of(config: Mapping[str, Any]) -> str | None:
@@ -261,6 +268,7 @@ def _quantized(spec: Checkpoint, folder: Path, dtype: Any, original: Original) -
             model, info = transformers.AutoModelForCausalLM.from_pretrained(
                 folder,
                 config=_configured(folder, allow_code=allow_code),
+                device_map={"": original.device.name},
                 dtype=dtype,
                 local_files_only=True,
                 trust_remote_code=allow_code,

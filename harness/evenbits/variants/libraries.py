@@ -133,12 +133,11 @@ class LibrarySpec:
 
     def facts(self, original: Original) -> Mapping[str, Any]:
         """Return library, version, and the device it computed on."""
-        del original
         return {
             "engine": PACKAGES[self.library],
             "version": self.version,
             "build": f"torch {version('torch')}",
-            "device": "cpu",
+            "device": str(original.device),
             **({"storage": UNPACKED} if self.group and self.bits < BYTE else {}),
         }
 
@@ -204,6 +203,7 @@ def _bitsandbytes(original: Original, spec: LibrarySpec, anatomy: Anatomy, dtype
             original.local.folder,
             dtype=dtype,
             quantization_config=config,
+            device_map={"": original.device.name},
             local_files_only=True,
             trust_remote_code=original.local.allow_code,
             use_safetensors=True,
@@ -218,7 +218,7 @@ def _torchao(original: Original, spec: LibrarySpec, anatomy: Anatomy, dtype: Any
     from evenbits.models import load  # noqa: PLC0415 - same
 
     quantization: Any = import_module("torchao.quantization")
-    model: Any = load(original.local, dtype=dtype).model
+    model: Any = load(original.local, dtype=dtype, device=original.device).model
     names = {linear.name for linear in anatomy.linears} - set(protected_modules(anatomy, spec.protect))
     if spec.group is None:
         config = quantization.Int8WeightOnlyConfig()

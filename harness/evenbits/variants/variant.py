@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from evenbits.models.device import Device
 from evenbits.models.records import LoadedModel, LocalModel, OnDemand
 from evenbits.records import Corpus, Losses
 from evenbits.store import Store
@@ -27,7 +28,8 @@ SMALL_BATCH = 128
 class Original(Protocol):
     """The model that variants are of. `probe`: text that statistics may be taken on; it is never scored.
 
-    `loaded(dtype)` is the original in memory, loaded on first need; a variant that runs elsewhere never asks for it.
+    `device`: where models run. `loaded(dtype)` is the original in memory, loaded on first need; a variant that runs
+    elsewhere never asks for it.
     """
 
     local: LocalModel
@@ -36,6 +38,7 @@ class Original(Protocol):
     seed: int
     context: int
     probe: Corpus | None
+    device: Device
 
     def loaded(self, dtype: str | None = None) -> LoadedModel: ...
 
