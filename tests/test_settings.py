@@ -89,7 +89,7 @@ def test_the_table_is_searched_upwards_from_the_first_folder_on(tmp_path):
         ("model = [1]", r"model must be text or a list of texts, not \[1\]"),
         ("advisory = 1", "advisory must be true or false, not 1"),
         ("shard = '1/2'", "unknown key 'shard'"),
-        ("spec = ", "is not valid TOML"),
+        ("spec = ", "is not TOML"),
     ],
 )
 def test_a_default_of_the_wrong_type_is_refused_by_key(tmp_path, line, message):

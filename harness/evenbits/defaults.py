@@ -6,13 +6,13 @@ It is searched from where the command was started: an option whose value is an e
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evenbits.errors import UsageError
+from evenbits.foreign import parse_toml
 
 __all__ = ["Defaults", "read_defaults"]
 
@@ -51,10 +51,7 @@ def _table(file: Path) -> Mapping[str, Any] | None:
         return None
     if "evenbits" not in text:  # most files on the way up: spare them the parsing
         return None
-    try:
-        tool = tomllib.loads(text).get("tool", {})
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{file} is not valid TOML: {error}.") from None
+    tool = parse_toml(text.encode(), source=str(file), error=UsageError).get("tool", {})
     table = tool.get("evenbits") if isinstance(tool, dict) else None
     return table if isinstance(table, dict) else None
 

@@ -267,7 +267,10 @@ def test_writing_where_a_file_stands_in_the_way_is_a_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not a report"),
+        ("{", "is not JSON at byte 1 .* so it is no report"),
+        ("[" * 100_000, "is nested more than 64 levels deep, so it is no report"),
+        ('{"schema_version": ' + "1" * 5000 + "}", "holds a whole number of 5000 digits"),
+        ('{"a": "\\ud800"}', "which is no Unicode"),
         ("[]", "does not follow its schema at the top"),
         ('{"schema_version": NaN}', "holds NaN"),
         ('{"schema_version": 2}', "schema_version 2; this evenbits reads 1"),
@@ -282,7 +285,7 @@ def test_a_file_that_is_no_report_is_refused_with_its_name_and_reason(tmp_path, 
 
 
 def test_a_file_that_is_absent_or_not_text_is_refused(tmp_path):
-    with pytest.raises(ReportError, match="cannot be read"):
+    with pytest.raises(ReportError, match="is not there"):
         load(tmp_path / "absent.json")
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ReportError, match="not UTF-8"):

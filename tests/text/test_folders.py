@@ -231,11 +231,11 @@ def test_ids_with_nothing_in_common_are_refused(tmp_path):
         ('{"id": "b"}', "line 2 needs an object with id and text"),
         ('["b", "two"]', "line 2 needs an object with id and text"),
         ('{"id": 1.5, "text": "two"}', "line 2: id is 1.5"),
-        ('{"id": true, "text": "two"}', "line 2: id is True"),
+        ('{"id": true, "text": "two"}', "line 2: id is true"),
         ('{"id": "b", "text": 2}', "line 2: text is int"),
-        ('{"id": "b", "text": "\\ud800"}', "line 2: text has half a surrogate pair"),
-        ("[" * 200_000, "line 2 has a number too long or brackets too deep"),
-        ('{"id": ' + "9" * 5000 + ', "text": "two"}', "line 2 has a number too long or brackets too deep"),
+        ('{"id": "b", "text": "\\ud800"}', "line 2 holds .* which is no Unicode"),
+        ("[" * 200_000, "line 2 is nested more than 64 levels deep"),
+        ('{"id": ' + "9" * 5000 + ', "text": "two"}', "line 2 holds a whole number of 5000 digits"),
     ],
 )
 def test_a_bad_json_line_is_named(tmp_path, line, message):

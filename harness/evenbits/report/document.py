@@ -16,10 +16,11 @@ from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from evenbits.errors import ReportError
 from evenbits.estimates import ROLES, Measurement, plain
+from evenbits.foreign import read_json
 from evenbits.report.contributions import Contributions
 from evenbits.report.verdicts import rank, verdicts
 from evenbits.studies.gate.harm import with_pooled
@@ -27,6 +28,7 @@ from evenbits.studies.gate.harm import with_pooled
 __all__ = ["SCHEMA_VERSION", "asked", "build", "dump", "load", "order_key", "schema", "validate", "write"]
 
 SCHEMA_VERSION = 1
+LARGEST = 1 << 29  # bytes
 """Raised when a key changes its meaning or goes away; added keys do not raise it."""
 
 GATE_INPUTS = ("policy", "baseline", "shard")
@@ -149,16 +151,7 @@ def write(file: Path, text: str) -> None:
 def load(path: Path | str) -> dict[str, Any]:
     """Read and check a report document. `ReportError` says what is wrong with the file, and at which key."""
     file = Path(path)
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except OSError as error:
-        raise ReportError(f"{file} cannot be read: {error.strerror or error}.") from None
-    except UnicodeDecodeError:
-        raise ReportError(f"{file} is not UTF-8 text, so it is no report.") from None
-    except ReportError as error:
-        raise ReportError(f"{file} {error}") from None
-    except (ValueError, RecursionError) as error:  # not JSON, or a number longer than Python reads
-        raise ReportError(f"{file} is not a report: {str(error).rstrip('.')}.") from None
+    document = read_json(file, error=lambda what: ReportError(f"{what}, so it is no report."), largest=LARGEST)
     if isinstance(document, dict) and isinstance(document.get("schema_version"), int):
         found = document["schema_version"]
         if found > SCHEMA_VERSION:
@@ -170,10 +163,6 @@ def load(path: Path | str) -> dict[str, Any]:
     except ReportError as error:
         raise ReportError(f"{file}: {error}") from None
     return dict(document)
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ReportError(f"holds {constant}, which JSON cannot carry; an undefined number is null with a reason.")
 
 
 def _upside_down(value: object, path: str) -> Iterator[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from evenbits.errors import CorpusError
+from evenbits.foreign import parse_json, shown
 from evenbits.paths import expanded
 from evenbits.records import Corpus, LeftOut
 from evenbits.store import Store
@@ -159,25 +158,14 @@ def _lines(path: Path) -> list[str]:
 def _record(path: Path, number: int, line: str) -> tuple[str, str]:
     """Return (id, text) of one JSON line."""
     where = f"{path}, line {number}"
-    try:
-        value: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise CorpusError(f"{where} is not JSON ({error.msg} at column {error.colno})") from error
-    except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{where} has a number too long or brackets too deep to be read") from error
+    value = parse_json(line.encode(), source=where, error=CorpusError)
     if not isinstance(value, dict) or not {"id", "text"} <= set(value):
         raise CorpusError(f'{where} needs an object with id and text, such as {{"id": "1", "text": "..."}}')
     segment_id, text = value["id"], value["text"]
     if isinstance(segment_id, bool) or not isinstance(segment_id, str | int) or segment_id == "":
-        raise CorpusError(f"{where}: id is {segment_id!r}; it must be a text or a whole number")
+        raise CorpusError(f"{where}: id is {shown(segment_id)}; it must be a text or a whole number")
     if not isinstance(text, str):
         raise CorpusError(f"{where}: text is {type(text).__name__}, not text")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise CorpusError(
-            f"{where}: text has half a surrogate pair at character {error.start}; it has no UTF-8"
-        ) from error
     return str(segment_id), text
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Endpoint", "Served", "parse", "probe"]
 
 SCHEMA = 1
+LARGEST = 1 << 28  # bytes of an answer; log-probabilities of a long window take some thousands
 """Raised whenever the same endpoint would be asked otherwise."""
 
 TIMEOUT = 300.0  # seconds; a cold server compiles at its first request
@@ -153,13 +154,13 @@ class Endpoint:
         for attempt in range(1, TRIES + 1):
             try:
                 with urllib.request.urlopen(request, timeout=self.timeout) as answer:  # noqa: S310 - same
-                    found = json.loads(answer.read())
+                    found = json.loads(answer.read(LARGEST))
             except urllib.error.HTTPError as error:
                 if error.code < 500 and error.code != 429:
                     said = error.read(500).decode("utf-8", "replace")
                     raise EngineError(f"{address} answered {error.code}: {said}") from None
                 last = f"HTTP {error.code}"
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RecursionError) as error:
                 last = str(error) or type(error).__name__
             else:
                 if isinstance(found, dict):

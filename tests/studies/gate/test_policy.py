@@ -142,9 +142,11 @@ def test_two_waivers_of_one_case_are_refused():
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (b"[metric", "is not valid TOML"),
-        (b"\xff\xfe", "is not UTF-8 text"),
-        (None, "cannot be read: No such file or directory. `evenbits policy init REPORT` writes a policy."),
+        (b"[metric", "is not TOML: "),
+        (b"\xff\xfe", "is not UTF-8 at byte 0"),
+        (b"a = " + b"1" * 5000, "holds a number of thousands of digits"),
+        (b"a = " + b"[" * 5000, "is nested more than 64 levels deep"),
+        (None, "is not there. `evenbits policy init REPORT` writes a policy."),
     ],
 )
 def test_a_file_that_is_no_policy_is_named(tmp_path, data, sentence):

@@ -160,8 +160,8 @@ def test_a_calibration_survives_its_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, "there is no calibration at"),
-        ("{", "is no calibration"),
+        (None, "is not there, so it is no calibration"),
+        ("{", "is not JSON at byte 1 .*, so it is no calibration"),
         ("[]", "is no calibration of version 1"),
         (json.dumps({"schema_version": 1, "corpus": {}}), "lacks 'models'"),
     ],

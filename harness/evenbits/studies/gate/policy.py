@@ -7,7 +7,6 @@ inconclusive result does, with the key `inconclusive` at the top of the file las
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from evenbits.errors import CorpusError, PolicyError
+from evenbits.foreign import read_toml
 from evenbits.text.languages import normalise
 
 __all__ = ["LANGUAGE_METRICS", "METRICS", "UNITS", "BaselineRule", "Limit", "Policy", "Waiver", "load_policy"]
@@ -184,16 +184,8 @@ class Policy:
 def load_policy(path: Path | str) -> Policy:
     """Read and check a policy file. `PolicyError` says in a sentence what is wrong, and at which key."""
     file = Path(path)
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PolicyError(
-            f"{file} cannot be read: {error.strerror or error}. `evenbits policy init REPORT` writes a policy."
-        ) from None
-    except UnicodeDecodeError:
-        raise PolicyError(f"{file} is not UTF-8 text, so it is no policy.") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise PolicyError(f"{file} is not valid TOML: {error}.") from None
+    hint = "`evenbits policy init REPORT` writes a policy."
+    content = read_toml(file, error=lambda what: PolicyError(f"{what}. {hint}"))
     return Policy.parse(content, source=str(path))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from evenbits.cells import Subject, measure
 from evenbits.errors import UsageError
+from evenbits.foreign import read_json
 from evenbits.records import Corpus
 from evenbits.studies.h035.errors import local_errors
 from evenbits.studies.h035.predictors import METRICS, Predictors, measure_predictors
@@ -181,20 +182,17 @@ def load_calibration(file: Path | None) -> Calibration:
     """Return the calibration in `file`, or the one of the package. `UsageError` says what is wrong with the file."""
     name = "the reference family (shipped)" if file is None else str(file)
     remake = "make one with `evenbits diagnose --calibrate MODEL... -o FILE`"
-    try:
-        source = files("evenbits.studies.h035").joinpath(SHIPPED) if file is None else file
-        data = json.loads(source.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"there is no calibration at {name}; {remake}.") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{name} is no calibration: {error}; {remake}.") from error
+    source = Path(str(files("evenbits.studies.h035").joinpath(SHIPPED))) if file is None else file
+    data = read_json(source, error=lambda what: UsageError(f"{what}, so it is no calibration; {remake}."))
     if not isinstance(data, dict) or data.get("schema_version") != SCHEMA:
         raise UsageError(f"{name} is no calibration of version {SCHEMA}; {remake}.")
     try:
         models = tuple(CalibratedModel.from_json(one) for one in data["models"])
         return Calibration(name=name, corpus=data["corpus"], models=models)
-    except (KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
         raise UsageError(f"{name} lacks {error}; {remake}.") from error
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise UsageError(f"{name} is no calibration ({type(error).__name__}: {error}); {remake}.") from error
 
 
 def _rounded(value: float) -> float:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from evenbits.errors import UsageError
+from evenbits.models.admission import read_config
 from evenbits.models.exposure import FILE as EXPOSURE
 from evenbits.models.fingerprint import tokenizer_files
 
@@ -50,7 +51,7 @@ def altered_copy(
     target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        entries = json.loads((local.folder / "config.json").read_text(encoding="utf-8")) | dict(config or {})
+        entries = read_config(local.folder) | dict(config or {})
         entries.pop("torch_dtype", None)
         entries["dtype"] = str(dtype).removeprefix("torch.")
         (part / "config.json").write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")

@@ -45,8 +45,8 @@ NEEDS: dict[Criterion, Measured] = {
 GRIDS = "int2..int8 with -tensor, -row or -gN (optionally followed by -asym), nf4-bN, or none"
 MODIFIERS = "keepP%:CRITERION, clip:mse, protect:NAME, only:NAME, include:embedding, include:head"
 
-_INT = re.compile(r"int(\d+)-(tensor|row|g(\d+))(-asym)?")
-_NF4 = re.compile(r"nf4-b(\d+)")
+_INT = re.compile(r"int(\d{1,9})-(tensor|row|g(\d{1,9}))(-asym)?")
+_NF4 = re.compile(r"nf4-b(\d{1,9})")
 _KEEP = re.compile(r"keep([^%]*)%:([^\[@]*)(?:\[([^\]]*)\])?(?:@(.*))?")
 _CLIP = re.compile(r"clip:([^\[]*)(?:\[([^\]]*)\])?")
 _TAG = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")
