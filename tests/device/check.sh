@@ -14,11 +14,12 @@ prepare() {
     python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
         --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
         --dest "$folder/wheels" gguf jsonschema jsonschema-specifications referencing rpds-py langcodes language-data \
-        marisa-trie platformdirs
+        platformdirs
     for wheel in "$folder"/wheels/*.whl; do python -m zipfile -e "$wheel" "$folder/site"; done
-    # Tries of names in other languages are what makes language-data large; nobody looks names up.
-    find "$folder/site/language_data/data/trie" -mindepth 1 -maxdepth 1 ! -name en -exec rm -r {} +
-    rm -rf "$folder/wheels" "$folder"/site/gguf/scripts
+    # Nobody looks codes up by name: the tries that would be needed are left out, and so is what reads them.
+    rm -rf "$folder/site/language_data/data" "$folder/site/gguf/scripts" "$folder/site/jsonschema/benchmarks"
+    : > "$folder/site/marisa_trie.py"
+    rm -rf "$folder/wheels"
     python tests/device/check.py text "$folder/text"
     tar -C "$folder" -cJf "$folder/site.tar.xz" site && rm -r "$folder/site"
     du -sh "$folder"

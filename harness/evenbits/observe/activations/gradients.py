@@ -10,13 +10,15 @@ after averaging, which measures something else. One float32 tensor per product i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
 from evenbits.errors import NonFiniteError
@@ -27,7 +29,7 @@ from evenbits.observe.activations.batches import Sequenced, sequences_of
 from evenbits.records import text_digest
 from evenbits.store import Store
 
-__all__ = ["GradientSquares", "gradient_squares", "measure_gradients"]
+__all__ = ["GradientSquares", "exact_attention", "gradient_squares", "measure_gradients"]
 
 SCHEMA = 1
 
@@ -76,7 +78,7 @@ def measure_gradients(loaded: LoadedModel, texts: Sequence[str], *, language: st
     sums = {
         linear.name: torch.zeros_like(_weight(model, linear), dtype=torch.float32) for linear in loaded.anatomy.linears
     }
-    with collecting(model, loaded.anatomy.linears, sums), torch.enable_grad():
+    with collecting(model, loaded.anatomy.linears, sums), exact_attention(model.device), torch.enable_grad():
         for sequence in sequences:
             loss = _nll(model, sequence)
             if not bool(torch.isfinite(loss)):
@@ -89,6 +91,14 @@ def measure_gradients(loaded: LoadedModel, texts: Sequence[str], *, language: st
             raise NonFiniteError(f"gradients of {linear.name} overflow on the texts in {language}; use --dtype float32")
         means[linear.name] = linear.matrix(mean).contiguous()
     return means
+
+
+def exact_attention(device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context in which gradients through attention come out the same every time.
+
+    The backward passes of a GPU's fused kernels add in whatever order they finish; plain products do not.
+    """
+    return nullcontext() if device.type == "cpu" else sdpa_kernel(SDPBackend.MATH)
 
 
 @contextmanager

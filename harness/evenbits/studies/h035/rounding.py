@@ -22,7 +22,7 @@ from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations import ActivationImportance
 from evenbits.observe.activations.batches import batches_of, sequences_of
-from evenbits.observe.activations.gradients import measure_gradients
+from evenbits.observe.activations.gradients import exact_attention, measure_gradients
 from evenbits.observe.activations.hooks import check_modules, decoder, listening
 from evenbits.records import Corpus
 from evenbits.scoring.batches import length_limit
@@ -107,7 +107,11 @@ def _first_order(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: De
     weights = {name: _weight(loaded, name) for name in _names(deltas)}
     change = {spec: dict.fromkeys(by_name, 0.0) for spec, by_name in deltas.items()}
     sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=tag)
-    with _differentiable(loaded.model, list(weights.values())), torch.enable_grad():
+    with (
+        _differentiable(loaded.model, list(weights.values())),
+        exact_attention(loaded.model.device),
+        torch.enable_grad(),
+    ):
         for batch in batches_of(sequences, tokens=GRADIENT_TOKENS, apart=length_limit(text_config(loaded.model))):
             batch = batch.to(loaded.model.device)  # noqa: PLW2901 - same
             logits = loaded.model(input_ids=batch.ids, use_cache=False).logits
