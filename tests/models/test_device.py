@@ -18,9 +18,9 @@ from evenbits.scoring.sweep import Change, sweep
 from evenbits.store import Store
 from evenbits.studies.h035.rounding import measure_errors, weight_errors
 from evenbits.variants.export import write_quantized
-from evenbits.variants.interventions import without_heads, without_layers
 from evenbits.variants.quantization import parse_spec, quantized
 from evenbits.variants.variant import FULL_PRECISION
+from evenbits.variants.zeroing import dropping
 from fake_device import FAKE, SYNCHRONISED, emulated
 
 TEXTS = ("The quick brown fox.", "jumps over", "the lazy dog again and again and again, an inner thing", "in the tin")
@@ -129,8 +129,8 @@ def test_a_sweep_and_ablations_are_those_of_the_cpu(pair):
         only = parse_spec("int3-row+only:" + loaded.anatomy.layers[1])
         changes = [
             Change(layer=1, apply=lambda loaded=loaded, only=only: quantized(loaded, only)),
-            Change(layer=0, apply=lambda loaded=loaded: without_layers(loaded, [0])),
-            Change(layer=1, apply=lambda loaded=loaded: without_heads(loaded, {1: [0, 2]})),
+            Change(layer=0, apply=lambda loaded=loaded: dropping(loaded, kind="channel", seed=(1,))),
+            Change(layer=0, apply=lambda loaded=loaded: dropping(loaded, kind="head", seed=(2,))),
         ]
         swept = next(iter(sweep(loaded, IDS, {"en": TEXTS}, changes)))
         found.append([swept.full["en"].nll, *(one["en"].nll for one in swept.changed)])
