@@ -8,8 +8,8 @@ import pytest
 from evenbits.cells import Subject
 from evenbits.cells.damage import Damage
 from evenbits.estimates import Threshold, Verdict, judge
-from evenbits.statistics import binomial_band, disparities, paired_differences
-from evenbits.studies.h039 import parity, recommend, recommendation, study_retention
+from evenbits.statistics import binomial_band, disparities
+from evenbits.studies.h039 import parity, recommend, study_retention
 from evenbits.variants.quantization.spec import parse_spec
 
 from controls.drawn_studies import retention_study
@@ -28,8 +28,6 @@ def _few_resamples(monkeypatch):
     module = sys.modules["evenbits.studies.h039.parity"]  # the package's `parity` is the function, not the module
     monkeypatch.setattr(module, "disparities", partial(disparities, resamples=499))
     monkeypatch.setattr(module, "recommend", partial(recommend, resamples=199))
-    fewer = partial(paired_differences, resamples=199, permutations=499)
-    monkeypatch.setattr(recommendation, "paired_differences", fewer)
 
 
 @pytest.fixture
