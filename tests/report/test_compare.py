@@ -1,4 +1,4 @@
-"""Two reports compared: paired over segments, tested over all languages at once, in three forms; and what is refused."""
+"""Two reports compared: paired over segments, tested over all languages at once; and what is refused."""
 
 import copy
 

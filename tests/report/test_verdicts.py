@@ -108,3 +108,15 @@ def test_each_established_finding_has_a_verdict_of_its_own_between_the_hypothese
     assert list(found) == ["H-039", "E-1", "E-2", "gate"]  # no group beside the names
     assert [found[name]["verdict"] for name in found] == ["supported", "underpowered", "not_supported", "supported"]
     assert len(found["E-1"]["by_case"]) == 2
+
+
+def test_copies_that_compute_the_same_function_are_one_training_run():
+    def of(model, nll):
+        return row(hypothesis="H-036", model=model, data={"nll_full_bits": {"de": nll, "sw": 2 * nll}})
+
+    found = verdicts([of("a1", 100.0), of("a1-injected", 100.05)])["H-036"]
+    assert found["explain"].startswith("Supported for 2 of 2 (2 models of 1 training run: copies")
+    two = verdicts([of("a1", 100.0), of("a2", 103.0)])["H-036"]
+    assert two["explain"].startswith("Supported for 2 of 2. ")
+    steps = verdicts([of("r-s0020", 100.0), of("r-s0080", 90.0)])["H-036"]
+    assert "2 models of 1 training run" in steps["explain"]

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from evenbits.estimates import Estimate, Measurement, Verdict
+from evenbits.report.runs import training_runs_of
 from evenbits.studies.study import studies
 
 __all__ = ["GROUPS", "combine", "hypotheses", "rank", "verdicts"]
@@ -116,7 +117,16 @@ def _explain(first: Measurement, deciding: Sequence[Measurement]) -> str:
         for verdict in WORST_FIRST
         if counts[verdict] and verdict is not Verdict.SUPPORTED
     )
-    return f"Supported for {counts[Verdict.SUPPORTED]} of {len(deciding)}{others}. {_where(first)}: {first.explain()}"
+    counted = f"{counts[Verdict.SUPPORTED]} of {len(deciding)}{others}{_of_runs(deciding)}"
+    return f"Supported for {counted}. {_where(first)}: {first.explain()}"
+
+
+def _of_runs(deciding: Sequence[Measurement]) -> str:
+    """Return what the number of models stands for, where it is larger than that of training runs."""
+    models, runs = len({row.model for row in deciding if row.model}), training_runs_of(deciding)
+    if runs >= models:
+        return ""
+    return f" ({models} models of {runs} training run{'' if runs == 1 else 's'}: copies and checkpoints are no others)"
 
 
 def _where(row: Measurement) -> str:
