@@ -30,7 +30,6 @@ app = typer.Typer(
     help="Which languages pay when a multilingual language model is quantized, why, and what to protect.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 

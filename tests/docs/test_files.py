@@ -1,0 +1,63 @@
+"""docs/: every link leads somewhere, the site names every page, and docs/files.md the columns that are written."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from evenbits.report.tables import COLUMNS
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+SITE = yaml.safe_load((DOCS.parent / ".mkdocs.yml").read_text(encoding="utf-8"))
+
+
+def anchors(page):
+    """Return the anchors that headings of a page have, as Markdown processors make them."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_page_and_a_heading(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("http://", "https://")):
+            name, _, anchor = target.partition("#")
+            there = page.parent / name if name else page
+            assert there.is_file(), target
+            assert not anchor or anchor in anchors(there), target
+
+
+def test_the_site_has_every_page():
+    assert sorted(name for entry in SITE["nav"] for name in entry.values()) == [page.name for page in PAGES]
+
+
+@pytest.mark.skipif(shutil.which("mkdocs") is None, reason="lifted by: tox run -e docs")
+def test_the_site_is_built_without_a_warning(tmp_path):
+    command = ["mkdocs", "build", "--strict", "-q", "-f", str(DOCS.parent / ".mkdocs.yml"), "-d", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("table", COLUMNS)
+def test_every_column_of_a_table_is_documented_and_nothing_else(table):
+    text = (DOCS / "files.md").read_text(encoding="utf-8")
+    found = re.search(rf"<!-- columns: {table} -->\n(.*?)(?:\n\n|$)", text, re.DOTALL)[1]
+    named = re.findall(r"`([\w*]+)`", "".join(line.split("|")[1] for line in found.splitlines()[2:]))
+    patterns = [name.replace("*", r"\w+") if not name.startswith("_") else rf"\w+{name}" for name in named]
+    assert all(any(re.fullmatch(one, column) for one in patterns) for column in COLUMNS[table])
+    assert all(any(re.fullmatch(one, column) for column in COLUMNS[table]) for one in patterns)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_the_commands(shell):
+    from evenbits.commands.app import app
+    from typer.completion import get_completion_inspect_parameters  # noqa: F401 - typer offers completion at all
+    from typer.testing import CliRunner
+
+    result = CliRunner().invoke(app, ["--show-completion", shell], prog_name="evenbits")
+    assert result.exit_code == 0, result.output
+    assert "_EVENBITS_COMPLETE" in result.stdout
