@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -77,8 +78,6 @@ def pooled_means(
     `damage`: by language its aligned segments [S]. The interval holds for languages such as these on the whole, not for
     one that was picked by its size. Undefined for fewer than three languages or two segments.
     """
-    from scipy.special import ndtri  # noqa: PLC0415 - a third of a second at import, which collecting evals must not pay
-
     tags = list(damage)
     method = "partial pooling over languages in families, segments crossed"
     sizes = {len(np.atleast_1d(np.asarray(values))) for values in damage.values()}
@@ -93,7 +92,7 @@ def pooled_means(
     own = found.family * (codes[:, None] == codes) + found.language * np.eye(languages)
     noise = found.residual / segments
     value, error = _predicted(table.mean(axis=1), own, noise)
-    half = float(ndtri((1 + confidence) / 2)) * np.sqrt(error + found.segment / segments)
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * np.sqrt(error + found.segment / segments)
     return {
         tag: Estimate(
             value=value[place], low=value[place] - half[place], high=value[place] + half[place], n=segments,
