@@ -123,7 +123,7 @@ def test_reference_models_are_folders_below_the_root(tiny_llama, store, tmp_path
 
 
 def test_without_reference_models_the_message_says_so(refuse, monkeypatch):
-    monkeypatch.setattr("evenbits.models.shipped.PACKAGE", "evenbits.fixtures.nowhere")
+    monkeypatch.setattr("evenbits.models.shipped.GROUP", "evenbits.nothing")
     refuse("reference:b3", ModelError, "no reference model is installed")
     refuse("reference", ModelError, "no reference model is installed")
 

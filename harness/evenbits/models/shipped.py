@@ -1,12 +1,14 @@
-"""The reference family: models that ship with evenbits, in folders below the package `evenbits.fixtures.reference`.
+"""The reference family: models that ship with evenbits, as data.
 
-The harness does not import that package; it looks for its folder, which an installation without it may lack.
+Whoever installs them declares where they lie, in the entry point `reference` of the group `evenbits.models`: a package
+whose folder `models` holds a folder per model. An installation may lack them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,18 +17,16 @@ from evenbits.models.references import ModelRef, parse_model
 
 __all__ = ["expand", "reference_names", "reference_root"]
 
-PACKAGE = "evenbits.fixtures.reference"
+GROUP, NAME = "evenbits.models", "reference"
 
 
 def reference_root() -> Path | None:
     """Return the folder of the reference models, or None where they are not installed."""
-    try:
-        spec = find_spec(PACKAGE)
-    except ModuleNotFoundError:
-        return None
-    for place in (spec.submodule_search_locations or ()) if spec is not None else ():
-        if (root := Path(place) / "models").is_dir():
-            return root
+    for declared in entry_points(group=GROUP, name=NAME):
+        spec = find_spec(declared.value)
+        for place in (spec.submodule_search_locations or ()) if spec is not None else ():
+            if (root := Path(place) / "models").is_dir():
+                return root
     return None
 
 
@@ -47,7 +47,10 @@ def expand(refs: Sequence[ModelRef], *, root: Path | None = None) -> tuple[Model
         if ref.kind == "reference" and not ref.location:
             names = reference_names(reference_root() if root is None else root)
             if not names:
-                raise ModelError("`reference` names the reference family, but no reference model is installed here.")
+                raise ModelError(
+                    "`reference` names the reference family, but no reference model is installed here. Install "
+                    "evenbits again."
+                )
             found.update((f"reference:{name}", parse_model(f"reference:{name}")) for name in names)
         else:
             found.setdefault(ref.text, replace(ref))
