@@ -65,7 +65,8 @@ def text_folder(tmp_path):
 @pytest.fixture
 def resolved(tmp_path):
     """`resolved(folder)` -> the checked model in it, by a store of its own."""
-    from evenbits.models import parse_model, resolve
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.store import Store
 
     return lambda folder: resolve(parse_model(str(folder)), store=Store(tmp_path / "models"))
@@ -112,7 +113,9 @@ def tiny_gguf(tiny_llama, tmp_path_factory):
 def loaded_tiny(tiny_llama, tmp_path_factory):
     """The tiny llama, resolved and loaded in float32; a new copy for every test, which may change it."""
     import torch
-    from evenbits.models import load, parse_model, resolve
+    from evenbits.models.loading import load
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.store import Store
 
     store = Store(tmp_path_factory.mktemp("loaded") / "store")

@@ -1,7 +1,7 @@
 """Weight statistics made by hand, for tests that look at what is concluded from them."""
 
 import numpy as np
-from evenbits.observe.weights import SigmaCount, TensorStatistics, WeightStatistics
+from evenbits.observe.weights.statistics import SigmaCount, TensorStatistics, WeightStatistics
 
 KINDS = {"q_proj": "attention", "k_proj": "attention", "v_proj": "attention", "o_proj": "attention",
          "gate_proj": "mlp", "up_proj": "mlp", "down_proj": "mlp"}  # fmt: skip

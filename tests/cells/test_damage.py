@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from evenbits.cells import Subject, measure_damage, noise_floor
 from evenbits.errors import NonFiniteError, SpecError
-from evenbits.models import parse_model, resolve
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.records import Corpus, Losses
 from evenbits.store import DamagedEntryWarning, Store
 from evenbits.variants.quantization.spec import parse_spec, parse_specs
@@ -92,7 +93,7 @@ def test_a_run_that_the_store_serves_never_loads_the_model(bench, monkeypatch):
     def fail(*_args, **_kwargs):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("evenbits.models.load", fail)
+    monkeypatch.setattr("evenbits.models.loading.load", fail)
     assert numbers(measure_damage(bench(), [SPEC], corpus_of())) == numbers(first)
     with pytest.raises(AssertionError, match="was loaded"):
         measure_damage(bench(), [parse_spec("int3-row")], corpus_of())
@@ -251,7 +252,8 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from evenbits.cells import Subject, measure_damage
-from evenbits.models import parse_model, resolve
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.variants.quantization.spec import parse_specs
 from evenbits.records import Corpus
 from evenbits.store import Store

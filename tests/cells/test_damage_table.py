@@ -187,7 +187,8 @@ def compare(local, store, specs):
 
 
 def test_the_table_agrees_with_one_computed_by_plain_transformers(tiny_llama, store):
-    from evenbits.models import parse_model, resolve
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
 
     local = resolve(parse_model(str(tiny_llama)), store=store)
     compare(local, store, {"int4-g32": (4, 32), "int3-row": (3, None)})
@@ -195,7 +196,8 @@ def test_the_table_agrees_with_one_computed_by_plain_transformers(tiny_llama, st
 
 @pytest.mark.slow
 def test_the_table_of_smollm2_agrees_with_one_computed_by_plain_transformers(store):
-    from evenbits.models import parse_model, resolve
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.store import Store
 
     named = os.environ.get("EVENBITS_TEST_MODEL")

@@ -7,7 +7,8 @@ import pytest
 from evenbits.cells import Subject
 from evenbits.cells.tasks import compare_documents, language_of, measure_tasks
 from evenbits.errors import NotApplicableError, UsageError
-from evenbits.models import parse_model, resolve
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.store import Store
 from evenbits.variants.registry import parse
 

@@ -64,7 +64,7 @@ def test_a_forecast_never_quantizes_the_model(calibrated, models, common, monkey
 
     for name in ("quantized", "patched", "zeroed", "_swapped"):
         monkeypatch.setattr(f"evenbits.variants.quantization.patching.{name}", refuse)
-    monkeypatch.setattr("evenbits.variants.quantization.quantized", refuse)
+    monkeypatch.setattr("evenbits.variants.quantization.patching.quantized", refuse)
     monkeypatch.setattr("evenbits.cells.Subject.damage", refuse)
     result = run("diagnose", models[-1], "--calibration", calibrated[0], *common, "--json")
     assert result.exit_code == 0, result.output

@@ -10,7 +10,8 @@ import pytest
 import torch
 from evenbits.cells import Subject
 from evenbits.commands.app import app
-from evenbits.models import parse_model, resolve
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.scoring import score
 from evenbits.store import Store
 from evenbits.text import load_corpus, sample, split

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from evenbits.cells.damage import Column, Damage
 from evenbits.estimates import Estimate
-from evenbits.observe.weights import SigmaCount, TensorStatistics, WeightStatistics
+from evenbits.observe.weights.statistics import SigmaCount, TensorStatistics, WeightStatistics
 from evenbits.records import Losses
 from evenbits.studies.h035.overlap import kurtosis_overlap
 from evenbits.studies.h035.predictors import METRICS, Predictors

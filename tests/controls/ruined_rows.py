@@ -88,7 +88,7 @@ def planted_bench(subject: Subject, probe: Corpus, *, channels: int, directed: b
 
     `directed`: the channels most specific to low-exposure languages; else random ones, which are everybody's.
     """
-    from evenbits.observe.activations import activations
+    from evenbits.observe.activations.lookup import activations
     from evenbits.variants.interventions import (
         Channels,
         altered_copy,

@@ -43,7 +43,8 @@ def only_excess_bits(monkeypatch):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory, tiny_tokenizer):
     """`found(plant)` -> the judged criterion, measured on the model of that plant through the harness' own pipeline."""
-    from evenbits.models import parse_model, resolve
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.store import Store
 
     base = tmp_path_factory.mktemp("planted")

@@ -50,8 +50,9 @@ def write_text(folder: Path) -> None:
 def compare_with_cpu(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Damage of reference models on both devices, float32: the largest difference in bits per segment, by model."""
     from evenbits.cells import Subject
-    from evenbits.models import parse_model, resolve
     from evenbits.models.device import CPU, describe, parse_device
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.records import Corpus
     from evenbits.store import Store
     from evenbits.variants.registry import parse_specs, variant_of
@@ -94,10 +95,12 @@ def compare_with_cpu(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
 def large_model() -> Any:
     """A model of Qwen3-8B's shape with random weights in bfloat16 on the GPU, with the reference tokenizer."""
     import torch
-    from evenbits.models import load, parse_model, resolve
     from evenbits.models.device import parse_device, set_up
     from evenbits.models.layout import anatomy_of
+    from evenbits.models.loading import load
     from evenbits.models.records import LoadedModel
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.store import Store
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -190,7 +193,8 @@ def speed_of_scoring(loaded: Any, texts: Mapping[str, Sequence[str]]) -> dict[st
 def speed_of_rounding(loaded: Any) -> dict[str, Any]:
     """Rounding all linears to int4-g64 where they are, against reading and writing them once."""
     import torch
-    from evenbits.variants.quantization import parse_spec, quantized
+    from evenbits.variants.quantization.patching import quantized
+    from evenbits.variants.quantization.spec import parse_spec
 
     matrices = [loaded.model.get_parameter(linear.parameter) for linear in loaded.anatomy.linears]
     spec = parse_spec("int4-g64")

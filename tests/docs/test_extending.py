@@ -74,7 +74,8 @@ def test_the_backend_of_the_example_is_a_spec_like_any_other(here, tiny_llama, s
     import evenbits.variants
     from evenbits.cells import Subject, measure_damage
     from evenbits.errors import SpecError
-    from evenbits.models import parse_model, resolve
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.records import Corpus
     from evenbits.variants import registry
 

@@ -10,9 +10,10 @@ from contextlib import suppress
 import fault_campaign as campaign
 import pytest
 from evenbits.errors import EvenbitsError
-from evenbits.models import parse_model, resolve
 from evenbits.models.exposure import read_exposure
 from evenbits.models.headers import read_header
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.report.document import load
 from evenbits.store import Store
 from evenbits.studies.gate.policy import load_policy
@@ -207,7 +208,7 @@ def test_message_catalogues(tmp_path, blob):
 def test_exports(tiny_llama, tmp_path):
     """A manifest of whatever content whose checksum fits: refused, or read without reading beyond a matrix."""
     import torch
-    from evenbits.models import load as load_model
+    from evenbits.models.loading import load as load_model
     from evenbits.variants.export import dequantized
     from evenbits.variants.export.writing import MANIFEST, write_quantized
     from evenbits.variants.quantization.spec import parse_spec

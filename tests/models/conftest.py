@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from evenbits.models import parse_model, resolve
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 
 KEPT = {"checksums", "fingerprints", "gguf", "wheels"}  # sums of files, and wheels, whose checksum is known before
 

@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 from evenbits.errors import ModelError, NonFiniteError
-from evenbits.models import parse_model, resolve
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 
 UP = "model.layers.1.mlp.up_proj.weight"
 

@@ -102,9 +102,12 @@ def independent(folder, architecture):
 
 def ours(folder, store):
     import torch
-    from evenbits.models import load, parse_model, resolve
+    from evenbits.models.loading import load
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.scoring import score
-    from evenbits.variants.quantization import parse_spec, quantized
+    from evenbits.variants.quantization.patching import quantized
+    from evenbits.variants.quantization.spec import parse_spec
 
     loaded = load(resolve(parse_model(str(folder)), store=store), dtype=torch.float32)
     ids = [str(number) for number in range(len(TEXTS))]
@@ -139,7 +142,8 @@ def change_config(folder, **changes):
     ("llama", {"logits_scaling": 8.0}, r"sets logits_scaling to 8\.0"),
 ])  # fmt: skip
 def test_settings_that_transformers_would_pass_over_are_refused(architecture, changes, said, tmp_path, store):
-    from evenbits.models import parse_model, resolve
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
 
     folder = architectures.build(architecture, tmp_path / "model")
     change_config(folder, **changes)
@@ -153,7 +157,8 @@ def test_settings_that_transformers_would_pass_over_are_refused(architecture, ch
     {"sliding_window": None},
 ])  # fmt: skip
 def test_settings_that_change_nothing_are_let_through(changes, tmp_path, store):
-    from evenbits.models import parse_model, resolve
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
 
     folder = architectures.build("llama", tmp_path / "model")
     change_config(folder, **changes)
@@ -185,8 +190,10 @@ def test_a_parameter_of_experts_that_nobody_knows_is_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize("architecture", ["qwen3_moe", "gpt_oss"])
 def test_statistics_of_experts_are_those_of_all_their_rows(architecture, tmp_path, store):
-    from evenbits.models import load, parse_model, resolve
-    from evenbits.observe.weights import weight_statistics
+    from evenbits.models.loading import load
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
+    from evenbits.observe.weights.checkpoint import weight_statistics
     from scipy import stats
 
     local = resolve(parse_model(str(architectures.build(architecture, tmp_path / "model"))), store=store)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from evenbits.models.blueprint import blueprint
 from evenbits.models.records import OnDemand
-from evenbits.observe.activations import activation_statistics
-from evenbits.observe.weights import weight_statistics
+from evenbits.observe.activations.lookup import activation_statistics
+from evenbits.observe.weights.checkpoint import weight_statistics
 from evenbits.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ def test_a_blueprint_says_what_the_outline_of_the_model_says(architecture, tiny_
 
 def test_what_is_stored_of_a_model_is_read_without_torch(tiny_llama, resolved, store):
     import torch
-    from evenbits.models import load
+    from evenbits.models.loading import load
 
     local = resolved(tiny_llama)
     statistics = weight_statistics(local, store=store)
@@ -42,10 +42,10 @@ def test_what_is_stored_of_a_model_is_read_without_torch(tiny_llama, resolved, s
     code = f"""
 import sys
 from pathlib import Path
-from evenbits.observe.activations import activation_statistics
+from evenbits.observe.activations.lookup import activation_statistics
 from evenbits.models.records import LocalModel, OnDemand
 from evenbits.store import Store
-from evenbits.observe.weights import weight_statistics
+from evenbits.observe.weights.checkpoint import weight_statistics
 
 def refuse():
     raise AssertionError("nothing is lacking")
@@ -64,7 +64,7 @@ print(kurtosis, tokens, [name for name in ("torch", "transformers") if name in s
 
 def test_a_model_on_demand_is_loaded_only_where_something_is_lacking(tiny_llama, resolved, tmp_path):
     import torch
-    from evenbits.models import load
+    from evenbits.models.loading import load
 
     store, times = Store(tmp_path / "own"), []
     local = resolved(tiny_llama)

@@ -7,10 +7,14 @@ import pytest
 import torch
 from evenbits.cells.cell import cells_of
 from evenbits.errors import DeviceError
-from evenbits.models import load, parse_model, resolve
 from evenbits.models.device import CPU, Device, describe, parse_device
-from evenbits.observe.activations import ActivationImportance, activation_statistics, spike_peaks
+from evenbits.models.loading import load
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.observe.activations.gradients import measure_gradients
+from evenbits.observe.activations.importance import ActivationImportance
+from evenbits.observe.activations.lookup import activation_statistics
+from evenbits.observe.activations.spikes import spike_peaks
 from evenbits.records import Corpus
 from evenbits.scoring import score
 from evenbits.scoring.body import halved
@@ -18,7 +22,8 @@ from evenbits.scoring.sweep import Change, sweep
 from evenbits.store import Store
 from evenbits.studies.h035.rounding import measure_errors, weight_errors
 from evenbits.variants.export import write_quantized
-from evenbits.variants.quantization import parse_spec, quantized
+from evenbits.variants.quantization.patching import quantized
+from evenbits.variants.quantization.spec import parse_spec
 from evenbits.variants.variant import FULL_PRECISION
 from evenbits.variants.zeroing import dropping
 from fake_device import FAKE, SYNCHRONISED, emulated
@@ -127,6 +132,7 @@ def test_a_sweep_and_ablations_are_those_of_the_cpu(pair):
     found = []
     for loaded in pair:
         only = parse_spec("int3-row+only:" + loaded.anatomy.layers[1])
+        gone = {loaded.anatomy.blocks[0].attention_output: np.arange(9)}
         changes = [
             Change(layer=1, apply=lambda loaded=loaded, only=only: quantized(loaded, only)),
             Change(layer=0, apply=lambda loaded=loaded: dropping(loaded, kind="channel", seed=(1,))),

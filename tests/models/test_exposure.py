@@ -2,9 +2,10 @@ import json
 
 import pytest
 from evenbits.errors import ModelError
-from evenbits.models import expand, parse_model, resolve
 from evenbits.models.exposure import read_exposure, trained_languages
-from evenbits.models.shipped import reference_names, reference_root
+from evenbits.models.references import parse_model
+from evenbits.models.shipped import expand, reference_names, reference_root
+from evenbits.models.sources import resolve
 
 
 @pytest.fixture

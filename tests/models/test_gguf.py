@@ -9,8 +9,10 @@ import time
 import numpy as np
 import pytest
 from evenbits.errors import IntegrityError, ModelError
-from evenbits.models import load, parse_model, resolve
 from evenbits.models.gguf_header import read_gguf_header
+from evenbits.models.loading import load
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from tiny_models import build_gguf
 
 

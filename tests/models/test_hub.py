@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import hub_cache
 import pytest
 from evenbits.errors import IntegrityError, ModelError, UnsafeModelError
-from evenbits.models import parse_model, resolve
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from hub_cache import COMMIT
 
 

@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from evenbits.errors import ModelError, NonFiniteError
-from evenbits.models import load, parse_model, resolve
+from evenbits.models.loading import load
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from tiny_models import ARCHITECTURES
 
 

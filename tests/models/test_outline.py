@@ -31,7 +31,8 @@ def rename(folder, changes):
 
 def check_names(folder):
     import torch
-    from evenbits.models import anatomy_of, checkpoint
+    from evenbits.models import checkpoint
+    from evenbits.models.layout import anatomy_of
     from evenbits.models.outline import weight_names
     from evenbits.models.quiet import quiet_transformers
 

@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 from evenbits.errors import IntegrityError, ModelError, UnsafeModelError
-from evenbits.models import parse_model, resolve
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from tiny_models import ARCHITECTURES
 
 
@@ -51,7 +52,7 @@ def test_a_gguf_file_is_dequantized_once_and_gives_the_same_weights(tiny_gguf, t
 
 def test_a_dequantized_model_scores_like_the_original(tiny_gguf, tiny_llama, store):
     import torch
-    from evenbits.models import load
+    from evenbits.models.loading import load
 
     text = "The other one: Ünïcode ทดสอบ 123"
     logits = []

@@ -8,7 +8,9 @@ import zipfile
 
 import pytest
 from evenbits.errors import IntegrityError, ModelError
-from evenbits.models import parse_model, resolve, wheel
+from evenbits.models import wheel
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.progress import Silent
 
 NOUGHTS = "0" * 64

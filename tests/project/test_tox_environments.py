@@ -102,7 +102,7 @@ def test_without_the_hub_an_environment_ends_with_one_sentence_and_exit_2(run, t
 @pytest.mark.parametrize("name", HUB)
 def test_every_model_of_a_family_is_found_in_a_local_cache_and_takes_its_specs(name, cache, store, monkeypatch):
     from evenbits.cells import Subject
-    from evenbits.models import resolve
+    from evenbits.models.sources import resolve
     from evenbits.variants.registry import bits_of
     from huggingface_hub import constants
 

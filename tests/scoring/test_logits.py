@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from evenbits.errors import EngineError
-from evenbits.models import load
+from evenbits.models.loading import load
 from evenbits.scoring import score
 from evenbits.scoring.batches import prefix_token, tokenize
 from evenbits.scoring.logits import score_logits
@@ -29,7 +29,8 @@ class Torch:
 
 @pytest.fixture(scope="module")
 def loaded(tiny_llama, tmp_path_factory):
-    from evenbits.models import parse_model, resolve
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.store import Store
 
     local = resolve(parse_model(str(tiny_llama)), store=Store(tmp_path_factory.mktemp("store")))
@@ -75,7 +76,8 @@ def test_another_vocabulary_has_no_divergence(loaded):
 def test_a_float32_file_agrees_with_transformers_to_a_ten_thousandth_of_a_nat(tmp_path):
     """The reference model a1: every segment, float32 key-value cache."""
     import tiny_models
-    from evenbits.models import parse_model, resolve
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.store import Store
 
     local = resolve(parse_model("reference:a1"), store=Store(tmp_path / "store"))

@@ -14,7 +14,9 @@ ARCHITECTURES = ("llama", "gpt2", "bloom", "gpt_neox", "opt", "gemma3_text")
 
 def load_tiny(folder, tmp_path, dtype="float32"):
     import torch
-    from evenbits.models import load, parse_model, resolve
+    from evenbits.models.loading import load
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.store import Store
 
     return load(
@@ -24,7 +26,8 @@ def load_tiny(folder, tmp_path, dtype="float32"):
 
 def single_layer_changes(loaded, text="int3-row"):
     from evenbits.scoring.sweep import Change
-    from evenbits.variants.quantization import parse_spec, quantized
+    from evenbits.variants.quantization.patching import quantized
+    from evenbits.variants.quantization.spec import parse_spec
 
     spec = parse_spec(text)
     return [

@@ -48,7 +48,9 @@ def test_lm_evals_own_command_gives_our_bits_per_byte(corpus, tmp_path):
     import math
 
     import torch
-    from evenbits.models import load, parse_model, resolve
+    from evenbits.models.loading import load
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.scoring import score
     from evenbits.store import Store
 

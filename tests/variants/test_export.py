@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 from evenbits.errors import ExportError, IntegrityError, ModelError, SpecError, UsageError
-from evenbits.models import load, parse_model, resolve
+from evenbits.models.loading import load
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.scoring import score
 from evenbits.store import Store
 from evenbits.variants.export import dequantized, load_quantized, read_manifest, write_quantized
 from evenbits.variants.export import writing as module
 from evenbits.variants.export.matrices import packed, unpacked
 from evenbits.variants.export.packing import BLOCK, pack, packed_bytes, unpack
-from evenbits.variants.quantization import quantized
 from evenbits.variants.quantization.importance import MeasuredImportance
 from evenbits.variants.quantization.matrices import quantize_matrix, quantize_planned
-from evenbits.variants.quantization.patching import checkpoint_source, plan_loaded
+from evenbits.variants.quantization.patching import checkpoint_source, plan_loaded, quantized
 from evenbits.variants.quantization.spec import parse_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from evenbits.cells import Subject, measure_damage
 from evenbits.errors import IntegrityError, ModelError, SpecError
-from evenbits.models import parse_model, resolve
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.records import Corpus
 from evenbits.store import Store
 from evenbits.variants.gguf import GgufFile

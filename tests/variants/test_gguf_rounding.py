@@ -126,7 +126,7 @@ def test_an_imatrix_without_text_to_measure_on_is_refused(loaded_tiny):
     ],
 )
 def test_modules_have_the_names_of_the_format(architecture, module, expected, tiny_model):
-    from evenbits.models import anatomy_of
+    from evenbits.models.layout import anatomy_of
     from evenbits.models.outline import outline
 
     anatomy = anatomy_of(outline(tiny_model(architecture)))
@@ -134,7 +134,7 @@ def test_modules_have_the_names_of_the_format(architecture, module, expected, ti
 
 
 def test_an_architecture_without_gguf_names_is_refused(tiny_model):
-    from evenbits.models import anatomy_of
+    from evenbits.models.layout import anatomy_of
     from evenbits.models.outline import outline
 
     with pytest.raises(SpecError, match="GGUF has no model of type xglm"):

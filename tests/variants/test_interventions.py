@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 from evenbits.errors import ModelError, UsageError
-from evenbits.models import load, parse_model, resolve
+from evenbits.models.loading import load
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.store import Store
 
 EQUAL = 1e-4

@@ -5,7 +5,8 @@ import pytest
 import torch
 from evenbits.cells import Subject, measure_damage
 from evenbits.errors import SpecError
-from evenbits.models import parse_model, resolve
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.records import Corpus
 from evenbits.store import Store
 from evenbits.variants.libraries import LibrarySpec, quantized_copy

@@ -4,8 +4,10 @@ import pytest
 import torch
 from evenbits.cells import Subject
 from evenbits.errors import SpecError
-from evenbits.models import anatomy_of, parse_model, resolve
+from evenbits.models.layout import anatomy_of
 from evenbits.models.outline import outline
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.store import Store
 from evenbits.variants.recipes import protected_modules, recipes, shell, tensor_types
 from evenbits.variants.registry import parse

@@ -19,8 +19,8 @@ from evenbits.store import Store
 from evenbits.variants.variant import Variant
 
 if TYPE_CHECKING:  # torch and transformers are imported when something has to be computed
-    from evenbits.models import LoadedModel, LocalModel
-    from evenbits.observe.weights import WeightStatistics
+    from evenbits.models.records import LoadedModel, LocalModel
+    from evenbits.observe.weights.statistics import WeightStatistics
 
 __all__ = ["DTYPES", "Subject"]
 
@@ -55,7 +55,7 @@ class Subject:
         if wanted not in self._loaded:
             import torch
 
-            from evenbits.models import load
+            from evenbits.models.loading import load
 
             self._loaded.clear()
             self._loaded[wanted] = load(self.local, dtype=getattr(torch, wanted), device=self.device)
@@ -105,7 +105,7 @@ class Subject:
 
     def weight_statistics(self) -> WeightStatistics:
         """Return the statistics of the checkpoint's linear tensors; no model is loaded."""
-        from evenbits.observe.weights import weight_statistics
+        from evenbits.observe.weights.checkpoint import weight_statistics
 
         return weight_statistics(self.local, store=self.store, progress=self.progress)
 

@@ -9,7 +9,7 @@ from evenbits.commands.options import AsJson, configured, store_of
 from evenbits.settings import Settings
 
 if TYPE_CHECKING:
-    from evenbits.models import LocalModel
+    from evenbits.models.records import LocalModel
 
 __all__ = ["models"]
 
@@ -20,8 +20,10 @@ def models(settings: Settings, *, as_json: AsJson = False) -> None:
 
     Without MODEL: the reference family.
     """
-    from evenbits.models import expand, parse_model, resolve
     from evenbits.models.families import SUPPORTED
+    from evenbits.models.references import parse_model
+    from evenbits.models.shipped import expand
+    from evenbits.models.sources import resolve
     from evenbits.progress import progress_for
 
     kept, progress, offline = store_of(settings.store), progress_for(), settings.offline

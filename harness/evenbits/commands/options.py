@@ -212,8 +212,9 @@ def text_of(settings: Settings, subjects: Sequence[Subject], given: Corpus | Non
 def subject_of(settings: Settings, model: str) -> Subject:
     """Return the model called `model`, checked and ready to measure."""
     from evenbits.cells import Subject
-    from evenbits.models import parse_model, resolve
     from evenbits.models.device import parse_device
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.progress import progress_for
 
     shown, kept = progress_for(), store_of(settings.store)

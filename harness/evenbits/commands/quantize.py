@@ -49,7 +49,7 @@ def quantize(
     loaded = subject.loaded("float32" if chosen.needs_float32 else None)
     importance = None
     if probe is not None:
-        from evenbits.observe.activations import ActivationImportance
+        from evenbits.observe.activations.importance import ActivationImportance
 
         note(f"statistics come from {len(probe)} probe segments in {len(probe.languages)} languages")
         importance = ActivationImportance(loaded, probe, store=subject.store)

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
-from evenbits.observe.weights import WeightStatistics
+from evenbits.observe.weights.statistics import WeightStatistics
 from evenbits.records import digest_of
 
 __all__ = ["latest", "origin_of", "step_of", "training_run", "training_runs"]

@@ -19,7 +19,7 @@ from evenbits.models.layout import text_config
 from evenbits.scoring.arithmetic import product_dtype, widened
 
 if TYPE_CHECKING:
-    from evenbits.models import LoadedModel
+    from evenbits.models.records import LoadedModel
 
 __all__ = [
     "AnyHead",

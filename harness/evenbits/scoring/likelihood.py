@@ -25,7 +25,7 @@ from evenbits.scoring.divergence import Divergence, HiddenStates, diverge
 from evenbits.scoring.head import Head, Prediction, head_of, kept_head, predict
 
 if TYPE_CHECKING:
-    from evenbits.models import LoadedModel
+    from evenbits.models.records import LoadedModel
 
 __all__ = ["BATCH_TOKENS", "CONTEXT", "batch_tokens_for", "score"]
 

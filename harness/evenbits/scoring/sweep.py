@@ -31,7 +31,7 @@ from evenbits.scoring.head import Head, head_of, predict, token_tiles
 from evenbits.scoring.likelihood import CONTEXT, _Sheet, batch_tokens_for, score
 
 if TYPE_CHECKING:
-    from evenbits.models import LoadedModel
+    from evenbits.models.records import LoadedModel
 
 __all__ = ["Change", "SweptLosses", "can_sweep", "sweep"]
 

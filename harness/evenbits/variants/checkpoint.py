@@ -86,7 +86,7 @@ class Checkpoint:
         if (folder / MANIFEST).is_file():
             return _moved(load_quantized(folder, dtype=dtype), original)
         if _quantization(folder) is None:
-            from evenbits.models import load  # noqa: PLC0415 - same
+            from evenbits.models.loading import load  # noqa: PLC0415 - same
 
             return load(resolve(self._ref(), store=original.store), dtype=dtype, device=original.device)
         return _quantized(self, folder, torch.bfloat16 if _is_fp4(folder) else dtype, original)
@@ -181,7 +181,7 @@ def _entries(folder: Path) -> Mapping[str, Any]:
 
 
 def _linears(original: Original) -> dict[str, tuple[int, int]]:
-    from evenbits.models import anatomy_of  # noqa: PLC0415 - imports torch
+    from evenbits.models.layout import anatomy_of  # noqa: PLC0415 - imports torch
     from evenbits.models.outline import outline  # noqa: PLC0415 - imports transformers
     from evenbits.variants.quantization.patching import shapes_of  # noqa: PLC0415 - imports torch
 

@@ -31,7 +31,8 @@ from evenbits.variants.variant import Original, Variant
 if TYPE_CHECKING:
     import torch
 
-    from evenbits.models import Anatomy, LoadedModel
+    from evenbits.models.anatomy import Anatomy
+    from evenbits.models.records import LoadedModel
     from evenbits.variants.quantization.importance import Importance
     from evenbits.variants.quantization.matrices import Source
 
@@ -119,7 +120,7 @@ class GgufRounding:
 
     def _census(self, original: Original) -> GgufCensus:
         def count() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-            from evenbits.models import anatomy_of  # noqa: PLC0415 - imports torch
+            from evenbits.models.layout import anatomy_of  # noqa: PLC0415 - imports torch
             from evenbits.models.outline import outline  # noqa: PLC0415 - imports transformers
             from evenbits.variants.quantization.patching import shapes_of  # noqa: PLC0415 - imports torch
 

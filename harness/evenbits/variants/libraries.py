@@ -25,7 +25,8 @@ from evenbits.variants.recipes import protected_modules, recipes
 from evenbits.variants.variant import Original, Variant
 
 if TYPE_CHECKING:
-    from evenbits.models import Anatomy, LoadedModel
+    from evenbits.models.anatomy import Anatomy
+    from evenbits.models.records import LoadedModel
     from evenbits.variants.other_model import OtherModel
 
 __all__ = ["LibrarySpec", "parse", "quantized_copy"]
@@ -104,7 +105,7 @@ class LibrarySpec:
         """Return the library's storage of a linear weight: codes, scales, and zero points where it keeps them."""
 
         def count() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-            from evenbits.models import anatomy_of  # noqa: PLC0415 - imports torch
+            from evenbits.models.layout import anatomy_of  # noqa: PLC0415 - imports torch
             from evenbits.models.outline import outline  # noqa: PLC0415 - imports transformers
             from evenbits.variants.quantization.patching import shapes_of  # noqa: PLC0415 - imports torch
 
@@ -215,7 +216,7 @@ def _torchao(original: Original, spec: LibrarySpec, anatomy: Anatomy, dtype: Any
     """Return the model with torchao's tensors in the linears of its layers."""
     import torch  # noqa: PLC0415 - a run that the store serves imports no torch
 
-    from evenbits.models import load  # noqa: PLC0415 - same
+    from evenbits.models.loading import load  # noqa: PLC0415 - same
 
     quantization: Any = import_module("torchao.quantization")
     model: Any = load(original.local, dtype=dtype, device=original.device).model

@@ -18,7 +18,7 @@ from evenbits.errors import SpecError
 from evenbits.variants.gguf_rounding import gguf_names
 
 if TYPE_CHECKING:
-    from evenbits.models import Anatomy
+    from evenbits.models.anatomy import Anatomy
 
 __all__ = ["protected_modules", "recipes", "shell", "tensor_types"]
 

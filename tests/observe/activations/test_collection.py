@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from evenbits.errors import CorpusError, NonFiniteError
-from evenbits.models import load, parse_model, resolve
-from evenbits.observe.activations import activation_statistics, activations, token_parity
+from evenbits.models.loading import load
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.observe.activations.batches import batches_of, sequences_of
 from evenbits.observe.activations.collection import measure
 from evenbits.observe.activations.features import aligned_similarity, language_features, participation_ratio
+from evenbits.observe.activations.lookup import activation_statistics, activations
+from evenbits.observe.activations.statistics import token_parity
 from evenbits.records import Corpus
 from evenbits.store import Store
 

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 from evenbits.errors import CorpusError
-from evenbits.models import load, parse_model, resolve
-from evenbits.observe.activations import ActivationImportance, gradient_squares, spike_peaks
-from evenbits.observe.activations.gradients import measure_gradients
+from evenbits.models.loading import load
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
+from evenbits.observe.activations.gradients import gradient_squares, measure_gradients
+from evenbits.observe.activations.importance import ActivationImportance
+from evenbits.observe.activations.spikes import spike_peaks
 from evenbits.records import Corpus
 from evenbits.store import Store
 
@@ -132,8 +135,8 @@ def test_asking_twice_gives_the_same_importance_and_measures_once(load_tiny, sto
 
 def test_importance_fits_what_quantization_asks_for(load_tiny, store):
     """Every retention criterion that needs measurements plans on it, for every product of the model."""
-    from evenbits.variants.quantization import parse_spec
     from evenbits.variants.quantization.retention import retention_scores
+    from evenbits.variants.quantization.spec import parse_spec
 
     loaded = load_tiny("gpt2")
     importance = ActivationImportance(loaded, CORPUS, store=store)

@@ -7,8 +7,9 @@ import pytest
 import scipy.stats
 import torch
 from evenbits.errors import NonFiniteError
-from evenbits.models import load
-from evenbits.observe.weights import KurtosisClass, WeightStatistics, weight_statistics
+from evenbits.models.loading import load
+from evenbits.observe.weights.checkpoint import weight_statistics
+from evenbits.observe.weights.statistics import KurtosisClass, WeightStatistics
 
 ARCHITECTURES = ("llama", "gemma3_text", "gpt_neox", "gpt2", "bloom", "opt", "xglm")
 

@@ -7,8 +7,9 @@ import pytest
 import scipy.stats
 import torch
 from evenbits.errors import ModelError, NonFiniteError
-from evenbits.observe.weights import magnitudes, matrix, matrix_statistics
+from evenbits.observe.weights import magnitudes, matrix
 from evenbits.observe.weights.matrix import ArrayMatrix
+from evenbits.observe.weights.measurement import matrix_statistics
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from evenbits.errors import NonFiniteError
-from evenbits.observe.weights import SpikeProfile, super_weight_candidates
+from evenbits.observe.weights.superweights import SpikeProfile, super_weight_candidates
 
 
 def profile(layer, inputs, outputs):

@@ -124,8 +124,9 @@ def test_terminal_markdown_and_page_show_all_five(run):
 
 def test_damage_heads_and_overlap_of_a_model_are_what_other_modules_measure(tiny_llama, store, texts):
     from evenbits.cells import Subject, measure_damage
-    from evenbits.models import parse_model, resolve
-    from evenbits.observe.activations import activations
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
+    from evenbits.observe.activations.lookup import activations
     from evenbits.studies.established import measure_damages, measure_heads
     from evenbits.text import load_corpus, split
     from evenbits.variants.quantization.spec import parse_spec

@@ -12,8 +12,7 @@ from evenbits.observe.activations.gradients import measure_gradients
 from evenbits.records import Corpus
 from evenbits.store import Store
 from evenbits.studies.h035.errors import FISHER_SEGMENTS, local_errors
-from evenbits.variants.quantization import patched, quantized
-from evenbits.variants.quantization.patching import checkpoint_source
+from evenbits.variants.quantization.patching import checkpoint_source, patched, quantized
 from evenbits.variants.quantization.spec import parse_spec
 from torch.nn import functional
 
@@ -28,7 +27,9 @@ def corpus(texts=TEXTS):
 
 @pytest.fixture(params=["llama", "gpt2"])
 def loaded(request, tiny_model, tmp_path):
-    from evenbits.models import load, parse_model, resolve
+    from evenbits.models.loading import load
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
 
     folder = tiny_model(request.param, layers=2)
     return load(resolve(parse_model(str(folder)), store=Store(tmp_path / "models")), dtype=torch.float32)

@@ -43,7 +43,8 @@ def bench(tiny_model, tmp_path_factory):
 
     import torch
     from evenbits.cells import Subject
-    from evenbits.models import parse_model, resolve
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.store import Store
     from safetensors.torch import load_file, save_file
 

@@ -8,7 +8,8 @@ import pytest
 from evenbits.cells import Subject, measure_damage
 from evenbits.estimates import Verdict
 from evenbits.observe.runs import training_run
-from evenbits.observe.weights import SigmaCount, SuperWeightCandidate, TensorStatistics, WeightStatistics
+from evenbits.observe.weights.statistics import SigmaCount, TensorStatistics, WeightStatistics
+from evenbits.observe.weights.superweights import SuperWeightCandidate
 from evenbits.records import Corpus
 from evenbits.studies.h037 import (
     SHARES,
@@ -259,7 +260,8 @@ def corpus_of(languages=("de", "fr"), segments=2):
 
 
 def bench(folder, store, **options):
-    from evenbits.models import parse_model, resolve
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
 
     local = resolve(parse_model(str(folder)), store=store)
     return Subject(local=local, store=store, dtype="float32", **options)

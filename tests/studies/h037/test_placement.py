@@ -99,7 +99,8 @@ def test_every_matrix_belongs_to_one_layer_and_one_kind():
 
 def test_layers_and_kinds_are_zeroed_one_at_a_time_and_stored(tiny_llama, store):
     from evenbits.cells import measure
-    from evenbits.models import parse_model, resolve
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.variants.zeroing import without_largest
 
     texts = {tag: tuple(f"{tag} {i}: the inner an the {i * 31}" for i in range(2)) for tag in ("de", "fr")}

@@ -5,16 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import weight_records
-from evenbits.studies.h037 import (
-    Candidate,
-    latest,
-    origin_of,
-    rank_models,
-    step_of,
-    training_run,
-    training_runs,
-    worth_of_weights,
-)
+from evenbits.observe.runs import latest, origin_of, step_of, training_run, training_runs
+from evenbits.studies.h037 import Candidate, rank_models, worth_of_weights
 
 LANGUAGES = ("de", "en", "fr", "ga", "mt", "yo")
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from evenbits.cells import Subject
-from evenbits.models import parse_model, resolve
-from evenbits.observe.activations import activations
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
 from evenbits.observe.activations.features import aligned_similarity, language_features
+from evenbits.observe.activations.lookup import activations
 from evenbits.records import Corpus
 from evenbits.studies.h038 import EXPECTED, loss_increase, measured_features
 from evenbits.studies.h038.features import similarity_to_others

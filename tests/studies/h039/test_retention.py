@@ -299,7 +299,8 @@ def test_tiers_leave_out_what_is_between_or_unknown():
 
 def test_a_study_measures_every_k_the_controls_and_a_rival_at_equal_bits(tiny_llama, store):
     from evenbits.cells import Subject
-    from evenbits.models import parse_model, resolve
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.records import Corpus
     from evenbits.studies.h039 import study_retention
 

@@ -191,7 +191,8 @@ def test_contenders_keep_as_many_weights_and_change_one_thing_each():
 
 def test_contenders_are_measured_beside_the_study_over_k(tiny_llama, store):
     from evenbits.cells import Subject
-    from evenbits.models import parse_model, resolve
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
     from evenbits.records import Corpus
     from evenbits.studies.h036.budgeted import protected_within
     from evenbits.studies.h039 import reference_budget, study_contenders, study_retention

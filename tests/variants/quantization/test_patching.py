@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from evenbits.errors import NonFiniteError, SpecError, UsageError
-from evenbits.models import anatomy_of
+from evenbits.models.layout import anatomy_of
 from evenbits.variants.quantization.grids import quantize
 from evenbits.variants.quantization.importance import MeasuredImportance
 from evenbits.variants.quantization.matrices import quantize_planned

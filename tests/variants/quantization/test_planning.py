@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from evenbits.errors import SpecError
-from evenbits.models import Anatomy, Linear
+from evenbits.models.anatomy import Anatomy, Linear
 from evenbits.variants.quantization.planning import bits_per_weight, index_bits, plan, storage
 from evenbits.variants.quantization.spec import parse_spec
 

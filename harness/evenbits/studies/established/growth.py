@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.observe.runs import step_of
-from evenbits.observe.weights import TensorSummary
+from evenbits.observe.weights.statistics import TensorSummary
 from evenbits.statistics import mean_interval
 from evenbits.statistics.bootstrap import bootstrap_estimate
 from evenbits.studies.established.records import ModelWeights, largest_tail, originals_first

@@ -12,7 +12,7 @@ import numpy as np
 
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.observe.runs import step_of
-from evenbits.observe.weights import KurtosisClass, WeightSummary
+from evenbits.observe.weights.statistics import KurtosisClass, WeightSummary
 from evenbits.statistics import mean_interval, wilson
 from evenbits.studies.established.records import ModelWeights, originals_first
 from evenbits.studies.h037 import SIGMA

@@ -16,7 +16,7 @@ from evenbits.cells import Subject, measure_damage
 from evenbits.models.blueprint import blueprint
 from evenbits.observe.activations.lookup import activations
 from evenbits.observe.runs import training_run
-from evenbits.observe.weights import TensorSummary, WeightSummary
+from evenbits.observe.weights.statistics import TensorSummary, WeightSummary
 from evenbits.records import Corpus
 from evenbits.studies.h035 import kurtosis_overlap
 from evenbits.text.languages import tiers

@@ -20,10 +20,10 @@ from torch.nn import functional
 
 from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
-from evenbits.observe.activations import ActivationImportance
 from evenbits.observe.activations.batches import batches_of, sequences_of
 from evenbits.observe.activations.gradients import exact_attention, measure_gradients
 from evenbits.observe.activations.hooks import check_modules, decoder, listening
+from evenbits.observe.activations.importance import ActivationImportance
 from evenbits.records import Corpus
 from evenbits.scoring.batches import length_limit
 from evenbits.store import Store

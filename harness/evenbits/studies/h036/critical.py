@@ -23,7 +23,7 @@ from evenbits.studies.h036.profiles import ALPHA
 from evenbits.text.languages import describe
 
 if TYPE_CHECKING:
-    from evenbits.observe.activations import ActivationStatistics
+    from evenbits.observe.activations.statistics import ActivationStatistics
 
 __all__ = ["MIN_TIER", "CriticalLayers", "critical_layers", "overlap_with_outliers", "top_layers"]
 

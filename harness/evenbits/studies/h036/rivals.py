@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.errors import SpecError
-from evenbits.observe.weights import WeightStatistics
+from evenbits.observe.weights.statistics import WeightStatistics
 from evenbits.studies.h036.choice import SLACK
 from evenbits.studies.h036.study import KINDS, Kind, Sizes, Unit, costs_of, units_of
 from evenbits.variants.quantization.spec import Grid, QuantSpec

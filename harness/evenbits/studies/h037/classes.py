@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from evenbits.estimates import Finding, Verdict
-from evenbits.observe.weights import TensorStatistics, WeightStatistics
+from evenbits.observe.weights.statistics import TensorStatistics, WeightStatistics
 from evenbits.statistics import crossed_bootstrap, stability
 from evenbits.studies.h037.ablation import SHARES, Ablation
 

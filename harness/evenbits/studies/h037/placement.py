@@ -16,7 +16,7 @@ import numpy as np
 
 from evenbits.cells import Subject, measure
 from evenbits.estimates import Estimate, Finding, Verdict
-from evenbits.observe.weights import WeightStatistics
+from evenbits.observe.weights.statistics import WeightStatistics
 from evenbits.records import Corpus
 from evenbits.statistics import crossed_bootstrap
 from evenbits.studies.h037.ablation import SHARES, Ablation, FloatArray, ablation_sample

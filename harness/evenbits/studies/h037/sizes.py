@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from evenbits.estimates import Estimate, Finding, Verdict
-from evenbits.observe.weights import WeightStatistics
+from evenbits.observe.weights.statistics import WeightStatistics
 from evenbits.statistics import CrossedBootstrap, crossed_bootstrap
 from evenbits.studies.h037.ablation import SHARES, Ablation, FloatArray
 from evenbits.studies.h037.classes import SIGMA

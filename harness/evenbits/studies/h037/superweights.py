@@ -10,7 +10,7 @@ import numpy as np
 
 from evenbits.cells import Subject, measure
 from evenbits.estimates import Estimate, Finding, Verdict
-from evenbits.observe.weights import SuperWeightCandidate
+from evenbits.observe.weights.superweights import SuperWeightCandidate
 from evenbits.records import Corpus
 from evenbits.statistics import ratio_of_sums
 from evenbits.studies.h037.ablation import ablation_sample

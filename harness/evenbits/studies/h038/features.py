@@ -17,7 +17,7 @@ from evenbits.observe.activations.features import aligned_similarity, language_f
 from evenbits.statistics.samples import spread_of
 
 if TYPE_CHECKING:
-    from evenbits.observe.activations import ActivationStatistics
+    from evenbits.observe.activations.statistics import ActivationStatistics
 
 __all__ = ["EXPECTED", "FeatureTable", "Usable", "measured_features", "similarity_to_others"]
 

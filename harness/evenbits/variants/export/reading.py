@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 
 from evenbits.errors import IntegrityError, ModelError, SpecError
 from evenbits.foreign import Entries, read_object, shown
-from evenbits.models import LoadedModel, LocalModel, load
 from evenbits.models.admission import read_config
+from evenbits.models.loading import load
+from evenbits.models.records import LoadedModel, LocalModel
 from evenbits.variants.export.matrices import PARTS, PackedMatrix, unpacked
 from evenbits.variants.export.writing import FORMAT, MANIFEST, METHOD, WEIGHTS
 from evenbits.variants.quantization.spec import Grid, parse_spec

@@ -31,10 +31,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from evenbits.errors import ExportError, SpecError, UsageError
-from evenbits.models import LoadedModel, checkpoint
+from evenbits.models import checkpoint
 from evenbits.models.admission import read_config
 from evenbits.models.fingerprint import tokenizer_files
 from evenbits.models.outline import parameter_names
+from evenbits.models.records import LoadedModel
 from evenbits.variants.export.matrices import PackedMatrix, packed
 from evenbits.variants.quantization.importance import Importance
 from evenbits.variants.quantization.matrices import quantize_planned

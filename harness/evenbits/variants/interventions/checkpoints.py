@@ -19,7 +19,7 @@ from evenbits.models.exposure import FILE as EXPOSURE
 from evenbits.models.fingerprint import tokenizer_files
 
 if TYPE_CHECKING:
-    from evenbits.models import LoadedModel, LocalModel
+    from evenbits.models.records import LoadedModel, LocalModel
 
 __all__ = ["altered_copy", "weights_of"]
 

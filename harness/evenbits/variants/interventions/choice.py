@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from evenbits.errors import UsageError
-from evenbits.observe.activations import ActivationStatistics
+from evenbits.observe.activations.statistics import ActivationStatistics
 from evenbits.variants.interventions.scaling import Channels
 from evenbits.variants.interventions.shape import LlamaShape
 

@@ -16,14 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from evenbits.errors import UsageError
-from evenbits.models import anatomy_of, checkpoint
+from evenbits.models import checkpoint
+from evenbits.models.layout import anatomy_of
 from evenbits.variants.quantization.importance import Importance
 from evenbits.variants.quantization.matrices import Source, quantize_planned
 from evenbits.variants.quantization.planning import Plan, plan
 from evenbits.variants.quantization.spec import QuantSpec
 
 if TYPE_CHECKING:
-    from evenbits.models import Anatomy, LoadedModel, LocalModel
+    from evenbits.models.anatomy import Anatomy
+    from evenbits.models.records import LoadedModel, LocalModel
 
 __all__ = ["checkpoint_source", "patched", "plan_for", "plan_loaded", "quantized", "shapes_of", "zeroed"]
 

@@ -23,7 +23,7 @@ from evenbits.errors import SpecError
 from evenbits.variants.quantization.spec import Grid, QuantSpec
 
 if TYPE_CHECKING:
-    from evenbits.models import Anatomy
+    from evenbits.models.anatomy import Anatomy
 
 __all__ = ["Plan", "PlannedTensor", "Storage", "bits_per_weight", "plan", "storage"]
 
