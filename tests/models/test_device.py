@@ -132,7 +132,6 @@ def test_a_sweep_and_ablations_are_those_of_the_cpu(pair):
     found = []
     for loaded in pair:
         only = parse_spec("int3-row+only:" + loaded.anatomy.layers[1])
-        gone = {loaded.anatomy.blocks[0].attention_output: np.arange(9)}
         changes = [
             Change(layer=1, apply=lambda loaded=loaded, only=only: quantized(loaded, only)),
             Change(layer=0, apply=lambda loaded=loaded: dropping(loaded, kind="channel", seed=(1,))),
