@@ -107,11 +107,13 @@ def layer_study(
 ) -> LayerStudy:
     """Damage by layer, language and segment, with an interaction of standard deviation `dose` beside noise of 1.
 
+    Languages differ in size, by which all of it is multiplied: without an interaction they have the same shares.
     `permuted`: in each segment the languages of a family change places, which leaves no profile to any language.
     """
     count = len(LANGUAGES)
-    profile = np.linspace(6, 3, layers)[:, None] + np.linspace(0, 1, count) + dose * rng.normal(size=(layers, count))
+    profile = np.linspace(6, 3, layers)[:, None] + dose * rng.normal(size=(layers, count))
     damage_PLS = profile[:, :, None] + rng.normal(size=(layers, count, segments))
+    damage_PLS *= np.linspace(1.0, 1.2, count)[:, None]
     study = LayerStudy(
         model="control", spec=parse_spec("int4-row"),
         units=tuple(Unit(label=str(i), layer=i, names=(f"layers.{i}",)) for i in range(layers)), layers=layers,

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from evenbits.estimates import Threshold
+from evenbits.estimates import Threshold, Verdict
 from evenbits.statistics import spearman
 from evenbits.studies.h037 import across_models, clear_pattern, friendliness
 
@@ -28,8 +28,6 @@ def _few_resamples(monkeypatch):
     [
         (1e-4, 12.0, "sparse"),  # the programme's super-weight scale
         (1e-2, 6.0, "dense"),  # its general-outlier scale
-        (1e-2, 1.0, "no outliers"),  # the same weights with the outliers rescaled away
-        (0.0, 1.0, "no outliers"),
     ],
 )
 def test_the_class_that_was_planted_is_supported(share, size, label):
@@ -38,6 +36,15 @@ def test_the_class_that_was_planted_is_supported(share, size, label):
     finding = clear_pattern(statistics, ablations, rng=rng)
     assert finding.data["class"] == finding.data["class_by_ablation"] == label, finding.because
     assert supported(finding, CLEAR, hypothesis="H-037")
+
+
+@pytest.mark.parametrize("share", [1e-2, 0.0], ids=["outliers rescaled away", "none planted"])
+def test_without_outliers_there_is_no_pattern_to_be_clear(share):
+    rng = np.random.default_rng(37)
+    statistics, ablations = outlier_model(share, rng=rng, size=1.0)
+    finding = clear_pattern(statistics, ablations, rng=rng)
+    assert finding.data["class"] == finding.data["class_by_ablation"] == "no outliers", finding.because
+    assert finding.verdict is Verdict.NOT_APPLICABLE
 
 
 def test_outliers_that_only_weights_show_are_not_supported():

@@ -196,10 +196,12 @@ def test_junit_properties_say_verdict_effect_size_and_n_and_carry_no_payload(sui
     assert properties(suite, "test_two a/b int4-g64") == {
         "evenbits.hypothesis": "H-037", "evenbits.role": "criterion", "evenbits.model": "a/b",
         "evenbits.spec": "int4-g64", "evenbits.verdict": "supported", "evenbits.metric": "first",
-        "evenbits.estimate": "1.0", "evenbits.n": "3", "evenbits.needed": "> 0",
+        "evenbits.estimate": "1.0", "evenbits.low": "1.0", "evenbits.high": "1.0", "evenbits.n": "3",
+        "evenbits.needed": "> 0",
         "evenbits.2.hypothesis": "H-037", "evenbits.2.role": "criterion", "evenbits.2.model": "a/b",
         "evenbits.2.spec": "int4-g64", "evenbits.2.verdict": "supported", "evenbits.2.metric": "second",
-        "evenbits.2.estimate": "2.0", "evenbits.2.n": "3", "evenbits.2.p_value": "0.5", "evenbits.2.needed": "> 0",
+        "evenbits.2.estimate": "2.0", "evenbits.2.low": "2.0", "evenbits.2.high": "2.0", "evenbits.2.n": "3",
+        "evenbits.2.p_value": "0.5", "evenbits.2.needed": "> 0",
     }  # fmt: skip
 
 
