@@ -166,9 +166,16 @@ def test_a_word_added_beyond_the_embedding_is_refused(model, refuse):
     refuse(model, ModelError, "token numbers up to 272, bread, but .*added without resizing the model")
 
 
-def test_a_special_token_beyond_the_embedding_passes_because_text_does_not_ask_for_it(model, store):
+def test_a_special_token_beyond_the_embedding_passes_and_a_text_that_asks_for_it_is_named(model, store):
+    import torch
+    from evenbits.errors import CorpusError
+    from evenbits.models import load
+    from evenbits.scoring import score
+
     add_token(model, "<picture>", 272, special=True)
-    assert resolve(parse_model(str(model)), store=store).model_type == "llama"
+    loaded = load(resolve(parse_model(str(model)), store=store), dtype=torch.float32)
+    with pytest.raises(CorpusError, match=r"segment b in en holds the token <picture>, number 272, but .* only 272"):
+        score(loaded, "en", ("a", "b"), ("plain", "a <picture>"))
 
 
 def test_a_tokenizer_without_a_first_token_is_refused(model, refuse):
@@ -184,3 +191,15 @@ def test_a_model_is_accounted_for_once(model, store, monkeypatch):
     first = resolve(parse_model(str(model)), store=store)
     monkeypatch.setattr(accounting, "account", lambda *_args, **_named: pytest.fail("again"))
     assert resolve(parse_model(str(model)), store=store) == first
+
+
+def test_entries_that_change_no_score_but_cannot_be_loaded_are_refused_after_a_sound_one(model, store):
+    resolve(parse_model(str(model)), store=store)
+    edit(model / "config.json", use_cache=7)
+    with pytest.raises(ModelError, match=r"transformers cannot build a model from .*use_cache"):
+        resolve(parse_model(str(model)), store=store)
+
+
+def test_a_tokenizer_that_takes_no_text_is_refused(model, refuse):
+    edit(model / "tokenizer_config.json", model_max_length=["a"])
+    refuse(model, ModelError, "takes no text")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from evenbits.errors import EvenbitsError, ModelError
 from evenbits.foreign import named, shown
@@ -57,6 +57,8 @@ def account(folder: Path, *, fingerprint: str, allow_code: bool) -> int:
 
 def _outline(folder: Path, *, allow_code: bool) -> PreTrainedModel:
     try:
+        if (folder / "generation_config.json").is_file():  # read at every load, for nothing that is measured
+            GenerationConfig.from_pretrained(folder, local_files_only=True)
         return outline(folder, allow_code=allow_code)
     except EvenbitsError:
         raise

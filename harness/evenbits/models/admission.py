@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evenbits.errors import IntegrityError, ModelError, UnsafeModelError
-from evenbits.foreign import Entries, read_json, read_object
+from evenbits.foreign import Entries, named, read_json, read_object
 from evenbits.models.families import REFUSED, SUPPORTED, WRAPPERS, listed
 from evenbits.models.fingerprint import tokenizer_files
 from evenbits.models.headers import entries, weight_files
@@ -80,17 +80,18 @@ def pickle_files(folder: Path) -> tuple[Path, ...]:
 def _check_architecture(folder: Path, config: dict[str, Any]) -> None:
     model_type = config["model_type"]
     architectures = Entries(config, str(folder / "config.json"), ModelError).texts("architectures", [])
-    named = f"{folder} holds a {model_type} model" + (f" ({', '.join(architectures)})" if architectures else "")
+    listed = f" ({named(', '.join(architectures))})" if architectures else ""
+    what_it_is = f"{folder} holds a {named(model_type)} model{listed}"
     if config.get("is_encoder_decoder"):
-        raise ModelError(f"{named}, an encoder-decoder; {SUPPORTED_TEXT}")
+        raise ModelError(f"{what_it_is}, an encoder-decoder; {SUPPORTED_TEXT}")
     if model_type not in SUPPORTED:
         encoder = any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in architectures)
         why = f": {REFUSED[model_type]}" if model_type in REFUSED else ""
         what = ", an encoder without a causal language model" if encoder else why
-        raise ModelError(f"{named}{what}; {SUPPORTED_TEXT}")
+        raise ModelError(f"{what_it_is}{what}; {SUPPORTED_TEXT}")
     heads = (*CAUSAL_HEADS, "ForConditionalGeneration") if model_type in WRAPPERS else CAUSAL_HEADS
     if architectures and not any(name.endswith(heads) for name in architectures):
-        raise ModelError(f"{named}, which has no causal language model head; {SUPPORTED_TEXT}")
+        raise ModelError(f"{what_it_is}, which has no causal language model head; {SUPPORTED_TEXT}")
     method = quantization(folder, config)
     if method is not None:
         raise ModelError(
@@ -107,7 +108,7 @@ def quantization(folder: Path, config: Mapping[str, Any]) -> str | None:
         for key in QUANTIZED_ENTRIES:
             if entry := part.get(key):
                 method = entry.get("quant_method") if isinstance(entry, dict) else entry
-                return method if isinstance(method, str) else key
+                return named(method) if isinstance(method, str) else key
     return next((name for name in QUANTIZED_FILES if (folder / name).is_file()), None)
 
 

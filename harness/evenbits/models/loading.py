@@ -130,8 +130,8 @@ def read_tokenizer(folder: Path, _fingerprint: str, allow_code: bool) -> Any:  #
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=allow_code, use_fast=True)
     except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
         raise ModelError(
-            f"the tokenizer in {folder} cannot be loaded: {error}. Fetch the model again, or install what the "
-            "message names."
+            f"the tokenizer in {folder} cannot be loaded: {named(str(error))}. Fetch the model again, or install what "
+            "the message names."
         ) from error
 
 
@@ -148,6 +148,12 @@ def check_vocabulary(folder: Path, tokenizer: Any, *, rows: int) -> None:  # noq
             f"the tokenizer in {folder} has neither a BOS nor an EOS token, so the first token of a segment has no "
             "context. Set bos_token or eos_token in tokenizer_config.json."
         )
+    try:
+        tokenizer(["Aa"], add_special_tokens=False, truncation=False, verbose=False)
+    except Exception as error:  # an odd entry of tokenizer_config.json shows at the first text
+        raise ModelError(
+            f"the tokenizer in {folder} takes no text: {named(str(error))}. Fetch the model again."
+        ) from error
     highest = max([prefix, *numbers])
     if highest >= rows:
         which = f", {named(numbers[highest])}" if highest in numbers else ""

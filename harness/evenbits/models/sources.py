@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import shutil
 from collections.abc import Mapping
@@ -176,5 +177,8 @@ def _parameters(folder: Path, digest: str, *, store: Store, allow_code: bool) ->
 
         return {}, {"parameters": account(folder, fingerprint=digest, allow_code=allow_code)}
 
-    key = {"fingerprint": digest, "version": VERSION, "transformers": version("transformers")}
+    # The fingerprint leaves out what changes no score, and a model may fail to load for just that.
+    files = [file for name in ("config.json", "generation_config.json") if (file := folder / name).is_file()]
+    configured = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    key = {"fingerprint": digest, "configured": configured, "version": VERSION, "transformers": version("transformers")}
     return int(store.compute("accounts", key, count).meta["parameters"])  # type: ignore[arg-type]

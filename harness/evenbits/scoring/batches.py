@@ -46,10 +46,18 @@ def prefix_token(tokenizer: Any, model: str) -> int:  # noqa: ANN401 - any trans
     )
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str], segment_ids: Sequence[str], language: str) -> list[list[int]]:  # noqa: ANN401
-    """Return the token ids of each text, without special tokens and never cut.
+def tokenize(
+    tokenizer: Any,  # noqa: ANN401 - any transformers tokenizer
+    texts: Sequence[str],
+    segment_ids: Sequence[str],
+    language: str,
+    *,
+    rows: int | None = None,
+) -> list[list[int]]:
+    """Return the token ids of each text, without special tokens and never cut. `rows`: of the model's embedding.
 
-    `CorpusError` names a segment that yields no token: nothing of it could be scored.
+    `CorpusError` names a segment that yields no token: nothing of it could be scored; and one with a special token
+    that the model has no embedding for.
     """
     if not texts:
         return []
@@ -60,6 +68,11 @@ def tokenize(tokenizer: Any, texts: Sequence[str], segment_ids: Sequence[str], l
         if not ids:
             raise CorpusError(
                 f"segment {segment_id} in {language} has no token under this model's tokenizer; leave it out"
+            )
+        if rows is not None and (last := max(ids)) >= rows:
+            raise CorpusError(
+                f"segment {segment_id} in {language} holds the token {tokenizer.convert_ids_to_tokens(last)}, number "
+                f"{last}, but the model embeds only {rows}; leave the segment out"
             )
     return tokens
 

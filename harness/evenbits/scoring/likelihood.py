@@ -73,7 +73,7 @@ def score(
     if len(segment_ids) != len(texts):
         raise ValueError(f"{language}: {len(segment_ids)} segment ids for {len(texts)} texts")
     model: Any = loaded.model
-    tokens = tokenize(loaded.tokenizer, texts, segment_ids, language)
+    tokens = tokenize(loaded.tokenizer, texts, segment_ids, language, rows=len(model.get_input_embeddings().weight))
     config = text_config(model)
     limit = context_limit(config, context)
     windows = windows_of(tokens, prefix=prefix_token(loaded.tokenizer, loaded.local.text), context=limit)

@@ -127,7 +127,8 @@ class _Text:
     def of(
         cls, loaded: LoadedModel, tag: str, segment_ids: Sequence[str], texts: Sequence[str], limit: int
     ) -> _Text:  # fmt: skip
-        tokens = tokenize(loaded.tokenizer, texts, segment_ids, tag)
+        embedding: Any = loaded.model.get_input_embeddings()
+        tokens = tokenize(loaded.tokenizer, texts, segment_ids, tag, rows=len(embedding.weight))
         prefix = prefix_token(loaded.tokenizer, loaded.local.text)
         windows = windows_of(tokens, prefix=prefix, context=limit)
         return cls(tag=tag, segment_ids=segment_ids, texts=texts, tokens=tokens, windows=windows)
