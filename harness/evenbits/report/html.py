@@ -19,7 +19,7 @@ from evenbits.errors import ReportError
 from evenbits.numbers import estimate, number, p_value
 from evenbits.printable import printable
 from evenbits.report.actions import actions, advice
-from evenbits.report.cards import cards
+from evenbits.report.cards import NOT_RUN, cards
 from evenbits.report.described import described
 from evenbits.report.figures import figures
 from evenbits.report.glossary import GLOSSARY, plain_metric, tooltip
@@ -115,6 +115,8 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
 
     drawn, problems = figures(document)
     verdicts = cards(document)
+    if any(card.name == "gate" for card in verdicts):  # who asks whether it may ship did not ask for hypotheses
+        verdicts = [card for card in verdicts if card.verdict != NOT_RUN]
     about = described(document)
     shown = list(harms(document))
     everything = list(harms(document, every_spec=True))

@@ -116,7 +116,8 @@ def _gate(document: Mapping[str, Any]) -> Iterator[Answer]:
         text = f"{may_ship(document)}: {passed} of {len(every)} checks are shown to be within the policy{more}."
         yield Answer(label="may it ship", question="May it ship?", text=text, tone="good")
         return
-    yield Answer(label="may it ship", question="May it ship?", text=f"{may_ship(document)}.", tone="bad")
+    refused = f"{may_ship(document)}. {len(blocking)} of {len(every)} checks stand in the way."
+    yield Answer(label="may it ship", question="May it ship?", text=refused, tone="bad")
     reasons = list(dict.fromkeys(_reason(case) for case in blocking))
     for reason in reasons[:REASONS]:
         yield Answer(label="why not", question="Why not?", text=reason)
