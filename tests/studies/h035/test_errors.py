@@ -11,7 +11,9 @@ from evenbits.observe.activations.batches import sequences_of
 from evenbits.observe.activations.gradients import measure_gradients
 from evenbits.records import Corpus
 from evenbits.store import Store
+from evenbits.studies.h035 import rounding
 from evenbits.studies.h035.errors import FISHER_SEGMENTS, local_errors
+from evenbits.studies.h035.rounding import product_groups
 from evenbits.variants.quantization.patching import checkpoint_source, patched, quantized
 from evenbits.variants.quantization.spec import parse_spec
 from torch.nn import functional
@@ -120,3 +122,16 @@ def test_protected_products_make_no_error_and_specs_measured_together_do_not_mix
     for name in whole.ARRAYS:
         assert np.array_equal(getattr(whole, name), getattr(alone[str(SPEC)]["de"], name))
         assert np.array_equal(getattr(part, name), getattr(whole, name)[1:])
+
+
+def test_products_measured_some_at_a_time_give_what_all_together_give(loaded, store, tmp_path, monkeypatch):
+    specs = [SPEC, parse_spec(f"{SPEC}+only:{loaded.anatomy.layers[-1]}")]  # nothing of it in most of the runs
+    whole = local_errors(loaded, corpus(), specs, store=store)
+    assert len(product_groups(loaded, 2)) == 1
+    # One product at a time: none fits beside another.
+    monkeypatch.setattr(rounding, "HELD_BYTES", 1)
+    assert len(product_groups(loaded, 2)) == len(loaded.anatomy.linears)
+    parts = local_errors(loaded, corpus(), specs, store=Store(tmp_path / "other"))
+    for spec in map(str, specs):
+        for name in whole[spec]["de"].ARRAYS:
+            np.testing.assert_allclose(getattr(parts[spec]["de"], name), getattr(whole[spec]["de"], name), rtol=1e-6)

@@ -9,7 +9,7 @@ after averaging, which measures something else. One float32 tensor per product i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -67,25 +67,28 @@ def gradient_squares(loaded: LoadedModel, texts: Sequence[str], *, language: str
     return GradientSquares(store.folder("gradients", key, fill))
 
 
-def measure_gradients(loaded: LoadedModel, texts: Sequence[str], *, language: str) -> dict[str, torch.Tensor]:
+def measure_gradients(
+    loaded: LoadedModel, texts: Sequence[str], *, language: str, names: Collection[str] | None = None
+) -> dict[str, torch.Tensor]:
     """Return the mean squared gradient of every product inside the decoder layers, float32 [O, I], without a store.
+
+    `names`: only of these products; memory is needed for theirs alone.
 
     Long segments are read in several sequences, each with the prefix token; their gradients count as segments of their
     own. The model is left as it was: no gradients, the same parameters asking for none.
     """
     model = loaded.model
+    linears = [linear for linear in loaded.anatomy.linears if names is None or linear.name in names]
     sequences = sequences_of(loaded.tokenizer, text_config(model), texts, language=language)
-    sums = {
-        linear.name: torch.zeros_like(_weight(model, linear), dtype=torch.float32) for linear in loaded.anatomy.linears
-    }
-    with collecting(model, loaded.anatomy.linears, sums), exact_attention(model.device), torch.enable_grad():
+    sums = {linear.name: torch.zeros_like(_weight(model, linear), dtype=torch.float32) for linear in linears}
+    with collecting(model, linears, sums), exact_attention(model.device), torch.enable_grad():
         for sequence in sequences:
             loss = _nll(model, sequence)
             if not bool(torch.isfinite(loss)):
                 raise NonFiniteError(f"the loss of segment {sequence.segment} in {language} is {float(loss)}")
             loss.backward()  # type: ignore[no-untyped-call]
     means = {}
-    for linear in loaded.anatomy.linears:
+    for linear in linears:
         mean = sums.pop(linear.name).div_(len(sequences))
         if not bool(torch.isfinite(mean).all()):
             raise NonFiniteError(f"gradients of {linear.name} overflow on the texts in {language}; use --dtype float32")

@@ -62,8 +62,8 @@ def local_errors(
     """Return the errors by spec and language of `corpus`, measured or from the store.
 
     Specs that are missing are measured together: the passes of the model serve all of them. Head and embedding take no
-    part, also where a spec includes them. `seed`: of random retention. The weight errors are held in memory in the
-    model's dtype, for each spec what quantizing the model would hold.
+    part, also where a spec includes them. `seed`: of random retention. Products are measured some at a time, so that
+    their errors and gradients never take more than a few GiB.
     """
     chosen = {str(spec): spec for spec in specs}
     found: dict[str, dict[str, LocalErrors]] = {text: {} for text in chosen}
@@ -92,17 +92,23 @@ def _fill(
     seed: int,
 ) -> None:
     """Measure what is `missing` (language -> specs) into `found` and the store."""
-    from evenbits.studies.h035.rounding import measure_errors, weight_errors  # noqa: PLC0415 - imports torch
+    from evenbits.studies.h035.rounding import measure_errors, product_groups, weight_errors  # noqa: PLC0415 - torch
 
-    lacking = {text for texts in missing.values() for text in texts}
-    deltas = {
-        text: weight_errors(loaded, corpus, spec, store=store, seed=seed)
-        for text, spec in specs.items() if text in lacking
-    }  # fmt: skip
+    lacking = {text: spec for text, spec in specs.items() if any(text in texts for texts in missing.values())}
+    parts: dict[str, list[Mapping[str, LocalErrors]]] = {tag: [] for tag in missing}
+    for names in product_groups(loaded, len(lacking)):
+        deltas = {
+            text: weight_errors(loaded, corpus, spec, store=store, seed=seed, names=names)
+            for text, spec in lacking.items()
+        }
+        for tag, texts in missing.items():
+            parts[tag].append(measure_errors(loaded, corpus.texts[tag], tag, {text: deltas[text] for text in texts}))
     for tag, texts in missing.items():
-        measured = measure_errors(loaded, corpus.texts[tag], tag, {text: deltas[text] for text in texts})
-        for text, one in measured.items():
-            arrays = {name: getattr(one, name) for name in LocalErrors.ARRAYS}
+        for text in texts:
+            arrays = {
+                name: np.concatenate([getattr(part[text], name) for part in parts[tag]]) for name in LocalErrors.ARRAYS
+            }
+            one = LocalErrors(language=tag, **arrays)
             key = _key(loaded, corpus, specs[text], tag, seed)
             store.compute(KIND, key, lambda arrays=arrays: (arrays, {}))  # type: ignore[misc]
             found[text][tag] = one

@@ -9,8 +9,9 @@ Shapes: w_OI, delta_OI = W - Q(W), gradient_OI out x in; x_NI inputs of N text t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -32,24 +33,36 @@ from evenbits.variants.quantization.matrices import quantize_planned
 from evenbits.variants.quantization.patching import checkpoint_source, plan_loaded
 from evenbits.variants.quantization.spec import QuantSpec
 
-__all__ = ["measure_errors", "weight_errors"]
+__all__ = ["measure_errors", "product_groups", "weight_errors"]
 
 Float64 = NDArray[np.float64]
 Deltas = Mapping[str, Mapping[str, torch.Tensor]]
 """Spec -> module -> W - Q(W), O x I."""
+
+HELD_BYTES = 4 << 30
+"""Errors and gradients held at once; a larger model is measured some products at a time, with a pass for each run."""
 
 BATCH_TOKENS = 4096
 GRADIENT_TOKENS = 1024  # logits and what the backward pass keeps are held for a whole batch
 
 
 def weight_errors(
-    loaded: LoadedModel, corpus: Corpus, spec: QuantSpec, *, store: Store, seed: int
+    loaded: LoadedModel,
+    corpus: Corpus,
+    spec: QuantSpec,
+    *,
+    store: Store,
+    seed: int,
+    names: Collection[str] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Return W - Q(W) of every quantized product inside the layers, O x I, in the model's dtype."""
-    inside = {linear.name for linear in loaded.anatomy.linears}
+    """Return W - Q(W) of every quantized product inside the layers, O x I, in the model's dtype; of `names` alone."""
+    inside = {linear.name for linear in loaded.anatomy.linears if names is None or linear.name in names}
     source = checkpoint_source(loaded)
     importance = ActivationImportance(loaded, corpus, store=store) if spec.needs else None
-    planned = quantize_planned(plan_loaded(loaded, spec), source, importance=importance, seed=seed)
+    whole = plan_loaded(loaded, spec)
+    if whole.kept_globally is None:  # else which weights are kept is decided over all tensors
+        whole = replace(whole, tensors=tuple(tensor for tensor in whole.tensors if tensor.name in inside))
+    planned = quantize_planned(whole, source, importance=importance, seed=seed)
     return {
         matrix.name: (source(matrix.name) - matrix.values).to(loaded.dtype)
         for matrix in planned
@@ -57,11 +70,31 @@ def weight_errors(
     }
 
 
+def product_groups(loaded: LoadedModel, specs: int) -> list[list[str]]:
+    """Return the products in runs whose errors under so many specs, and whose gradients, fit into `HELD_BYTES`."""
+    groups: list[list[str]] = [[]]
+    held = 0
+    for linear in loaded.anatomy.linears:
+        weight = loaded.model.get_parameter(linear.parameter)
+        size = weight.nbytes * (specs + 1) + 4 * weight.numel()  # errors, a gradient, and its square in float32
+        if groups[-1] and held + size > HELD_BYTES:
+            groups.append([])
+            held = 0
+        groups[-1].append(linear.name)
+        held += size
+    return groups
+
+
 def measure_errors(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Deltas) -> dict[str, LocalErrors]:
     """Return the errors of one language by spec: a forward pass, and the backward passes of two kinds of gradient."""
+    if not _names(deltas):
+        nothing = np.empty(0)
+        return {
+            spec: LocalErrors(language=tag, relative=nothing, first_order=nothing, weighted=nothing) for spec in deltas
+        }
     relative = _relative(loaded, texts, tag, deltas)
     first_order = _first_order(loaded, texts[:GRADIENT_SEGMENTS], tag, deltas)
-    squares = measure_gradients(loaded, texts[:FISHER_SEGMENTS], language=tag)
+    squares = measure_gradients(loaded, texts[:FISHER_SEGMENTS], language=tag, names=_names(deltas))
     return {
         spec: LocalErrors(
             language=tag,
