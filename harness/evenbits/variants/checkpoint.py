@@ -265,7 +265,8 @@ def _quantized(spec: Checkpoint, folder: Path, dtype: Any, original: Original) -
     _check_parts(spec, folder)
     try:
         with quiet_transformers():
-            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            maker: Any = transformers.AutoModelForCausalLM
+            model, info = maker.from_pretrained(
                 folder,
                 config=_configured(folder, allow_code=allow_code),
                 device_map={"": original.device.name},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evenbits.scoring import BATCH_TOKENS, score
 from evenbits.scoring.batches import context_limit, prefix_token, tokenize
@@ -67,6 +67,7 @@ class OtherModel:
         longest = max(len(ids) for ids in tokens)
         if limit != self._original.context and longest > min(limit, self._original.context):
             return f"no KL: its windows hold {limit} tokens, the original's {self._original.context}"
-        rows = int(loaded.model.get_output_embeddings().weight.shape[0])
+        model: Any = loaded.model
+        rows = int(model.get_output_embeddings().weight.shape[0])
         known = int(reference.head.weight.shape[0])
         return None if rows == known else f"no KL: it has {rows} tokens, the original {known}"

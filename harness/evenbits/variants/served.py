@@ -106,6 +106,7 @@ class Served:
     def bits_per_weight(self, original: Original) -> float | None:
         """Return None: an endpoint does not say what it holds."""
         del original
+        return None
 
     def facts(self, original: Original) -> Mapping[str, Any]:
         """Return what the server says of itself, and why there is no KL."""

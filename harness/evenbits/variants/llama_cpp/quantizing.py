@@ -60,7 +60,8 @@ def quantize_file(
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "imatrix.npz"
         if imatrix is not None:
-            np.savez(table, **{name: np.asarray(values, dtype=np.float32) for name, values in imatrix.items()})
+            named: dict[str, Any] = {name: np.asarray(values, dtype=np.float32) for name, values in imatrix.items()}
+            np.savez(table, **named)
         order = {
             "library": library,
             "source": str(source),
