@@ -169,8 +169,8 @@ def test_a_word_added_beyond_the_embedding_is_refused(model, refuse):
 def test_a_special_token_beyond_the_embedding_passes_and_a_text_that_asks_for_it_is_named(model, store):
     import torch
     from evenbits.errors import CorpusError
-    from evenbits.models import load
-    from evenbits.scoring import score
+    from evenbits.models.loading import load
+    from evenbits.scoring.likelihood import score
 
     add_token(model, "<picture>", 272, special=True)
     loaded = load(resolve(parse_model(str(model)), store=store), dtype=torch.float32)
