@@ -96,9 +96,8 @@ def _settle_pass(report: pytest.TestReport, who: Identity, measurements: Sequenc
         _fail(report, f"{who.test} passed without recording a measurement. Call record(finding, threshold) in it.")
         return
     swallowed = [
-        row for row in measurements
-        if row.verdict is Verdict.ERROR or (who.role in MUST_ASSERT and not row.supported)
-    ]  # fmt: skip
+        row for row in measurements if row.verdict is Verdict.ERROR or (who.role in MUST_ASSERT and not row.supported)
+    ]
     if swallowed:
         _fail(report, f"{who.test} does not assert its verdict. {swallowed[0].explain()}")
         setattr(report, BY_VERDICT, True)

@@ -108,9 +108,13 @@ class Estimate:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "value": self.value, "low": self.low, "high": self.high,
-            "n": self.n, "method": self.method, "reason": self.reason,
-        }  # fmt: skip
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "n": self.n,
+            "method": self.method,
+            "reason": self.reason,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Estimate:

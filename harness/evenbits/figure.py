@@ -97,9 +97,11 @@ def scatter(
         if not len(one.x) == len(one.y) == len(labels):
             raise Wrong(f"{len(one.x)} x, {len(one.y)} y and {len(labels)} labels")
     measured = row["estimate"]
-    effect = f"{row['metric'].replace('_', ' ')} {estimate(measured)}" if measured["value"] is not None else str(
-        measured["reason"]
-    )  # fmt: skip
+    effect = (
+        f"{row['metric'].replace('_', ' ')} {estimate(measured)}"
+        if measured["value"] is not None
+        else str(measured["reason"])
+    )
     return Case(
         label=label_of(row),
         alternative=f"{y_name} against {series[0].name} for {len(labels)} points: {effect}.",

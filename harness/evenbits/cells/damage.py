@@ -150,9 +150,7 @@ class Damage:
         full, quantized = column.full[language], column.quantized[language]
         excess = (quantized.nll - full.nll) / LN2
         estimate = mean_interval(excess, rng=np.random.default_rng(seed), confidence=confidence)
-        relative = relative_increase(
-            quantized.nll, full.nll, rng=np.random.default_rng(seed), confidence=confidence
-        )  # fmt: skip
+        relative = relative_increase(quantized.nll, full.nll, rng=np.random.default_rng(seed), confidence=confidence)
         tokens = int(full.tokens.sum())
         return {
             "model": self.model,
@@ -194,9 +192,13 @@ def _with_floor(estimate: Estimate, floor: Estimate) -> Estimate:
     if estimate.value is None or floor.value is None or abs(estimate.value) >= FLOORS_NEEDED * floor.value:
         return estimate
     return Estimate(
-        value=estimate.value, low=estimate.low, high=estimate.high, n=estimate.n, method=estimate.method,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        n=estimate.n,
+        method=estimate.method,
         reason=f"below_floor: less than {FLOORS_NEEDED:g} times the noise floor of {floor.value:.2g} bits per segment",
-    )  # fmt: skip
+    )
 
 
 def _kl(losses: Losses, *, seed: int, confidence: float) -> dict[str, Any]:
@@ -206,12 +208,14 @@ def _kl(losses: Losses, *, seed: int, confidence: float) -> dict[str, Any]:
         return nothing | ({"reason": losses.no_divergence} if losses.no_divergence else {})
     kl = losses.token_kl.astype(np.float64)
     found: dict[str, float | None] = {
-        "mean": float(kl.mean()), "p50": float(np.quantile(kl, 0.5)), "p99": float(np.quantile(kl, 0.99)),
-    }  # fmt: skip
+        "mean": float(kl.mean()),
+        "p50": float(np.quantile(kl, 0.5)),
+        "p99": float(np.quantile(kl, 0.99)),
+    }
     if losses.kl is not None:
         mean = ratio_of_sums(
             losses.kl, losses.tokens, rng=np.random.default_rng(seed), what="mean KL per token", confidence=confidence
-        )  # fmt: skip
+        )
         found |= {"low": mean.low, "high": mean.high}
     return found
 

@@ -13,9 +13,12 @@ from evenbits.studies.gate.decision import language_of, outcome_of
 __all__ = ["case_name", "junit_xml", "properties"]
 
 RESULTS: Mapping[str, str | None] = {
-    "supported": None, "not_applicable": "skipped", "not_supported": "failure", "underpowered": "failure",
+    "supported": None,
+    "not_applicable": "skipped",
+    "not_supported": "failure",
+    "underpowered": "failure",
     "error": "error",
-}  # fmt: skip
+}
 """Element below a test case, by its worst verdict."""
 
 

@@ -19,8 +19,12 @@ from evenbits.studies.gate.policy import LANGUAGE_METRICS, UNITS, Policy
 __all__ = ["LEAST", "measured", "policy_draft"]
 
 LEAST: Mapping[str, float] = {
-    "excess_bits": 0.1, "relative_increase": 0.001, "kl": 0.001, "disparity": 0.1, "disparity_ratio": 0.1,
-}  # fmt: skip
+    "excess_bits": 0.1,
+    "relative_increase": 0.001,
+    "kl": 0.001,
+    "disparity": 0.1,
+    "disparity_ratio": 0.1,
+}
 """Smallest limits written: below them a damage near zero would make a limit that noise alone exceeds."""
 
 

@@ -38,9 +38,11 @@ class Section:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "title": self.title, "text": self.text, "columns": list(self.columns),
+            "title": self.title,
+            "text": self.text,
+            "columns": list(self.columns),
             "rows": [list(row) for row in self.rows],
-        }  # fmt: skip
+        }
 
 
 def shown(cell: Cell) -> str:

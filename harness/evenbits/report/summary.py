@@ -96,8 +96,11 @@ def summary(
 ADVISORY = "(a) fails nothing; without --advisory what is not supported fails"
 
 TONES: Mapping[str, Style] = {
-    "good": "supported", "bad": "not_supported", "open": "underpowered", "plain": "strong",
-}  # fmt: skip
+    "good": "supported",
+    "bad": "not_supported",
+    "open": "underpowered",
+    "plain": "strong",
+}
 
 
 def _opening(document: Mapping[str, Any], width: int) -> Iterator[Line]:
@@ -326,8 +329,11 @@ def _in_short(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what was left out in a phrase: languages that somebody may miss by name, everything else counted."""
     if not entries:
         return []
-    missed = {reason: sorted(one["language"] for one in group) for (what, reason), group in by_reason(entries).items()
-              if what == "language" and all(one["language"] for one in group)}  # fmt: skip
+    missed = {
+        reason: sorted(one["language"] for one in group)
+        for (what, reason), group in by_reason(entries).items()
+        if what == "language" and all(one["language"] for one in group)
+    }
     counts: Counter[str] = Counter()
     for one in entries:
         if one["reason"] not in missed:

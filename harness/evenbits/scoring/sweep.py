@@ -124,9 +124,7 @@ class _Text:
     windows: list[Window]
 
     @classmethod
-    def of(
-        cls, loaded: LoadedModel, tag: str, segment_ids: Sequence[str], texts: Sequence[str], limit: int
-    ) -> _Text:  # fmt: skip
+    def of(cls, loaded: LoadedModel, tag: str, segment_ids: Sequence[str], texts: Sequence[str], limit: int) -> _Text:
         embedding: Any = loaded.model.get_input_embeddings()
         tokens = tokenize(loaded.tokenizer, texts, segment_ids, tag, rows=len(embedding.weight))
         prefix = prefix_token(loaded.tokenizer, loaded.local.text)
@@ -339,9 +337,9 @@ class _Replay:
 
     def finish(self, state: Any, batch: Sequence[Window]) -> torch.Tensor:  # noqa: ANN401
         hidden_BTD = state[0] if self.norm is None else self.norm(state[0])
-        return torch.cat([
-            hidden_BTD[row, len(window) - len(window.targets) : len(window)] for row, window in enumerate(batch)
-        ])  # fmt: skip
+        return torch.cat(
+            [hidden_BTD[row, len(window) - len(window.targets) : len(window)] for row, window in enumerate(batch)]
+        )
 
 
 def _gives_the_same(runner: _Runner, loaded: LoadedModel, text: _Text, batch_tokens: int) -> bool:
@@ -376,7 +374,7 @@ def _from_the_start(
         for text in chosen:
             found[text.tag], _ = score(
                 loaded, text.tag, text.segment_ids, text.texts, context=context, batch_tokens=batch_tokens
-            )  # fmt: skip
+            )
         return found
 
     full = scored()

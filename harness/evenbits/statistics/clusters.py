@@ -107,6 +107,4 @@ def widening(
 
 def leave_out(clusters: Sequence[str]) -> dict[str, list[int]]:
     """Return, for each cluster in order of first appearance, the places of the units of all others."""
-    return {
-        name: [place for place, other in enumerate(clusters) if other != name] for name in dict.fromkeys(clusters)
-    }  # fmt: skip
+    return {name: [place for place, other in enumerate(clusters) if other != name] for name in dict.fromkeys(clusters)}

@@ -49,7 +49,7 @@ class CrossedBootstrap:
         replicates = np.array([row[index] for row in self.replicates])
         return bounded_estimate(
             value, replicates, n=len(self.languages), method=f"{what}; {self.method}", confidence=confidence
-        )  # fmt: skip
+        )
 
 
 def bounded_estimate(
@@ -124,11 +124,11 @@ def _drawn_languages(
     """Return which language stands at each place, [B, L], drawn within groups."""
     labels = np.array(["" if groups is None else groups[tag] for tag in languages])
     named = list(languages) if families is None else [families[tag] for tag in languages]
-    spans = {name: len({label for label, own in zip(labels.tolist(), named, strict=True) if own == name})
-             for name in dict.fromkeys(named)}  # fmt: skip
-    clusters = np.array([
-        name if spans[name] == 1 else tag for name, tag in zip(named, languages, strict=True)
-    ])  # fmt: skip
+    spans = {
+        name: len({label for label, own in zip(labels.tolist(), named, strict=True) if own == name})
+        for name in dict.fromkeys(named)
+    }
+    clusters = np.array([name if spans[name] == 1 else tag for name, tag in zip(named, languages, strict=True)])
     chosen = np.empty((resamples, len(languages)), dtype=np.int64)
     for label in dict.fromkeys(labels.tolist()):
         members = np.flatnonzero(labels == label)

@@ -43,9 +43,17 @@ def cliffs_delta(
     `strata`: labels of the units of a, then of b. p is exact where there are at most `permutations` ways to label.
     """
     return _two_groups(
-        a, b, "Cliff's delta", _delta_rows, rng=rng, strata=strata, alternative=alternative, confidence=confidence,
-        resamples=resamples, permutations=permutations,
-    )  # fmt: skip
+        a,
+        b,
+        "Cliff's delta",
+        _delta_rows,
+        rng=rng,
+        strata=strata,
+        alternative=alternative,
+        confidence=confidence,
+        resamples=resamples,
+        permutations=permutations,
+    )
 
 
 def _delta_rows(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -83,14 +91,14 @@ def _two_groups(
     if labelled is None:
         return Outcome(estimate=estimate, p_value=None, p_method="none: no stratum holds units of both groups")
     places, exact, centred, method = labelled
-    null = np.concatenate([
-        rows(both[part[:, :n]], both[part[:, n:]])
-        for part in np.array_split(places, max(1, places.shape[0] * n * m // 2_000_000))
-    ])  # fmt: skip
+    null = np.concatenate(
+        [
+            rows(both[part[:, :n]], both[part[:, n:]])
+            for part in np.array_split(places, max(1, places.shape[0] * n * m // 2_000_000))
+        ]
+    )
     # a labelling without spread inside both groups is a perfect split: as extreme as can be
-    p = permutation_p(
-        value, np.nan_to_num(null, nan=np.inf), exact=exact, alternative=alternative, centred=centred
-    )  # fmt: skip
+    p = permutation_p(value, np.nan_to_num(null, nan=np.inf), exact=exact, alternative=alternative, centred=centred)
     return Outcome(estimate=estimate, p_value=p, p_method=f"{method}, {alternative}")
 
 
@@ -108,10 +116,12 @@ def _interval(
     n, m = len(a), len(b)
     block = max(1, 2_000_000 // (n * m))
     drawn_a, drawn_b = rng.integers(0, n, (resamples, n)), rng.integers(0, m, (resamples, m))
-    replicates = np.concatenate([
-        rows(a[drawn_a[start : start + block]], b[drawn_b[start : start + block]])
-        for start in range(0, resamples, block)
-    ])  # fmt: skip
+    replicates = np.concatenate(
+        [
+            rows(a[drawn_a[start : start + block]], b[drawn_b[start : start + block]])
+            for start in range(0, resamples, block)
+        ]
+    )
 
     def without_a(index: IntArray) -> FloatArray:
         return rows(a[index], np.broadcast_to(b, (len(index), m)))

@@ -38,9 +38,12 @@ class Equivalence:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "estimate": self.estimate.to_json(), "margin": self.margin, "alpha": self.alpha,
-            "p_value": self.p_value, "equivalent": self.equivalent,
-        }  # fmt: skip
+            "estimate": self.estimate.to_json(),
+            "margin": self.margin,
+            "alpha": self.alpha,
+            "p_value": self.p_value,
+            "equivalent": self.equivalent,
+        }
 
     @classmethod
     def undefined(cls, reason: str, *, margin: float, alpha: float, n: int = 0) -> Equivalence:
@@ -84,7 +87,7 @@ def bootstrap_equivalence(
     )
     return Equivalence(
         estimate=estimate, margin=margin, alpha=alpha, p_value=p, equivalent=-margin < low and high < margin
-    )  # fmt: skip
+    )
 
 
 def _worst_cases(replicates: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -48,9 +48,13 @@ def mean_interval(
         return Estimate(value=value, n=1, method="mean", reason="no interval: a single value")
     if spread_of(values) == 0:
         return Estimate(
-            value=value, low=value, high=value, n=n, method=f"mean; constant sample, {confidence:.0%} interval",
+            value=value,
+            low=value,
+            high=value,
+            n=n,
+            method=f"mean; constant sample, {confidence:.0%} interval",
             reason=f"all {n} values are equal: the interval has no width",
-        )  # fmt: skip
+        )
     low, high = studentised_limits(values - value, rng=rng, confidence=confidence, resamples=resamples)
     kind = "t" if n == 2 else f"the wider of t and bootstrap-t ({resamples} resamples)"
     return Estimate(
@@ -71,9 +75,9 @@ def studentised_limits(
         return -half, half
     powers_N2 = np.column_stack([centred_N, centred_N**2])
     block = max(1, CHUNK // n)
-    moments = np.concatenate([
-        resample_counts(n, min(block, resamples - start), rng) @ powers_N2 / n for start in range(0, resamples, block)
-    ])  # fmt: skip
+    moments = np.concatenate(
+        [resample_counts(n, min(block, resamples - start), rng) @ powers_N2 / n for start in range(0, resamples, block)]
+    )
     means = moments[:, 0]
     variances = np.maximum(moments[:, 1] - means**2, 0.0) * n / (n - 1)
     flat = variances <= 1e-9 * float(centred_N.var())  # of what has no spread, or rounding alone: as far out as can be
@@ -116,9 +120,13 @@ def ratio_of_sums(
     mean = mean_interval((a - ratio * b) / b.mean(), rng=rng, confidence=confidence, resamples=resamples)
     low, high = (mean.low or 0.0) - (mean.value or 0.0), (mean.high or 0.0) - (mean.value or 0.0)
     return Estimate(
-        value=value, low=value + low, high=value + high, n=n, method=mean.method.replace("mean;", f"{what};", 1),
+        value=value,
+        low=value + low,
+        high=value + high,
+        n=n,
+        method=mean.method.replace("mean;", f"{what};", 1),
         reason=mean.reason,
-    )  # fmt: skip
+    )
 
 
 def relative_increase(

@@ -42,9 +42,12 @@ class NoHarm:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "changes": {name: one.to_json() for name, one in self.changes.items()}, "worse": list(self.worse),
-            "open": list(self.open), "margin": self.margin, "least_p": self.least_p,
-        }  # fmt: skip
+            "changes": {name: one.to_json() for name, one in self.changes.items()},
+            "worse": list(self.worse),
+            "open": list(self.open),
+            "margin": self.margin,
+            "least_p": self.least_p,
+        }
 
 
 def no_harm(

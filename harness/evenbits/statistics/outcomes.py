@@ -49,6 +49,10 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "estimate": self.estimate.to_json(), "p_value": self.p_value, "p_method": self.p_method,
-            "statistic": self.statistic, "adjusted_p": self.adjusted_p, "least_p": self.least_p,
-        }  # fmt: skip
+            "estimate": self.estimate.to_json(),
+            "p_value": self.p_value,
+            "p_method": self.p_method,
+            "statistic": self.statistic,
+            "adjusted_p": self.adjusted_p,
+            "least_p": self.least_p,
+        }

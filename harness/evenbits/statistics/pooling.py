@@ -65,9 +65,12 @@ def variance_components(damage: ArrayLike, families: Sequence[str]) -> Component
     else:  # every language its own family, or all of one: the two cannot be told apart
         inside, family = float(by_language.var(ddof=1)), 0.0
     return Components(
-        mean=float(mean), family=family, language=max(0.0, inside - residual / segments), segment=segment,
+        mean=float(mean),
+        family=family,
+        language=max(0.0, inside - residual / segments),
+        segment=segment,
         residual=residual,
-    )  # fmt: skip
+    )
 
 
 def pooled_means(
@@ -95,11 +98,14 @@ def pooled_means(
     half = NormalDist().inv_cdf((1 + confidence) / 2) * np.sqrt(error + found.segment / segments)
     return {
         tag: Estimate(
-            value=value[place], low=value[place] - half[place], high=value[place] + half[place], n=segments,
+            value=value[place],
+            low=value[place] - half[place],
+            high=value[place] + half[place],
+            n=segments,
             method=f"{method}; {confidence:.0%} interval",
         )
         for place, tag in enumerate(tags)
-    }  # fmt: skip
+    }
 
 
 def _predicted(means_L: FloatArray, own_LL: FloatArray, noise: float) -> tuple[FloatArray, FloatArray]:

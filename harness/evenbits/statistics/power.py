@@ -28,9 +28,13 @@ def power(decides: Callable[[np.random.Generator], bool], *, rng: np.random.Gene
 
 
 def draw_damage(
-    components: Components, families: Sequence[str], segments: int, *, rng: np.random.Generator,
+    components: Components,
+    families: Sequence[str],
+    segments: int,
+    *,
+    rng: np.random.Generator,
     means: Sequence[float] | None = None,
-) -> FloatArray:  # fmt: skip
+) -> FloatArray:
     """Return a table of damage [L, S] with these variance components.
 
     `means`: expected damage of each language before family and language effects; None: the components' own mean.

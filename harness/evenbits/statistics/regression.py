@@ -142,7 +142,7 @@ def _compared(
 
     found = bootstrap_estimate(
         statistic, len(gain), what=what, rng=rng, confidence=confidence, resamples=resamples, width=2
-    )  # fmt: skip
+    )
     return Estimate(
         value=found.value, low=found.low, high=found.high, n=len(target), method=found.method, reason=found.reason
-    )  # fmt: skip
+    )

@@ -41,9 +41,12 @@ class Selection:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "estimate": self.estimate.to_json(), "p_value": self.p_value, "p_method": self.p_method,
-            "frequencies": dict(self.frequencies), "scores": None if self.scores is None else list(self.scores),
-        }  # fmt: skip
+            "estimate": self.estimate.to_json(),
+            "p_value": self.p_value,
+            "p_method": self.p_method,
+            "frequencies": dict(self.frequencies),
+            "scores": None if self.scores is None else list(self.scores),
+        }
 
 
 def nested_selection_auc(
@@ -80,9 +83,12 @@ def nested_selection_auc(
         reason = "every feature is constant"
     if reason:
         return Selection(
-            estimate=Estimate.undefined(reason, n=n, method=what), p_value=None, p_method=f"none: {reason}",
-            frequencies=dict.fromkeys(names, 0.0), scores=None,
-        )  # fmt: skip
+            estimate=Estimate.undefined(reason, n=n, method=what),
+            p_value=None,
+            p_method=f"none: {reason}",
+            frequencies=dict.fromkeys(names, 0.0),
+            scores=None,
+        )
     signs, standard = np.sign(table.T[:, :, None] - table.T[:, None, :]), _standardised_left_out(table)
     scores, chosen = _judge(signs, standard, truth[None])
     auc = float(_auc(scores, truth[None])[0])
@@ -101,9 +107,12 @@ def nested_selection_auc(
     counts = np.bincount(chosen[0], minlength=len(names)) / n
     order = sorted(range(len(names)), key=lambda k: (-counts[k], k))
     return Selection(
-        estimate=estimate, p_value=p, p_method=p_method, frequencies={names[k]: float(counts[k]) for k in order},
+        estimate=estimate,
+        p_value=p,
+        p_method=p_method,
+        frequencies={names[k]: float(counts[k]) for k in order},
         scores=tuple(float(score) for score in scores[0]),
-    )  # fmt: skip
+    )
 
 
 def _standardised_left_out(table_NK: FloatArray) -> FloatArray:
@@ -162,7 +171,5 @@ def _whole_selection_p(
         labellings, exact = truth[orders.rows], orders.exact
         method = orders.method.replace("permutation", "permutation of the whole selection")
     parts = max(1, len(labellings) * n * max(n, 3 * len(signs)) // BLOCK)
-    null = np.concatenate([
-        _auc(_judge(signs, standard, part)[0], part) for part in np.array_split(labellings, parts)
-    ])  # fmt: skip
+    null = np.concatenate([_auc(_judge(signs, standard, part)[0], part) for part in np.array_split(labellings, parts)])
     return permutation_p(auc, null, exact=exact, alternative="greater"), method

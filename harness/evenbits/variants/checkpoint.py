@@ -288,9 +288,13 @@ def _quantized(spec: Checkpoint, folder: Path, dtype: Any, original: Original) -
             names = sorted(map(str, info[kind]))
             raise ModelError(f"{spec}: the checkpoint {what} {len(names)} tensors, such as {', '.join(names[:3])}")
     local = LocalModel(
-        text=str(spec), folder=folder, fingerprint=fingerprint(folder, store=original.store),
-        model_type=str(model.config.model_type), parameters=0, allow_code=allow_code,
-    )  # fmt: skip
+        text=str(spec),
+        folder=folder,
+        fingerprint=fingerprint(folder, store=original.store),
+        model_type=str(model.config.model_type),
+        parameters=0,
+        allow_code=allow_code,
+    )
     model.train(mode=False).requires_grad_(requires_grad=False)
     anatomy = outline_anatomy(original.local.folder, allow_code=allow_code)
     return Loaded(local=local, model=model, tokenizer=tokenizer_of(local), anatomy=anatomy, dtype=dtype)

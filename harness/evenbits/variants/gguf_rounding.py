@@ -155,7 +155,7 @@ class GgufPlan:
 
 def planned_types(
     rounding: GgufRounding, anatomy: Anatomy, shapes: Mapping[str, tuple[int, int]], config: object
-) -> GgufPlan:  # fmt: skip
+) -> GgufPlan:
     """Return which type each matrix gets; `shapes`: O x I by module path, `config`: transformers' of the model.
 
     `SpecError` for an architecture that GGUF has no names for, for experts, and for a protected name that matches none.
@@ -248,7 +248,7 @@ def rounded(
 
 def rounded_rows(
     rows_OI: NDArray[np.float32], kind: str, *, imatrix: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:  # fmt: skip
+) -> NDArray[np.float32]:
     """Return `rows_OI` as ggml type `kind` holds them, float32; `imatrix`: weight of each column's error, [I]."""
     if kind in {"F32", "F16"}:
         return rows_OI if kind == "F32" else rows_OI.astype(np.float16).astype(np.float32)

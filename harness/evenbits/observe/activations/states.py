@@ -97,11 +97,15 @@ class StateSums:
         projected = None if self.project is None else second.shape[-1]
         participation = [
             participation_of_tokens(
-                second[layer], first[layer], self.skewed[layer].numpy(), float(self.fourth[layer]),
-                tokens=self.tokens, projected=projected,
+                second[layer],
+                first[layer],
+                self.skewed[layer].numpy(),
+                float(self.fourth[layer]),
+                tokens=self.tokens,
+                projected=projected,
             )
             for layer in range(len(second))
-        ]  # fmt: skip
+        ]
         return LayerStates(participation=np.array(participation), half_prediction=self._half_prediction(rng))
 
     def _half_prediction(self, rng: np.random.Generator) -> Float64 | None:

@@ -63,9 +63,13 @@ def measured(folder: Path, places: Sequence[Place], threads: int, task: Task) ->
         place = places[number]
         task.doing(place.name)
         measured = matrix_statistics(
-            matrices[number], name=place.name, layer=place.layer, part=place.part, role=place.role,
+            matrices[number],
+            name=place.name,
+            layer=place.layer,
+            part=place.part,
+            role=place.role,
             workspace=own.workspace,
-        )  # fmt: skip
+        )
         task.advance()
         return measured
 
@@ -190,8 +194,9 @@ def _require_finite(largest: Float32, first_row: int, name: str) -> None:
         )
 
 
-def _retake(matrix: Matrix, rows: Moments, bad_rows: NDArray[np.int64], columns: Moments,
-            bad_columns: NDArray[np.int64]) -> None:  # fmt: skip
+def _retake(
+    matrix: Matrix, rows: Moments, bad_rows: NDArray[np.int64], columns: Moments, bad_columns: NDArray[np.int64]
+) -> None:
     """Measure again, about their own means, the few lines that lie too far from the matrix's mean."""
     if not bad_rows.size and not bad_columns.size:
         return

@@ -27,8 +27,9 @@ METRICS = ("excess_bits", "relative_increase", "kl")
 
 def log_disparity(one: ModelDamage, metric: str = "excess_bits") -> float | str:
     """Return the log of mean damage of low- over high-resource languages, or why there is none."""
-    low, high = ([place for place, tag in enumerate(one.languages) if one.tier.get(tag) == name]
-                 for name in ("low", "high"))  # fmt: skip
+    low, high = (
+        [place for place, tag in enumerate(one.languages) if one.tier.get(tag) == name] for name in ("low", "high")
+    )
     if not low or not high:
         return f"no {'low' if not low else 'high'}-resource language"
     damage = one.damage[metric]
@@ -59,14 +60,19 @@ def outliers_explain_disparity(models: Sequence[ModelDamage], *, rng: np.random.
             estimate=Estimate.undefined(reason, n=runs, method="Pearson's r over training runs"),
             verdict=Verdict.UNDERPOWERED,
             because=f"{reason}. Add models with more --model options. {_within_sentence(within)}",
-            also=also, summary=reason, data=data,
-        )  # fmt: skip
+            also=also,
+            summary=reason,
+            data=data,
+        )
     outcome = _over_runs(usable, rng=rng)
     if outcome.estimate.value is None or outcome.p_value is None:
         return Finding(
-            estimate=outcome.estimate, verdict=Verdict.NOT_APPLICABLE, also=also, data=data,
+            estimate=outcome.estimate,
+            verdict=Verdict.NOT_APPLICABLE,
+            also=also,
+            data=data,
             because=f"There is no correlation to speak of: {outcome.estimate.reason or outcome.p_method}.",
-        )  # fmt: skip
+        )
     for metric in METRICS[1:]:
         known = [one for one in usable if isinstance(log_disparity(one, metric), float)]
         if len({one.run for one in known}) >= MIN_RUNS:
@@ -146,7 +152,10 @@ def _within_sentence(within: Estimate) -> str:
 def _row(one: ModelDamage, ratio: float | str) -> dict[str, Any]:
     defined = isinstance(ratio, float)
     return {
-        "model": one.model, "run": one.run, "largest_kurtosis": one.tail,
-        "log_disparity": ratio if defined else None, "reason": None if defined else ratio,
+        "model": one.model,
+        "run": one.run,
+        "largest_kurtosis": one.tail,
+        "log_disparity": ratio if defined else None,
+        "reason": None if defined else ratio,
         "mean_excess_bits": float(one.damage["excess_bits"].mean()),
-    }  # fmt: skip
+    }

@@ -35,8 +35,10 @@ def parity_is_not_degradation(models: Sequence[ModelDamage], *, margin: float, r
         reason = f"{len(languages)} languages, needed {FEWEST_LANGUAGES}"
         return Finding(
             estimate=Estimate.undefined(reason, n=len(languages), method="mean Pearson r within models"),
-            verdict=Verdict.UNDERPOWERED, because=f"{reason}. Add languages with --languages.", summary=reason,
-        )  # fmt: skip
+            verdict=Verdict.UNDERPOWERED,
+            because=f"{reason}. Add languages with --languages.",
+            summary=reason,
+        )
 
     def within(metric: str, *, members: Sequence[str] = languages) -> list[Sample]:
         places = np.array([languages.index(tag) for tag in members])

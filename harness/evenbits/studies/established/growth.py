@@ -110,9 +110,12 @@ def _over_runs(courses: Sequence[Course], *, rng: np.random.Generator) -> Estima
         None if part is None else math.exp(min(part, 700.0)) for part in (mean.value, mean.low, mean.high)
     )
     return Estimate(
-        value=value, low=low, high=high, n=len(courses),
+        value=value,
+        low=low,
+        high=high,
+        n=len(courses),
         method=f"largest excess kurtosis, last over first checkpoint, geometric mean over runs; {mean.method}",
-    )  # fmt: skip
+    )
 
 
 def _factor(course: Course, *, rng: np.random.Generator) -> Estimate:
@@ -127,10 +130,13 @@ def _factor(course: Course, *, rng: np.random.Generator) -> Estimate:
 
     found = bootstrap_estimate(factor, len(first), what=what, rng=rng)
     return Estimate(
-        value=found.value, low=found.low, high=found.high, n=1,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        n=1,
         method=f"{found.method} over {len(first)} tensors",
         reason="one training run: the interval is over its tensors, not over runs",
-    )  # fmt: skip
+    )
 
 
 def _tails(tensors: Sequence[TensorSummary]) -> Float64:

@@ -50,16 +50,25 @@ def outliers_sit_in_attention(models: Sequence[ModelWeights], *, rng: np.random.
         few += f", needed {FEWEST_HEAVY}"
         estimate = wilson(found, len(heavy)) if heavy else Estimate.undefined(few, n=0, method="share of HEAVY runs")
         return Finding(
-            estimate=estimate, verdict=Verdict.UNDERPOWERED, because=f"{few}. {because}", also=also, summary=summary,
+            estimate=estimate,
+            verdict=Verdict.UNDERPOWERED,
+            because=f"{few}. {because}",
+            also=also,
+            summary=summary,
             data=data,
-        )  # fmt: skip
+        )
     p_value = _against_chance(found, heavy)
     if 2 * found > len(heavy) and p_value >= 0.05:
         because = f"As many are to be expected by chance (p {p_value:.2g}): add HEAVY models. {because}"
     return Finding(
-        estimate=wilson(found, len(heavy)), p_value=p_value, shown=p_value < 0.05, because=because, also=also,
-        summary=summary, data=data,
-    )  # fmt: skip
+        estimate=wilson(found, len(heavy)),
+        p_value=p_value,
+        shown=p_value < 0.05,
+        because=because,
+        also=also,
+        summary=summary,
+        data=data,
+    )
 
 
 def last_of_each_run(models: Sequence[ModelWeights]) -> list[ModelWeights]:
@@ -95,9 +104,9 @@ def _because(chosen: Sequence[ModelWeights], shares: Sequence[float]) -> str:
     heaviest = [one.statistics.heaviest for one in chosen]
     roles = [tensor.role for tensor in heaviest if tensor is not None]
     counted = sorted({role: roles.count(role) for role in roles}.items(), key=lambda pair: (-pair[1], pair[0]))
-    own = np.mean([
-        sum(t.n for t in one.statistics.tensors if t.part == ATTENTION) / one.statistics.n for one in chosen
-    ])  # fmt: skip
+    own = np.mean(
+        [sum(t.n for t in one.statistics.tensors if t.part == ATTENTION) / one.statistics.n for one in chosen]
+    )
     parts = [f"The heaviest matrix is {', '.join(f'{role} in {count}' for role, count in counted)} of {len(chosen)}."]
     if shares:
         parts.append(

@@ -101,9 +101,11 @@ def _weighted_r(one: Sample, weights_BN: Float64) -> Float64:
     xx, yy, xy = (
         weights_BN @ (a * b) / total - ma * mb
         for a, b, ma, mb in (
-            (x, x, means[0], means[0]), (y, y, means[1], means[1]), (x, y, means[0], means[1]),
+            (x, x, means[0], means[0]),
+            (y, y, means[1], means[1]),
+            (x, y, means[0], means[1]),
         )
-    )  # fmt: skip
+    )
     known = (xx > NOTHING) & (yy > NOTHING)
     below = np.sqrt(np.where(known, xx * yy, 1.0))
     return np.where(known, np.clip(xy / below, -1, 1), np.nan)

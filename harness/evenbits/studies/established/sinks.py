@@ -50,19 +50,21 @@ def sinks_are_not_outliers(models: Sequence[ModelHeads], *, margin: float, rng: 
         summary=f"sink mass against kurtosis, {heads} heads",
         data={
             "models": [
-                {"model": one.model, "sink": one.sink, "output_kurtosis": one.output_kurtosis,
-                 "query_kurtosis": one.query_kurtosis}
+                {
+                    "model": one.model,
+                    "sink": one.sink,
+                    "output_kurtosis": one.output_kurtosis,
+                    "query_kurtosis": one.query_kurtosis,
+                }
                 for one in models
             ]
         },
-    )  # fmt: skip
+    )
 
 
 def _sample(one: ModelHeads, kurtosis: Float64) -> Sample:
     layers, heads = one.sink.shape
-    return Sample(
-        run=one.run, x=one.sink.ravel(), y=kurtosis.ravel(), clusters=np.repeat(np.arange(layers), heads)
-    )  # fmt: skip
+    return Sample(run=one.run, x=one.sink.ravel(), y=kurtosis.ravel(), clusters=np.repeat(np.arange(layers), heads))
 
 
 def _ranked(one: Sample) -> Sample:

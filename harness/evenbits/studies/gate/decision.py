@@ -61,13 +61,20 @@ class Outcome(StrEnum):
 
 
 FAILING_FIRST = (
-    Verdict.ERROR, Verdict.NOT_SUPPORTED, Verdict.UNDERPOWERED, Verdict.NOT_APPLICABLE, Verdict.SUPPORTED,
-)  # fmt: skip
+    Verdict.ERROR,
+    Verdict.NOT_SUPPORTED,
+    Verdict.UNDERPOWERED,
+    Verdict.NOT_APPLICABLE,
+    Verdict.SUPPORTED,
+)
 
 WORDS = {
-    Verdict.ERROR: "error", Verdict.NOT_SUPPORTED: "fail", Verdict.UNDERPOWERED: "inconclusive",
-    Verdict.NOT_APPLICABLE: "skipped", Verdict.SUPPORTED: "pass",
-}  # fmt: skip
+    Verdict.ERROR: "error",
+    Verdict.NOT_SUPPORTED: "fail",
+    Verdict.UNDERPOWERED: "inconclusive",
+    Verdict.NOT_APPLICABLE: "skipped",
+    Verdict.SUPPORTED: "pass",
+}
 
 LET_THROUGH = (Verdict.SUPPORTED, Verdict.NOT_APPLICABLE)
 """Verdicts of gate rows that let a deployment through: shown to be within the limit, or excused by the policy."""
@@ -185,9 +192,13 @@ def disparity_estimates(
     if reason is not None:
         return dict.fromkeys(("disparity", "disparity_ratio"), Estimate.undefined(reason, n=len(low) + len(high)))
     found = disparity(
-        damage, low=low, high=high, rng=np.random.default_rng(seed), resample_languages=False,
+        damage,
+        low=low,
+        high=high,
+        rng=np.random.default_rng(seed),
+        resample_languages=False,
         noise_floor=max((_floor(row) for row in rows), default=0.0),
-    )  # fmt: skip
+    )
     return {"disparity": found.difference, "disparity_ratio": found.ratio}
 
 
@@ -262,23 +273,40 @@ def _decide(
     found = f"Without the waiver: {bare.outcome}."
     if waiver.expires < today:
         return Decision(
-            metric=limit.metric, language=language, outcome=Outcome.EXPIRED, verdict=Verdict.NOT_SUPPORTED,
-            estimate=estimate, limit=limit,
+            metric=limit.metric,
+            language=language,
+            outcome=Outcome.EXPIRED,
+            verdict=Verdict.NOT_SUPPORTED,
+            estimate=estimate,
+            limit=limit,
             because=f"The waiver has expired ({waiver.describe()}). {found}",
             action="Fix the cause, or let the owner renew the waiver with a new date.",
-        )  # fmt: skip
+        )
     return Decision(
-        metric=limit.metric, language=language, outcome=Outcome.WAIVED, verdict=Verdict.NOT_APPLICABLE,
-        estimate=estimate, limit=limit, because=f"W{waiver.describe()[1:]}. {found}",
-    )  # fmt: skip
+        metric=limit.metric,
+        language=language,
+        outcome=Outcome.WAIVED,
+        verdict=Verdict.NOT_APPLICABLE,
+        estimate=estimate,
+        limit=limit,
+        because=f"W{waiver.describe()[1:]}. {found}",
+    )
 
 
 def _bare(limit: Limit, estimate: Estimate, language: str | None, segments: int) -> Decision:
     """Decide without waivers."""
 
     def decision(outcome: Outcome, verdict: Verdict | None, because: str | None, action: str | None) -> Decision:
-        return Decision(metric=limit.metric, language=language, outcome=outcome, verdict=verdict, estimate=estimate,
-                        limit=limit, because=because, action=action)  # fmt: skip
+        return Decision(
+            metric=limit.metric,
+            language=language,
+            outcome=outcome,
+            verdict=verdict,
+            estimate=estimate,
+            limit=limit,
+            because=because,
+            action=action,
+        )
 
     if estimate.value is None:
         return decision(Outcome.MISSING, Verdict.ERROR, "A missing result fails the gate.", None)
@@ -287,15 +315,18 @@ def _bare(limit: Limit, estimate: Estimate, language: str | None, segments: int)
         return decision(Outcome.PASS, None, None, None)
     if where is Verdict.SUPPORTED:
         return decision(
-            Outcome.INCONCLUSIVE, Verdict.UNDERPOWERED,
+            Outcome.INCONCLUSIVE,
+            Verdict.UNDERPOWERED,
             f"The interval lies below the limit, but {segments} segments pass nothing: they may miss a heavy tail.",
             f"Measure at least {FEWEST_FOR_PASS} segments of each language (--segments).",
-        )  # fmt: skip
+        )
     if where is Verdict.NOT_SUPPORTED:
         return decision(
-            Outcome.FAIL, Verdict.NOT_SUPPORTED, "The whole interval lies above the limit.",
+            Outcome.FAIL,
+            Verdict.NOT_SUPPORTED,
+            "The whole interval lies above the limit.",
             "Protect layers or keep outliers in FP16, take more bits, or raise the limit knowingly.",
-        )  # fmt: skip
+        )
     few = segments < FEWEST_FOR_PASS
     if limit.inconclusive == "pass" and not few:
         why = "The interval straddles the limit, and the policy lets that through."
@@ -304,21 +335,27 @@ def _bare(limit: Limit, estimate: Estimate, language: str | None, segments: int)
     least = FEWEST_FOR_PASS if needed is None else max(FEWEST_FOR_PASS, needed)
     more = f"Measure more segments (about {least} would decide" if few or needed else "Measure more segments ("
     return decision(
-        Outcome.INCONCLUSIVE, Verdict.UNDERPOWERED, "The interval straddles the limit.",
-        f'{more}{", " if few or needed else ""}--until-decided takes as many as are needed)'
+        Outcome.INCONCLUSIVE,
+        Verdict.UNDERPOWERED,
+        "The interval straddles the limit.",
+        f"{more}{', ' if few or needed else ''}--until-decided takes as many as are needed)"
         + ("." if few else ', or set `inconclusive = "pass"` in the policy.'),
-    )  # fmt: skip
+    )
 
 
 def _unneeded(limit: Limit, estimate: Estimate, waiver: Waiver, language: str | None) -> Decision:
     limited = limit.where != "no limit"
     return Decision(
-        metric=limit.metric, language=language, outcome=Outcome.UNNEEDED, verdict=Verdict.NOT_SUPPORTED,
-        estimate=estimate, limit=limit,
+        metric=limit.metric,
+        language=language,
+        outcome=Outcome.UNNEEDED,
+        verdict=Verdict.NOT_SUPPORTED,
+        estimate=estimate,
+        limit=limit,
         because=f"The waiver is no longer needed ({waiver.describe()}): "
         + ("the result is within the limit." if limited else "there is no such limit."),
         action="Remove the waiver, or restrict it to the model and spec that need it.",
-    )  # fmt: skip
+    )
 
 
 def _estimate(row: Mapping[str, Any], metric: str) -> Estimate:
@@ -330,10 +367,13 @@ def _estimate(row: Mapping[str, Any], metric: str) -> Estimate:
         return Estimate.undefined("the model was scored without KL", n=row["segments"])
     bounded = found.get("low") is not None and found.get("high") is not None
     return Estimate(
-        value=found["mean"], low=found.get("low"), high=found.get("high"), n=row["segments"],
+        value=found["mean"],
+        low=found.get("low"),
+        high=found.get("high"),
+        n=row["segments"],
         method="mean KL per token, BCa interval over segments",
         reason=None if bounded else "the report gives no interval of KL",
-    )  # fmt: skip
+    )
 
 
 def _missing(language: str) -> Estimate:

@@ -201,9 +201,7 @@ def _table(value: object, source: str, where: str, allowed: Iterable[str]) -> Ma
 def _metric(name: str, value: object, source: str) -> MetricRules:
     where = f"metric.{name}"
     by_language = name in LANGUAGE_METRICS
-    table = _table(
-        value, source, where, ("limit", "inconclusive", *(("tier", "language") if by_language else ()))
-    )  # fmt: skip
+    table = _table(value, source, where, ("limit", "inconclusive", *(("tier", "language") if by_language else ())))
     tiers = _table(table.get("tier", {}), source, f"{where}.tier", TIERS)
     languages: dict[str, Rule] = {}
     named = table.get("language", {})

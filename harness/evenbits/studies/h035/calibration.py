@@ -62,14 +62,19 @@ class CalibratedModel:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "text": self.text, "fingerprint": self.fingerprint, "run": self.run, "model_type": self.model_type,
-            "parameters": self.parameters, "resource_kind": self.resource_kind, "languages": list(self.languages),
+            "text": self.text,
+            "fingerprint": self.fingerprint,
+            "run": self.run,
+            "model_type": self.model_type,
+            "parameters": self.parameters,
+            "resource_kind": self.resource_kind,
+            "languages": list(self.languages),
             "metrics": {
                 spec: {name: [_rounded(value) for value in values] for name, values in by_name.items()}
                 for spec, by_name in self.metrics.items()
             },
             "excess_bits": {spec: [_rounded(v) for v in values] for spec, values in self.excess_bits.items()},
-        }  # fmt: skip
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> CalibratedModel:
@@ -122,8 +127,10 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "schema_version": SCHEMA, "corpus": dict(self.corpus), "models": [model.to_json() for model in self.models],
-        }  # fmt: skip
+            "schema_version": SCHEMA,
+            "corpus": dict(self.corpus),
+            "models": [model.to_json() for model in self.models],
+        }
 
     def dump(self) -> str:
         """Return the text of the file: one line per list of numbers."""

@@ -28,23 +28,29 @@ def forecasts_hold(study: PredictionStudy, calibration: Calibration) -> Finding:
     if spec not in calibration.specs:
         reason = f"{calibration.name} knows {', '.join(calibration.specs) or 'no quantization'}, not {spec}"
         return Finding(
-            estimate=Estimate.undefined(reason, n=n, method=what), verdict=Verdict.NOT_APPLICABLE,
-            because=f"{reason}. Calibrate it with `evenbits diagnose --calibrate`.", summary=reason,
-        )  # fmt: skip
+            estimate=Estimate.undefined(reason, n=n, method=what),
+            verdict=Verdict.NOT_APPLICABLE,
+            because=f"{reason}. Calibrate it with `evenbits diagnose --calibrate`.",
+            summary=reason,
+        )
     if n < FEWEST:
         reason = f"{n} languages, needed {FEWEST}"
         return Finding(
-            estimate=Estimate.undefined(reason, n=n, method=what), verdict=Verdict.UNDERPOWERED,
-            because=f"{reason}. Add languages with --languages.", summary=reason,
-        )  # fmt: skip
+            estimate=Estimate.undefined(reason, n=n, method=what),
+            verdict=Verdict.UNDERPOWERED,
+            because=f"{reason}. Add languages with --languages.",
+            summary=reason,
+        )
     held = {name: forecast_left_out(_as_calibrated(study), calibration, spec, name) for name in CONTENDERS}
     best = held[BEST]
     if best is None or best.inside is None:
         reason = f"{len(calibration.runs)} other training runs give no {CONFIDENCE:.0%} interval"
         return Finding(
-            estimate=Estimate.undefined(reason, n=n, method=what), verdict=Verdict.NOT_APPLICABLE,
-            because=f"{reason}. Calibrate on more models.", summary=reason,
-        )  # fmt: skip
+            estimate=Estimate.undefined(reason, n=n, method=what),
+            verdict=Verdict.NOT_APPLICABLE,
+            because=f"{reason}. Calibrate on more models.",
+            summary=reason,
+        )
     share, families = best.inside / n, len(set(study.predictors.families))
     bounds = wilson(round(share * families), families)
     return Finding(

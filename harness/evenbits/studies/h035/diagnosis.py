@@ -48,9 +48,14 @@ class LanguageRisk:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "language": self.language, "excess_bits": self.value, "low": self.low, "high": self.high,
-            "flag": self.flag, "reason": self.reason, "extrapolated": self.outside,
-        }  # fmt: skip
+            "language": self.language,
+            "excess_bits": self.value,
+            "low": self.low,
+            "high": self.high,
+            "flag": self.flag,
+            "reason": self.reason,
+            "extrapolated": self.outside,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,16 +82,22 @@ class Diagnosis:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "model": self.model, "spec": self.spec, "metric": self.metric, "skill": self.skill,
+            "model": self.model,
+            "spec": self.spec,
+            "metric": self.metric,
+            "skill": self.skill,
             "confidence": CONFIDENCE,
             "calibration": {
-                "name": self.calibration, "corpus": dict(self.corpus), "models": list(self.calibrated),
-                "runs": self.runs, "left_out": list(self.left_out),
+                "name": self.calibration,
+                "corpus": dict(self.corpus),
+                "models": list(self.calibrated),
+                "runs": self.runs,
+                "left_out": list(self.left_out),
                 "performance": {name: one.to_json() for name, one in self.performance.items()},
             },
             "languages": [one.to_json() for one in self.languages],
             "warnings": list(self.warnings),
-        }  # fmt: skip
+        }
 
 
 def diagnose(
@@ -102,8 +113,11 @@ def diagnose(
     calibration.require(spec)
     left_out = calibration.runs_of(fingerprint=local.fingerprint, run=run)
     rest = calibration.without(*left_out)
-    names = [name for name in shared_metrics(rest.models, resource_kind=predictors.resource_kind)
-             if _usable(predictors, name)]  # fmt: skip
+    names = [
+        name
+        for name in shared_metrics(rest.models, resource_kind=predictors.resource_kind)
+        if _usable(predictors, name)
+    ]
     chosen = best_forecaster(rest, spec, names)
     if chosen is None:
         raise UsageError(
@@ -164,10 +178,11 @@ def _reasons(predictors: Predictors, rest: Calibration, chosen: Forecaster) -> l
     middle = float(np.median(values))
     label = METRICS[chosen.metric].label
     sentences = [
-        f"{label} {value / middle:.2g} x the median" if METRICS[chosen.metric].scale == "log" and middle > 0
+        f"{label} {value / middle:.2g} x the median"
+        if METRICS[chosen.metric].scale == "log" and middle > 0
         else f"{label} {value:.3g}, median {middle:.3g}"
         for value in values
-    ]  # fmt: skip
+    ]
     others = []
     for name in shared_metrics(rest.models, resource_kind=predictors.resource_kind):
         if name != chosen.metric and METRICS[name].scale != "bits" and _usable(predictors, name):

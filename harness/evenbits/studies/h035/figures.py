@@ -53,9 +53,11 @@ def comparators(row: Mapping[str, Any], _languages: Mapping[str, Any]) -> Case |
         return None
     found = sorted(found, key=lambda entry: (entry["r"]["value"] is None, -abs(entry["r"]["value"] or 0.0)))
     kinds = {
-        "r": "Pearson r with excess bits", "rho": "Spearman rho with excess bits",
-        "r2_language_out": "R2 on a language left out", "r2_family_out": "R2 on a family left out",
-    }  # fmt: skip
+        "r": "Pearson r with excess bits",
+        "rho": "Spearman rho with excess bits",
+        "r2_language_out": "R2 on a language left out",
+        "r2_family_out": "R2 on a family left out",
+    }
     best = found[0]
     return Case(
         label=label_of(row),
@@ -65,8 +67,10 @@ def comparators(row: Mapping[str, Any], _languages: Mapping[str, Any]) -> Case |
             "notes": [""] * len(found),
             "marks": ["strong" if entry["metric"] == "kurtosis_overlap" else None for entry in found],
             "metrics": [
-                {"name": name, "values": [[short(entry[kind][bound]) for bound in ("value", "low", "high")]
-                                          for entry in found]}
+                {
+                    "name": name,
+                    "values": [[short(entry[kind][bound]) for bound in ("value", "low", "high")] for entry in found],
+                }
                 for kind, name in kinds.items()
             ],
         },
@@ -74,4 +78,4 @@ def comparators(row: Mapping[str, Any], _languages: Mapping[str, Any]) -> Case |
         rows=tuple(
             (entry["label"], *(entry[kind]["value"] for kind in kinds), entry.get("p_value")) for entry in found
         ),
-    )  # fmt: skip
+    )

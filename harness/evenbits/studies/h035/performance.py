@@ -59,10 +59,15 @@ class LeftOut:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "model": self.model, "run": self.run, "metric": self.metric, "languages": self.languages,
-            "coverage": self.coverage, "recall": self.recall, "mean_absolute_error": self.error,
+            "model": self.model,
+            "run": self.run,
+            "metric": self.metric,
+            "languages": self.languages,
+            "coverage": self.coverage,
+            "recall": self.recall,
+            "mean_absolute_error": self.error,
             "median_width": self.width,
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,9 +101,12 @@ class Performance:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "contender": self.contender, "coverage": self.coverage, "least_coverage": self.least_coverage,
-            "recall": self.recall, "models": [one.to_json() for one in self.models],
-        }  # fmt: skip
+            "contender": self.contender,
+            "coverage": self.coverage,
+            "least_coverage": self.least_coverage,
+            "recall": self.recall,
+            "models": [one.to_json() for one in self.models],
+        }
 
 
 def performances(calibration: Calibration, spec: str) -> dict[str, Performance]:

@@ -62,30 +62,45 @@ def cannot_tell(study: PredictionStudy, *, what: str) -> Finding | None:
     families = sorted(set(study.predictors.families))
     if n < FEWEST:
         return _without_number(
-            Verdict.UNDERPOWERED, f"{n} languages, needed {FEWEST} for any correlation and {NEEDED} for a verdict",
-            "Add languages with --languages.", n, what,
-        )  # fmt: skip
+            Verdict.UNDERPOWERED,
+            f"{n} languages, needed {FEWEST} for any correlation and {NEEDED} for a verdict",
+            "Add languages with --languages.",
+            n,
+            what,
+        )
     if len(families) < 2:
         return _without_number(
-            Verdict.UNDERPOWERED, f"all {n} languages are of one family, {families[0]}: they are hardly independent",
-            "Add languages of other families with --languages.", n, what,
-        )  # fmt: skip
+            Verdict.UNDERPOWERED,
+            f"all {n} languages are of one family, {families[0]}: they are hardly independent",
+            "Add languages of other families with --languages.",
+            n,
+            what,
+        )
     if spread_of(study.excess_bits) == 0:
         return _without_number(
-            Verdict.NOT_APPLICABLE, "every language loses the same, so there is nothing to predict",
-            "Are full precision and the quantized model the same? Measure a coarser spec.", n, what,
-        )  # fmt: skip
+            Verdict.NOT_APPLICABLE,
+            "every language loses the same, so there is nothing to predict",
+            "Are full precision and the quantized model the same? Measure a coarser spec.",
+            n,
+            what,
+        )
     if not (np.abs(study.excess_bits) >= FLOORS_NEEDED * study.floor).any():
         return _without_number(
-            Verdict.NOT_APPLICABLE, "no language's damage reaches three noise floors, so there is nothing to predict",
-            "Measure a coarser spec.", n, what,
-        )  # fmt: skip
+            Verdict.NOT_APPLICABLE,
+            "no language's damage reaches three noise floors, so there is nothing to predict",
+            "Measure a coarser spec.",
+            n,
+            what,
+        )
     overlap = study.predictors.values.get("kurtosis_overlap")
     if overlap is None or spread_of(overlap) == 0:
         return _without_number(
-            Verdict.NOT_APPLICABLE, "the overlap is the same in every language, so it predicts nothing",
-            "The weights have no heavy-tailed regions, or all languages use them alike.", n, what,
-        )  # fmt: skip
+            Verdict.NOT_APPLICABLE,
+            "the overlap is the same in every language, so it predicts nothing",
+            "The weights have no heavy-tailed regions, or all languages use them alike.",
+            n,
+            what,
+        )
     return None
 
 

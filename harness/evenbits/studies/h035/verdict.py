@@ -84,9 +84,13 @@ def overlap_predicts(study: PredictionStudy, *, rng: np.random.Generator) -> Fin
 def _against(study: PredictionStudy, values: Any, metric: str, rng: np.random.Generator) -> Outcome:  # noqa: ANN401
     damage = study.damage[metric]
     return pearson(
-        values, damage, rng=rng, strata=study.predictors.strata, clusters=study.predictors.families,
+        values,
+        damage,
+        rng=rng,
+        strata=study.predictors.strata,
+        clusters=study.predictors.families,
         alternative="greater",
-    )  # fmt: skip
+    )
 
 
 def _power(study: PredictionStudy, r: float, *, rng: np.random.Generator) -> Estimate:
@@ -147,9 +151,14 @@ def beyond_what_is_known(study: PredictionStudy, *, rng: np.random.Generator) ->
 
     def partial(metric: str) -> Outcome:
         return partial_correlation(
-            overlap, study.damage[metric], known, rng=rng, strata=study.predictors.strata,
-            clusters=study.predictors.families, alternative="greater",
-        )  # fmt: skip
+            overlap,
+            study.damage[metric],
+            known,
+            rng=rng,
+            strata=study.predictors.strata,
+            clusters=study.predictors.families,
+            alternative="greater",
+        )
 
     found = partial("excess_bits")
     others = {metric: partial(metric).estimate for metric in ("relative_increase", "kl")}
@@ -228,9 +237,12 @@ def own_layers(study: PredictionStudy, *, rng: np.random.Generator) -> Finding:
         return np.where(known, rowwise_pearson(x[rows], damage) - np.median(moved, axis=0), np.nan)
 
     estimate = bootstrap_estimate(
-        advantage, n, what=f"r minus median r over {len(orders)} orders of the layers", rng=rng,
+        advantage,
+        n,
+        what=f"r minus median r over {len(orders)} orders of the layers",
+        rng=rng,
         clusters=study.predictors.families,
-    )  # fmt: skip
+    )
     verdict, why = None, ""
     if n < NEEDED:
         verdict, why = Verdict.UNDERPOWERED, f"{n} languages, needed {NEEDED}. "

@@ -35,21 +35,23 @@ def additivity(study: LayerStudy, *, rng: np.random.Generator) -> Finding:
     if count < MIN_LANGUAGES:
         lacking = f"{count} languages, needed {MIN_LANGUAGES} to speak of variance over languages"
         return Finding(
-            estimate=Estimate.undefined(lacking, n=count), verdict=Verdict.UNDERPOWERED,
-            because=f"{lacking}. Add languages with --languages.", summary=lacking,
-        )  # fmt: skip
-    pairs = {
-        tag: np.stack([sums_LS[place], study.full_bits[place]]) for place, tag in enumerate(study.languages)
-    }  # fmt: skip
+            estimate=Estimate.undefined(lacking, n=count),
+            verdict=Verdict.UNDERPOWERED,
+            because=f"{lacking}. Add languages with --languages.",
+            summary=lacking,
+        )
+    pairs = {tag: np.stack([sums_LS[place], study.full_bits[place]]) for place, tag in enumerate(study.languages)}
     drawn = crossed_bootstrap(pairs, _explained, rng=rng)
     explained, ratio, r_squared = (
         drawn.estimate((place,), what=what)
-        for place, what in enumerate((
-            "share of variance explained by the sum of single layers",
-            "sum of single-layer damage over full damage",
-            "squared correlation of sum and full damage",
-        ))
-    )  # fmt: skip
+        for place, what in enumerate(
+            (
+                "share of variance explained by the sum of single layers",
+                "sum of single-layer damage over full damage",
+                "squared correlation of sum and full damage",
+            )
+        )
+    )
     return Finding(
         estimate=explained,
         because=_sentence(ratio),

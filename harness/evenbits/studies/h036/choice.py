@@ -85,8 +85,9 @@ def choose(
         return _choice(objective, (), savings, full, cost)
     allowed = budget
     while True:
-        units = _solve(objective, savings=savings, full=full, cost=cost / budget, share=allowed / budget, low=low,
-                       high=high)  # fmt: skip
+        units = _solve(
+            objective, savings=savings, full=full, cost=cost / budget, share=allowed / budget, low=low, high=high
+        )
         if float(cost[list(units)].sum()) <= budget * (1 + SLACK):
             return _choice(objective, units, savings, full, cost)
         allowed -= STEP * budget
@@ -94,13 +95,23 @@ def choose(
 
 def _choice(objective: Objective, units: tuple[int, ...], savings: Float64, full: Float64, cost: Float64) -> Choice:
     return Choice(
-        objective=objective, units=units, cost=float(cost[list(units)].sum()),
+        objective=objective,
+        units=units,
+        cost=float(cost[list(units)].sum()),
         predicted=left_over(full, savings, units),
-    )  # fmt: skip
+    )
 
 
-def _solve(objective: Objective, *, savings: Float64, full: Float64, cost: Float64, share: float, low: Sequence[int],
-           high: Sequence[int]) -> tuple[int, ...]:  # fmt: skip
+def _solve(
+    objective: Objective,
+    *,
+    savings: Float64,
+    full: Float64,
+    cost: Float64,
+    share: float,
+    low: Sequence[int],
+    high: Sequence[int],
+) -> tuple[int, ...]:
     """Return the optimum: the least bound that some affordable choice keeps, found by halving.
 
     With the bound fixed the programme has no other variables than the choices themselves; written with the bound as a
@@ -131,8 +142,9 @@ def _solve(objective: Objective, *, savings: Float64, full: Float64, cost: Float
     return tied if tied is not None and value(tied) <= reached + 2 * TOLERANCE else best
 
 
-def _rows(objective: Objective, saved_PL: Float64, full_L: Float64, low: Sequence[int],
-          high: Sequence[int]) -> tuple[Float64, Float64]:  # fmt: skip
+def _rows(
+    objective: Objective, saved_PL: Float64, full_L: Float64, low: Sequence[int], high: Sequence[int]
+) -> tuple[Float64, Float64]:
     """Return rows [R, P] and base [R]: the objective is the largest of base - rows x."""
     if objective == "worst":
         return saved_PL.T, full_L
@@ -141,8 +153,9 @@ def _rows(objective: Objective, saved_PL: Float64, full_L: Float64, low: Sequenc
     return np.stack([difference, -difference]), np.array([gap, -gap])
 
 
-def _most_saved(mean_P: Float64, cost: Float64, share: float, *, rows: Float64 | None = None,
-                needed: Float64 | None = None) -> tuple[int, ...] | None:  # fmt: skip
+def _most_saved(
+    mean_P: Float64, cost: Float64, share: float, *, rows: Float64 | None = None, needed: Float64 | None = None
+) -> tuple[int, ...] | None:
     """Return the affordable choice of largest mean saving with rows x >= needed; None where there is none."""
     from scipy.optimize import Bounds, LinearConstraint, milp  # noqa: PLC0415 - heavy, and only plans need it
 

@@ -68,9 +68,13 @@ class Depth:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "shares": dict(self.shares), "top": [list(pair) for pair in self.top], "agreeing": self.agreeing,
-            "languages": self.languages, "correlation": self.correlation, "sentence": self.sentence,
-        }  # fmt: skip
+            "shares": dict(self.shares),
+            "top": [list(pair) for pair in self.top],
+            "agreeing": self.agreeing,
+            "languages": self.languages,
+            "correlation": self.correlation,
+            "sentence": self.sentence,
+        }
 
 
 def where_damage_lies(study: LayerStudy) -> Depth:

@@ -93,12 +93,15 @@ def _in_shares(study: LayerStudy, rng: np.random.Generator) -> tuple[Interaction
     if len(kept.languages) < 2:
         reason = f"{len(kept.languages)} of {len(above)} languages have single-layer damage above three noise floors"
         return Interaction(
-            estimate=Estimate.undefined(reason), p_value=None, p_method=f"none: {reason}", f=None, degrees=(0, 0),
-            squares={}, movable=0,
-        ), sentence  # fmt: skip
-    found = layer_language_interaction(
-        kept.excess_bits, rng=rng, families=kept.families, scale="share", scheme="signs"
-    )  # fmt: skip
+            estimate=Estimate.undefined(reason),
+            p_value=None,
+            p_method=f"none: {reason}",
+            f=None,
+            degrees=(0, 0),
+            squares={},
+            movable=0,
+        ), sentence
+    found = layer_language_interaction(kept.excess_bits, rng=rng, families=kept.families, scale="share", scheme="signs")
     return found, sentence
 
 

@@ -115,7 +115,7 @@ class ProtectionStudy:
         low, high = (
             [place for place, tag in enumerate(self.languages) if self.tier.get(tag) == tier]
             for tier in ("low", "high")
-        )  # fmt: skip
+        )
         if not low or not high:
             return None
         return float(means_L[low].mean() - means_L[high].mean())
@@ -164,11 +164,9 @@ def planned(study: LayerStudy, budget: float) -> dict[str, Choice]:
     )
     wanted = [one for one in OBJECTIVES if one != "gap" or (low and high)]
     return {
-        objective: choose(
-            objective, savings=savings, full=full_L, cost=study.cost, budget=budget, low=low, high=high
-        )
+        objective: choose(objective, savings=savings, full=full_L, cost=study.cost, budget=budget, low=low, high=high)
         for objective in wanted
-    }  # fmt: skip
+    }
 
 
 def rule_budget(study: LayerStudy) -> float:
@@ -201,7 +199,7 @@ def contestants(
     rules = {f"random {draw}": random_units(study.cost, budget, rng=rng) for draw in range(1, RANDOM_DRAWS + 1)}
     rules["highest kurtosis"] = affordable(
         (int(place) for place in np.argsort(-kurtosis, kind="stable")), study.cost, budget
-    )  # fmt: skip
+    )
     found += [entrant.protecting(name, "rival", units) for name, units in rules.items() if units]
     return tuple(one for one in found if one is not None)
 
@@ -223,9 +221,14 @@ class _Entrant:
         bits = self.sizes.bits_per_weight(spec)
         extra = bits - self.study.bits_per_weight
         return Contestant(
-            name=name, kind=kind, spec=str(spec), units=units, bits_per_weight=bits, extra_bits=extra,
+            name=name,
+            kind=kind,
+            spec=str(spec),
+            units=units,
+            bits_per_weight=bits,
+            extra_bits=extra,
             within_budget=extra <= self.budget * (1 + 1e-6) + 1e-9,
-        )  # fmt: skip
+        )
 
 
 def _change(after: float | None, before: float | None) -> float | None:

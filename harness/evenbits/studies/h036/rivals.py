@@ -82,7 +82,7 @@ def uniform_spec(sizes: Sizes, spec: QuantSpec, budget: float) -> QuantSpec | No
     base = sizes.bits_per_weight(spec)
     priced: Mapping[QuantSpec, float] = {
         finer: cost for finer in _finer(spec) if (cost := _cost(sizes, finer)) is not None
-    }  # fmt: skip
+    }
     within = [(cost, finer) for finer, cost in priced.items() if base < cost <= base + budget * (1 + SLACK)]
     if not within:
         return None

@@ -115,9 +115,12 @@ class LayerStudy:
         """Return the study restricted to some languages."""
         places = [self.languages.index(tag) for tag in languages]
         return replace(
-            self, languages=tuple(languages), excess_bits=self.excess_bits[:, places], full_bits=self.full_bits[places],
+            self,
+            languages=tuple(languages),
+            excess_bits=self.excess_bits[:, places],
+            full_bits=self.full_bits[places],
             nll_bits=self.nll_bits[places],
-        )  # fmt: skip
+        )
 
 
 def study_layers(

@@ -98,8 +98,10 @@ def by_model(rows: Sequence[Mapping[str, Any]], _languages: Mapping[str, Any]) -
         shares = [(row["data"].get("sigma_shares") or {}).get(sigma) for row in found]
         name = f"% of weights beyond {sigma} standard deviations"
         values[name] = [None if share is None else short(100 * share) for share in shares]
-    classes = [", ".join(filter(None, (text_or(row["data"].get("kurtosis_class")), text_or(row["data"].get("class")))))
-               for row in found]  # fmt: skip
+    classes = [
+        ", ".join(filter(None, (text_or(row["data"].get("kurtosis_class")), text_or(row["data"].get("class")))))
+        for row in found
+    ]
     first = found[0]
     return Case(
         label=f"{found[0]['hypothesis']} · {len(found)} models",
@@ -109,15 +111,18 @@ def by_model(rows: Sequence[Mapping[str, Any]], _languages: Mapping[str, Any]) -
             "y": [row["model"] for row in found],
             "notes": classes,
             "marks": [None] * len(found),
-            "metrics": [{"name": name, "values": [[value, None, None] for value in column]}
-                        for name, column in values.items() if finite(column)],
+            "metrics": [
+                {"name": name, "values": [[value, None, None] for value in column]}
+                for name, column in values.items()
+                if finite(column)
+            ],
         },
         columns=("model", "class", *values),
         rows=tuple(
             (row["model"], classes[place], *(column[place] for column in values.values()))
             for place, row in enumerate(found)
         ),
-    )  # fmt: skip
+    )
 
 
 def _share(tensor: Mapping[str, Any] | None, sigma: float) -> float | None:
@@ -130,8 +135,12 @@ def _share(tensor: Mapping[str, Any] | None, sigma: float) -> float | None:
 def _alternative(
     name: str, lines: Sequence[Sequence[float | None]], roles: Sequence[str], layers: Sequence[int]
 ) -> str:
-    best = max((value, roles[y], layers[x]) for y, line in enumerate(lines) for x, value in enumerate(line)
-               if value is not None)  # fmt: skip
+    best = max(
+        (value, roles[y], layers[x])
+        for y, line in enumerate(lines)
+        for x, value in enumerate(line)
+        if value is not None
+    )
     return f"Largest {name}: {number(best[0])}, in {best[1]} of layer {best[2]}."
 
 

@@ -52,9 +52,13 @@ class ModelPoint:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "model": self.model, "cluster": self.run, "sparsity": self.sparsity, "damage": self.damage,
-            "relative_increase": self.relative, "recovered": self.recovered,
-        }  # fmt: skip
+            "model": self.model,
+            "cluster": self.run,
+            "sparsity": self.sparsity,
+            "damage": self.damage,
+            "relative_increase": self.relative,
+            "recovered": self.recovered,
+        }
 
 
 def point_specs(base: QuantSpec) -> tuple[QuantSpec, QuantSpec]:
@@ -98,9 +102,12 @@ def across_models(points: Sequence[ModelPoint], *, rng: np.random.Generator) -> 
 def against_damage(points: Sequence[ModelPoint], *, rng: np.random.Generator) -> Finding:
     """Whether models with sparser outliers lose more while nothing is kept (Spearman over training runs)."""
     return _correlated(
-        points, lambda point: point.damage, "sparsity against damage", rng=rng,
+        points,
+        lambda point: point.damage,
+        "sparsity against damage",
+        rng=rng,
         other=("relative_increase", lambda point: point.relative),
-    )  # fmt: skip
+    )
 
 
 Value = Callable[[ModelPoint], float | None]

@@ -52,9 +52,12 @@ class Arrangements:
         if self.exact:
             return self
         return Arrangements(
-            resilient=self.resilient[:count], vulnerable=self.vulnerable[:count], exact=False, method=self.method,
+            resilient=self.resilient[:count],
+            vulnerable=self.vulnerable[:count],
+            exact=False,
+            method=self.method,
             same=self.same,
-        )  # fmt: skip
+        )
 
 
 def arrange(
@@ -69,9 +72,11 @@ def arrange(
     if orders is None:
         lacking = "no two languages can be exchanged"
         return Refusal(
-            verdict=Verdict.UNDERPOWERED, lacking=lacking, n=len(groups.languages),
+            verdict=Verdict.UNDERPOWERED,
+            lacking=lacking,
+            n=len(groups.languages),
             because=f"{lacking}. Add related languages with --languages.",
-        )  # fmt: skip
+        )
     resilient, vulnerable = groups.masks(groups.residual[orders.rows])
     most = len(groups.languages) + 1
     allowed = np.array([[reachable(n, m, features) for m in range(most)] for n in range(most)])
@@ -81,9 +86,12 @@ def arrange(
     same = ((resilient == own[0]) & (vulnerable == own[1])).all(axis=1)
     share = float(same.mean()) if orders.exact else float((same.sum() + 1) / (len(same) + 1))
     return Arrangements(
-        resilient=resilient, vulnerable=vulnerable, exact=orders.exact, same=share,
+        resilient=resilient,
+        vulnerable=vulnerable,
+        exact=orders.exact,
+        same=share,
         method=f"residuals exchanged: {orders.method}",
-    )  # fmt: skip
+    )
 
 
 def fewest(features: int) -> int:

@@ -148,9 +148,7 @@ def contrasted(
     """Measure every contrast that has a pair of different models here; p adjusted by Holm over those measured."""
     found = [one for contrast in contrasts if (one := _measured(contrast, models, rng)) is not None]
     adjusted = holm({one.contrast.name: one.damage.p_value for one in found})
-    return tuple(
-        replace(one, damage=replace(one.damage, adjusted_p=adjusted[one.contrast.name])) for one in found
-    )  # fmt: skip
+    return tuple(replace(one, damage=replace(one.damage, adjusted_p=adjusted[one.contrast.name])) for one in found)
 
 
 def _measured(contrast: Contrast, models: Mapping[str, TrainedModel], rng: np.random.Generator) -> Contrasted | None:
@@ -181,9 +179,14 @@ def _measured(contrast: Contrast, models: Mapping[str, TrainedModel], rng: np.ra
         damage = replace(damage, estimate=estimates[0])
         full, quantized, relative = estimates[1:]
     return Contrasted(
-        contrast=contrast, damage=damage, full=full, quantized=quantized, relative=relative, by_pair=by_pair,
+        contrast=contrast,
+        damage=damage,
+        full=full,
+        quantized=quantized,
+        relative=relative,
+        by_pair=by_pair,
         languages=languages,
-    )  # fmt: skip
+    )
 
 
 def _over_pairs(values_P: Float64, rng: np.random.Generator) -> Outcome:
@@ -202,8 +205,10 @@ def _over_pairs(values_P: Float64, rng: np.random.Generator) -> Outcome:
 def _over_languages(languages: Sequence[str], values_L: Float64, rng: np.random.Generator) -> Estimate:
     return language_mean(
         {tag: [value] for tag, value in zip(languages, values_L.tolist(), strict=True)},
-        rng=rng, families=families_of(languages), what="mean over languages",
-    )  # fmt: skip
+        rng=rng,
+        families=families_of(languages),
+        what="mean over languages",
+    )
 
 
 def _difference(

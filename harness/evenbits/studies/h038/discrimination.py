@@ -85,9 +85,12 @@ def _as_expected(name: str, delta: Estimate) -> Estimate:
     if EXPECTED.get(name, 1) > 0 or delta.value is None:
         return delta
     return replace(
-        delta, value=-delta.value, low=None if delta.high is None else -delta.high,
-        high=None if delta.low is None else -delta.low, method=f"{delta.method}, sign as expected",
-    )  # fmt: skip
+        delta,
+        value=-delta.value,
+        low=None if delta.high is None else -delta.high,
+        high=None if delta.low is None else -delta.low,
+        method=f"{delta.method}, sign as expected",
+    )
 
 
 def discriminate(
@@ -98,9 +101,11 @@ def discriminate(
     if not usable.names:
         reasons = ", ".join(f"{name} is {reason}" for name, reason in usable.left_out.items())
         return Refusal(
-            verdict=Verdict.NOT_APPLICABLE, lacking="no feature differs between languages", n=len(groups.languages),
+            verdict=Verdict.NOT_APPLICABLE,
+            lacking="no feature differs between languages",
+            n=len(groups.languages),
             because=f"No feature differs between languages: {reasons}.",
-        )  # fmt: skip
+        )
     refusal = _too_small(groups, len(usable.names))
     if refusal is not None:
         return refusal
@@ -110,9 +115,11 @@ def discriminate(
     if null.same * len(usable.names) >= ALPHA:
         lacking = f"{null.same:.2g} of the arrangements within family and script give the same groups"
         return Refusal(
-            verdict=Verdict.UNDERPOWERED, lacking=lacking, n=len(groups.languages),
+            verdict=Verdict.UNDERPOWERED,
+            lacking=lacking,
+            n=len(groups.languages),
             because=f"{lacking}: no feature of {len(usable.names)} can reach q < {ALPHA:g}. Add related languages.",
-        )  # fmt: skip
+        )
     return _searched(groups, usable, null, rng)
 
 
@@ -139,24 +146,37 @@ def _searched(groups: ResilienceGroups, usable: Usable, null: Arrangements, rng:
         key=lambda name: (q[name] >= ALPHA, -signs[name] * (found[name].value or 0.0) if q[name] < ALPHA else p[name]),
     )
     rows = tuple(
-        {"feature": name, "delta": found[name].to_json(), "expected_delta": float(null_BK[:, k].mean()),
-         "p_value": p[name], "q": q[name]}
-        for name in ranked for k in (usable.names.index(name),)
-    )  # fmt: skip
+        {
+            "feature": name,
+            "delta": found[name].to_json(),
+            "expected_delta": float(null_BK[:, k].mean()),
+            "p_value": p[name],
+            "q": q[name],
+        }
+        for name in ranked
+        for k in (usable.names.index(name),)
+    )
     inside = resilient | vulnerable
     selection = nested_selection_auc(
-        dict(zip(usable.names, usable.table[inside].T, strict=True)), resilient[inside].tolist(), rng=rng,
+        dict(zip(usable.names, usable.table[inside].T, strict=True)),
+        resilient[inside].tolist(),
+        rng=rng,
         permutations=1,
-    )  # fmt: skip
+    )
     auc = float(nested_aucs(usable.table, resilient[None], vulnerable[None])[0])
     few = null.first(SELECTIONS)
     null_B = nested_aucs(usable.table, few.resilient, few.vulnerable)
     return Discrimination(
-        rows=rows, best=ranked[0], delta=found[ranked[0]], q=q[ranked[0]], selection=selection,
+        rows=rows,
+        best=ranked[0],
+        delta=found[ranked[0]],
+        q=q[ranked[0]],
+        selection=selection,
         # 2 AUC - 1 is the delta of the held-out scores
         auc_p=few.p_value(float(scale * (2 * auc - 1)), few.scale * (2 * null_B - 1), "greater"),
-        sizes=(int(resilient.sum()), int(vulnerable.sum())), method=null.method,
-    )  # fmt: skip
+        sizes=(int(resilient.sum()), int(vulnerable.sum())),
+        method=null.method,
+    )
 
 
 def _too_small(groups: ResilienceGroups, features: int) -> Refusal | None:
@@ -169,10 +189,12 @@ def _too_small(groups: ResilienceGroups, features: int) -> Refusal | None:
         f"high-resource languages, needed {fewest(features)} of each"
     )
     return Refusal(
-        verdict=Verdict.UNDERPOWERED, lacking=lacking, n=resilient + vulnerable,
+        verdict=Verdict.UNDERPOWERED,
+        lacking=lacking,
+        n=resilient + vulnerable,
         because=f"{lacking}: in smaller groups even a perfect split among {features} features can have q >= {ALPHA:g}. "
         "Add languages with --languages or a corpus that has them.",
-    )  # fmt: skip
+    )
 
 
 def deltas(table_NK: Float64, resilient_BN: Masks, vulnerable_BN: Masks) -> Float64:

@@ -93,6 +93,9 @@ def _compared(
     scale = float(standardising(resilient[None], vulnerable[None])[0])
     null_B = null.scale * deltas(index_N[:, None], null.resilient, null.vulnerable)[:, 0]
     return _Compared(
-        delta=delta, p=null.p_value(scale * delta.value, null_B, "greater"), method=null.method, index=index_N,
+        delta=delta,
+        p=null.p_value(scale * delta.value, null_B, "greater"),
+        method=null.method,
+        index=index_N,
         search=search,
-    )  # fmt: skip
+    )

@@ -23,18 +23,20 @@ __all__ = ["EXPECTED", "FeatureTable", "Usable", "measured_features", "similarit
 
 Float64 = NDArray[np.float64]
 
-EXPECTED: Mapping[str, int] = MappingProxyType({
-    "participation_early": +1,
-    "participation_middle": +1,
-    "participation_late": +1,
-    "channel_entropy": +1,
-    "layer_usage_entropy": +1,
-    "head_utilisation_entropy": +1,
-    "half_prediction": +1,
-    "channel_drop_increase": -1,
-    "head_drop_increase": -1,
-    "cross_language_similarity": +1,
-})  # fmt: skip
+EXPECTED: Mapping[str, int] = MappingProxyType(
+    {
+        "participation_early": +1,
+        "participation_middle": +1,
+        "participation_late": +1,
+        "channel_entropy": +1,
+        "layer_usage_entropy": +1,
+        "head_utilisation_entropy": +1,
+        "half_prediction": +1,
+        "channel_drop_increase": -1,
+        "head_drop_increase": -1,
+        "cross_language_similarity": +1,
+    }
+)
 """Feature -> +1 where the hypothesis expects more of it in resilient languages, -1 where less: more directions, more
 even use of channels, layers and heads, one half of the channels predicting the other, less lost when parts are dropped,
 states that other languages share."""

@@ -36,17 +36,21 @@ def along_all_languages(study: ResilienceStudy, *, rng: np.random.Generator) -> 
     groups = study.groups.primary
     if isinstance(groups, Refusal):
         return Finding(
-            estimate=Estimate.undefined(groups.lacking, n=groups.n, method=WHAT), verdict=groups.verdict,
-            because=groups.because, summary=groups.lacking,
-        )  # fmt: skip
+            estimate=Estimate.undefined(groups.lacking, n=groups.n, method=WHAT),
+            verdict=groups.verdict,
+            because=groups.because,
+            summary=groups.lacking,
+        )
     usable = study.features.over(groups.languages)
     orders = rearrangements(len(groups.languages), rng=rng, strata=groups.strata, permutations=ARRANGEMENTS)
     if orders is None or not usable.names:
         lacking = "no feature differs between languages" if orders else "no two languages can be exchanged"
         return Finding(
             estimate=Estimate.undefined(lacking, n=len(groups.languages), method=WHAT),
-            verdict=Verdict.NOT_APPLICABLE if orders else Verdict.UNDERPOWERED, because=f"{lacking}.", summary=lacking,
-        )  # fmt: skip
+            verdict=Verdict.NOT_APPLICABLE if orders else Verdict.UNDERPOWERED,
+            because=f"{lacking}.",
+            summary=lacking,
+        )
     left_NK = left_over(usable, groups)
     observed_K = _correlations(left_NK, groups.residual[None])[0]
     moved = groups.residual[orders.rows]
@@ -93,8 +97,16 @@ def _correlations(left_NK: Float64, residual_BN: Float64) -> Float64:
     return np.asarray(np.divide(products, below_BK, out=np.zeros_like(products), where=below_BK > 0))
 
 
-def _finding(groups: ResilienceGroups, usable: Usable, best: str, *, q: float, rows: list[dict[str, Any]], method: str,
-             rng: np.random.Generator) -> Finding:  # fmt: skip
+def _finding(
+    groups: ResilienceGroups,
+    usable: Usable,
+    best: str,
+    *,
+    q: float,
+    rows: list[dict[str, Any]],
+    method: str,
+    rng: np.random.Generator,
+) -> Finding:
     column = usable.table[:, usable.names.index(best)]
     target = groups.design @ np.array(list(groups.coefficients.values())) + groups.residual
     covariates = dict(zip(list(groups.coefficients)[1:], groups.design.T[1:], strict=True))
@@ -103,10 +115,13 @@ def _finding(groups: ResilienceGroups, usable: Usable, best: str, *, q: float, r
     value, sign = found.value or 0.0, -EXPECTED[best]
     low, high = (found.low, found.high) if sign > 0 else (found.high, found.low)
     size = Estimate(
-        value=None if found.value is None else sign * value, low=None if low is None else sign * low,
-        high=None if high is None else sign * high, n=found.n, method=f"{found.method}, sign as expected",
+        value=None if found.value is None else sign * value,
+        low=None if low is None else sign * low,
+        high=None if high is None else sign * high,
+        n=found.n,
+        method=f"{found.method}, sign as expected",
         reason=found.reason,
-    )  # fmt: skip
+    )
     predicted = "as" if value * sign > 0 else "against what is"
     against = "" if q < ALPHA else f", needed below {ALPHA:g}"
     return Finding(

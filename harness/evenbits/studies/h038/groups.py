@@ -150,10 +150,16 @@ def divide(
     if not residual_N.any():
         return _all_as_expected(len(kept))
     return ResilienceGroups(
-        spec=spec, metric=metric, languages=languages, tier=tuple(tier.get(tag, "between") for tag in languages),
-        resource_name=name, design=design_NC, residual=residual_N, left_out=left_out,
+        spec=spec,
+        metric=metric,
+        languages=languages,
+        tier=tuple(tier.get(tag, "between") for tag in languages),
+        resource_name=name,
+        design=design_NC,
+        residual=residual_N,
+        left_out=left_out,
         coefficients=dict(zip(("constant", *columns), fitted.tolist(), strict=True)),
-    )  # fmt: skip
+    )
 
 
 def stratum_of(tag: str) -> str:
@@ -205,9 +211,11 @@ def _too_few(languages: tuple[str, ...], left_out: Mapping[str, str]) -> Refusal
 def _all_as_expected(count: int) -> Refusal:
     lacking = "resource level and likelihood explain damage completely"
     return Refusal(
-        verdict=Verdict.NOT_APPLICABLE, lacking=lacking, n=count,
+        verdict=Verdict.NOT_APPLICABLE,
+        lacking=lacking,
+        n=count,
         because=f"{lacking}: no language is more resilient or vulnerable than another.",
-    )  # fmt: skip
+    )
 
 
 def _equal(
@@ -225,6 +233,8 @@ def _equal(
             return None
         lacking = f"equal exposure: the most trained language has {math.exp(apart):.2f} times the bytes of the least"
     return Refusal(
-        verdict=Verdict.NOT_APPLICABLE, lacking=lacking, n=len(languages),
+        verdict=Verdict.NOT_APPLICABLE,
+        lacking=lacking,
+        n=len(languages),
         because=f"{lacking}, so none is low- or high-resource. Name a model whose languages differ in training text.",
-    )  # fmt: skip
+    )

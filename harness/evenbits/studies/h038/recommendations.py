@@ -45,9 +45,11 @@ def training_choices(recommendations: Sequence[Recommendation]) -> Finding:
         names = ", ".join(needed_models())
         reason = "no two different models of this run differ in one training choice"
         return Finding(
-            estimate=Estimate.undefined(reason, method=WHAT), verdict=Verdict.NOT_APPLICABLE,
-            because=f"{reason}, so none is recommended. Give --model reference, or two of {names}.", summary=reason,
-        )  # fmt: skip
+            estimate=Estimate.undefined(reason, method=WHAT),
+            verdict=Verdict.NOT_APPLICABLE,
+            because=f"{reason}, so none is recommended. Give --model reference, or two of {names}.",
+            summary=reason,
+        )
     supported = [one for one in recommendations if one.supported]
     best = min(supported or recommendations, key=_evidence)
     damage = best.found.damage

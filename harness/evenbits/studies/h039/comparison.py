@@ -50,8 +50,9 @@ def parity_elsewhere(study: ContenderStudy, *, rng: np.random.Generator) -> Find
     tested = {name: p for name, p in adjusted.items() if p is not None}
     if not tested:
         reason = "no other choice has a disparity ratio"
-        return Finding(estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.",
-                       data=data)  # fmt: skip
+        return Finding(
+            estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.", data=data
+        )
     best = min(tested, key=lambda name: (tested[name], abs(excess[study.specs[name]].log_ratio.value or 0.0)))
     spec, p_value = study.specs[best], tested[best]
     start = excess[study.retention.base]
@@ -108,8 +109,9 @@ def _front(study: ContenderStudy, curves: Mapping[str, tuple[Disparity, ...]]) -
     for row, found in zip(rows, curves["excess_bits"], strict=True):
         row["label"] = names[row["spec"]]
         known = found.ratio.value is not None
-        points.append((max(found.ratio.value or 1.0, 1.0), row["mean_excess_bits"], row["bits_per_weight"])
-                      if known else None)  # fmt: skip
+        points.append(
+            (max(found.ratio.value or 1.0, 1.0), row["mean_excess_bits"], row["bits_per_weight"]) if known else None
+        )
     front = pareto(points)
     for place, row in enumerate(rows):
         row["on_front"] = place in front
@@ -166,10 +168,15 @@ def language_awareness(study: ContenderStudy, *, rng: np.random.Generator) -> Fi
     found, best = _strongest(study, specs, low, rng=rng)
     supported = _significant(found[best])
     rows = [
-        {"name": name, "blind": specs[name][0], "aware": specs[name][1], "low": _outcome(outcome),
-         "high_saved_bits": saved_bits(study.retention, *specs[name], rng=rng, languages=high)}
+        {
+            "name": name,
+            "blind": specs[name][0],
+            "aware": specs[name][1],
+            "low": _outcome(outcome),
+            "high_saved_bits": saved_bits(study.retention, *specs[name], rng=rng, languages=high),
+        }
         for name, outcome in found.items()
-    ]  # fmt: skip
+    ]
     return Finding(
         estimate=found[best].estimate,
         p_value=found[best].adjusted_p,
@@ -191,7 +198,7 @@ def against_protection(study: ContenderStudy, *, rng: np.random.Generator) -> Fi
         return Finding(estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.")
     return at_equal_bits(
         study.retention, rival=study.protected, matched=study.matched, what="layer protection", rng=rng
-    )  # fmt: skip
+    )
 
 
 def _strongest(
@@ -213,12 +220,14 @@ def _strongest(
     tested = joint_flips({name: by_family(*pair) for name, pair in pairs.items()}, rng=rng, alternative="greater")
     found = {
         name: Outcome(
-            estimate=saved_bits(study.retention, *pair, rng=rng, languages=languages), p_value=tested.p[name],
-            adjusted_p=tested.adjusted[name], p_method=tested.method.replace("segments", "families"),
+            estimate=saved_bits(study.retention, *pair, rng=rng, languages=languages),
+            p_value=tested.p[name],
+            adjusted_p=tested.adjusted[name],
+            p_method=tested.method.replace("segments", "families"),
             least_p=tested.least,
         )
         for name, pair in pairs.items()
-    }  # fmt: skip
+    }
     order = {name: (one.adjusted_p or 0.0, -(one.estimate.value or 0.0)) for name, one in found.items()}
     return found, min(order, key=lambda name: order[name])
 

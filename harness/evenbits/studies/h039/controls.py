@@ -40,9 +40,14 @@ def falling(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
         return np.asarray(np.arcsinh(means_BL2[:, :, 1]) - np.arcsinh(means_BL2[:, :, 0]))
 
     estimate = group_contrast(
-        damage, change, low=study.low, high=study.high, rng=rng, families=study.families,
+        damage,
+        change,
+        low=study.low,
+        high=study.high,
+        rng=rng,
+        families=study.families,
         what=f"change of asinh(bits) from k = 0 to {percents[-1]} %, low minus high",
-    )  # fmt: skip
+    )
     changes = {tag: float(change(table.mean(axis=1)[None, None])[0, 0]) for tag, table in damage.items()}
     gone = [tag for tag, table in damage.items() if table[1].mean() <= 0 < table[0].mean()]
     return Finding(
@@ -55,16 +60,23 @@ def falling(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
 
 
 def saved_bits(
-    study: RetentionStudy, worse: str, better: str, metric: str = "excess_bits", *,
-    rng: np.random.Generator, languages: Sequence[str] | None = None,
-) -> Estimate:  # fmt: skip
+    study: RetentionStudy,
+    worse: str,
+    better: str,
+    metric: str = "excess_bits",
+    *,
+    rng: np.random.Generator,
+    languages: Sequence[str] | None = None,
+) -> Estimate:
     """Return what `better` saves against `worse`: mean over languages, drawn by family, on a degradation metric."""
     first, second = (study.table.degradation(spec)[metric] for spec in (worse, better))
     places = {tag: study.table.languages.index(tag) for tag in languages or study.table.languages}
     return language_mean(
         {tag: first[place] - second[place] for tag, place in places.items()},
-        rng=rng, families=study.families, what="mean saving over languages",
-    )  # fmt: skip
+        rng=rng,
+        families=study.families,
+        what="mean saving over languages",
+    )
 
 
 def random_control(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
@@ -84,12 +96,15 @@ def random_control(study: RetentionStudy, *, rng: np.random.Generator) -> Findin
         f"random {_left(study, random, base)}",
         data={
             "rows": [
-                {"percent": float(k), "largest": float(study.table.excess_bits(study.kept[k]).mean()),
-                 "random": float(study.table.excess_bits(spec).mean())}
+                {
+                    "percent": float(k),
+                    "largest": float(study.table.excess_bits(study.kept[k]).mean()),
+                    "random": float(study.table.excess_bits(spec).mean()),
+                }
                 for k, spec in study.random.items()
             ]
         },
-    )  # fmt: skip
+    )
 
 
 def _left(study: RetentionStudy, spec: str, base: float) -> str:

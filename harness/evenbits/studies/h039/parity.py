@@ -206,8 +206,11 @@ def data_of(study: RetentionStudy, curves: Mapping[str, Sequence[Disparity]]) ->
     """Return the table behind the verdict: a row per k, with disparity on every metric and the cost in bits."""
     specs = {spec: percent for percent, spec in study.kept.items()}
     return {
-        "rows": rows_of(study, specs, curves), "low": list(study.low), "high": list(study.high), "margin": LOG_PARITY,
-    }  # fmt: skip
+        "rows": rows_of(study, specs, curves),
+        "low": list(study.low),
+        "high": list(study.high),
+        "margin": LOG_PARITY,
+    }
 
 
 def rows_of(

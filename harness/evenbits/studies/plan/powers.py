@@ -61,9 +61,12 @@ class Planned:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "decision": self.decision, "truth": self.truth, "lacking": self.lacking, "enough": self.enough,
+            "decision": self.decision,
+            "truth": self.truth,
+            "lacking": self.lacking,
+            "enough": self.enough,
             "power": {str(size): one.to_json() for size, one in self.power.items()},
-        }  # fmt: skip
+        }
 
 
 def planned(pilot: Pilot, sizes: Sequence[int], *, rng: np.random.Generator, draws: int = DRAWS) -> tuple[Planned, ...]:
@@ -93,7 +96,7 @@ def _decisions(pilot: Pilot) -> list[tuple[str, str, str | None, Decides]]:
         ("H-039: disparity at k = 0", "low-resource languages lose twice as much", none or tiers, _unequal(pilot, 2.0)),
         ("H-039: parity at k < 1 %", "low- and high-resource languages lose alike", none or tiers, _parity(pilot)),
         ("H-035: overlap predicts damage", "r = .7 between overlap and damage", none or few, _predicts(pilot)),
-    ]  # fmt: skip
+    ]
 
 
 def _own(pilot: Pilot, segments: int, draw: np.random.Generator, *, low: float = 1.0) -> Float64:
@@ -110,8 +113,10 @@ def _gate(pilot: Pilot, times: float) -> Decides:
         limit = parts.mean / times
         only = draw_damage(
             type(parts)(mean=parts.mean, family=0.0, language=0.0, segment=parts.segment, residual=parts.residual),
-            ["one"], segments, rng=draw,
-        )[0]  # fmt: skip
+            ["one"],
+            segments,
+            rng=draw,
+        )[0]
         found = three_way(mean_interval(only, rng=draw, resamples=RESAMPLES), below=limit)
         if times > 1:
             return found is Verdict.NOT_SUPPORTED
@@ -139,9 +144,13 @@ def _worse(pilot: Pilot) -> Decides:
 def _tiers(pilot: Pilot, segments: int, draw: np.random.Generator, low: float) -> Any:  # noqa: ANN401 - a Disparity
     table = dict(zip(pilot.languages, _own(pilot, segments, draw, low=low), strict=True))
     return disparity(
-        table, low=pilot.members("low"), high=pilot.members("high"), families=pilot.families, rng=draw,
+        table,
+        low=pilot.members("low"),
+        high=pilot.members("high"),
+        families=pilot.families,
+        rng=draw,
         resamples=RESAMPLES,
-    )  # fmt: skip
+    )
 
 
 def _unequal(pilot: Pilot, ratio: float) -> Decides:

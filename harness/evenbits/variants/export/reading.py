@@ -112,9 +112,12 @@ def load_quantized(folder: Path, *, dtype: torch.dtype) -> LoadedModel:
     manifest = read_manifest(folder)
     config = read_config(folder)
     local = LocalModel(
-        text=str(folder), folder=folder, fingerprint=str(manifest["weights_sha256"]), model_type=config["model_type"],
+        text=str(folder),
+        folder=folder,
+        fingerprint=str(manifest["weights_sha256"]),
+        model_type=config["model_type"],
         parameters=0,
-    )  # fmt: skip
+    )
     loaded = load(local, dtype=dtype, weights=dict(_tensors(folder, manifest)), quantized=METHOD)
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     return replace(loaded, local=replace(local, parameters=parameters))

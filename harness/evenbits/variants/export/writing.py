@@ -68,9 +68,13 @@ class Exported:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "folder": str(self.folder), "spec": self.spec, "bits_per_weight": self.bits_per_weight,
-            "matrices": self.matrices, "kept": self.kept, "bytes": self.size,
-        }  # fmt: skip
+            "folder": str(self.folder),
+            "spec": self.spec,
+            "bits_per_weight": self.bits_per_weight,
+            "matrices": self.matrices,
+            "kept": self.kept,
+            "bytes": self.size,
+        }
 
 
 def check_target(folder: Path) -> None:
@@ -118,9 +122,13 @@ def write_quantized(
         (part / WEIGHTS).chmod((part / "config.json").stat().st_mode)  # safetensors lets the owner alone read it
         _write_json(part / MANIFEST, _manifest(loaded, plan, rows, seed=seed, weights=part / WEIGHTS))
     return Exported(
-        folder=folder, spec=str(spec), bits_per_weight=bits_per_weight(plan), matrices=len(rows),
-        kept=sum(int(row["kept"]) for row in rows), size=size,
-    )  # fmt: skip
+        folder=folder,
+        spec=str(spec),
+        bits_per_weight=bits_per_weight(plan),
+        matrices=len(rows),
+        kept=sum(int(row["kept"]) for row in rows),
+        size=size,
+    )
 
 
 def _untied(loaded: LoadedModel, plan: Plan) -> str | None:
@@ -135,9 +143,13 @@ def _untied(loaded: LoadedModel, plan: Plan) -> str | None:
 def _row(loaded: LoadedModel, name: str, tensor: PlannedTensor, found: PackedMatrix) -> dict[str, Any]:
     transposed = loaded.anatomy.product(tensor.name).transposed
     return {
-        "tensor": name, "module": tensor.name, "shape": list(found.shape), "transposed": transposed,
-        "grid": str(found.grid), "kept": len(found.kept),
-    }  # fmt: skip
+        "tensor": name,
+        "module": tensor.name,
+        "shape": list(found.shape),
+        "transposed": transposed,
+        "grid": str(found.grid),
+        "kept": len(found.kept),
+    }
 
 
 def _manifest(

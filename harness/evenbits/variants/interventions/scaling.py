@@ -68,9 +68,11 @@ def _pair(shape: LlamaShape, layer: int, kind: str) -> tuple[str, str]:
     if not 0 <= layer < shape.layers:
         raise UsageError(f"the model has layers 0 to {shape.layers - 1}, got {layer}")
     block = shape.anatomy.blocks[layer]
-    return (f"{block.mlp}.up_proj", block.mlp_product) if kind == "mlp" else (
-        f"{block.attention}.v_proj", block.attention_output
-    )  # fmt: skip
+    return (
+        (f"{block.mlp}.up_proj", block.mlp_product)
+        if kind == "mlp"
+        else (f"{block.attention}.v_proj", block.attention_output)
+    )
 
 
 def _size(weights: Weights, shape: LlamaShape, layer: int, kind: str) -> int:

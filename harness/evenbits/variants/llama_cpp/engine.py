@@ -34,9 +34,7 @@ class GgufEngine:
     Raises `EngineError` where there is no library, where it refuses the file, and when it dies.
     """
 
-    def __init__(
-        self, path: Path, *, context: int, threads: int, kv: str = "f16", library: str | None = None
-    ) -> None:  # fmt: skip
+    def __init__(self, path: Path, *, context: int, threads: int, kv: str = "f16", library: str | None = None) -> None:
         if kv not in KV_TYPES:
             raise EngineError(f"a key-value cache of type {kv!r} is not known: one of {', '.join(KV_TYPES)}")
         self.path = path
@@ -102,7 +100,7 @@ class GgufEngine:
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.close()
 
     def _ask(self, request: dict[str, Any], what: str) -> dict[str, Any]:
