@@ -33,6 +33,11 @@ run() {
     for part in harness/evenbits/*; do ln -s "$PWD/$part" "$site/evenbits/"; done
     for part in plugins evals fixtures; do ln -s "$PWD/$part" "$site/evenbits/$part"; done
     printf 'Metadata-Version: 2.1\nName: evenbits\nVersion: 0\n' > "$site/evenbits-0.dist-info/METADATA"
+    python3 - > "$site/evenbits-0.dist-info/entry_points.txt" <<'PYTHON'
+import tomllib
+for group, named in tomllib.load(open("pyproject.toml", "rb"))["project"].get("entry-points", {}).items():
+    print(f"[{group}]", *(f"{name} = {value}" for name, value in named.items()), sep="\n")
+PYTHON
     export PYTHONPATH="$site" PYTHONUNBUFFERED=1 CUBLAS_WORKSPACE_CONFIG=:4096:8 TOKENIZERS_PARALLELISM=false
     python3 tests/device/check.py run "$folder/text" "${OUT:-$folder}/device.json" "${SECONDS_LEFT:-300}"
 }
