@@ -30,10 +30,10 @@ def result_of(name, out, report):
 @pytest.mark.parametrize("name", ["damage", "run", "gate"])
 def test_a_killed_run_costs_nothing_but_its_time(work, name, tmp_path):
     began = time.monotonic()
-    code, out, _ = campaign.finished(campaign.start(command_of(work, name, tmp_path / "whole", tmp_path / "report")))
+    whole = campaign.finished(campaign.start(command_of(work, name, tmp_path / "whole", tmp_path / "report")))
     took = time.monotonic() - began
-    assert code == 0
-    expected = result_of(name, out, tmp_path / "report")
+    assert whole[0] in {0, 1}  # the gate may not let so little text through: then it must say so every time
+    expected = result_of(name, whole[1], tmp_path / "report")
     rng = random.Random(name)  # noqa: S311 - moments, not secrets
     for place in range(campaign.ROUNDS):
         store, report = tmp_path / f"store-{place}", tmp_path / f"report-{place}"
@@ -43,7 +43,7 @@ def test_a_killed_run_costs_nothing_but_its_time(work, name, tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
         code, out, _ = campaign.finished(campaign.start(command_of(work, name, store, report)))
-        assert code == 0
+        assert code == whole[0]
         assert result_of(name, out, report) == expected, f"round {place}"
         assert campaign.parts(store) == []
 
