@@ -38,7 +38,8 @@ def stated_options(config: pytest.Config) -> Mapping[str, Any]:
     return {
         name: value if isinstance(value, bool | list) else str(value)
         for name in sorted(chosen.stated - ELSEWHERE)
-        if (value := named[name] if name in named else getattr(chosen, name)) is not None and value is not False
+        if (value := named[name] if name in named else getattr(chosen, name.replace("-", "_"))) is not None
+        and value is not False
     }
 
 

@@ -32,8 +32,8 @@ TARGET = 0.8
 """Power from which a decision counts as one that a run can make."""
 ALPHA = 0.05
 RESAMPLES = 300
-DRAWS = 60
-"""Draws per size: power is known to about .06, which is what a choice of sizes needs."""
+DRAWS = 40
+"""Draws per size: power is known to about .07, which is what a choice of sizes needs."""
 
 Float64 = NDArray[np.float64]
 
