@@ -136,7 +136,10 @@ def _show(pilot: Pilot, decisions: tuple[Planned, ...], sizes: list[int], cost: 
         if one.lacking:
             note(f"{one.decision}: cannot be decided: {one.lacking}")
         elif one.enough is None:
-            note(f"{one.decision}: no number of segments tried reaches {TARGET:.0%}; languages are what it lacks")
+            lacks = (
+                "it takes more segments" if one.decision.startswith("gate") else "it lacks languages rather than text"
+            )
+            note(f"{one.decision}: no number of segments tried reaches {TARGET:.0%}; {lacks}")
     if cost:
         most = sizes[-1]
         memory = "" if cost["memory_bytes"] is None else f", {cost['memory_bytes'] / 2**30:.1f} GiB of memory"
