@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +31,8 @@ __all__ = ["SCHEMA_VERSION", "asked", "build", "dump", "load", "order_key", "sch
 SCHEMA_VERSION = 1
 LARGEST = 1 << 29  # bytes
 """Raised when a key changes its meaning or goes away; added keys do not raise it."""
+
+HALF_PAIRS = re.compile("[\ud800-\udfff]")
 
 GATE_INPUTS = ("policy", "baseline", "shard")
 """Inputs of the deployment gate; absent where it did not run."""
@@ -129,7 +132,9 @@ def _readable(text: str) -> str:
 
 def dump(document: Mapping[str, Any]) -> str:
     """Return the document as JSON text: keys in the published order, UTF-8, one space of indentation."""
-    return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)
+    # Half a surrogate pair, from a file's name in no encoding, has no UTF-8: written out, as people are shown it.
+    return HALF_PAIRS.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def write(file: Path, text: str) -> None:
