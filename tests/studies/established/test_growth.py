@@ -95,7 +95,7 @@ def test_the_run_with_most_checkpoints_decides_and_others_stand_beside_it():
 
 
 def test_the_course_is_there_to_be_drawn_over_bytes_or_by_number():
-    from evenbits.report.figures.growth import growth
+    from evenbits.studies.established.figures import growth
 
     _, row = measured(course(0.5, 2.0, 6.0, 20.0, 41.0))
     case = growth({**row.to_json(), "model": None}, {})

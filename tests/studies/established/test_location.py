@@ -71,7 +71,7 @@ def test_the_matrices_of_the_heaviest_model_are_there_to_be_drawn():
     finding, row = measured([of("a", "up_proj", 6.0), of("b", "q_proj", 60.0)])
     assert max(t["kurtosis"] for t in finding.data["tensors"]) == 60.0
 
-    from evenbits.report.figures.sparsity import sparsity
+    from evenbits.studies.h037.figures import sparsity
 
     case = sparsity({**row.to_json(), "model": None}, {})
     assert "in q_proj of layer 1" in case.alternative
