@@ -61,9 +61,12 @@ def test_full_precision_does_not_see_the_ruined_rows(plain, halves):
 
 
 @pytest.mark.usefixtures("criterion_only")
-def test_rows_ruined_for_low_exposure_languages_are_supported_at_the_k_that_holds_them(plain, halves):
+def test_rows_ruined_for_low_exposure_languages_are_mended_at_the_k_that_holds_them(plain, halves):
     result = judged_at(plain, halves, USUAL)
-    assert result.verdict is Verdict.SUPPORTED, result.explain()
+    # 6 + 7 languages show the ratio, and not that it lies outside the band: so says the verdict, and how many would do.
+    # With as many languages as that needs the plant is `supported`: tests/controls/test_h039.py, on drawn studies.
+    assert result.verdict is Verdict.UNDERPOWERED, result.explain()
+    assert "languages would decide" in result.explain()
     # k = .1 % keeps 49 weights of a matrix and so the 48 planted ones; .03 % keeps 15
     found = ratios(result)
     assert min(found[k] for k in (0, 0.01, 0.03)) > 1.25 > found[0.1]
@@ -74,7 +77,7 @@ def test_rows_ruined_for_low_exposure_languages_are_supported_at_the_k_that_hold
 def test_half_and_a_quarter_of_the_channels_are_supported_too(plain, halves):
     for channels, holds in ((24, 0.1), (12, 0.03)):
         result = judged_at(plain, halves, channels)
-        assert result.verdict is Verdict.SUPPORTED, result.explain()
+        assert result.verdict is Verdict.UNDERPOWERED, result.explain()  # as above: 13 languages are too few to show it
         assert ratios(result)[0] > 1.25 > ratios(result)[holds]
 
 
