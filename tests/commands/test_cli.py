@@ -58,7 +58,7 @@ def test_damage_of_44_languages_as_json(tiny_llama, texts):
                  "--dtype", "float32", "--json")  # fmt: skip
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout, parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
-    assert set(document) == {"damage"}
+    assert set(document) == {"damage", "corpus", "seed"}  # what `policy init` needs
     rows = document["damage"]
     assert [(row["spec"], row["language"]) for row in rows] == [
         (spec, tag) for spec in SPECS.split(",") for tag in sorted(LANGUAGES)
@@ -78,7 +78,9 @@ def test_damage_in_the_terminal_names_spec_interval_and_floor(tiny_llama, texts)
                  "--segments", "2", "--dtype", "float32")  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "int4-g32  4.50 bits" in result.stdout
-    assert "over 2 segments; float32; noise floor" in result.stdout
+    said = " ".join(result.stdout.split())
+    assert "2 segments" in said
+    assert "noise floor" in said
     first = [line.split()[0] for line in result.stdout.splitlines() if line.split()]
     assert first.count("de") == first.count("ig") == 1
     assert "left out: 42 languages" in result.stderr or "42" in result.stderr  # nothing is dropped in silence

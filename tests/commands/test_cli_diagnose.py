@@ -7,6 +7,7 @@ import json
 import pytest
 from evenbits.commands.app import app
 from evenbits.studies.h035 import load_calibration
+from evenbits.variants.variant import Variant
 from typer.testing import CliRunner
 
 TAGS = ("ar", "de", "en", "fi", "ja", "mt", "tr", "yo")
@@ -62,10 +63,16 @@ def test_a_forecast_never_quantizes_the_model(calibrated, models, common, monkey
     def refuse(*_, **__):
         pytest.fail("a weight of the model was replaced")
 
+    opened = Variant.open
+
+    def only_full(variant, original):
+        assert variant.key == {"spec": "full"}
+        return opened(variant, original)
+
     for name in ("quantized", "patched", "zeroed", "_swapped"):
         monkeypatch.setattr(f"evenbits.variants.quantization.patching.{name}", refuse)
     monkeypatch.setattr("evenbits.variants.quantization.patching.quantized", refuse)
-    monkeypatch.setattr("evenbits.cells.Subject.damage", refuse)
+    monkeypatch.setattr("evenbits.variants.variant.Variant.open", only_full)
     result = run("diagnose", models[-1], "--calibration", calibrated[0], *common, "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout, parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))

@@ -92,7 +92,7 @@ def _judge(pooled: Pool, options: Sequence[str]) -> None:
         texts = value if isinstance(value, list) else [value]
         before = f"{MEASURED}:" if name == "model" else ""
         typed += [f"--{name}"] if value is True else [f"--{name}={before}{text}" for text in texts]
-    command = [*pytest_command(list(pooled.asked.arguments)), "-q", "--tb=line", *typed, *options]
+    command = [*pytest_command(pooled.asked.arguments, here_first=True), "-q", "--tb=line", *typed, *options]
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - our own interpreter
     if done.returncode not in DECIDED:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()

@@ -53,14 +53,17 @@ def _pytest(arguments: list[str]) -> int:
     return subprocess.run(pytest_command(chosen), check=False).returncode  # noqa: S603 - our own interpreter
 
 
-def pytest_command(arguments: Sequence[str]) -> list[str]:
+def pytest_command(arguments: Sequence[str], *, here_first: bool = False) -> list[str]:
     """Return the command that runs pytest with `arguments`: on the installed evals where they name these.
+
+    `here_first`: what exists where the command was started is what is meant, whatever the installed evals are called.
 
     Settings then come from a file of ours: pytest would otherwise look for one above the evals and above every path
     among the arguments, and take over the settings of whatever project this environment happens to live in.
     """
     evals, plugins = _package("evenbits.evals"), _package("evenbits.plugins")
-    here = [_inside(evals, argument) for argument in arguments]
+    kept = {one for one in arguments if here_first and Path(one.partition("::")[0]).exists()}
+    here = [one if one in kept else _inside(evals, one) for one in arguments]
     command = [sys.executable, "-m", "pytest", "-p", "evenbits.plugins", "-p", "no:cacheprovider"]
     if any(one.startswith(str(evals)) for one in here):
         command += ["-c", str(plugins / "evals.ini"), f"--rootdir={evals}"]
@@ -75,15 +78,10 @@ def _package(name: str) -> Path:
 
 
 def _inside(evals: Path, argument: str) -> str:
-    """Return `evals`, or `test_x.py[::case]` with or without `evals/` before it, as a path of the installed evals.
-
-    What lies in the folder that the command was started in is what it says.
-    """
+    """Return `evals`, or `test_x.py[::case]` with or without `evals/` before it, as a path of the installed evals."""
     file, _, case = argument.partition("::")
-    if file == EVALS and not Path(file).exists():
+    if file == EVALS:
         return str(evals)
-    if Path(file).is_file():
-        return argument
     path = evals / Path(file).name
     if not file.endswith(".py") or not path.is_file():
         return argument
