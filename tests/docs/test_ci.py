@@ -29,7 +29,7 @@ def project(tmp_path_factory, tiny_llama):
     folder = tmp_path_factory.mktemp("project")
     (folder / "texts").mkdir()
     for tag in TAGS:
-        lines = [f"{tag}: the inner thing an {number} says {tag * (1 + number % 3)}" for number in range(8)]
+        lines = [f"{tag}: the inner thing an {number} says {tag * (1 + number % 3)}" for number in range(24)]
         (folder / "texts" / f"{tag}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "models").mkdir()
     (folder / "models" / "candidate").symlink_to(tiny_llama)
@@ -78,8 +78,10 @@ def test_the_gate_on_a_pull_request_passes_the_measured_model_and_writes_its_sum
         started(script, project)
     report = load(project / "reports" / "gate" / "report.json")
     assert report["verdicts"]["gate"]["verdict"] == "supported"
-    assert (project / "step-summary.md").read_text(encoding="utf-8").startswith("## evenbits: `models/candidate`")
-    assert {"index.html", "junit.xml", "report.json", "summary.md"} == {
+    summary = (project / "step-summary.md").read_text(encoding="utf-8")
+    assert summary.startswith("## May ship.")
+    assert "models/candidate" in summary
+    assert {"index.html", "junit.xml", "measurements", "report.json", "summary.md"} == {
         path.name for path in (project / "reports" / "gate").iterdir()
     }
 

@@ -113,7 +113,8 @@ def test_the_report_holds_the_damage_of_every_spec_and_language(advisory):
     report = advisory[1]
     specs = [entry["text"] for entry in report["inputs"]["specs"]]
     # five values of k above 0, two random controls, smaller groups, and retention at their bits; and the spec itself
-    assert len(specs) == 1 + 5 + 2 + 2
+    # (and other ways to choose the weights, where a disparity is not ruled out)
+    assert len(specs) >= 1 + 5 + 2 + 2
     assert {(row["spec"], row["language"]) for row in report["damage"]} == {
         (spec, tag) for spec in specs for tag in HIGH + LOW
     }

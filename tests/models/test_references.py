@@ -78,8 +78,8 @@ def test_any_text_is_either_understood_or_refused_in_a_sentence(text):
 
 def test_naming_a_model_imports_nothing_heavy():
     code = (
-        "import sys; from evenbits.models import parse_model, LocalModel, LoadedModel, Anatomy; parse_model('gpt2');"
-        "import evenbits.models.sources;"
+        "import sys; from evenbits.models.references import parse_model; parse_model('gpt2');"
+        "import evenbits.models.records, evenbits.models.anatomy, evenbits.models.sources;"
         "print(sorted({'torch', 'transformers', 'huggingface_hub', 'gguf', 'rich'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -382,5 +382,3 @@ def test_a_point_has_the_damage_with_and_without_kept_outliers(tiny_llama, store
     assert found.damage == (pytest.approx(bare) if measurable else None)
     assert found.recovered == (pytest.approx(1 - kept / bare) if measurable else None)
     assert found.sparsity == model.weight_statistics().weighted("concentration")
-    assert ModelPoint.from_json(found.to_json()) == found
-    assert ModelPoint.from_json(found.to_json(), run="a").run == "a"
