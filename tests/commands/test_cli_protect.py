@@ -56,7 +56,6 @@ def test_every_contestant_is_named_with_what_it_protects_on_any_terminal(columns
     named = " ".join(table.split())  # rivals that protect the same share a row, under both names
     for name in ("none", "plan:worst", "uniform", "first+last", "highest kurtosis", "random 1"):
         assert name in named, name
-    print(below)
     assert any("first+last" in line and line.split()[-2:] == ["0", "2"] for line in below.splitlines())
 
 
