@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 import re
 import shutil
 import warnings
@@ -107,24 +108,26 @@ def test_a_full_disk_leaves_nothing_and_says_what_to_do(store, monkeypatch):
     assert list((store.root / "losses").iterdir()) == []
 
 
-def _count(root, log):
-    def fn():
-        with Path(log).open("a") as file:
-            file.write("x")
-        return {"x": np.arange(1000)}, {}
+ONE_RUN = """
+import sys
+from pathlib import Path
+import numpy as np
+from evenbits.store import Store
 
-    Store(Path(root)).compute("losses", KEY, fn)
+def measure():
+    with Path(sys.argv[2]).open("a") as file:
+        file.write("x")
+    return {"x": np.arange(1000)}, {}
+
+Store(Path(sys.argv[1])).compute("losses", {"model": "m", "language": "en"}, measure)
+"""
 
 
 def test_two_runs_at_once_compute_once(store, tmp_path):
     log = tmp_path / "log"
-    context = multiprocessing.get_context("spawn")
-    runs = [context.Process(target=_count, args=(str(store.root), str(log))) for _ in range(2)]
-    for run in runs:
-        run.start()
-    for run in runs:
-        run.join()
-    assert [run.exitcode for run in runs] == [0, 0]
+    command = [sys.executable, "-c", ONE_RUN, str(store.root), str(log)]
+    runs = [subprocess.Popen(command) for _ in range(2)]
+    assert [run.wait() for run in runs] == [0, 0]
     assert log.read_text() == "x"
 
 
