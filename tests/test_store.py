@@ -6,10 +6,10 @@ import errno
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import re
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
