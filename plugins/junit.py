@@ -82,7 +82,7 @@ def reopen_case(config: pytest.Config, nodeid: str) -> None:
             del writer.node_reporters[key]
 
 
-def _writer(config: pytest.Config) -> Any:  # noqa: ANN401 - pytest has no public type for it
+def _writer(config: pytest.Config) -> Any:
     return next((one for one in config.pluginmanager.get_plugins() if type(one).__name__ == "LogXML"), None)
 
 

@@ -18,7 +18,7 @@ __all__: list[str] = []
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:  # noqa: ANN401 - xdist's own
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
     """Under `--dist loadgroup`, give all evals of one model to one worker, so that each model is loaded once.
 
     The groups come from what the workers say they collected, not from `xdist_group` marks: those travel as a suffix of
@@ -26,7 +26,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | Non
     """
     if config.getvalue("dist") != "loadgroup":
         return None
-    from xdist.scheduler import LoadGroupScheduling  # noqa: PLC0415 - the extra `xdist`
+    from xdist.scheduler import LoadGroupScheduling
 
     class ByModel(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:

@@ -74,7 +74,7 @@ class Results:
     # -- xdist ---------------------------------------------------------------------------------------------------
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - xdist has no public type for it
+    def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker where to say what it collected: a crash must not take that knowledge with it."""
         if self._workers is None:
             self._workers = Path(tempfile.mkdtemp(prefix="evenbits-"))
@@ -157,12 +157,12 @@ class Results:
     # -- the report ----------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        from evenbits.report.contributions import Contributions  # noqa: PLC0415 - only where evals ran
-        from evenbits.report.document import build as build_document  # noqa: PLC0415
-        from evenbits.report.document import dump, write  # noqa: PLC0415
-        from evenbits.report.environment import describe_environment  # noqa: PLC0415
-        from evenbits.report.markdown import markdown  # noqa: PLC0415
-        from evenbits.report.saved import save_report  # noqa: PLC0415
+        from evenbits.report.contributions import Contributions
+        from evenbits.report.document import build as build_document
+        from evenbits.report.document import dump, write
+        from evenbits.report.environment import describe_environment
+        from evenbits.report.markdown import markdown
+        from evenbits.report.saved import save_report
 
         chosen = settings(self.config)
         book = catalogue(self.config)
@@ -210,8 +210,8 @@ class Results:
 
 def _write_html(document: dict[str, Any], file: Path) -> str | None:
     """Write the page, or say in a sentence why there is none. An older one must not stand beside this report."""
-    from evenbits.report.document import write  # noqa: PLC0415 - only where evals ran
-    from evenbits.report.html import MissingTemplatesError, html  # noqa: PLC0415
+    from evenbits.report.document import write
+    from evenbits.report.html import MissingTemplatesError, html
 
     try:
         write(file, html(document))
@@ -225,7 +225,7 @@ RESULTS = pytest.StashKey[Results]()
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    from . import hooks  # noqa: PLC0415 - read by pytest alone
+    from . import hooks
 
     pluginmanager.add_hookspecs(hooks)
 

@@ -37,7 +37,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     give_back_claims(terminalreporter, config)
     terminalreporter.section("evenbits")
     if results.document is not None:
-        from evenbits.report.summary import summary  # noqa: PLC0415 - only where evals ran
+        from evenbits.report.summary import summary
 
         report = None if results.folder is None else _shortest(_to_look_at(results.folder), config)
         width = shutil.get_terminal_size().columns

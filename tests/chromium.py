@@ -13,9 +13,16 @@ from contextlib import contextmanager, suppress
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run", "--remote-debugging-pipe", "--force-color-profile=srgb",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--remote-debugging-pipe",
+    "--force-color-profile=srgb",
+)
 PATIENCE = 60.0
 
 
@@ -129,9 +136,12 @@ def browser():
 
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            [find(), *FLAGS, f"--user-data-dir={profile}"], close_fds=False, preexec_fn=connect,  # noqa: PLW1509 - no threads
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [find(), *FLAGS, f"--user-data-dir={profile}"],
+            close_fds=False,
+            preexec_fn=connect,  # noqa: PLW1509 - no threads
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         for one in (theirs_in, theirs_out, high_in, high_out):
             os.close(one)
         try:

@@ -49,9 +49,13 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
     """Start a command in a process group of its own, so that a kill takes its children along."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "evenbits.commands.app", *arguments], text=True, start_new_session=True, env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-m", "evenbits.commands.app", *arguments],
+        text=True,
+        start_new_session=True,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:

@@ -56,11 +56,20 @@ def damage_row(tag, value, width=1.0):
     """Return the damage row of `tag`: `value` +- `width` excess bits per segment over twelve segments."""
     excess = {"value": value, "low": value - width, "high": value + width, "n": 12, "method": "BCa", "reason": None}
     return {
-        "language": tag, "segments": 12, "tokens": 99, "utf8_bytes": 300, "nll_full": 5.0, "nll_quantized": 6.0,
-        "excess_bits": excess, "relative_increase": excess, "rms_delta_p": 0.1,
-        "kl_nats_per_token": {"mean": 0.1, "p50": 0.1, "p99": None}, "top1_changed": 0.5, "bits_per_weight": 4.25,
+        "language": tag,
+        "segments": 12,
+        "tokens": 99,
+        "utf8_bytes": 300,
+        "nll_full": 5.0,
+        "nll_quantized": 6.0,
+        "excess_bits": excess,
+        "relative_increase": excess,
+        "rms_delta_p": 0.1,
+        "kl_nats_per_token": {"mean": 0.1, "p50": 0.1, "p99": None},
+        "top1_changed": 0.5,
+        "bits_per_weight": 4.25,
         "excess_bits_by_segment": 3 * [value - width, value - width / 4, value + width / 4, value + width],
-    }  # fmt: skip
+    }
 
 
 def prepare(pytester, rows, policy):

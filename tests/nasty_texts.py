@@ -25,8 +25,20 @@ NASTY = {
     "entities": "&lt;b&gt; &amp;amp; &#x202e;",
 }
 
-OBEYED = {chr(code) for code in (*range(32), *range(127, 160), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F),
-                                 *range(0x2066, 0x206A), *range(0xD800, 0xE000), *range(0xE0000, 0xE0080))}  # fmt: skip
+OBEYED = {
+    chr(code)
+    for code in (
+        *range(32),
+        *range(127, 160),
+        0x061C,
+        0x200E,
+        0x200F,
+        *range(0x2028, 0x202F),
+        *range(0x2066, 0x206A),
+        *range(0xD800, 0xE000),
+        *range(0xE0000, 0xE0080),
+    )
+}
 """Codes that must reach no output, line feeds of its own lines aside."""
 
 

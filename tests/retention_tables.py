@@ -28,12 +28,32 @@ def rng(seed=0):
 
 def losses(tag, bits, kl=None):
     count = np.full(len(bits), 50, dtype=np.int64)
-    return Losses(language=tag, segment_ids=tuple(f"s{i}" for i in range(len(bits))), nll=np.asarray(bits) * LN2,
-                  tokens=count, utf8_bytes=count, kl=None if kl is None else np.asarray(kl) * LN2)  # fmt: skip
+    return Losses(
+        language=tag,
+        segment_ids=tuple(f"s{i}" for i in range(len(bits))),
+        nll=np.asarray(bits) * LN2,
+        tokens=count,
+        utf8_bytes=count,
+        kl=None if kl is None else np.asarray(kl) * LN2,
+    )
 
 
-def study_of(means, *, languages=None, low=LOW, high=HIGH, spread=0.1, floor=0.01, kl=None, random=None, rival=None,
-             percents=PERCENTS, seed=0, full=None, extra=None):  # fmt: skip
+def study_of(
+    means,
+    *,
+    languages=None,
+    low=LOW,
+    high=HIGH,
+    spread=0.1,
+    floor=0.01,
+    kl=None,
+    random=None,
+    rival=None,
+    percents=PERCENTS,
+    seed=0,
+    full=None,
+    extra=None,
+):
     """`means[place][tag]`: mean excess bits at each k; around it a spread that differs by language and segment.
 
     `kl`: the same for KL, by default as the excess bits. `random`, `rival`: means of the controls. `extra`: means of
@@ -56,18 +76,30 @@ def study_of(means, *, languages=None, low=LOW, high=HIGH, spread=0.1, floor=0.0
         excess = {tag: mean[tag] * noise[tag] for tag in languages}
         divergence = {tag: by_kl.get(spec, mean)[tag] * np.abs(noise[tag]) for tag in languages}
         columns[spec] = Column(
-            spec=spec, dtype="bfloat16", bits_per_weight=4.1 + 0.1 * place,
+            spec=spec,
+            dtype="bfloat16",
+            bits_per_weight=4.1 + 0.1 * place,
             floor_bits=Estimate(value=floor, n=8, method="given"),
             full={tag: losses(tag, full_bits[tag]) for tag in languages},
-            quantized={
-                tag: losses(tag, full_bits[tag] + excess[tag], np.abs(divergence[tag])) for tag in languages
-            },
-        )  # fmt: skip
-    table = Damage(model="m", fingerprint="0f", corpus_digest="0e", languages=languages,
-                        segment_ids=tuple(f"s{i}" for i in range(SEGMENTS)), columns=columns)  # fmt: skip
+            quantized={tag: losses(tag, full_bits[tag] + excess[tag], np.abs(divergence[tag])) for tag in languages},
+        )
+    table = Damage(
+        model="m",
+        fingerprint="0f",
+        corpus_digest="0e",
+        languages=languages,
+        segment_ids=tuple(f"s{i}" for i in range(SEGMENTS)),
+        columns=columns,
+    )
     tier = dict.fromkeys(low, "low") | dict.fromkeys(high, "high")
-    return RetentionStudy(table=table, kept=kept, random=randoms, rival=RIVAL if rival is not None else None,
-                          matched=MATCHED if rival is not None else None, tier=tier)  # fmt: skip
+    return RetentionStudy(
+        table=table,
+        kept=kept,
+        random=randoms,
+        rival=RIVAL if rival is not None else None,
+        matched=MATCHED if rival is not None else None,
+        tier=tier,
+    )
 
 
 def means_of(ratios, *, high=10.0, falls=0.9, low_languages=LOW, high_languages=HIGH, scatter=0.1, seed=1):

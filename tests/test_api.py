@@ -52,10 +52,23 @@ def test_the_page_runs_from_top_to_bottom(tiny_llama, tiny_model, texts, tmp_pat
 def test_rows_are_those_of_the_command(tiny_llama, options, tmp_path):
     table = evenbits.damage(str(tiny_llama), ["int4-g32", "int3-row"], **options)
     done = subprocess.run(
-        [sys.executable, "-m", "evenbits.commands.app", "damage", str(tiny_llama), "--spec=int4-g32,int3-row", "--json",
-         f"--corpus={options['corpus']}", "--languages=all", "--dtype=float32"],
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "evenbits.commands.app",
+            "damage",
+            str(tiny_llama),
+            "--spec=int4-g32,int3-row",
+            "--json",
+            f"--corpus={options['corpus']}",
+            "--languages=all",
+            "--dtype=float32",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     for mine, row in zip(table, json.loads(done.stdout)["damage"], strict=True):
         assert (mine["spec"], mine["language"]) == (row["spec"], row["language"])
         assert mine["excess_bits_value"] == row["excess_bits"]["value"]

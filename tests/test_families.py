@@ -9,8 +9,21 @@ from evenbits.families import families
 from evenbits.models.references import parse_model
 from evenbits.variants.quantization.spec import parse_specs
 
-NAMES = ("gpt2", "bloom", "xglm", "qwen3", "llama3", "gemma3", "smollm3", "pythia", "opt", "eurollm", "smollm2",
-         "gemma270m", "reference")  # fmt: skip
+NAMES = (
+    "gpt2",
+    "bloom",
+    "xglm",
+    "qwen3",
+    "llama3",
+    "gemma3",
+    "smollm3",
+    "pythia",
+    "opt",
+    "eurollm",
+    "smollm2",
+    "gemma270m",
+    "reference",
+)
 
 LOADING = """
 import pytest
@@ -89,8 +102,9 @@ def test_a_revision_is_a_whole_commit_or_a_named_checkpoint_and_the_others_say_t
 
 def test_gated_models_are_marked_and_named_before_the_run(suite):
     assert {name for name, found in families().items() if any(one.gated for one in found.models)} == {
-        "llama3", "gemma3",
-    }  # fmt: skip
+        "llama3",
+        "gemma3",
+    }
     result = suite.runpytest_inprocess("--family", "llama3", "--collect-only")
     result.stdout.fnmatch_lines(["family llama3: Llama 3.2 (Meta 2024); gated on the hub: meta-llama/Llama-3.2-1B"])
 
@@ -98,11 +112,13 @@ def test_gated_models_are_marked_and_named_before_the_run(suite):
 def test_a_family_stands_for_its_models_specs_and_segments_and_says_what_it_leaves_out(suite):
     result = suite.runpytest_inprocess("--family=bloom", "-s", "test_h037_outlier_sparsity.py", "--report=out")
     assert result.ret == 0
-    result.stdout.fnmatch_lines([
-        "family bloom: at most 20 segments per language in each half of the corpus; the rest is left out, and --full*",
-        "*segments 20*",
-        "H-037  supported*",
-    ])  # fmt: skip
+    result.stdout.fnmatch_lines(
+        [
+            "family bloom: at most 20 segments per language in each half of the corpus; the rest is left out*",
+            "*segments 20*",
+            "H-037  supported*",
+        ]
+    )
 
 
 @pytest.mark.parametrize(

@@ -232,11 +232,20 @@ def sealed(header, arrays=None):
 
 
 @pytest.mark.parametrize(
-    "header", ["[]", "5", "null", "{}", "not json", "[" * 100_000, '{"format": 2}',
-               json.dumps({"format": 2, "kind": "losses", "key": KEY}),
-               json.dumps({"format": 2, "kind": "losses", "key": KEY, "meta": [1]})],
+    "header",
+    [
+        "[]",
+        "5",
+        "null",
+        "{}",
+        "not json",
+        "[" * 100_000,
+        '{"format": 2}',
+        json.dumps({"format": 2, "kind": "losses", "key": KEY}),
+        json.dumps({"format": 2, "kind": "losses", "key": KEY, "meta": [1]}),
+    ],
     ids=lambda text: text[:20],
-)  # fmt: skip
+)
 def test_a_whole_entry_with_an_odd_header_is_measured_again(store, header):
     path_of(store, "losses", KEY).write_bytes(sealed(header))
     with warnings.catch_warnings():

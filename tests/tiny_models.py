@@ -36,9 +36,11 @@ def build_tokenizer() -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     names = dict(zip(("bos_token", "eos_token", "pad_token", "unk_token"), SPECIAL, strict=True))
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, **names,
-        clean_up_tokenization_spaces=False, model_max_length=256,
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        **names,
+        clean_up_tokenization_spaces=False,
+        model_max_length=256,
+    )
 
 
 def build_config(architecture: str, *, layers: int = 2, hidden: int = 32, **changes: Any) -> Any:
@@ -47,8 +49,14 @@ def build_config(architecture: str, *, layers: int = 2, hidden: int = 32, **chan
 
     heads = 4
     tokens = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
-    plain = {"hidden_size": hidden, "intermediate_size": hidden * 2, "num_hidden_layers": layers,
-             "num_attention_heads": heads, "max_position_embeddings": 256, "initializer_range": 0.2}  # fmt: skip
+    plain = {
+        "hidden_size": hidden,
+        "intermediate_size": hidden * 2,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.2,
+    }
     grouped = {**plain, "num_key_value_heads": 2, "head_dim": hidden // heads}
     entries: dict[str, dict[str, Any]] = {
         "llama": {**grouped, "tie_word_embeddings": True},
@@ -60,11 +68,25 @@ def build_config(architecture: str, *, layers: int = 2, hidden: int = 32, **chan
         "gpt_neox": plain,
         "gpt2": {"n_embd": hidden, "n_layer": layers, "n_head": heads, "n_positions": 256, "initializer_range": 0.2},
         "bloom": {"hidden_size": hidden, "n_layer": layers, "n_head": heads, "initializer_range": 0.2},
-        "opt": {"hidden_size": hidden, "ffn_dim": hidden * 2, "num_hidden_layers": layers, "init_std": 0.2,
-                "num_attention_heads": heads, "max_position_embeddings": 256, "word_embed_proj_dim": hidden},
-        "xglm": {"d_model": hidden, "ffn_dim": hidden * 2, "num_layers": layers, "attention_heads": heads,
-                 "max_position_embeddings": 256, "init_std": 0.2, "decoder_start_token_id": 0},
-    }  # fmt: skip
+        "opt": {
+            "hidden_size": hidden,
+            "ffn_dim": hidden * 2,
+            "num_hidden_layers": layers,
+            "init_std": 0.2,
+            "num_attention_heads": heads,
+            "max_position_embeddings": 256,
+            "word_embed_proj_dim": hidden,
+        },
+        "xglm": {
+            "d_model": hidden,
+            "ffn_dim": hidden * 2,
+            "num_layers": layers,
+            "attention_heads": heads,
+            "max_position_embeddings": 256,
+            "init_std": 0.2,
+            "decoder_start_token_id": 0,
+        },
+    }
     config = AutoConfig.for_model(architecture, **{**entries[architecture], **tokens, **changes})
     if not getattr(config, "architectures", None):
         config.architectures = None
@@ -90,16 +112,26 @@ def build_model(architecture: str, folder: Path, *, seed: int = 0, shard: str | 
 
 
 GGUF_NAMES = {
-    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
-    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
-    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
-}  # fmt: skip
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
 GEMMA_NAMES = GGUF_NAMES | {
-    "post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm",
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
     "post_feedforward_layernorm": "post_ffw_norm",
-}  # fmt: skip
+}
 
 
 def build_gguf(

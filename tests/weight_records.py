@@ -3,8 +3,15 @@
 import numpy as np
 from evenbits.observe.weights.statistics import SigmaCount, TensorStatistics, WeightStatistics
 
-KINDS = {"q_proj": "attention", "k_proj": "attention", "v_proj": "attention", "o_proj": "attention",
-         "gate_proj": "mlp", "up_proj": "mlp", "down_proj": "mlp"}  # fmt: skip
+KINDS = {
+    "q_proj": "attention",
+    "k_proj": "attention",
+    "v_proj": "attention",
+    "o_proj": "attention",
+    "gate_proj": "mlp",
+    "up_proj": "mlp",
+    "down_proj": "mlp",
+}
 
 
 def tensor(role="up_proj", *, layer=0, kurtosis=1.0, beyond=0, size=(100, 100), part=None):
@@ -15,11 +22,31 @@ def tensor(role="up_proj", *, layer=0, kurtosis=1.0, beyond=0, size=(100, 100), 
     part = part or KINDS.get(role, "mlp")
     name = f"model.layers.{layer}.{'self_attn' if part == 'attention' else 'mlp'}.{role}"
     return TensorStatistics(
-        name=name, layer=layer, part=part, role=role, shape=size, mean=0.0, std=1.0, skew=0.0, kurtosis=kurtosis,
-        reason="no spread" if kurtosis is None else None, absmax=9.0, beyond=counts, concentration=0.2, gini=0.4,
-        hoyer=0.1, row_std=rows, row_absmax=rows, row_kurtosis=rows, row_concentration=rows, row_gini=rows,
-        row_hoyer=rows, row_beyond=np.zeros((3, size[0]), dtype=np.int64), column_std=columns, column_kurtosis=columns,
-    )  # fmt: skip
+        name=name,
+        layer=layer,
+        part=part,
+        role=role,
+        shape=size,
+        mean=0.0,
+        std=1.0,
+        skew=0.0,
+        kurtosis=kurtosis,
+        reason="no spread" if kurtosis is None else None,
+        absmax=9.0,
+        beyond=counts,
+        concentration=0.2,
+        gini=0.4,
+        hoyer=0.1,
+        row_std=rows,
+        row_absmax=rows,
+        row_kurtosis=rows,
+        row_concentration=rows,
+        row_gini=rows,
+        row_hoyer=rows,
+        row_beyond=np.zeros((3, size[0]), dtype=np.int64),
+        column_std=columns,
+        column_kurtosis=columns,
+    )
 
 
 def model(kurtosis=None, beyond=None, *, layers=2, otherwise=1.0):

@@ -43,7 +43,7 @@ class Verdict(StrEnum):
     ERROR = "error"
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401, PLR0911 - converts whatever a caller recorded, a line per type
+def plain(value: Any) -> Any:  # noqa: PLR0911 - converts whatever a caller recorded, a line per type
     """Return `value` as plain JSON types (str, int, float, bool, None, list, dict).
 
     numpy scalars and arrays, tuples, enums and mappings are converted. NaN and infinity raise `ValueError`: undefined

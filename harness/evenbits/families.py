@@ -46,7 +46,7 @@ class Family:
     focus: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
-    def option(self, name: str, *, full: bool) -> Any:  # noqa: ANN401 - the type is that of the option
+    def option(self, name: str, *, full: bool) -> Any:
         """Return what the family says for the option `name`, None where it says nothing."""
         if name == "model":
             return [one.model for one in self.models]

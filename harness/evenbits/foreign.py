@@ -42,7 +42,7 @@ SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 MISSING: Any = object()
 
 
-def read_json(file: Path, *, error: Refusal, largest: int = LARGEST, infinite: bool = False) -> Any:  # noqa: ANN401 - whatever the file holds
+def read_json(file: Path, *, error: Refusal, largest: int = LARGEST, infinite: bool = False) -> Any:
     """Return what a JSON file holds; `error` as `parse_json` has it, and where the file cannot be read."""
     return parse_json(read_bytes(file, error=error, largest=largest), source=str(file), error=error, infinite=infinite)
 
@@ -71,7 +71,7 @@ def read_bytes(file: Path, *, error: Refusal, largest: int = LARGEST) -> bytes:
     return content
 
 
-def parse_json(content: bytes, *, source: str, error: Refusal, infinite: bool = False, start: int = 0) -> Any:  # noqa: ANN401 - whatever is there
+def parse_json(content: bytes, *, source: str, error: Refusal, infinite: bool = False, start: int = 0) -> Any:
     """Return the value of a JSON text in UTF-8, which begins at byte `start` of its file; `infinite` allows infinity.
 
     Raises `error`, beginning with `source`, for what is not JSON, a key that is there twice, whole numbers of more than
@@ -110,7 +110,7 @@ def parse_toml(content: bytes, *, source: str, error: Refusal) -> dict[str, Any]
     return table
 
 
-def shown(value: Any, *, longest: int = 60) -> str:  # noqa: ANN401 - whatever was found
+def shown(value: Any, *, longest: int = 60) -> str:
     """Return a foreign value for a message: as in JSON, escapes instead of control characters, and cut."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
@@ -134,32 +134,32 @@ class Entries:
     error: Refusal
 
     @classmethod
-    def of(cls, value: Any, *, source: str, error: Refusal) -> Entries:  # noqa: ANN401 - to be checked
+    def of(cls, value: Any, *, source: str, error: Refusal) -> Entries:
         if not isinstance(value, Mapping):
             raise error(f"{source} must be an object, not {shown(value)}")
         return cls(value, source, error)
 
-    def text(self, key: str, default: Any = MISSING) -> Any:  # noqa: ANN401 - str, or the default
+    def text(self, key: str, default: Any = MISSING) -> Any:
         """Return the string at `key`, or `default` where the key is absent or null."""
         return self._take(key, "a text", default, lambda value: isinstance(value, str))
 
-    def whole(self, key: str, default: Any = MISSING, *, least: int = 0, most: int = WHOLE) -> Any:  # noqa: ANN401 - int
+    def whole(self, key: str, default: Any = MISSING, *, least: int = 0, most: int = WHOLE) -> Any:
         """Return the whole number at `key`, from `least` to `most`."""
         span = f"a whole number of at least {least}" if most == WHOLE else f"a whole number from {least} to {most}"
         return self._take(key, span, default, lambda value: _whole(value) and least <= value <= most)
 
-    def number(self, key: str, default: Any = MISSING) -> Any:  # noqa: ANN401 - float, or the default
+    def number(self, key: str, default: Any = MISSING) -> Any:
         """Return the finite number at `key` as a float."""
         number = self._take(key, "a number", default, lambda value: _whole(value) or isinstance(value, float))
         if isinstance(number, float) and not math.isfinite(number):
             raise self.error(f"{self.source}: {key} is {number}, which is no number to compute with")
         return float(number) if _whole(number) else number
 
-    def flag(self, key: str, default: Any = MISSING) -> Any:  # noqa: ANN401 - bool, or the default
+    def flag(self, key: str, default: Any = MISSING) -> Any:
         """Return the true or false at `key`."""
         return self._take(key, "true or false", default, lambda value: isinstance(value, bool))
 
-    def texts(self, key: str, default: Any = MISSING) -> Any:  # noqa: ANN401 - list of str, or the default
+    def texts(self, key: str, default: Any = MISSING) -> Any:
         """Return the list of strings at `key`."""
         return self._take(
             key,
@@ -194,7 +194,7 @@ class Entries:
         for index, value in enumerate(found):
             yield Entries.of(value, source=f"{self.source}: {key}[{index}]", error=self.error)
 
-    def _take(self, key: str, wanted: str, default: Any, fits: Callable[[Any], bool]) -> Any:  # noqa: ANN401 - by `fits`
+    def _take(self, key: str, wanted: str, default: Any, fits: Callable[[Any], bool]) -> Any:
         value = self.content.get(key)
         if value is None:
             if default is MISSING:
@@ -236,7 +236,7 @@ class _Strict:
         return found
 
 
-def _whole(value: Any) -> bool:  # noqa: ANN401 - to be checked
+def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -247,7 +247,7 @@ def _decoded(content: bytes, source: str, error: Refusal) -> str:
         raise error(f"{source} is not UTF-8 at byte {reason.start}") from reason
 
 
-def _check(value: Any, source: str, error: Refusal, *, strings: bool) -> None:  # noqa: ANN401 - parsed
+def _check(value: Any, source: str, error: Refusal, *, strings: bool) -> None:
     """Refuse more than `DEEPEST` levels and, where `strings`, halves of surrogate pairs; without recursion."""
     level = [value]
     for _ in range(DEEPEST):

@@ -79,9 +79,9 @@ class Bars:
     def __init__(
         self, file: TextIO | None = None, *, delay: float = DELAY, before: Callable[[], None] = lambda: None
     ) -> None:
-        from rich.console import Console  # noqa: PLC0415 - only where bars are drawn
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - same
-        from rich.progress import Progress as RichProgress  # noqa: PLC0415 - same
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
 
         self._console = Console(file=file or sys.stderr)
         self._bars = RichProgress(

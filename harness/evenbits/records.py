@@ -23,7 +23,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
-def digest_of(value: Any) -> str:  # noqa: ANN401 - any plain JSON value
+def digest_of(value: Any) -> str:
     """Return the SHA-256 of `value` written as canonical JSON (sorted keys, UTF-8, no blanks); 64 hex digits."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -110,8 +110,14 @@ class Corpus:
         """UTF-8 bytes of all segments of `language`."""
         return sum(len(text.encode("utf-8")) for text in self.texts[language])
 
-    def select(self, *, languages: tuple[str, ...] | None = None, indices: tuple[int, ...] | None = None,
-               part: str | None = None, left_out: tuple[LeftOut, ...] = ()) -> Corpus:  # fmt: skip
+    def select(
+        self,
+        *,
+        languages: tuple[str, ...] | None = None,
+        indices: tuple[int, ...] | None = None,
+        part: str | None = None,
+        left_out: tuple[LeftOut, ...] = (),
+    ) -> Corpus:
         """Return the corpus restricted to `languages` and to the segments at `indices`, in that order."""
         chosen = self.languages if languages is None else tuple(sorted(languages))
         missing = [tag for tag in chosen if tag not in self.texts]

@@ -145,7 +145,7 @@ def _beside(name: str, given: Mapping[str, Any], defaults: Defaults, here: Path)
 # -- the checks: from what was typed or written down to what `Settings` holds -----------------------------------------
 
 
-def _as_it_is(value: Value) -> Any:  # noqa: ANN401 - the type is that of the option
+def _as_it_is(value: Value) -> Any:
     return value.value
 
 
@@ -161,14 +161,14 @@ def _models(value: Value) -> tuple[ModelRef, ...]:
     texts = _texts(value)
     if not texts:
         return ()
-    from evenbits.models.references import parse_model  # noqa: PLC0415 - only where a model is named
-    from evenbits.models.shipped import expand  # noqa: PLC0415 - same
+    from evenbits.models.references import parse_model
+    from evenbits.models.shipped import expand
 
     return expand([parse_model(text) for text in dict.fromkeys(texts)])
 
 
 def _specs(value: Value) -> tuple[Spec, ...]:
-    from evenbits.variants.registry import parse_specs  # noqa: PLC0415 - only where evals run
+    from evenbits.variants.registry import parse_specs
 
     specs = tuple(dict.fromkeys(spec for text in _texts(value) for spec in parse_specs(text)))
     if not specs:
@@ -177,7 +177,7 @@ def _specs(value: Value) -> tuple[Spec, ...]:
 
 
 def _corpus(value: Value) -> str:
-    from evenbits.text import parse_corpus  # noqa: PLC0415 - only where evals run
+    from evenbits.text import parse_corpus
 
     parse_corpus(value.value)
     return str(value.value)
@@ -186,7 +186,7 @@ def _corpus(value: Value) -> str:
 def _languages(value: Value) -> str | None:
     if value.value is None:
         return None
-    from evenbits.text import parse_languages  # noqa: PLC0415 - only where languages are named
+    from evenbits.text import parse_languages
 
     text = ",".join(value.value) if isinstance(value.value, list) else str(value.value)
     parse_languages(text)

@@ -109,7 +109,7 @@ class Store:
         named = os.environ.get("EVENBITS_STORE")
         if named:
             return cls(expanded(named).absolute())
-        from platformdirs import user_cache_path  # noqa: PLC0415 - only needed here
+        from platformdirs import user_cache_path
 
         return cls(user_cache_path("evenbits", appauthor=False))
 
@@ -350,7 +350,7 @@ def _parsed(blob: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     return arrays, header
 
 
-def _check_header(header: Any, kind: str, key: Key) -> None:  # noqa: ANN401 - whatever lies in the file
+def _check_header(header: Any, kind: str, key: Key) -> None:
     """Raise `_UnusableError` unless `header` is one of this version, of `kind` and of `key`."""
     if not isinstance(header, dict):
         raise _UnusableError("is damaged")

@@ -25,21 +25,35 @@ def contenders(tmp_path, tiny_llama):
     """
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     env = {
-        **kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "HF_HUB_OFFLINE": "1",
+        **kept,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "HF_HUB_OFFLINE": "1",
         "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled"),
-    }  # fmt: skip
+    }
     options = ["--collect-only", "-q", "-p", "no:cacheprovider"]
 
     def run(*arguments):
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", *options, *arguments], cwd=tmp_path, env=env, capture_output=True,
-            text=True, check=False, timeout=120,
-        )  # fmt: skip
+            [sys.executable, "-m", "pytest", *options, *arguments],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return [line for line in done.stdout.splitlines() if "::" in line]
 
-    evals = ["-c", str(ROOT / "plugins" / "evals.ini"), "-p", "evenbits.plugins", str(ROOT / "evals"),
-             f"--model={tiny_llama}", "--spec=int4-g64"]  # fmt: skip
+    evals = [
+        "-c",
+        str(ROOT / "plugins" / "evals.ini"),
+        "-p",
+        "evenbits.plugins",
+        str(ROOT / "evals"),
+        f"--model={tiny_llama}",
+        "--spec=int4-g64",
+    ]
     count = len(run(*evals))
     lines = "".join(f"def test_{number}(): pass\n" for number in range(count))
     (tmp_path / "test_bare.py").write_text(lines, encoding="utf-8")

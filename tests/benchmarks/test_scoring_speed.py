@@ -20,8 +20,23 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.bench]
 
 LANGUAGES = (
-    "ar", "be", "bg", "ca", "cs", "de", "el", "en", "fi", "he", "ja", "ko", "ru", "sr-Cyrl", "ug", "zh-Hans",
-)  # fmt: skip
+    "ar",
+    "be",
+    "bg",
+    "ca",
+    "cs",
+    "de",
+    "el",
+    "en",
+    "fi",
+    "he",
+    "ja",
+    "ko",
+    "ru",
+    "sr-Cyrl",
+    "ug",
+    "zh-Hans",
+)
 SEGMENTS = 10
 ROUNDS = int(os.environ.get("EVENBITS_BENCH_ROUNDS", "3"))
 LM_EVAL_BATCHES = (1, 8)
@@ -59,8 +74,14 @@ def lm_eval_scorer(loaded, corpus, batch_size):
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    lm = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, backend="causal", max_length=1024,
-              batch_size=batch_size, add_bos_token=False)  # fmt: skip
+    lm = HFLM(
+        pretrained=loaded.model,
+        tokenizer=loaded.tokenizer,
+        backend="causal",
+        max_length=1024,
+        batch_size=batch_size,
+        add_bos_token=False,
+    )
     texts = [text for tag in corpus.languages for text in corpus.texts[tag]]
     requests = [
         Instance(request_type="loglikelihood_rolling", doc={}, arguments=(text,), idx=i, metadata=("bench", i, 1))

@@ -55,10 +55,16 @@ def write_checkpoint(folder, *, hidden, layers, vocabulary, dtype):
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     config = LlamaConfig(
-        hidden_size=hidden, intermediate_size=8 * hidden // 3 // 64 * 64, num_hidden_layers=layers,
-        num_attention_heads=hidden // 64, num_key_value_heads=hidden // 64, vocab_size=vocabulary,
-        tie_word_embeddings=True, bos_token_id=0, eos_token_id=1,
-    )  # fmt: skip
+        hidden_size=hidden,
+        intermediate_size=8 * hidden // 3 // 64 * 64,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        num_key_value_heads=hidden // 64,
+        vocab_size=vocabulary,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
     model = AutoModelForCausalLM.from_config(config).to(dtype)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -80,10 +86,13 @@ def checkpoint_folder(tmp_path_factory, tiny_tokenizer):
 
 def moments_by_scipy(w):
     return {
-        "mean": w.mean(), "std": w.std(), "skew": scipy.stats.skew(w, axis=None),
-        "kurtosis": scipy.stats.kurtosis(w, axis=None), "rows": scipy.stats.kurtosis(w, axis=1),
+        "mean": w.mean(),
+        "std": w.std(),
+        "skew": scipy.stats.skew(w, axis=None),
+        "kurtosis": scipy.stats.kurtosis(w, axis=None),
+        "rows": scipy.stats.kurtosis(w, axis=1),
         "columns": scipy.stats.kurtosis(w, axis=0),
-    }  # fmt: skip
+    }
 
 
 def spread(a):
@@ -100,9 +109,12 @@ def order_by_numpy(w):
     gini, concentration = spread(np.sort(a, axis=None))
     row_gini, row_concentration = spread(np.sort(a, axis=1))
     return {
-        "beyond": [int((z > sigma).sum()) for sigma in (3, 5, 10)], "gini": gini, "concentration": concentration,
-        "row_gini": row_gini, "row_concentration": row_concentration,
-    }  # fmt: skip
+        "beyond": [int((z > sigma).sum()) for sigma in (3, 5, 10)],
+        "gini": gini,
+        "concentration": concentration,
+        "row_gini": row_gini,
+        "row_concentration": row_concentration,
+    }
 
 
 def by_peers(folder, names):
@@ -160,8 +172,11 @@ def test_peak_memory_does_not_grow_with_the_checkpoint(tmp_path, tiny_tokenizer,
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", PEAK, str(folder), str(tmp_path / "store")],
-        capture_output=True, text=True, check=True, env=environment,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
     memory = json.loads(done.stdout)
     above = memory["peak"] - memory["start"]
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 2**20

@@ -70,8 +70,15 @@ def scored(monkeypatch):
 
 
 def numbers(table):
-    return {spec: (table.nll_full(spec).tolist(), table.kl_bits(spec).tolist(), table.nll_quantized(spec).tolist(),
-                   table.columns[spec].floor_bits.to_json()) for spec in table.specs}  # fmt: skip
+    return {
+        spec: (
+            table.nll_full(spec).tolist(),
+            table.kl_bits(spec).tolist(),
+            table.nll_quantized(spec).tolist(),
+            table.columns[spec].floor_bits.to_json(),
+        )
+        for spec in table.specs
+    }
 
 
 def test_every_cell_is_scored_once_and_a_second_run_scores_nothing(bench, scored, store):
@@ -145,9 +152,12 @@ def test_another_text_of_one_language_leaves_the_other_cells_as_they_are(bench, 
     measure_damage(bench(), [SPEC], corpus)
     scored.clear()
     changed = Corpus(
-        name="hand", source="written in the test", languages=LANGUAGES, segment_ids=corpus.segment_ids,
+        name="hand",
+        source="written in the test",
+        languages=LANGUAGES,
+        segment_ids=corpus.segment_ids,
         texts={**corpus.texts, "yo": ("another text", *corpus.texts["yo"][1:])},
-    )  # fmt: skip
+    )
     measure_damage(bench(), [SPEC], changed)
     assert set(scored) == {"yo"}
 

@@ -16,28 +16,37 @@ def losses_of(tag, bits, *, kl=None, token_kl=None, changed=None, square=None, t
     bits = np.asarray(bits, dtype=np.float64)
     n = len(bits)
     return Losses(
-        language=tag, segment_ids=tuple(f"s{i}" for i in range(n)), nll=bits * LN2,
-        tokens=np.full(n, tokens, dtype=np.int64), utf8_bytes=np.full(n, 10, dtype=np.int64),
+        language=tag,
+        segment_ids=tuple(f"s{i}" for i in range(n)),
+        nll=bits * LN2,
+        tokens=np.full(n, tokens, dtype=np.int64),
+        utf8_bytes=np.full(n, 10, dtype=np.int64),
         kl=None if kl is None else np.asarray(kl, dtype=np.float64) * LN2,
         token_kl=None if token_kl is None else np.asarray(token_kl, dtype=np.float32),
         top1_changed=None if changed is None else np.asarray(changed, dtype=np.int64),
         square_delta_p=None if square is None else np.asarray(square, dtype=np.float64),
-    )  # fmt: skip
+    )
 
 
 def table_of(full, quantized, *, floor=0.0, **extra):
     languages = tuple(sorted(full))
     n = len(next(iter(full.values())))
     column = Column(
-        spec="int4-g64", dtype="bfloat16", bits_per_weight=4.25,
+        spec="int4-g64",
+        dtype="bfloat16",
+        bits_per_weight=4.25,
         floor_bits=Estimate(value=floor, n=8, method="given"),
         full={tag: losses_of(tag, full[tag]) for tag in languages},
         quantized={tag: losses_of(tag, quantized[tag], **extra) for tag in languages},
-    )  # fmt: skip
+    )
     return Damage(
-        model="m", fingerprint="0f", corpus_digest="0e", languages=languages,
-        segment_ids=tuple(f"s{i}" for i in range(n)), columns={"int4-g64": column},
-    )  # fmt: skip
+        model="m",
+        fingerprint="0f",
+        corpus_digest="0e",
+        languages=languages,
+        segment_ids=tuple(f"s{i}" for i in range(n)),
+        columns={"int4-g64": column},
+    )
 
 
 FULL = {"de": [10.0, 20.0], "yo": [40.0, 40.0]}
@@ -158,18 +167,35 @@ def plain_excess_bits(folder, corpus, bits, size):
 
 
 SENTENCES = {
-    "de": ("Der Benutzername oder das Passwort ist falsch.", "Bitte geben Sie eine gültige E-Mail-Adresse ein.",
-           "Diese Seite wurde nicht gefunden.", "Das Datum liegt in der Vergangenheit."),
-    "ja": ("ユーザー名またはパスワードが正しくありません。", "有効なメールアドレスを入力してください。",
-           "このページは見つかりませんでした。", "日付は過去のものです。"),
-    "yo": ("Orúkọ olùmúlò tàbí ọ̀rọ̀ aṣínà kò tọ̀nà.", "Jọ̀wọ́ tẹ àdírẹ́sì ímeèlì tó tọ̀nà.",
-           "A kò rí ojú ewé yìí.", "Ọjọ́ náà ti kọjá."),
-}  # fmt: skip
+    "de": (
+        "Der Benutzername oder das Passwort ist falsch.",
+        "Bitte geben Sie eine gültige E-Mail-Adresse ein.",
+        "Diese Seite wurde nicht gefunden.",
+        "Das Datum liegt in der Vergangenheit.",
+    ),
+    "ja": (
+        "ユーザー名またはパスワードが正しくありません。",
+        "有効なメールアドレスを入力してください。",
+        "このページは見つかりませんでした。",
+        "日付は過去のものです。",
+    ),
+    "yo": (
+        "Orúkọ olùmúlò tàbí ọ̀rọ̀ aṣínà kò tọ̀nà.",
+        "Jọ̀wọ́ tẹ àdírẹ́sì ímeèlì tó tọ̀nà.",
+        "A kò rí ojú ewé yìí.",
+        "Ọjọ́ náà ti kọjá.",
+    ),
+}
 
 
 def sentences():
-    return Corpus(name="sentences", source="written in the test", languages=tuple(SENTENCES),
-                  segment_ids=("a", "b", "c", "d"), texts=SENTENCES)  # fmt: skip
+    return Corpus(
+        name="sentences",
+        source="written in the test",
+        languages=tuple(SENTENCES),
+        segment_ids=("a", "b", "c", "d"),
+        texts=SENTENCES,
+    )
 
 
 def compare(local, store, specs):

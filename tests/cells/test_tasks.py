@@ -59,9 +59,7 @@ def subject(tiny_llama, tmp_path):
 def test_damage_is_paired_by_document():
     full = np.asarray([1, 1, 1, 1, 0, 0, 1, 1, 1, 1.0])
     quantized = np.asarray([1, 0, 0, 0, 1, 0, 1, 0, 0, 0.0])
-    found = compare_documents(
-        full, quantized, task="xnli_de", spec="s", metric="acc", rng=np.random.default_rng(0)
-    )  # fmt: skip
+    found = compare_documents(full, quantized, task="xnli_de", spec="s", metric="acc", rng=np.random.default_rng(0))
     assert (found.full, found.quantized, found.lost, found.gained) == (0.8, 0.3, 6, 1)
     assert found.difference.value == pytest.approx(-0.5)
     assert found.difference.low < -0.5 < found.difference.high
@@ -79,10 +77,15 @@ def test_nothing_flipped_is_no_evidence():
 @pytest.mark.parametrize(
     ("task", "tag"),
     [
-        ("belebele_deu_Latn", "de"), ("belebele_srp_Cyrl", "sr-Cyrl"), ("xnli_sw", "sw"), ("piqa", None),
-        ("global_mmlu_full_hi", "hi"), ("arc_easy", None), ("xcopa_zh", "zh"),
+        ("belebele_deu_Latn", "de"),
+        ("belebele_srp_Cyrl", "sr-Cyrl"),
+        ("xnli_sw", "sw"),
+        ("piqa", None),
+        ("global_mmlu_full_hi", "hi"),
+        ("arc_easy", None),
+        ("xcopa_zh", "zh"),
     ],
-)  # fmt: skip
+)
 def test_the_language_is_read_from_the_name(task, tag):
     assert language_of(task) == tag
 

@@ -54,8 +54,19 @@ def test_damage_of_44_languages_as_json(tiny_llama, texts):
     from evenbits.report.document import schema
     from jsonschema import Draft202012Validator
 
-    result = run("damage", tiny_llama, "--spec", SPECS, "--corpus", f"dir:{texts}", "--languages", "all",
-                 "--dtype", "float32", "--json")  # fmt: skip
+    result = run(
+        "damage",
+        tiny_llama,
+        "--spec",
+        SPECS,
+        "--corpus",
+        f"dir:{texts}",
+        "--languages",
+        "all",
+        "--dtype",
+        "float32",
+        "--json",
+    )
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout, parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
     assert set(document) == {"damage", "corpus", "seed"}  # what `policy init` needs
@@ -74,8 +85,20 @@ def test_damage_of_44_languages_as_json(tiny_llama, texts):
 
 
 def test_damage_in_the_terminal_names_spec_interval_and_floor(tiny_llama, texts):
-    result = run("damage", tiny_llama, "--spec", "int4-g32", "--corpus", f"dir:{texts}", "--languages", "de,ig",
-                 "--segments", "2", "--dtype", "float32")  # fmt: skip
+    result = run(
+        "damage",
+        tiny_llama,
+        "--spec",
+        "int4-g32",
+        "--corpus",
+        f"dir:{texts}",
+        "--languages",
+        "de,ig",
+        "--segments",
+        "2",
+        "--dtype",
+        "float32",
+    )
     assert result.exit_code == 0, result.output
     assert "int4-g32  4.50 bits" in result.stdout
     said = " ".join(result.stdout.split())
@@ -98,8 +121,19 @@ def test_what_rounds_to_nothing_has_no_sign():
 
 
 def test_a_criterion_that_needs_statistics_takes_them_from_other_segments_and_says_so(tiny_llama, texts):
-    result = run("damage", tiny_llama, "--spec", "int4-row+keep1%:activation", "--corpus", f"dir:{texts}",
-                 "--languages", "de,ig", "--dtype", "float32", "--json")  # fmt: skip
+    result = run(
+        "damage",
+        tiny_llama,
+        "--spec",
+        "int4-row+keep1%:activation",
+        "--corpus",
+        f"dir:{texts}",
+        "--languages",
+        "de,ig",
+        "--dtype",
+        "float32",
+        "--json",
+    )
     assert result.exit_code == 0, result.output
     assert "1 probe segments, scores from the other 2" in result.stderr
     assert {row["segments"] for row in json.loads(result.stdout)["damage"]} == {2}
@@ -148,9 +182,13 @@ def test_evals_are_found_by_file_and_case_wherever_they_are_installed():
 def test_run_refuses_what_it_cannot_understand_before_it_writes_anything(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "evenbits.commands.app", "run", "--model=org/name", "--spec=int9-row"],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 2, done.stdout + done.stderr
     assert "int9" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -162,12 +200,28 @@ def test_run_from_another_folder_writes_its_report_there(tiny_llama, texts, tmp_
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "evenbits.commands.app", "run", "test_h037_outlier_sparsity.py", f"--model={tiny_llama}",
-         f"--corpus=dir:{texts}", "--languages=de,en,ig", "--spec=int4-g32", "--dtype=float32", "--report=out",
-         "--advisory", "-q"],
-        cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=False, timeout=600,
+        [
+            sys.executable,
+            "-m",
+            "evenbits.commands.app",
+            "run",
+            "test_h037_outlier_sparsity.py",
+            f"--model={tiny_llama}",
+            f"--corpus=dir:{texts}",
+            "--languages=de,en,ig",
+            "--spec=int4-g32",
+            "--dtype=float32",
+            "--report=out",
+            "--advisory",
+            "-q",
+        ],
+        cwd=tmp_path / "elsewhere",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "elsewhere" / "out" / "report.json").read_text(encoding="utf-8"))
     assert set(report["verdicts"]) == {"H-037"}

@@ -25,8 +25,21 @@ def run(*arguments):
 
 
 def test_protect_as_json_measures_plans_and_rivals_and_gives_a_spec(tiny_llama, texts):
-    result = run("protect", tiny_llama, "--spec", "int4-g32", "--budget", "3bpw", "--corpus", f"dir:{texts}",
-                 "--languages", "all", "--dtype", "float32", "--json")  # fmt: skip
+    result = run(
+        "protect",
+        tiny_llama,
+        "--spec",
+        "int4-g32",
+        "--budget",
+        "3bpw",
+        "--corpus",
+        f"dir:{texts}",
+        "--languages",
+        "all",
+        "--dtype",
+        "float32",
+        "--json",
+    )
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout, parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
     names = [row["name"] for row in found["plans"]]
@@ -39,8 +52,22 @@ def test_protect_as_json_measures_plans_and_rivals_and_gives_a_spec(tiny_llama, 
 
 
 def test_protect_prints_a_table_and_the_recipe(tiny_llama, texts):
-    result = run("protect", tiny_llama, "--spec", "int4-g32", "--budget", "8", "--unit", "layer", "--corpus",
-                 f"dir:{texts}", "--languages", "all", "--dtype", "float32")  # fmt: skip
+    result = run(
+        "protect",
+        tiny_llama,
+        "--spec",
+        "int4-g32",
+        "--budget",
+        "8",
+        "--unit",
+        "layer",
+        "--corpus",
+        f"dir:{texts}",
+        "--languages",
+        "all",
+        "--dtype",
+        "float32",
+    )
     assert result.exit_code == 0, result.output
     assert "plan:worst" in result.stdout
     assert "recipe  int" in result.stdout
@@ -50,8 +77,22 @@ def test_protect_prints_a_table_and_the_recipe(tiny_llama, texts):
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_every_contestant_is_named_with_what_it_protects_on_any_terminal(columns, tiny_llama, texts, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
-    result = run("protect", tiny_llama, "--spec", "int4-g32", "--budget", "8", "--unit", "layer", "--corpus",
-                 f"dir:{texts}", "--languages", "all", "--dtype", "float32")  # fmt: skip
+    result = run(
+        "protect",
+        tiny_llama,
+        "--spec",
+        "int4-g32",
+        "--budget",
+        "8",
+        "--unit",
+        "layer",
+        "--corpus",
+        f"dir:{texts}",
+        "--languages",
+        "all",
+        "--dtype",
+        "float32",
+    )
     table, _, below = result.stdout.partition("excess bits per segment with")
     named = " ".join(table.split())  # rivals that protect the same share a row, under both names
     for name in ("none", "plan:worst", "uniform", "first+last", "highest kurtosis", "random 1"):

@@ -54,9 +54,13 @@ def test_what_is_left_out_is_summed_by_reason_and_names_a_few_languages():
 
     some = [LeftOut(what="message", language=f"l{number:02d}", count=2, reason="plural") for number in range(10)]
     corpus = Corpus(
-        name="n", source="s", languages=("de",), segment_ids=("a",), texts={"de": ("x",)},
+        name="n",
+        source="s",
+        languages=("de",),
+        segment_ids=("a",),
+        texts={"de": ("x",)},
         left_out=(*some, LeftOut(what="segment", language=None, count=3, reason="short")),
-    )  # fmt: skip
+    )
     assert left_out(corpus) == [
         "left out: 20 x message: plural (l00, l01, l02, l03, l04, l05, l06, l07 and 2 more)",
         "left out: 3 x segment: short",

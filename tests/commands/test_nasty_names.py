@@ -56,8 +56,11 @@ def test_corpora_and_models_show_paths_as_they_are(model, texts):
 
 @pytest.mark.parametrize("command", ["damage", "diagnose", "protect", "quantize", "rank", "models"])
 def test_an_error_shows_what_was_typed_as_it_is(command, tmp_path):
-    more = {"damage": ["--spec", "int4-g64"], "protect": ["--spec", "int4-g64", "--budget", "1"],
-            "quantize": ["--spec", "int4-g64", "-o", tmp_path / "out"]}  # fmt: skip
+    more = {
+        "damage": ["--spec", "int4-g64"],
+        "protect": ["--spec", "int4-g64", "--budget", "1"],
+        "quantize": ["--spec", "int4-g64", "-o", tmp_path / "out"],
+    }
     result = run(command, tmp_path / NAME, *more.get(command, []), "--offline")
     assert result.exit_code == 2, result.output
     assert nasty_texts.obeyed(result.output) == []

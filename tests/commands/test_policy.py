@@ -39,10 +39,14 @@ def test_a_policy_is_drafted_from_a_damage_run(printed):
 
 
 NO_REPORTS = [
-    "", "[]", "5", "[" * 100_000, '{"damage": [], "corpus": {}, "seed": 0}',
+    "",
+    "[]",
+    "5",
+    "[" * 100_000,
+    '{"damage": [], "corpus": {}, "seed": 0}',
     '{"damage": 3, "corpus": 1, "seed": 2}',
     '{"damage": [{"model": "m"}], "corpus": {"text": "t", "digest": "d"}, "seed": 0}',
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("text", NO_REPORTS, ids=lambda text: text[:20])
@@ -65,7 +69,8 @@ def test_protect_names_the_languages_it_leaves_out(tiny_llama, text_folder, tmp_
     model = shutil.copytree(tiny_llama, tmp_path / "model")
     (model / "exposure.json").write_text(json.dumps({"de": 900, "en": 4000}), encoding="utf-8")
     folder = text_folder(["de", "en", "sr_Latn", "pt_BR"])
-    result = run("protect", model, "--spec", "int3-row", "--budget", "0.5", "--corpus", f"dir:{folder}",
-                 "--dtype", "float32")  # fmt: skip
+    result = run(
+        "protect", model, "--spec", "int3-row", "--budget", "0.5", "--corpus", f"dir:{folder}", "--dtype", "float32"
+    )
     assert result.exit_code == 0, result.output
     assert "2 languages (pt-BR, sr-Latn): not asked for: no model was trained on them" in result.stderr

@@ -49,8 +49,20 @@ def test_quantize_writes_a_model_and_says_what_it_costs(tiny_llama, tmp_path):
 
 def test_a_spec_with_statistics_gives_the_model_that_was_measured(tiny_llama, texts, tmp_path):
     out, spec = tmp_path / "out", "int3-row+keep1%:activation[mt,yo]+clip:mse[mt,yo]"
-    result = run(tiny_llama, "--spec", spec, "-o", out, "--corpus", f"dir:{texts}", "--languages", "all",
-                 "--segments", "3", "--json")  # fmt: skip
+    result = run(
+        tiny_llama,
+        "--spec",
+        spec,
+        "-o",
+        out,
+        "--corpus",
+        f"dir:{texts}",
+        "--languages",
+        "all",
+        "--segments",
+        "3",
+        "--json",
+    )
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["spec"] == spec

@@ -42,9 +42,40 @@ __all__ = [
 Float64 = NDArray[np.float64]
 
 LANGUAGES = (
-    "ar", "be", "bg", "da", "de", "el", "en", "es", "et", "eu", "fa", "fi", "fr", "ga", "gd", "he", "hu", "id", "is",
-    "ja", "ko", "lt", "lv", "mn", "pl", "ro", "ru", "sv", "tr", "ug", "uk", "zh-Hans", "zh-Hant",
-)  # fmt: skip
+    "ar",
+    "be",
+    "bg",
+    "da",
+    "de",
+    "el",
+    "en",
+    "es",
+    "et",
+    "eu",
+    "fa",
+    "fi",
+    "fr",
+    "ga",
+    "gd",
+    "he",
+    "hu",
+    "id",
+    "is",
+    "ja",
+    "ko",
+    "lt",
+    "lv",
+    "mn",
+    "pl",
+    "ro",
+    "ru",
+    "sv",
+    "tr",
+    "ug",
+    "uk",
+    "zh-Hans",
+    "zh-Hant",
+)
 """Those of the reference family."""
 
 TIER = {tag: ("low", "between", "high")[place % 3] for place, tag in enumerate(LANGUAGES)}
@@ -58,9 +89,14 @@ LN2 = math.log(2)
 
 
 def retention_study(
-    ratios: Sequence[float], *, rng: np.random.Generator, sigma: float = 0.15, segments: int = 24,
-    each: int = 12, tier: Mapping[str, str] | None = None,
-) -> RetentionStudy:  # fmt: skip
+    ratios: Sequence[float],
+    *,
+    rng: np.random.Generator,
+    sigma: float = 0.15,
+    segments: int = 24,
+    each: int = 12,
+    tier: Mapping[str, str] | None = None,
+) -> RetentionStudy:
     """Damage at each k of the programme's grid, low-resource languages at `ratios` times the high-resource mean.
 
     Log damage of a language is normal around its group with deviation `sigma`; its mean is the planted one. With two
@@ -78,25 +114,34 @@ def retention_study(
         mean_L = 10 * 0.8**step * own * np.where(low, ratio, 1.0)
         excess = mean_L[:, None] * (1 + 0.2 * rng.standard_normal((len(languages), segments)))
         columns[spec] = Column(
-            spec=spec, dtype="float32", bits_per_weight=4.1 + 0.1 * step,
+            spec=spec,
+            dtype="float32",
+            bits_per_weight=4.1 + 0.1 * step,
             floor_bits=Estimate(value=0.01, n=8, method="given"),
             full={tag: _losses(tag, row) for tag, row in zip(languages, full, strict=True)},
             quantized={
                 tag: _losses(tag, base + row, np.abs(row))
                 for tag, base, row in zip(languages, full, excess, strict=True)
             },
-        )  # fmt: skip
+        )
     names = tuple(f"s{i}" for i in range(segments))
-    table = Damage(model="control", fingerprint="0f", corpus_digest="0e", languages=languages, segment_ids=names,
-                        columns=columns)  # fmt: skip
+    table = Damage(
+        model="control", fingerprint="0f", corpus_digest="0e", languages=languages, segment_ids=names, columns=columns
+    )
     return RetentionStudy(table=table, kept=kept, random={}, rival=None, matched=None, tier=tier or planted)
 
 
 def _losses(tag: str, bits: Float64, kl: Float64 | None = None) -> Losses:
     count = np.full(len(bits), 50, dtype=np.int64)
     names = tuple(f"s{i}" for i in range(len(bits)))
-    return Losses(language=tag, segment_ids=names, nll=bits * LN2, tokens=count, utf8_bytes=count,
-                  kl=None if kl is None else kl * LN2)  # fmt: skip
+    return Losses(
+        language=tag,
+        segment_ids=names,
+        nll=bits * LN2,
+        tokens=count,
+        utf8_bytes=count,
+        kl=None if kl is None else kl * LN2,
+    )
 
 
 # -- H-036: layers and languages ---------------------------------------------------------------------------------------
@@ -115,12 +160,19 @@ def layer_study(
     damage_PLS = profile[:, :, None] + rng.normal(size=(layers, count, segments))
     damage_PLS *= np.linspace(1.0, 1.2, count)[:, None]
     study = LayerStudy(
-        model="control", spec=parse_spec("int4-row"),
-        units=tuple(Unit(label=str(i), layer=i, names=(f"layers.{i}",)) for i in range(layers)), layers=layers,
-        languages=LANGUAGES, tier={tag: level for tag, level in TIER.items() if level != "between"},
-        excess_bits=damage_PLS, full_bits=damage_PLS.sum(axis=0), nll_bits=np.full(count, 100.0),
-        cost=np.ones(layers), bits_per_weight=4.25, floor=Estimate(value=0.0, n=32, method="given"),
-    )  # fmt: skip
+        model="control",
+        spec=parse_spec("int4-row"),
+        units=tuple(Unit(label=str(i), layer=i, names=(f"layers.{i}",)) for i in range(layers)),
+        layers=layers,
+        languages=LANGUAGES,
+        tier={tag: level for tag, level in TIER.items() if level != "between"},
+        excess_bits=damage_PLS,
+        full_bits=damage_PLS.sum(axis=0),
+        nll_bits=np.full(count, 100.0),
+        cost=np.ones(layers),
+        bits_per_weight=4.25,
+        floor=Estimate(value=0.0, n=32, method="given"),
+    )
     if permuted:
         families = np.array(study.families)
         for family in sorted(set(families)):
@@ -182,8 +234,9 @@ def outlier_model(
     ablations = {}
     for part, (top, random) in removed.items():
         scatter = 1 + 0.05 * rng.standard_normal((2, 4, 8))
-        ablations[part] = Ablation(share=part, top=1000 * top * scatter[0], random=1000 * random * scatter[1],
-                                   floor_bits=0.001)  # fmt: skip
+        ablations[part] = Ablation(
+            share=part, top=1000 * top * scatter[0], random=1000 * random * scatter[1], floor_bits=0.001
+        )
     return WeightStatistics(fingerprint="0f", tensors=tuple(found)), ablations
 
 
@@ -194,14 +247,30 @@ def _tensor(place: int, w: Float64, *, column_kurtosis: Float64 | None = None) -
     counts = [int((np.abs(z) > sigma).sum()) for sigma in (3, 5, 10)]
     ranked = np.sort(np.abs(w).reshape(-1))[::-1]
     return TensorStatistics(
-        name=f"t{place}", layer=place, part="mlp", role="up_proj", shape=(w.shape[0], w.shape[1]), mean=float(w.mean()),
-        std=float(w.std()), skew=float((z**3).mean()), kurtosis=float((z**4).mean() - 3), absmax=float(ranked[0]),
+        name=f"t{place}",
+        layer=place,
+        part="mlp",
+        role="up_proj",
+        shape=(w.shape[0], w.shape[1]),
+        mean=float(w.mean()),
+        std=float(w.std()),
+        skew=float((z**3).mean()),
+        kurtosis=float((z**4).mean() - 3),
+        absmax=float(ranked[0]),
         beyond=tuple(SigmaCount(sigma=s, count=c, share=c / w.size) for s, c in zip((3, 5, 10), counts, strict=True)),
-        concentration=float(ranked[: w.size // 100].sum() / ranked[: w.size // 10].sum()), gini=0.4, hoyer=0.1,
-        row_std=rows, row_absmax=rows, row_kurtosis=rows, row_concentration=rows, row_gini=rows, row_hoyer=rows,
-        row_beyond=np.zeros((3, w.shape[0]), dtype=np.int64), column_std=columns,
+        concentration=float(ranked[: w.size // 100].sum() / ranked[: w.size // 10].sum()),
+        gini=0.4,
+        hoyer=0.1,
+        row_std=rows,
+        row_absmax=rows,
+        row_kurtosis=rows,
+        row_concentration=rows,
+        row_gini=rows,
+        row_hoyer=rows,
+        row_beyond=np.zeros((3, w.shape[0]), dtype=np.int64),
+        column_std=columns,
         column_kurtosis=columns if column_kurtosis is None else column_kurtosis,
-    )  # fmt: skip
+    )
 
 
 # -- H-035: energy in heavy-tailed weights -----------------------------------------------------------------------------
@@ -247,9 +316,15 @@ def prediction_study(
     values = {name: np.exp(rng.normal(size=count)) for name in METRICS}
     values |= {"kurtosis_overlap": found.quantile_form, "weighted_kurtosis": found.continuous_form}
     predictors = Predictors(
-        model="control", spec="int4-row", languages=LANGUAGES, segments=8, values=values, missing={},
-        permuted=rng.normal(size=(20, count)), columns=found.columns,
-    )  # fmt: skip
+        model="control",
+        spec="int4-row",
+        languages=LANGUAGES,
+        segments=8,
+        values=values,
+        missing={},
+        permuted=rng.normal(size=(20, count)),
+        columns=found.columns,
+    )
     return PredictionStudy(
         predictors=predictors, damage=dict.fromkeys(("excess_bits", "relative_increase", "kl"), damage), floor=0.0
     )
@@ -276,10 +351,16 @@ def resilience_study(dose: float, *, rng: np.random.Generator, permuted: bool = 
     if permuted:
         columns = columns[rng.permutation(count)]
     groups = ResilienceGroups(
-        spec="int4-row", metric="excess_bits", languages=LANGUAGES, tier=tuple(TIER[tag] for tag in LANGUAGES),
-        resource_name="ln training bytes", design=design, residual=residual,
-        coefficients={"constant": 0.0, "ln training bytes": 0.0}, left_out={},
-    )  # fmt: skip
+        spec="int4-row",
+        metric="excess_bits",
+        languages=LANGUAGES,
+        tier=tuple(TIER[tag] for tag in LANGUAGES),
+        resource_name="ln training bytes",
+        design=design,
+        residual=residual,
+        coefficients={"constant": 0.0, "ln training bytes": 0.0},
+        left_out={},
+    )
     features = {
         name: dict(zip(LANGUAGES, column.tolist(), strict=True))
         for name, column in zip(EXPECTED, columns.T, strict=True)

@@ -98,8 +98,14 @@ def planted_bench(subject: Subject, probe: Corpus, *, channels: int, directed: b
     )
     from evenbits.variants.interventions.shape import SCALABLE, llama_shape
 
-    key = {"plant": "ruined rows", "model": subject.local.fingerprint, "probe": probe.digest, "channels": channels,
-           "directed": directed, "seed": subject.seed}  # fmt: skip
+    key = {
+        "plant": "ruined rows",
+        "model": subject.local.fingerprint,
+        "probe": probe.digest,
+        "channels": channels,
+        "directed": directed,
+        "seed": subject.seed,
+    }
     target = subject.store.root / "planted" / digest_of(key)
     if not target.exists():
         loaded = subject.loaded()

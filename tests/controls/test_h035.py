@@ -28,8 +28,11 @@ def _few_resamples(monkeypatch):
 def hits_at(dose, *, replicates, seed, permuted=False, threshold=ABOVE_HALF):
     return count_supported(
         lambda rng: overlap_predicts(prediction_study(dose, rng=rng, permuted=permuted), rng=rng),
-        threshold, hypothesis="H-035", replicates=replicates, seed=seed,
-    )  # fmt: skip
+        threshold,
+        hypothesis="H-035",
+        replicates=replicates,
+        seed=seed,
+    )
 
 
 def test_power_grows_with_how_much_damage_follows_the_energy_in_heavy_tails():

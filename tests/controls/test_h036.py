@@ -28,8 +28,11 @@ def _few_resamples(monkeypatch):
 def supported_layers(dose, *, replicates, seed, permuted=False):
     return count_supported(
         lambda rng: different_layers(layer_study(dose, rng=rng, permuted=permuted), rng=rng),
-        ABOVE_ZERO, hypothesis="H-036", replicates=replicates, seed=seed,
-    )  # fmt: skip
+        ABOVE_ZERO,
+        hypothesis="H-036",
+        replicates=replicates,
+        seed=seed,
+    )
 
 
 def overlaps(dose, *, replicates, seed, permuted=False):

@@ -70,8 +70,11 @@ def test_dense_outliers_beyond_seven_deviations_are_contradicted_by_ablation():
 def power_at(dose, replicates, seed):
     return count_supported(
         lambda rng: across_models(model_points(dose, rng=rng), rng=rng),
-        POSITIVE, hypothesis="H-037", replicates=replicates, seed=seed,
-    )  # fmt: skip
+        POSITIVE,
+        hypothesis="H-037",
+        replicates=replicates,
+        seed=seed,
+    )
 
 
 def test_power_over_models_grows_with_the_planted_slope():

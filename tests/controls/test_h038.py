@@ -24,8 +24,9 @@ def _few_arrangements(monkeypatch):
 def findings_at(dose, *, replicates, seed, permuted=False):
     return replicated(
         lambda rng: discriminating_features(resilience_study(dose, rng=rng, permuted=permuted), rng=rng),
-        replicates=replicates, seed=seed,
-    )  # fmt: skip
+        replicates=replicates,
+        seed=seed,
+    )
 
 
 def count(findings):

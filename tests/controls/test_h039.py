@@ -126,10 +126,13 @@ def test_power_falls_with_the_disparity_that_retention_leaves():
     power = [
         count_supported(
             lambda rng, ratio=ratio: parity(retention_study((3.0, ratio), rng=rng), rng=rng),
-            PARITY, hypothesis="H-039", replicates=40, seed=39,
+            PARITY,
+            hypothesis="H-039",
+            replicates=40,
+            seed=39,
         )
         for ratio in left
-    ]  # fmt: skip
+    ]
     # The log ratio has standard error .15 sqrt(2 / 12) = .061; parity needs its 90 % interval, +-.10, inside +-.223:
     # |z| < 2.0 where nothing is left (95 %), z < .4 at 1.1 (66 %), z < -1 at 1.2 (16 %), never at 1.6.
     assert power == sorted(power, reverse=True)
@@ -141,8 +144,11 @@ def test_power_falls_with_the_disparity_that_retention_leaves():
 def test_at_the_edge_of_parity_the_verdict_errs_at_its_nominal_rate():
     hits = count_supported(
         lambda rng: parity(retention_study((3.0, 1.25), rng=rng, each=16), rng=rng),
-        PARITY, hypothesis="H-039", replicates=REPLICATES, seed=40,
-    )  # fmt: skip
+        PARITY,
+        hypothesis="H-039",
+        replicates=REPLICATES,
+        seed=40,
+    )
     # a ratio of exactly 1.25 is the edge of "no parity": shown to be inside in 5 % of tables
     assert within_band(hits, REPLICATES), hits
 

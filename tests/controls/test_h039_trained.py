@@ -53,9 +53,7 @@ def test_enough_languages_of_either_tier_and_none_in_between(plain, halves):
 def test_full_precision_does_not_see_the_ruined_rows(plain, halves):
     probe, evaluation = halves
     few = evaluation.select(indices=tuple(range(4)))
-    scores = [
-        planted_bench(plain, probe, channels=channels).losses(FULL_PRECISION, few) for channels in (0, USUAL)
-    ]  # fmt: skip
+    scores = [planted_bench(plain, probe, channels=channels).losses(FULL_PRECISION, few) for channels in (0, USUAL)]
     for tag in few.languages:
         np.testing.assert_array_equal(scores[0][tag].nll, scores[1][tag].nll)
 

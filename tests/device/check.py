@@ -21,17 +21,38 @@ from typing import Any
 LANGUAGES = ("ar", "bg", "de", "el", "es", "fi", "fr", "hu", "id", "ja", "pl", "ro", "ru", "sv", "tr", "uk")
 SEGMENTS = 24
 MODELS = ("a1", "a2", "eq")
-SPECS = ("int4-g64", "int8-row", "nf4-b64", "int4-g64+keep0.1%:magnitude", "int3-row+keep1%:magnitude@global",
-         "int4-g64+clip:mse", "int4-g64+keep0.1%:activation")  # fmt: skip
+SPECS = (
+    "int4-g64",
+    "int8-row",
+    "nf4-b64",
+    "int4-g64+keep0.1%:magnitude",
+    "int3-row+keep1%:magnitude@global",
+    "int4-g64+clip:mse",
+    "int4-g64+keep0.1%:activation",
+)
 TOLERANCE = 1e-3  # bits per segment between CUDA and CPU, float32
 DEVICE = os.environ.get("EVENBITS_CHECK_DEVICE", "cuda")
 """`cpu` rehearses everything with little text and a small model in the large one's place; its figures mean nothing."""
 REHEARSED = DEVICE == "cpu"
-LARGE = {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32,
-         "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936}  # fmt: skip
+LARGE = {
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151936,
+}
 """The shape of Qwen3-8B."""
-SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-         "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 4096}  # fmt: skip
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "vocab_size": 4096,
+}
 
 
 def write_text(folder: Path) -> None:
@@ -62,8 +83,13 @@ def compare_with_cpu(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     ids = tuple(str(number) for number in range(6))
     some = {tag: tuple(texts[tag][6:12]) for tag in ("de", "fi", "ru", "tr")}
     corpus = Corpus(name="device", source="check", languages=tuple(some), segment_ids=ids, texts=some)
-    probe = Corpus(name="probe", source="check", languages=tuple(some), segment_ids=ids[:2],
-                   texts={tag: tuple(texts[tag][:2]) for tag in some})  # fmt: skip
+    probe = Corpus(
+        name="probe",
+        source="check",
+        languages=tuple(some),
+        segment_ids=ids[:2],
+        texts={tag: tuple(texts[tag][:2]) for tag in some},
+    )
     found: dict[str, Any] = {"environment": describe(device), "models": {}}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
@@ -78,12 +104,16 @@ def compare_with_cpu(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
                 subject.release()
             worst = {
                 spec: max(
-                    float(abs((there[tag].nll - losses[1]["full"][tag].nll)
-                              - (here[tag].nll - losses[0]["full"][tag].nll)).max()) / math.log(2)
+                    float(
+                        abs(
+                            (there[tag].nll - losses[1]["full"][tag].nll) - (here[tag].nll - losses[0]["full"][tag].nll)
+                        ).max()
+                    )
+                    / math.log(2)
                     for tag in some
                 )
                 for spec, here, there in ((text, losses[0][text], losses[1][text]) for text in losses[0])
-            }  # fmt: skip
+            }
             full = max(float(abs(losses[1]["full"][tag].nll - losses[0]["full"][tag].nll).max()) for tag in some)
             found["models"][name] = {"full_bits": full / math.log(2), "damage_bits": worst}
     models = found["models"].values()
@@ -123,8 +153,14 @@ def large_model() -> Any:
     steps = torch.arange(0, shape["head_dim"], 2, device=device.name, dtype=torch.float32) / shape["head_dim"]
     rotary.inv_freq = 1.0 / (10000.0**steps)
     model.eval().requires_grad_(requires_grad=False)
-    return LoadedModel(local=small.local, model=model, tokenizer=small.tokenizer, anatomy=anatomy_of(model),
-                       dtype=torch.bfloat16, device=device)  # fmt: skip
+    return LoadedModel(
+        local=small.local,
+        model=model,
+        tokenizer=small.tokenizer,
+        anatomy=anatomy_of(model),
+        dtype=torch.bfloat16,
+        device=device,
+    )
 
 
 def waited() -> None:
@@ -159,8 +195,10 @@ def speed_of_scoring(loaded: Any, texts: Mapping[str, Sequence[str]]) -> dict[st
     segments = 4 if REHEARSED else 100
     languages = [(tag, (lines * 5)[:segments]) for tag, lines in named[: 2 if REHEARSED else 40]]
     ids = [str(number) for number in range(segments)]
-    tokens = [sum(len(one) for one in loaded.tokenizer(lines, add_special_tokens=False)["input_ids"])
-              for _, lines in languages]  # fmt: skip
+    tokens = [
+        sum(len(one) for one in loaded.tokenizer(lines, add_special_tokens=False)["input_ids"])
+        for _, lines in languages
+    ]
 
     def scored() -> None:
         for tag, lines in languages:
@@ -173,8 +211,10 @@ def speed_of_scoring(loaded: Any, texts: Mapping[str, Sequence[str]]) -> dict[st
     peak = weights if REHEARSED else torch.cuda.max_memory_allocated()
     linears = (*loaded.anatomy.linears, loaded.anatomy.head_linear)
     matrices = [loaded.model.get_parameter(linear.parameter) for linear in linears]
-    x = {width: torch.randn(max(tokens), width, dtype=torch.bfloat16, device=loaded.model.device)
-         for width in {matrix.shape[1] for matrix in matrices}}  # fmt: skip
+    x = {
+        width: torch.randn(max(tokens), width, dtype=torch.bfloat16, device=loaded.model.device)
+        for width in {matrix.shape[1] for matrix in matrices}
+    }
 
     def multiplied() -> None:
         for count in tokens:
@@ -183,11 +223,19 @@ def speed_of_scoring(loaded: Any, texts: Mapping[str, Sequence[str]]) -> dict[st
 
     bare = timed(multiplied, rounds=3)
     return {
-        "languages": len(languages), "segments": segments, "tokens": sum(tokens), "seconds": ours,
-        "tokens_per_second": sum(tokens) / ours, "bare_products_seconds": bare, "share_of_bare_speed": bare / ours,
-        "reached_share": bare / ours >= 0.6, "weights_bytes": weights, "peak_bytes": peak,
-        "beyond_weights_gib": (peak - weights) / 2**30, "reached_memory": peak - weights <= 4 * 2**30,
-    }  # fmt: skip
+        "languages": len(languages),
+        "segments": segments,
+        "tokens": sum(tokens),
+        "seconds": ours,
+        "tokens_per_second": sum(tokens) / ours,
+        "bare_products_seconds": bare,
+        "share_of_bare_speed": bare / ours,
+        "reached_share": bare / ours >= 0.6,
+        "weights_bytes": weights,
+        "peak_bytes": peak,
+        "beyond_weights_gib": (peak - weights) / 2**30,
+        "reached_memory": peak - weights <= 4 * 2**30,
+    }
 
 
 def speed_of_rounding(loaded: Any) -> dict[str, Any]:
@@ -216,16 +264,41 @@ def speed_of_rounding(loaded: Any) -> dict[str, Any]:
         once = timed(copied, rounds=5)
         ours = timed(rounded, rounds=5)
     weights = sum(matrix.numel() for matrix in matrices)
-    return {"weights": weights, "seconds": ours, "copy_seconds": once, "times_copy": ours / once,
-            "weights_per_second": weights / ours, "reached": ours <= 2 * once}  # fmt: skip
+    return {
+        "weights": weights,
+        "seconds": ours,
+        "copy_seconds": once,
+        "times_copy": ours / once,
+        "weights_per_second": weights / ours,
+        "reached": ours <= 2 * once,
+    }
 
 
 def every_eval(text: Path, out: Path, seconds: float) -> dict[str, Any]:
     """All evals on reference:a1 on the GPU: rows by verdict, and those that ended in an error."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "evals", "--model", "reference:a1",
-                   "--spec", "int4-g64", "--corpus", f"dir:{text}", "--device", DEVICE, "--advisory",
-                   "--report", str(out.parent / "report"), "--store", folder]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "-q",
+            "evals",
+            "--model",
+            "reference:a1",
+            "--spec",
+            "int4-g64",
+            "--corpus",
+            f"dir:{text}",
+            "--device",
+            DEVICE,
+            "--advisory",
+            "--report",
+            str(out.parent / "report"),
+            "--store",
+            folder,
+        ]
         begin = time.perf_counter()
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
@@ -238,10 +311,19 @@ def every_eval(text: Path, out: Path, seconds: float) -> dict[str, Any]:
     verdicts: dict[str, int] = {}
     for row in rows:
         verdicts[row["verdict"]] = verdicts.get(row["verdict"], 0) + 1
-    errors = [{key: row.get(key) for key in ("hypothesis", "test", "nodeid", "reason", "explanation", "summary")}
-              for row in rows if row["verdict"] == "error"]  # fmt: skip
-    return {"exit_code": code, "seconds": took, "rows": len(rows), "verdicts": verdicts, "errors": errors[:20],
-            "tail": said[-3000:] if code or not rows else ""}  # fmt: skip
+    errors = [
+        {key: row.get(key) for key in ("hypothesis", "test", "nodeid", "reason", "explanation", "summary")}
+        for row in rows
+        if row["verdict"] == "error"
+    ]
+    return {
+        "exit_code": code,
+        "seconds": took,
+        "rows": len(rows),
+        "verdicts": verdicts,
+        "errors": errors[:20],
+        "tail": said[-3000:] if code or not rows else "",
+    }
 
 
 def main(text: Path, out: Path, seconds: float) -> int:

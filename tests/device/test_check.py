@@ -19,8 +19,12 @@ def test_every_part_of_the_check_comes_to_an_end(tmp_path):
     subprocess.run([sys.executable, CHECK, "text", tmp_path / "text"], check=True)
     done = subprocess.run(
         [sys.executable, CHECK, "run", tmp_path / "text", tmp_path / "device.json", "900"],
-        env={**os.environ, "EVENBITS_CHECK_DEVICE": "cpu"}, cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**os.environ, "EVENBITS_CHECK_DEVICE": "cpu"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     found = json.loads((tmp_path / "device.json").read_text())
     assert (done.returncode, found["failed"]) == (0, {})
     assert found["cuda_and_cpu"]["largest_bits"] == 0  # the CPU against itself

@@ -41,11 +41,22 @@ def started(script, folder, **variables):
     """Run a script as the servers do, in bash that stops at the first failure; installing is left out."""
     lines = "\n".join(line for line in script.splitlines() if not line.startswith(INSTALL))
     done = subprocess.run(
-        ["bash", "-eo", "pipefail", "-c", lines], cwd=folder, capture_output=True, text=True, check=False, timeout=600,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-             "EVENBITS_STORE": str(folder / "store"), "MODEL": "models/candidate",
-             "GITHUB_STEP_SUMMARY": str(folder / "step-summary.md"), "GITHUB_REF": "refs/pull/1/merge", **variables},
-    )  # fmt: skip
+        ["bash", "-eo", "pipefail", "-c", lines],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "EVENBITS_STORE": str(folder / "store"),
+            "MODEL": "models/candidate",
+            "GITHUB_STEP_SUMMARY": str(folder / "step-summary.md"),
+            "GITHUB_REF": "refs/pull/1/merge",
+            **variables,
+        },
+    )
     assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
     return done.stdout
 

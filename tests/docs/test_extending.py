@@ -52,9 +52,19 @@ def test_the_built_in_hypothesis_is_measured_judged_and_shown_by_its_folder_alon
         f"evenbits.studies.__path__.append({str(here / 'harness' / 'evenbits' / 'studies')!r})\n"
     )
     (here / "conftest.py").write_text(inserted, encoding="utf-8")
-    options = ["-p", "evenbits.plugins", "evals", f"--model={tiny_llama}", "--spec=int3-g32", "--languages=all",
-               f"--corpus=dir:{tagged_texts(TAGS, 12)}", "--dtype=float32", f"--store={here / 'store'}",
-               "--report=out", "--advisory"]  # fmt: skip
+    options = [
+        "-p",
+        "evenbits.plugins",
+        "evals",
+        f"--model={tiny_llama}",
+        "--spec=int3-g32",
+        "--languages=all",
+        f"--corpus=dir:{tagged_texts(TAGS, 12)}",
+        "--dtype=float32",
+        f"--store={here / 'store'}",
+        "--report=out",
+        "--advisory",
+    ]
 
     def pytest_says(*more):
         command = [sys.executable, "-m", "pytest", *options, *more]
@@ -105,11 +115,28 @@ def test_the_eval_and_the_hooks_end_in_every_form_of_the_report(here, tiny_llama
         lines = [f"{tag}: the inner thing an {number} says {tag * (1 + number % 3)}" for number in range(8)]
         (here / "texts" / f"{tag}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "evenbits.plugins", "my_evals", f"--model={tiny_llama}",
-         "--spec=int3-g32", "--corpus=dir:texts", "--languages=all", "--dtype=float32", "--report=out",
-         f"--store={here / 'store'}", "--advisory"],
-        cwd=here, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "evenbits.plugins",
+            "my_evals",
+            f"--model={tiny_llama}",
+            "--spec=int3-g32",
+            "--corpus=dir:texts",
+            "--languages=all",
+            "--dtype=float32",
+            "--report=out",
+            f"--store={here / 'store'}",
+            "--advisory",
+        ],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads((here / "out" / "report.json").read_text(encoding="utf-8"))
     assert set(document["verdicts"]) == {"H-101", "support"}

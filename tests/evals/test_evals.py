@@ -45,14 +45,31 @@ def evaluate(tiny_llama, texts, tmp_path_factory):
 
     def run(store, *options, spec="int4-g64"):
         here = tmp_path_factory.mktemp("run")
-        command = [sys.executable, "-m", "evenbits.commands.app", "run", *FILES, f"--model={tiny_llama}",
-                   f"--spec={spec}",
-                   f"--corpus=dir:{texts}", "--languages=all", "--dtype=float32", "--report=out", f"--store={store}",
-                   "--robustness", *options]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "evenbits.commands.app",
+            "run",
+            *FILES,
+            f"--model={tiny_llama}",
+            f"--spec={spec}",
+            f"--corpus=dir:{texts}",
+            "--languages=all",
+            "--dtype=float32",
+            "--report=out",
+            f"--store={store}",
+            "--robustness",
+            *options,
+        ]
         done = subprocess.run(
-            command, cwd=here, capture_output=True, text=True, check=False, timeout=600,
+            command,
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
             env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "160"},
-        )  # fmt: skip
+        )
         path = here / "out" / "report.json"
         return done, json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 

@@ -56,9 +56,19 @@ def run(texts, pytester, monkeypatch):
 
     def measure(name, files, models, specs, *options, workers=False):
         pytester.makepyfile(**{file.removesuffix(".py"): (EVALS / file).read_text(encoding="utf-8") for file in files})
-        command = [*files, "--advisory", "--tb=no", f"--corpus=dir:{texts}", "--languages=all", "--dtype=float32",
-                   f"--spec={','.join(specs)}", f"--report={name}", f"--store=store-{name}",
-                   *(f"--model={folder}" for folder in models), *options]  # fmt: skip
+        command = [
+            *files,
+            "--advisory",
+            "--tb=no",
+            f"--corpus=dir:{texts}",
+            "--languages=all",
+            "--dtype=float32",
+            f"--spec={','.join(specs)}",
+            f"--report={name}",
+            f"--store=store-{name}",
+            *(f"--model={folder}" for folder in models),
+            *options,
+        ]
         if workers:
             pytester.runpytest_subprocess(*command, "-p", "xdist", "-n", "2")
         else:

@@ -25,14 +25,21 @@ from hypothesis import strategies as st
 pytestmark = pytest.mark.slow
 
 fuzzed = settings(
-    max_examples=campaign.EXAMPLES, deadline=None, derandomize=False, print_blob=True,
+    max_examples=campaign.EXAMPLES,
+    deadline=None,
+    derandomize=False,
+    print_blob=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)  # fmt: skip
+)
 
 leaves = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=12)
     | st.sampled_from([10**400, -1, 0, 2**31, 1e308, "\ud800", "\x00", "de", "gptq", "float32", "F32", [[]], {}])
-)  # fmt: skip
+)
 
 
 def nested(inner):
@@ -102,10 +109,23 @@ def test_specs(text):
 
 
 POLICIES = [
-    "[metric.excess_bits]\n", "limit = ", "9" * 5000, "1.0\n", "nan\n", "[[waiver]]\n", 'metric = "kl"\n', "[[[[",
-    "expires = 2030-01-31\n", "expires = 1\n", "language.sw.limit = 2\n", 'inconclusive = "x"\n', "a.b.c = []\n",
-    'language = "xx@yyy"\n', "[baseline]\n", 'owner = "\x1b"\n',
-]  # fmt: skip
+    "[metric.excess_bits]\n",
+    "limit = ",
+    "9" * 5000,
+    "1.0\n",
+    "nan\n",
+    "[[waiver]]\n",
+    'metric = "kl"\n',
+    "[[[[",
+    "expires = 2030-01-31\n",
+    "expires = 1\n",
+    "language.sw.limit = 2\n",
+    'inconclusive = "x"\n',
+    "a.b.c = []\n",
+    'language = "xx@yyy"\n',
+    "[baseline]\n",
+    'owner = "\x1b"\n',
+]
 
 
 @fuzzed
@@ -187,9 +207,20 @@ def test_corpora(tmp_path_factory, files, ending, languages):
 
 
 MESSAGES = [
-    'msgid "', 'msgstr "', '"\n', "#, fuzzy\n", "#~ ", "msgid_plural", "charset=hex\\n", "msgctxt", "[0]", "\\", "\xfc",
-    '"Content-Type: text/plain; charset=ISO-8859-1\\n"\n', "a long enough message for a segment here",
-]  # fmt: skip
+    'msgid "',
+    'msgstr "',
+    '"\n',
+    "#, fuzzy\n",
+    "#~ ",
+    "msgid_plural",
+    "charset=hex\\n",
+    "msgctxt",
+    "[0]",
+    "\\",
+    "\xfc",
+    '"Content-Type: text/plain; charset=ISO-8859-1\\n"\n',
+    "a long enough message for a segment here",
+]
 
 
 @fuzzed

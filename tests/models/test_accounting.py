@@ -127,9 +127,14 @@ def test_an_entry_that_changes_the_function_and_would_not_reach_it_is_refused(en
 def test_entries_that_mean_nothing_pass(model, store):
     edit(
         model / "config.json",
-        sliding_window=None, rope_interleaved=False, residual_multiplier=1.0, layer_types=["full_attention"] * 2,
-        num_experts=0, is_causal=True, made_by="somebody",
-    )  # fmt: skip
+        sliding_window=None,
+        rope_interleaved=False,
+        residual_multiplier=1.0,
+        layer_types=["full_attention"] * 2,
+        num_experts=0,
+        is_causal=True,
+        made_by="somebody",
+    )
     assert resolve(parse_model(str(model)), store=store).model_type == "llama"
 
 

@@ -136,11 +136,14 @@ def change_config(folder, **changes):
     path.write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize(("architecture", "changes", "said"), [
-    ("gemma3_text", {"use_bidirectional_attention": True}, "attention in both directions"),
-    ("llama", {"sliding_window": 16}, "sets sliding_window to 16, which a llama model of transformers ignores"),
-    ("llama", {"logits_scaling": 8.0}, r"sets logits_scaling to 8\.0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("architecture", "changes", "said"),
+    [
+        ("gemma3_text", {"use_bidirectional_attention": True}, "attention in both directions"),
+        ("llama", {"sliding_window": 16}, "sets sliding_window to 16, which a llama model of transformers ignores"),
+        ("llama", {"logits_scaling": 8.0}, r"sets logits_scaling to 8\.0"),
+    ],
+)
 def test_settings_that_transformers_would_pass_over_are_refused(architecture, changes, said, tmp_path, store):
     from evenbits.models.references import parse_model
     from evenbits.models.sources import resolve
@@ -151,11 +154,14 @@ def test_settings_that_transformers_would_pass_over_are_refused(architecture, ch
         resolve(parse_model(str(folder)), store=store)
 
 
-@pytest.mark.parametrize("changes", [
-    {"sliding_window": 16, "use_sliding_window": False},
-    {"sliding_window": 512},  # as long as the context: no window at all
-    {"sliding_window": None},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sliding_window": 16, "use_sliding_window": False},
+        {"sliding_window": 512},  # as long as the context: no window at all
+        {"sliding_window": None},
+    ],
+)
 def test_settings_that_change_nothing_are_let_through(changes, tmp_path, store):
     from evenbits.models.references import parse_model
     from evenbits.models.sources import resolve
@@ -168,8 +174,13 @@ def test_settings_that_change_nothing_are_let_through(changes, tmp_path, store):
 def test_longrope_scores_a_text_as_if_it_were_alone(tmp_path, store):
     folder = architectures.build("phi3", tmp_path / "model")
     # The byte-level texts have 1 to 120 tokens, on both sides of the 32 positions at which the tables change.
-    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 32,
-            "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}  # fmt: skip
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "original_max_position_embeddings": 32,
+        "short_factor": [1.0] * 8,
+        "long_factor": [2.0] * 8,
+    }
     change_config(folder, rope_parameters=rope, sliding_window=None, original_max_position_embeddings=32)
     full, _, _ = independent(folder, "phi3")
     _, our_full, _ = ours(folder, store)
@@ -244,8 +255,10 @@ def row(architecture):
     config = architectures.config_of(architecture)
     with quiet_transformers(), torch.device("meta"):
         anatomy = anatomy_of(class_of(config).from_config(config))
-    by_part = {part: dict.fromkeys(one.role for one in anatomy.linears if one.part == part and not one.experts)
-               for part in ("attention", "mlp")}  # fmt: skip
+    by_part = {
+        part: dict.fromkeys(one.role for one in anatomy.linears if one.part == part and not one.experts)
+        for part in ("attention", "mlp")
+    }
     experts = dict.fromkeys(
         f"{one.role} ({'in x out' if one.transposed else 'out x in'})" for one in anatomy.linears if one.experts
     )

@@ -144,21 +144,44 @@ def test_a_truncated_file_names_the_tensor_and_the_byte(tiny_llama, tmp_path):
         entries(tmp_path)
 
 
-@pytest.mark.parametrize(("header", "data", "message"), [
-    ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, b"1234", r"tensor a 4 bytes .* needs 8"),
-    ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, b"12345678", "has tensor a at byte .* expected at"),
-    ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"12345678", "4 bytes that belong to no tensor"),
-    ({"a": {"dtype": "f 3", "shape": [1], "data_offsets": [0, 4]}}, b"1234", 'tensor a the dtype "f 3"'),
-    ({"a": {"dtype": "F4", "shape": [2], "data_offsets": [4, 0]}}, b"1234", "has 4 bytes that belong|at byte|gives"),
-    ({"a": {"dtype": "F32", "shape": [1], "data_offsets": ["a", "b"]}}, b"1234", "a: data_offsets must be a list of 2"),
-    ({"a": {"dtype": "F32", "shape": [1 << 62] * 9, "data_offsets": [0, 4]}}, b"1234", "needs [0-9]+"),
-    ({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [4, 0]}}, b"1234", "a: shape must be a list of whole"),
-    ({"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, b"1234", "a: shape must be a list of whole"),
-    ({"a": {"dtype": "F32", "shape": 4, "data_offsets": [0, 4]}}, b"1234", "a: shape must be a list of whole numbers"),
-    ({"a": {"shape": [1], "data_offsets": [0, 4]}}, b"1234", "a has no dtype"),
-    ({"a": [1]}, b"", "a must be an object, not"),
-    (["a"], b"", "must be an object, not"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("header", "data", "message"),
+    [
+        ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, b"1234", r"tensor a 4 bytes .* needs 8"),
+        (
+            {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}},
+            b"12345678",
+            "has tensor a at byte .* expected at",
+        ),
+        (
+            {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
+            b"12345678",
+            "4 bytes that belong to no tensor",
+        ),
+        ({"a": {"dtype": "f 3", "shape": [1], "data_offsets": [0, 4]}}, b"1234", 'tensor a the dtype "f 3"'),
+        (
+            {"a": {"dtype": "F4", "shape": [2], "data_offsets": [4, 0]}},
+            b"1234",
+            "has 4 bytes that belong|at byte|gives",
+        ),
+        (
+            {"a": {"dtype": "F32", "shape": [1], "data_offsets": ["a", "b"]}},
+            b"1234",
+            "a: data_offsets must be a list of 2",
+        ),
+        ({"a": {"dtype": "F32", "shape": [1 << 62] * 9, "data_offsets": [0, 4]}}, b"1234", "needs [0-9]+"),
+        ({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [4, 0]}}, b"1234", "a: shape must be a list of whole"),
+        ({"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, b"1234", "a: shape must be a list of whole"),
+        (
+            {"a": {"dtype": "F32", "shape": 4, "data_offsets": [0, 4]}},
+            b"1234",
+            "a: shape must be a list of whole numbers",
+        ),
+        ({"a": {"shape": [1], "data_offsets": [0, 4]}}, b"1234", "a has no dtype"),
+        ({"a": [1]}, b"", "a must be an object, not"),
+        (["a"], b"", "must be an object, not"),
+    ],
+)
 def test_a_header_that_does_not_cover_the_file_is_refused(header, data, message, tmp_path):
     from evenbits.models.headers import entries
 

@@ -30,11 +30,20 @@ from fake_device import FAKE, SYNCHRONISED, emulated
 
 TEXTS = ("The quick brown fox.", "jumps over", "the lazy dog again and again and again, an inner thing", "in the tin")
 IDS = ("a", "b", "c", "d")
-CORPUS = Corpus(name="c", source="test", languages=("de", "en"), segment_ids=IDS,
-                texts={"en": TEXTS, "de": TEXTS[::-1]})  # fmt: skip
-SPECS = ("int4-row", "int4-g16-asym+include:head", "nf4-b16+keep1%:magnitude", "int3-g16+keep1%:random",
-         "int4-g16+keep1%:activation@global", "int4-g16+keep0.5%:sensitivity", "int4-g16+keep1%:superweight",
-         "int4-g16+clip:mse", "int4-g16+clip:mse[de]")  # fmt: skip
+CORPUS = Corpus(
+    name="c", source="test", languages=("de", "en"), segment_ids=IDS, texts={"en": TEXTS, "de": TEXTS[::-1]}
+)
+SPECS = (
+    "int4-row",
+    "int4-g16-asym+include:head",
+    "nf4-b16+keep1%:magnitude",
+    "int3-g16+keep1%:random",
+    "int4-g16+keep1%:activation@global",
+    "int4-g16+keep0.5%:sensitivity",
+    "int4-g16+keep1%:superweight",
+    "int4-g16+clip:mse",
+    "int4-g16+clip:mse[de]",
+)
 ELSEWHERE = Device(name="fake:0", label="emulated")
 
 
@@ -167,8 +176,10 @@ def test_a_batch_without_room_is_halved_until_it_fits():
 
     batch = ["a", "bb", "ccc", "dddd", "eeeee"]
     assert list(halved(batch, compute, device=FAKE)) == [
-        (["a", "bb"], 3), (["ccc"], 3), (["dddd", "eeeee"], 9),
-    ]  # fmt: skip
+        (["a", "bb"], 3),
+        (["ccc"], 3),
+        (["dddd", "eeeee"], 9),
+    ]
     assert tried == [5, 2, 3, 1, 2]
 
 

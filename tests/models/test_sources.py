@@ -183,12 +183,18 @@ def test_code_of_a_tokenizer_is_refused_too(model, refuse):
     refuse(model, UnsafeModelError, r"tokenizer_config\.json has an auto_map")
 
 
-@pytest.mark.parametrize(("config", "what"), [
-    ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, r"a bert model .*an encoder without"),
-    ({"model_type": "t5", "is_encoder_decoder": True}, r"a t5 model, an encoder-decoder"),
-    ({"model_type": "mamba", "architectures": ["MambaForCausalLM"]}, r"a mamba model"),
-    ({"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}, r"no causal language model head"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, r"a bert model .*an encoder without"),
+        ({"model_type": "t5", "is_encoder_decoder": True}, r"a t5 model, an encoder-decoder"),
+        ({"model_type": "mamba", "architectures": ["MambaForCausalLM"]}, r"a mamba model"),
+        (
+            {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]},
+            r"no causal language model head",
+        ),
+    ],
+)
 def test_other_kinds_of_model_are_refused_with_the_supported_ones(config, what, model, refuse):
     (model / "config.json").write_text(json.dumps(config))
     refuse(model, ModelError, rf"{what}.*supported are decoder-only .*bloom, .*gemma3_text, .*gpt2, .*llama, .*olmo2")

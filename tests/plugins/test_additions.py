@@ -38,10 +38,12 @@ def test_a_section_stands_in_every_form_of_the_report_as_text(suite):
     folder = suite.path / "out"
     assert load(folder / "report.json")["sections"] == [
         {
-            "title": "Mine <b>", "text": "seen & counted", "columns": ["language", "bits|x", "none"],
+            "title": "Mine <b>",
+            "text": "seen & counted",
+            "columns": ["language", "bits|x", "none"],
             "rows": [["de", 5.0, None], ["en", 5.0, None], ["sw", 5.0, None]],
         }
-    ]  # fmt: skip
+    ]
     markdown = (folder / "summary.md").read_text(encoding="utf-8")
     assert "### Mine &lt;b>\n\nseen &amp; counted\n\n| language | bits\\|x | none |" in markdown
     assert "| de | 5.00 | - |" in markdown

@@ -78,7 +78,8 @@ def test_deselecting_the_eval_that_needs_a_model_is_no_mistake(suite):
 
 
 def test_a_test_over_all_models_needs_one_too(suite):
-    suite.makepyfile(test_eval="""
+    suite.makepyfile(
+        test_eval="""
         import pytest
 
         @pytest.fixture
@@ -89,7 +90,8 @@ def test_a_test_over_all_models_needs_one_too(suite):
         @pytest.mark.prediction
         def test_all(models, record):
             pass
-        """)  # fmt: skip
+        """
+    )
     result = suite.runpytest_inprocess("test_eval.py")
     assert result.ret == 2
     result.stdout.fnmatch_lines(["*no model was named, and test_all needs one*"])
@@ -111,7 +113,8 @@ def test_the_command_line_wins_over_the_defaults_which_win_over_what_is_built_in
 
 
 def test_specs_and_models_may_be_repeated_and_specs_listed_and_ids_are_what_was_typed(suite):
-    suite.makepyfile(test_eval="""
+    suite.makepyfile(
+        test_eval="""
         import pytest
 
         @pytest.fixture(scope="session")
@@ -126,11 +129,21 @@ def test_specs_and_models_may_be_repeated_and_specs_listed_and_ids_are_what_was_
         @pytest.mark.prediction
         def test_claim(model, spec, record):
             pass
-        """)  # fmt: skip
+        """
+    )
     result = suite.runpytest_inprocess(
-        "test_eval.py", "--collect-only", "-q", "--model=a/b", "--model", "wheel:x==1", "--model=a/b",
-        "--spec=int4-g64,int3-row", "--spec", "int8-row", "--report=out",
-    )  # fmt: skip
+        "test_eval.py",
+        "--collect-only",
+        "-q",
+        "--model=a/b",
+        "--model",
+        "wheel:x==1",
+        "--model=a/b",
+        "--spec=int4-g64,int3-row",
+        "--spec",
+        "int8-row",
+        "--report=out",
+    )
     assert result.ret == 0
     specs = ("int4-g64", "int3-row", "int8-row")
     found = [line for line in result.outlines if "::" in line]

@@ -65,7 +65,7 @@ def test_hypotheses_run_in_the_programmes_order_and_models_one_after_the_other(s
 
         @mark("H-037")
         def test_037(model): pass
-        """)  # fmt: skip
+        """)
     order = ["test_037", "test_036", "test_035", "test_038", "test_039", "test_100", "test_gate"]
     expected = [f"{name}[{model}]" for model in ("a/b", "c/d") for name in order]
     assert collected(suite, "--model=a/b", "--model=c/d") == [*expected, "test_037_over_models"]

@@ -41,11 +41,20 @@ CASES = {
     "supported": ("criterion", "", f"result = measure(1.0); {ASSERTED}", ["supported"], 0, 0),
     "not supported": ("criterion", "", f"result = measure(-1.0); {ASSERTED}", ["not_supported"], 1, 0),
     "not supported, asserted without words": (
-        "criterion", "", "result = measure(-1.0); assert result.supported", ["not_supported"], 1, 0,
+        "criterion",
+        "",
+        "result = measure(-1.0); assert result.supported",
+        ["not_supported"],
+        1,
+        0,
     ),
     "underpowered": (
-        "criterion", "", f"result = measure(1.0, verdict=Verdict.UNDERPOWERED, because='few ~ 100 %.'); {ASSERTED}",
-        ["underpowered"], 1, 0,
+        "criterion",
+        "",
+        f"result = measure(1.0, verdict=Verdict.UNDERPOWERED, because='few ~ 100 %.'); {ASSERTED}",
+        ["underpowered"],
+        1,
+        0,
     ),
     "a verdict that is an error": ("criterion", "", f"result = measure(None); {ASSERTED}", ["error"], 1, 1),
     "a verdict nobody asserts": ("criterion", "", "measure(-1.0)", ["not_supported"], 1, 0),
@@ -55,18 +64,32 @@ CASES = {
     "an exception": ("criterion", "", "1 / 0", ["error"], 1, 1),
     "an exception after a refuted verdict": ("criterion", "", "measure(-1.0); 1 / 0", ["not_supported", "error"], 1, 1),
     "another assertion after a refuted verdict": (
-        "criterion", "", "measure(-1.0); assert 1 == 2", ["not_supported", "error"], 1, 1,
+        "criterion",
+        "",
+        "measure(-1.0); assert 1 == 2",
+        ["not_supported", "error"],
+        1,
+        1,
     ),
     "another assertion after a supported verdict": (
-        "criterion", "", "measure(1.0); assert 1 == 2", ["supported", "error"], 1, 1,
+        "criterion",
+        "",
+        "measure(1.0); assert 1 == 2",
+        ["supported", "error"],
+        1,
+        1,
     ),
     "a skip": ("criterion", "", "pytest.skip('one model; name eight')", ["not_applicable"], 0, 0),
     "a skip by mark": ("criterion", "@pytest.mark.skip(reason='no GPU; use one')", "1 / 0", ["not_applicable"], 0, 0),
     "an expected failure": (
-        "criterion", "@pytest.mark.xfail(strict=False)", f"result = measure(-1.0); {ASSERTED}",
-        ["not_supported", "error"], 1, 1,
+        "criterion",
+        "@pytest.mark.xfail(strict=False)",
+        f"result = measure(-1.0); {ASSERTED}",
+        ["not_supported", "error"],
+        1,
+        1,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -180,5 +203,6 @@ def test_a_tear_down_error_stands_beside_the_measurement(suite):
         """)
     assert suite.runpytest_inprocess().ret == 1
     assert [(row["hypothesis"], row["verdict"]) for row in rows(suite)] == [
-        ("established", "supported"), ("established", "error"),
-    ]  # fmt: skip
+        ("established", "supported"),
+        ("established", "error"),
+    ]

@@ -115,8 +115,11 @@ def test_every_collected_eval_gives_a_row_and_nobody_elses_test_does(suite):
         ("test_silent", "c/d", None, "error"),
     ]
     assert {name: found["verdict"] for name, found in document["verdicts"].items()} == {
-        "H-037": "supported", "H-036": "error", "H-039": "not_supported", "gate": "error",
-    }  # fmt: skip
+        "H-037": "supported",
+        "H-036": "error",
+        "H-039": "not_supported",
+        "gate": "error",
+    }
     assert len(document["damage"]) == 2 * 2 * 2  # models x specs x languages, though two tests asked for each
     assert [(model["text"], model["digest"]) for model in document["inputs"]["models"]] == [
         ("a/b", "0f"),
@@ -173,8 +176,11 @@ def test_a_crashed_worker_leaves_error_rows_also_for_what_never_ran(suite):
     assert result.ret == 1
     document = report(suite)
     assert [(test, verdict) for test, _, _, verdict in cases(document)] == [
-        ("test_first", "supported"), ("test_fatal", "error"), ("test_last", "error"), ("test_very_last", "error"),
-    ]  # fmt: skip
+        ("test_first", "supported"),
+        ("test_fatal", "error"),
+        ("test_last", "error"),
+        ("test_very_last", "error"),
+    ]
     reasons = [row["estimate"]["reason"] for row in document["measurements"]]
     assert reasons[1].startswith("worker 'gw0' crashed while running")
     assert reasons[2] == reasons[3] == "it never ran: the session ended first"
@@ -194,15 +200,30 @@ def test_junit_properties_say_verdict_effect_size_and_n_and_carry_no_payload(sui
     suite.makepyfile(EVALS)
     suite.runpytest_inprocess("--model=a/b", "--spec=int4-g64")
     assert properties(suite, "test_two a/b int4-g64") == {
-        "evenbits.hypothesis": "H-037", "evenbits.role": "criterion", "evenbits.model": "a/b",
-        "evenbits.spec": "int4-g64", "evenbits.verdict": "supported", "evenbits.metric": "first",
-        "evenbits.estimate": "1.0", "evenbits.low": "1.0", "evenbits.high": "1.0", "evenbits.n": "3",
+        "evenbits.hypothesis": "H-037",
+        "evenbits.role": "criterion",
+        "evenbits.model": "a/b",
+        "evenbits.spec": "int4-g64",
+        "evenbits.verdict": "supported",
+        "evenbits.metric": "first",
+        "evenbits.estimate": "1.0",
+        "evenbits.low": "1.0",
+        "evenbits.high": "1.0",
+        "evenbits.n": "3",
         "evenbits.needed": "> 0",
-        "evenbits.2.hypothesis": "H-037", "evenbits.2.role": "criterion", "evenbits.2.model": "a/b",
-        "evenbits.2.spec": "int4-g64", "evenbits.2.verdict": "supported", "evenbits.2.metric": "second",
-        "evenbits.2.estimate": "2.0", "evenbits.2.low": "2.0", "evenbits.2.high": "2.0", "evenbits.2.n": "3",
-        "evenbits.2.p_value": "0.5", "evenbits.2.needed": "> 0",
-    }  # fmt: skip
+        "evenbits.2.hypothesis": "H-037",
+        "evenbits.2.role": "criterion",
+        "evenbits.2.model": "a/b",
+        "evenbits.2.spec": "int4-g64",
+        "evenbits.2.verdict": "supported",
+        "evenbits.2.metric": "second",
+        "evenbits.2.estimate": "2.0",
+        "evenbits.2.low": "2.0",
+        "evenbits.2.high": "2.0",
+        "evenbits.2.n": "3",
+        "evenbits.2.p_value": "0.5",
+        "evenbits.2.needed": "> 0",
+    }
 
 
 def test_what_failed_before_it_could_record_has_its_verdict_and_reason_in_junit_too(suite):
@@ -269,18 +290,20 @@ def test_the_run_ends_with_the_summary_within_80_columns(suite):
     result = suite.runpytest_inprocess("--model=a/b", "--spec=int4-g64", "-q", "--tb=no")
     lines = result.outlines[[line.strip("= ") for line in result.outlines].index("evenbits") + 1 :]
     assert lines[0].startswith("evenbits 0.1.0  a/b  int4-g64")
-    result.stdout.fnmatch_lines([
-        "may it ship   May not ship: test_silent. 1 of 1 checks stand in the way.",
-        "why not       test_silent: test_silent passed without recording a measurement*",
-        "H-037  supported       Models with sparse outliers are easier to fix",
-        "H-036  error           Languages rely on different layers",
-        "                       set-up: fixture 'no_such_fixture' not found",
-        "H-039  not supported   Keeping the top outliers brings languages to parity",
-        "damage        a/b int4-g64: excess bits per segment [[]95 % interval[]]  2 languages",
-        "worst first   de +2.00 [[]1.00, 3.00[]]  sw +2.00 [[]1.00, 3.00[]]",
-        "skipped       test_skipped[[]0.5[]]: no; yes",
-        "report        out/index.html",
-    ])  # fmt: skip
+    result.stdout.fnmatch_lines(
+        [
+            "may it ship   May not ship: test_silent. 1 of 1 checks stand in the way.",
+            "why not       test_silent: test_silent passed without recording a measurement*",
+            "H-037  supported       Models with sparse outliers are easier to fix",
+            "H-036  error           Languages rely on different layers",
+            "                       set-up: fixture 'no_such_fixture' not found",
+            "H-039  not supported   Keeping the top outliers brings languages to parity",
+            "damage        a/b int4-g64: excess bits per segment [[]95 % interval[]]  2 languages",
+            "worst first   de +2.00 [[]1.00, 3.00[]]  sw +2.00 [[]1.00, 3.00[]]",
+            "skipped       test_skipped[[]0.5[]]: no; yes",
+            "report        out/index.html",
+        ]
+    )
     ours = lines[: next(place for place, line in enumerate(lines) if line.startswith("report  "))]
     assert max(len(line) for line in ours) <= 80
     assert "\x1b" not in result.stdout.str()  # no colour where there is no terminal

@@ -17,8 +17,12 @@ def lint(config):
     code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     return subprocess.run(
         [sys.executable, "-c", code, "--config", str(config), "--no-cache"],
-        capture_output=True, text=True, cwd=ROOT, check=False, timeout=300,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        timeout=300,
+    )
 
 
 def test_every_import_follows_its_direction():
@@ -67,10 +71,28 @@ def test_what_only_reads_and_judges_imports_nothing_heavy(modules):
 
 
 NOT_FOR_COLLECTING = (
-    *HEAVY, "scipy", "statsmodels", "huggingface_hub", "tokenizers", "gguf", "langcodes", "language_data", "django",
-    "jsonschema", "jinja2", "pydantic", "rich", "typer", "platformdirs", "lm_eval", "ray", "accelerate",
-    "asyncio", "multiprocessing", "urllib.request",
-)  # fmt: skip
+    *HEAVY,
+    "scipy",
+    "statsmodels",
+    "huggingface_hub",
+    "tokenizers",
+    "gguf",
+    "langcodes",
+    "language_data",
+    "django",
+    "jsonschema",
+    "jinja2",
+    "pydantic",
+    "rich",
+    "typer",
+    "platformdirs",
+    "lm_eval",
+    "ray",
+    "accelerate",
+    "asyncio",
+    "multiprocessing",
+    "urllib.request",
+)
 
 
 def test_collecting_all_evals_leaves_what_only_measuring_needs_alone(tmp_path):
@@ -83,9 +105,14 @@ def test_collecting_all_evals_leaves_what_only_measuring_needs_alone(tmp_path):
         f"print('loaded', int(code), [name for name in {NOT_FOR_COLLECTING!r} if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False, timeout=120,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        timeout=120,
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-    )  # fmt: skip
+    )
     assert "loaded 0 []" in done.stdout, done.stdout + done.stderr
     modules = {path.name for path in (ROOT / "evals").glob("test_*.py")}
     assert modules <= set(re.findall(r"test_\w+\.py", done.stdout)) | {"test_deployment_gate.py"}

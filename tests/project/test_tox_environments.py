@@ -17,9 +17,17 @@ from evenbits.variants.quantization.spec import parse_specs
 ROOT = Path(__file__).resolve().parents[2]
 HUB = [name for name, one in families().items() if parse_model(one.models[0].model).kind == "hub"]
 ARCHITECTURES = {
-    "gpt2": "gpt2", "bloom": "bloom", "xglm": "xglm", "qwen3": "qwen3", "llama3": "llama", "gemma3": "gemma3_text",
-    "smollm3": "smollm3", "pythia": "gpt_neox", "opt": "opt", "eurollm": "llama",
-}  # fmt: skip
+    "gpt2": "gpt2",
+    "bloom": "bloom",
+    "xglm": "xglm",
+    "qwen3": "qwen3",
+    "llama3": "llama",
+    "gemma3": "gemma3_text",
+    "smollm3": "smollm3",
+    "pythia": "gpt_neox",
+    "opt": "opt",
+    "eurollm": "llama",
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +36,13 @@ def commands():
     names = ",".join([*families(), "train-reference"])
     shown = subprocess.run(
         [sys.executable, "-m", "tox", "config", "-e", names, "-k", "commands", "set_env", "--colored", "no"],
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=120,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
         env={name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"},
-    )  # fmt: skip
+    )
     parsed = configparser.RawConfigParser()
     parsed.read_string(shown.stdout)
     return {name: parsed[f"testenv:{name}"] for name in [*families(), "train-reference"]}
@@ -55,9 +67,12 @@ def cache(tmp_path_factory, tiny_model):
             ref = parse_model(one.model)
             pinned = ref.revision is not None and len(ref.revision) == len(hub_cache.COMMIT)
             hub_cache.put(
-                folder, ref.location, tiny_model(ARCHITECTURES[name], hidden=64, layers=2),
-                revision=ref.revision or "main", commit=ref.revision if pinned else f"{place:040x}",
-            )  # fmt: skip
+                folder,
+                ref.location,
+                tiny_model(ARCHITECTURES[name], hidden=64, layers=2),
+                revision=ref.revision or "main",
+                commit=ref.revision if pinned else f"{place:040x}",
+            )
     return folder
 
 
@@ -70,11 +85,20 @@ def run(commands, cache, texts, tmp_path):
         assert words[:2] == ["pytest", "evals"]
         chosen = (f"--corpus=dir:{texts}", "--languages=all", "--dtype=float32", *options)
         return subprocess.run(
-            [sys.executable, "-m", "pytest", str(ROOT / "evals"), *words[2:], *chosen], cwd=tmp_path, text=True,
-            capture_output=True, check=False, timeout=600,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(hub), "COLUMNS": "200",
-                 "EVENBITS_STORE": str(tmp_path / "store")},
-        )  # fmt: skip
+            [sys.executable, "-m", "pytest", str(ROOT / "evals"), *words[2:], *chosen],
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=600,
+            env={
+                **os.environ,
+                "HF_HUB_OFFLINE": "1",
+                "HF_HUB_CACHE": str(hub),
+                "COLUMNS": "200",
+                "EVENBITS_STORE": str(tmp_path / "store"),
+            },
+        )
 
     return started
 

@@ -96,9 +96,12 @@ def evenbits(installed, tmp_path_factory):
     """`evenbits(*arguments)` -> the finished command, in a folder of its own that holds no checkout."""
     folder, store = tmp_path_factory.mktemp("elsewhere"), tmp_path_factory.mktemp("store")
     env = {
-        **os.environ, "PYTHONPATH": str(installed), "EVENBITS_STORE": str(store), "HF_HUB_OFFLINE": "1",
+        **os.environ,
+        "PYTHONPATH": str(installed),
+        "EVENBITS_STORE": str(store),
+        "HF_HUB_OFFLINE": "1",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-    }  # fmt: skip
+    }
 
     def run(*arguments, cwd=folder, program=("-c", "from evenbits.commands.app import main; main()")):
         command = [sys.executable, *program, *map(str, arguments)]
@@ -111,9 +114,12 @@ def evenbits(installed, tmp_path_factory):
 def test_the_commands_are_those_of_the_wheel(evenbits, installed):
     done = subprocess.run(
         [sys.executable, "-c", "import evenbits, evenbits.evals, evenbits.plugins; print(evenbits.__file__)"],
-        cwd=evenbits.folder, env={**os.environ, "PYTHONPATH": str(installed)}, capture_output=True, text=True,
+        cwd=evenbits.folder,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
         check=True,
-    )  # fmt: skip
+    )
     assert Path(done.stdout.strip()).is_relative_to(installed)
 
 
@@ -129,8 +135,9 @@ def test_run_policy_gate_and_damage_work_from_any_folder(evenbits):
     passed = evenbits("gate", *WHAT, "--policy", "policy.toml", "--report=gate")
     assert passed.returncode == 0, passed.stdout + passed.stderr
     strict = (evenbits.folder / "policy.toml").read_text(encoding="utf-8")
-    lines = ["language.ko.limit = 0.5" if line.startswith("language.ko.limit = ") else line
-             for line in strict.splitlines()]  # fmt: skip
+    lines = [
+        "language.ko.limit = 0.5" if line.startswith("language.ko.limit = ") else line for line in strict.splitlines()
+    ]
     (evenbits.folder / "strict.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
     refused = evenbits("gate", *WHAT, "--policy", "strict.toml", "--report=strict")
     assert refused.returncode == 1, refused.stdout + refused.stderr

@@ -136,8 +136,15 @@ def test_the_schema_is_itself_a_valid_schema():
 
 def test_a_document_has_the_published_top_level_keys_in_order():
     assert list(document()) == [
-        "schema_version", "environment", "inputs", "damage", "measurements", "verdicts", "recipes", "timing",
-    ]  # fmt: skip
+        "schema_version",
+        "environment",
+        "inputs",
+        "damage",
+        "measurements",
+        "verdicts",
+        "recipes",
+        "timing",
+    ]
 
 
 @settings(deadline=None, max_examples=60)
@@ -239,9 +246,9 @@ def test_inputs_keep_the_order_asked_for_and_take_what_fixtures_learned():
     contributions = Contributions()
     contributions.add("models", [{"text": "extra", "digest": "e"}, {"text": "b", "digest": "f00"}])
     contributions.add("corpus", {"digest": "c0", "name": "django"})
-    inputs = document(
-        contributions=contributions, inputs={"models": ["b", "a"], "corpus": "gettext", "specs": []}
-    )["inputs"]  # fmt: skip
+    inputs = document(contributions=contributions, inputs={"models": ["b", "a"], "corpus": "gettext", "specs": []})[
+        "inputs"
+    ]
     assert [(model["text"], model["digest"], model["asked"]) for model in inputs["models"]] == [
         ("b", "f00", True),
         ("a", None, True),

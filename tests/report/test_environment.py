@@ -19,8 +19,9 @@ def test_a_checkout_gives_its_commit_and_whether_it_was_changed(tmp_path):
     def git(*arguments):
         subprocess.run(
             ["git", "-c", "user.name=x", "-c", "user.email=x@y", "-C", str(tmp_path), *arguments],
-            check=True, capture_output=True,
-        )  # fmt: skip
+            check=True,
+            capture_output=True,
+        )
 
     assert environment._commit(tmp_path) == (None, None)  # not a checkout
     git("init")

@@ -6,9 +6,14 @@ from evenbits.report.familiar import NAMES, familiar, recovery
 
 def row(**changes):
     return {
-        "tokens": 40, "nll_full": 100.0, "nll_quantized": 104.0, "top1_changed": 0.05, "rms_delta_p": 0.02,
-        "kl_nats_per_token": {"mean": 0.03, "p50": 0.01, "p99": 0.4}, **changes,
-    }  # fmt: skip
+        "tokens": 40,
+        "nll_full": 100.0,
+        "nll_quantized": 104.0,
+        "top1_changed": 0.05,
+        "rms_delta_p": 0.02,
+        "kl_nats_per_token": {"mean": 0.03, "p50": 0.01, "p99": 0.4},
+        **changes,
+    }
 
 
 def test_the_names_are_those_that_llama_cpp_prints():
@@ -22,17 +27,19 @@ def test_the_names_are_those_that_llama_cpp_prints():
 
 def test_other_tokens_have_no_perplexity_to_compare():
     other = row(
-        top1_changed=None, rms_delta_p=None,
+        top1_changed=None,
+        rms_delta_p=None,
         kl_nats_per_token={"mean": None, "p50": None, "p99": None, "reason": "no KL: 2 of 3 have other tokens"},
-    )  # fmt: skip
+    )
     assert set(familiar(other).values()) == {None}
 
 
 def test_an_endpoint_has_a_perplexity_but_no_kl():
     served = row(
-        top1_changed=None, rms_delta_p=None,
+        top1_changed=None,
+        rms_delta_p=None,
         kl_nats_per_token={"mean": None, "p50": None, "p99": None, "reason": "no KL: an endpoint"},
-    )  # fmt: skip
+    )
     found = familiar(served)
     assert found.pop("PPL(Q)/PPL(base)") == pytest.approx(math.exp(0.1))
     assert set(found.values()) == {None}

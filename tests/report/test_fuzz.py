@@ -34,11 +34,17 @@ def base():
     for row in whole["damage"]:
         row["excess_bits_by_segment"] = [1.0, 2.5, 4.0]
     gate = judge(
-        Finding(estimate=Estimate(value=1.0, low=0.5, high=1.5, n=3, method="BCa"),
-                data={"outcome": "pass", "language": "sw", "because": None}),
+        Finding(
+            estimate=Estimate(value=1.0, low=0.5, high=1.5, n=3, method="BCa"),
+            data={"outcome": "pass", "language": "sw", "because": None},
+        ),
         Threshold(metric="excess_bits", op="<", bound=9.0, why="policy: metric.excess_bits"),
-        hypothesis="gate", test="test_language_stays_within_the_policy[sw]", role="gate", model="m", spec="s",
-    )  # fmt: skip
+        hypothesis="gate",
+        test="test_language_stays_within_the_policy[sw]",
+        role="gate",
+        model="m",
+        spec="s",
+    )
     whole["measurements"].append(gate.to_json())
     whole["inputs"]["policy"] = {"digest": "d", "content": {"metric": {"excess_bits": {"limit": 9.0}}}}
     whole["sections"] = [{"title": "t", "text": "x", "columns": ["a"], "rows": [[1.0], [None]]}]
@@ -61,11 +67,15 @@ def all_places():
 
 
 junk = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
     | st.sampled_from(["error", "supported", "m", "sw", "<", "gate", 10**400, 1e308, -1e308, 5e-324]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=5,
-)  # fmt: skip
+)
 
 
 changes = st.tuples(

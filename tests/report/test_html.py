@@ -70,8 +70,12 @@ def embedded(page):
 
 def test_the_page_loads_nothing_from_anywhere(page):
     elements = Elements(page)
-    loading = [(tag, name, value) for tag, attributes in elements.found for name, value in attributes.items()
-               if name in {"src", "srcset", "action", "poster", "data", "formaction", "background"}]  # fmt: skip
+    loading = [
+        (tag, name, value)
+        for tag, attributes in elements.found
+        for name, value in attributes.items()
+        if name in {"src", "srcset", "action", "poster", "data", "formaction", "background"}
+    ]
     assert loading == []
     assert all(link["href"].startswith(("#", "data:")) for link in elements.all("a") + elements.all("link"))
     assert not re.search(r"@import|url\(", page.split("</style>")[0])
@@ -197,8 +201,15 @@ def test_hostile_texts_stay_texts(document):
 def test_figures_are_drawn_for_the_data_there_is_and_left_out_without(document):
     drawn, problems = figures(document)
     assert [figure.id for figure in drawn] == [
-        "tradeoff", "layers", "plans", "overlap", "comparators", "sparsity", "models", "growth",
-    ]  # fmt: skip
+        "tradeoff",
+        "layers",
+        "plans",
+        "overlap",
+        "comparators",
+        "sparsity",
+        "models",
+        "growth",
+    ]
     assert problems == ()
     assert [case.label for case in drawn[0].cases] == [
         "H-039 · reference:b3 · int3-row",
@@ -302,11 +313,20 @@ def test_the_page_opens_with_a_spec_that_was_asked_about_and_the_levels_of_its_m
 def test_a_document_with_nothing_but_the_required_keys_gives_a_page():
     empty = {
         "schema_version": 1,
-        "environment": {"code": {"version": None, "commit": None, "dirty": None}, "packages": {}, "device": None,
-                        "dtype": "bfloat16", "seed": 0},
+        "environment": {
+            "code": {"version": None, "commit": None, "dirty": None},
+            "packages": {},
+            "device": None,
+            "dtype": "bfloat16",
+            "seed": 0,
+        },
         "inputs": {"models": [], "corpus": {"text": "gettext", "digest": None}, "specs": []},
-        "damage": [], "measurements": [], "verdicts": {}, "recipes": [], "timing": {"tests": {}},
-    }  # fmt: skip
+        "damage": [],
+        "measurements": [],
+        "verdicts": {},
+        "recipes": [],
+        "timing": {"tests": {}},
+    }
     validate(empty)
     text = html(empty)
     assert text.count('class="badge v-not_run"') == 5
@@ -427,8 +447,11 @@ class TestInABrowser:
         opened.open(opened.file)
         caption = "[...document.querySelectorAll('#language-groups caption')].map(one => one.innerText)"
         assert opened.run(caption) == ["By resource level", "By script"]
-        low = [row["excess_bits"]["value"] for row in document["damage"] if row["spec"] == "int3-row"
-               and row["language"] in {tag for tag, *_, tier in LANGUAGES if tier == "low"}]  # fmt: skip
+        low = [
+            row["excess_bits"]["value"]
+            for row in document["damage"]
+            if row["spec"] == "int3-row" and row["language"] in {tag for tag, *_, tier in LANGUAGES if tier == "low"}
+        ]
         first = opened.run("document.querySelector('#language-groups tbody tr').innerText").split()
         assert first[:3] == ["low", "11", f"+{sum(low) / len(low):.0f}"]
         opened.run("""(() => { const field = document.querySelector('#language-filters [data-column=order]');

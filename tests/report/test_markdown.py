@@ -6,37 +6,63 @@ from evenbits.report.markdown import LIMIT, markdown
 NOTHING = {"value": None, "low": None, "high": None, "n": 0, "method": "none", "reason": "x"}
 VALUE = {"value": 12.5, "low": 11.0, "high": 14.0, "n": 30, "method": "BCa", "reason": None}
 DECISION = {
-    "verdict": "not_supported", "metric": "disparity", "estimate": VALUE, "n": 30, "p_value": 0.01,
+    "verdict": "not_supported",
+    "metric": "disparity",
+    "estimate": VALUE,
+    "n": 30,
+    "p_value": 0.01,
     "threshold": {"metric": "disparity", "op": "<", "bound": 1.25, "why": "parity"},
-    "metric_sensitive": True, "explain": "All of it.", "summary": "It was | measured <b>.",
+    "metric_sensitive": True,
+    "explain": "All of it.",
+    "summary": "It was | measured <b>.",
     "by_case": [{"verdict": "not_supported"}, {"verdict": "supported"}],
-}  # fmt: skip
+}
 
 
 def measurement(**changes):
-    return {"hypothesis": "H-039", "role": "criterion", "test": "test_parity", "model": "m", "spec": "s",
-            "verdict": "not_supported", "metric": "disparity", "estimate": VALUE, "explain": "Too large.",
-            "action": "Keep 0.1 %.", **changes}  # fmt: skip
+    return {
+        "hypothesis": "H-039",
+        "role": "criterion",
+        "test": "test_parity",
+        "model": "m",
+        "spec": "s",
+        "verdict": "not_supported",
+        "metric": "disparity",
+        "estimate": VALUE,
+        "explain": "Too large.",
+        "action": "Keep 0.1 %.",
+        **changes,
+    }
 
 
 def damage(count):
     return [
-        {"model": "m", "spec": "int4-g64", "language": f"l{place:05}", "segments": 30,
-         "excess_bits": VALUE | {"value": float(place)}, "relative_increase": VALUE,
-         "kl_nats_per_token": {"mean": 0.1}, "top1_changed": None}
+        {
+            "model": "m",
+            "spec": "int4-g64",
+            "language": f"l{place:05}",
+            "segments": 30,
+            "excess_bits": VALUE | {"value": float(place)},
+            "relative_increase": VALUE,
+            "kl_nats_per_token": {"mean": 0.1},
+            "top1_changed": None,
+        }
         for place in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def document(rows=3, **changes):
     whole = {
-        "environment": {"code": {"version": "0.1.0", "commit": "abcdef1234567890", "dirty": True}, "seed": 0,
-                        "dtype": "bfloat16"},
+        "environment": {
+            "code": {"version": "0.1.0", "commit": "abcdef1234567890", "dirty": True},
+            "seed": 0,
+            "dtype": "bfloat16",
+        },
         "inputs": {"models": [{"text": "m"}], "specs": [{"text": "int4-g64"}], "corpus": {"text": "gettext"}},
         "verdicts": {"H-039": DECISION},
         "damage": damage(rows),
         "measurements": [measurement()],
-    }  # fmt: skip
+    }
     return {**whole, **changes}
 
 
@@ -45,10 +71,16 @@ def test_answers_come_first_then_the_verdict_with_effect_size_need_n_and_p():
     row = next(line for line in text.splitlines() if "H-039" in line)
     assert text.index("**What does it cost?**") < text.index("H-039") < text.index("<details>")
     assert [cell.strip() for cell in row.replace("\\|", "").strip("|").split("|")] == [
-        "❌", "H-039", "Keeping the top outliers brings languages to parity", "not supported (metric-sensitive)",
+        "❌",
+        "H-039",
+        "Keeping the top outliers brings languages to parity",
+        "not supported (metric-sensitive)",
         "It was  measured &lt;b>. (supported in 1 of 2 cases)",
-        "disparity 12.5 [11.0, 14.0]", "&lt; 1.25", "30", "0.010",
-    ]  # fmt: skip
+        "disparity 12.5 [11.0, 14.0]",
+        "&lt; 1.25",
+        "30",
+        "0.010",
+    ]
 
 
 def test_specs_measured_to_compare_with_are_counted_not_listed():

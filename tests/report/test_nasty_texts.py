@@ -28,8 +28,23 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from report_documents import realistic
 
-WORDS_OF_OURS = {"verdict", "op", "role", "language", "languages", "tag", "tier", "started", "outcome", "class", "kind",
-                 "kurtosis_class", "part", "as", "labels"}  # fmt: skip
+WORDS_OF_OURS = {
+    "verdict",
+    "op",
+    "role",
+    "language",
+    "languages",
+    "tag",
+    "tier",
+    "started",
+    "outcome",
+    "class",
+    "kind",
+    "kurtosis_class",
+    "part",
+    "as",
+    "labels",
+}
 """Keys whose texts are ours or a schema's: everything else in a report may have come from anybody."""
 
 nasty = pytest.mark.parametrize("text", nasty_texts.NASTY.values(), ids=nasty_texts.NASTY.keys())
@@ -47,9 +62,14 @@ def clean():
             data={"outcome": outcome, "language": language, "because": "waiver: accepted for the pilot"},
         )
         row = judge(
-            finding, Threshold(metric="excess_bits", op="<", bound=9.0, why="policy"), hypothesis="gate", role="gate",
-            test=f"test_language_stays_within_the_policy[{language}]", model="reference:b3", spec="int4-g64",
-        )  # fmt: skip
+            finding,
+            Threshold(metric="excess_bits", op="<", bound=9.0, why="policy"),
+            hypothesis="gate",
+            role="gate",
+            test=f"test_language_stays_within_the_policy[{language}]",
+            model="reference:b3",
+            spec="int4-g64",
+        )
         whole["measurements"].append(row.to_json())
     whole["sections"] = [{"title": "Energy", "text": "Joule", "columns": ["of"], "rows": [["gpu"], [None]]}]
     validate(whole)

@@ -13,26 +13,41 @@ def found(value, low=None, high=None, reason=None):
 
 def row(language, bits, share, *, spec="int3-row", model="m", shown=True, weight=3.11):
     return {
-        "model": model, "spec": spec, "language": language, "segments": 6, "bits_per_weight": weight,
+        "model": model,
+        "spec": spec,
+        "language": language,
+        "segments": 6,
+        "bits_per_weight": weight,
         "excess_bits": found(bits, bits / 2 if shown else -1.0, bits * 2),
         "relative_increase": found(share, share / 2, share * 2),
-    }  # fmt: skip
+    }
 
 
 def document(damage, measurements=(), verdicts=None):
     names = {"ko": "Korean", "ja": "Japanese", "de": "German", "fr": "French", "en": "English"}
     return {
         "inputs": {
-            "models": [{"text": "m"}], "specs": [{"text": "int3-row"}],
-            "corpus": {"text": "gettext", "segments": {"evaluation": 6},
-                       "languages": [{"tag": tag, "name": name} for tag, name in names.items()]},
+            "models": [{"text": "m"}],
+            "specs": [{"text": "int3-row"}],
+            "corpus": {
+                "text": "gettext",
+                "segments": {"evaluation": 6},
+                "languages": [{"tag": tag, "name": name} for tag, name in names.items()],
+            },
         },
-        "damage": list(damage), "measurements": list(measurements), "verdicts": verdicts or {},
-    }  # fmt: skip
+        "damage": list(damage),
+        "measurements": list(measurements),
+        "verdicts": verdicts or {},
+    }
 
 
-FIVE = [row("ko", 12.0, 0.034), row("ja", 8.0, 0.024), row("de", 3.0, 0.012), row("fr", 2.0, 0.007),
-        row("en", 1.0, 0.003, shown=False)]  # fmt: skip
+FIVE = [
+    row("ko", 12.0, 0.034),
+    row("ja", 8.0, 0.024),
+    row("de", 3.0, 0.012),
+    row("fr", 2.0, 0.007),
+    row("en", 1.0, 0.003, shown=False),
+]
 
 
 def said(whole):
@@ -65,8 +80,16 @@ def test_a_model_that_came_quantized_is_named_with_its_precision():
 
 
 def test_several_specs_stand_side_by_side():
-    finer = [row(one["language"], one["excess_bits"]["value"] / 10, one["relative_increase"]["value"] / 10,
-                 spec="int4-g64", weight=4.25) for one in FIVE]  # fmt: skip
+    finer = [
+        row(
+            one["language"],
+            one["excess_bits"]["value"] / 10,
+            one["relative_increase"]["value"] / 10,
+            spec="int4-g64",
+            weight=4.25,
+        )
+        for one in FIVE
+    ]
     assert said(document([*finer, *FIVE]))["cost"] == (
         "At predicting the same text (mean of 5 languages) m gets worse with int4-g64 (4.25 bits per weight) by 0.2 %, "
         "int3-row (3.11 bits per weight) by 1.6 %."
@@ -75,11 +98,24 @@ def test_several_specs_stand_side_by_side():
 
 def test_what_comes_next_is_the_best_that_was_measured_at_about_the_same_size():
     def kept(spec, factor, weight):
-        return [row(one["language"], one["excess_bits"]["value"] * factor, one["relative_increase"]["value"] * factor,
-                    spec=spec, weight=weight) for one in FIVE]  # fmt: skip
+        return [
+            row(
+                one["language"],
+                one["excess_bits"]["value"] * factor,
+                one["relative_increase"]["value"] * factor,
+                spec=spec,
+                weight=weight,
+            )
+            for one in FIVE
+        ]
 
-    rows = [*FIVE, *kept("int3-row+keep1%:magnitude", 0.25, 3.42), *kept("int8-g16", 0.0, 9.0),
-            *kept("int3-row+keep1%:random", 0.2, 3.42), *kept("int3-row+keep0.1%:magnitude", 0.9, 3.2)]  # fmt: skip
+    rows = [
+        *FIVE,
+        *kept("int3-row+keep1%:magnitude", 0.25, 3.42),
+        *kept("int8-g16", 0.0, 9.0),
+        *kept("int3-row+keep1%:random", 0.2, 3.42),
+        *kept("int3-row+keep0.1%:magnitude", 0.9, 3.2),
+    ]
     whole = document(rows, measurements=[{"spec": "int3-row", "role": "criterion", "action": None}])
     # int8-g16 takes almost three times the bits, random is a control, and a tenth less is not worth a sentence
     assert said(whole)["next"] == (
@@ -110,14 +146,26 @@ def test_a_language_without_a_result_is_named_with_its_reason():
 def gate(
     language, outcome, verdict, *, value=12.0, because="The whole interval lies above the limit.", spec="int3-row"
 ):
-    estimate = Estimate.undefined(f"there is no result for {language}") if value is None else Estimate(
-        value=value, low=value - 1, high=value + 1, n=6, method="t")  # fmt: skip
-    finding = Finding(estimate=estimate, verdict=verdict, because=because,
-                      data={"outcome": outcome, "language": language, "because": because})  # fmt: skip
+    estimate = (
+        Estimate.undefined(f"there is no result for {language}")
+        if value is None
+        else Estimate(value=value, low=value - 1, high=value + 1, n=6, method="t")
+    )
+    finding = Finding(
+        estimate=estimate,
+        verdict=verdict,
+        because=because,
+        data={"outcome": outcome, "language": language, "because": because},
+    )
     return judge(
-        finding, Threshold(metric="excess_bits", op="<", bound=9.0, why="policy"), hypothesis="gate", role="gate",
-        test=f"test_language_stays_within_the_policy[{language}]", model="m", spec=spec,
-    ).to_json()  # fmt: skip
+        finding,
+        Threshold(metric="excess_bits", op="<", bound=9.0, why="policy"),
+        hypothesis="gate",
+        role="gate",
+        test=f"test_language_stays_within_the_policy[{language}]",
+        model="m",
+        spec=spec,
+    ).to_json()
 
 
 def refused(rows):
@@ -132,8 +180,12 @@ def test_a_gate_that_lets_through_says_so_first():
 
 
 def test_a_gate_that_refuses_names_the_languages_the_reasons_each_once_and_what_to_do():
-    rows = [gate("sw", "fail", Verdict.NOT_SUPPORTED), gate("yo", "missing", Verdict.ERROR, value=None),
-            gate("yo", "missing", Verdict.ERROR, value=None), gate("de", "pass", None, value=1.0)]  # fmt: skip
+    rows = [
+        gate("sw", "fail", Verdict.NOT_SUPPORTED),
+        gate("yo", "missing", Verdict.ERROR, value=None),
+        gate("yo", "missing", Verdict.ERROR, value=None),
+        gate("de", "pass", None, value=1.0),
+    ]
     whole = refused(rows)
     assert headline(whole) == "May not ship: yo, sw."
     answers = [answer.text for answer in opening(whole)]

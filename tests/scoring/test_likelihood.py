@@ -13,8 +13,18 @@ from evenbits.errors import ModelError, NonFiniteError
 from evenbits.scoring import score
 
 ARCHITECTURES = (
-    "llama", "qwen2", "qwen3", "smollm3", "gemma3_text", "olmo2", "gpt_neox", "gpt2", "bloom", "opt", "xglm",
-)  # fmt: skip
+    "llama",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "gemma3_text",
+    "olmo2",
+    "gpt_neox",
+    "gpt2",
+    "bloom",
+    "opt",
+    "xglm",
+)
 LEAN = ("llama", "qwen2", "qwen3", "smollm3")
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -114,8 +124,9 @@ def test_permuted_segments_give_the_permuted_scores_exactly(load_tiny, lean):
     loaded = load_tiny()
     order = np.random.default_rng(3).permutation(len(TEXTS))
     straight, kept = score(loaded, "en", IDS, TEXTS, batch_tokens=100, lean=lean, keep_hidden=True)
-    mixed, mixed_kept = score(loaded, "en", [IDS[i] for i in order], [TEXTS[i] for i in order], batch_tokens=100,
-                              lean=lean, keep_hidden=True)  # fmt: skip
+    mixed, mixed_kept = score(
+        loaded, "en", [IDS[i] for i in order], [TEXTS[i] for i in order], batch_tokens=100, lean=lean, keep_hidden=True
+    )
     assert mixed.nll.tolist() == straight.nll[order].tolist()
     ends = np.cumsum(straight.tokens)
     rows = np.concatenate([np.arange(ends[i] - straight.tokens[i], ends[i]) for i in order])
@@ -128,8 +139,15 @@ def test_scores_equal_lm_eval_also_beyond_the_context(load_tiny, architecture):
     from lm_eval.models.huggingface import HFLM
 
     loaded = load_tiny(architecture)
-    lm = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, backend="causal", max_length=48, batch_size=1,
-              add_bos_token=False, dtype="float32")  # fmt: skip
+    lm = HFLM(
+        pretrained=loaded.model,
+        tokenizer=loaded.tokenizer,
+        backend="causal",
+        max_length=48,
+        batch_size=1,
+        add_bos_token=False,
+        dtype="float32",
+    )
     requests = [
         Instance(request_type="loglikelihood_rolling", doc={}, arguments=(text,), idx=0, metadata=("t", 0, 1))
         for text in TEXTS
@@ -303,8 +321,15 @@ def test_a_real_checkpoint_scores_as_lm_eval_does():
 
     loaded = loaded_from(os.environ["EVENBITS_TEST_MODEL"])
     texts = (*TEXTS, TEXTS[4] * 30)
-    lm = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, backend="causal", max_length=512, batch_size=1,
-              add_bos_token=False, dtype="float32")  # fmt: skip
+    lm = HFLM(
+        pretrained=loaded.model,
+        tokenizer=loaded.tokenizer,
+        backend="causal",
+        max_length=512,
+        batch_size=1,
+        add_bos_token=False,
+        dtype="float32",
+    )
     requests = [
         Instance(request_type="loglikelihood_rolling", doc={}, arguments=(text,), idx=0, metadata=("t", 0, 1))
         for text in texts

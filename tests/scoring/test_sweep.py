@@ -19,9 +19,7 @@ def load_tiny(folder, tmp_path, dtype="float32"):
     from evenbits.models.sources import resolve
     from evenbits.store import Store
 
-    return load(
-        resolve(parse_model(str(folder)), store=Store(tmp_path / "store")), dtype=getattr(torch, dtype)
-    )  # fmt: skip
+    return load(resolve(parse_model(str(folder)), store=Store(tmp_path / "store")), dtype=getattr(torch, dtype))
 
 
 def single_layer_changes(loaded, text="int3-row"):
@@ -87,9 +85,7 @@ def test_changes_may_come_in_any_order_and_several_to_a_layer(tiny_model, tmp_pa
             assert mixed.changed[place][tag].nll == pytest.approx(forward.changed[origin][tag].nll, rel=1e-9)
 
 
-def test_where_layers_cannot_be_run_one_by_one_every_change_is_scored_from_the_start(
-    tiny_model, tmp_path, monkeypatch
-):  # fmt: skip
+def test_where_layers_cannot_be_run_one_by_one_every_change_is_scored_from_the_start(tiny_model, tmp_path, monkeypatch):
     from evenbits.scoring import sweep as module
 
     loaded = load_tiny(tiny_model("gpt2", layers=3), tmp_path)
@@ -116,7 +112,7 @@ def test_the_model_leaves_a_sweep_as_it_came(tiny_model, tmp_path):
 
 def test_languages_beyond_the_memory_bound_come_in_further_chunks_with_the_same_losses(
     tiny_model, tmp_path, monkeypatch
-):  # fmt: skip
+):
     from evenbits.scoring import sweep as module
 
     loaded = load_tiny(tiny_model("llama", layers=3), tmp_path)

@@ -47,9 +47,14 @@ def test_bca_intervals_equal_scipy_draw_by_draw(ours, theirs):
     x, y = pair(12, seed=3)
     found = ours(x, y, rng=rng(5), resamples=300, permutations=9).estimate
     expected = stats.bootstrap(
-        (x, y), lambda a, b: theirs(a, b).statistic, paired=True, vectorized=False, n_resamples=300, method="BCa",
+        (x, y),
+        lambda a, b: theirs(a, b).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=300,
+        method="BCa",
         rng=rng(5),
-    ).confidence_interval  # fmt: skip
+    ).confidence_interval
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
@@ -68,9 +73,13 @@ def test_exact_p_of_small_samples_is_the_share_of_all_orders():
 def test_exact_p_equals_scipy_permutation_test():
     x, y = pair(6, seed=2)
     theirs = stats.permutation_test(
-        (x,), lambda a: stats.pearsonr(a, y).statistic, permutation_type="pairings", vectorized=False,
-        n_resamples=np.inf, alternative="greater",
-    )  # fmt: skip
+        (x,),
+        lambda a: stats.pearsonr(a, y).statistic,
+        permutation_type="pairings",
+        vectorized=False,
+        n_resamples=np.inf,
+        alternative="greater",
+    )
     assert pearson(x, y, rng=rng(), alternative="greater").p_value == pytest.approx(theirs.pvalue, abs=1e-12)
 
 

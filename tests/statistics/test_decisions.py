@@ -96,12 +96,15 @@ def drawn(draw, sizes, segments, *, icc=0.0, ratio=1.0, spread=0.5, cv=1.1, mixe
 def rows_of(values):
     return [
         {
-            "model": "m", "spec": "int4-g64", "language": tag, "segments": len(one),
+            "model": "m",
+            "spec": "int4-g64",
+            "language": tag,
+            "segments": len(one),
             "excess_bits": mean_interval(one, rng=rng(0), resamples=100).to_json(),
             "excess_bits_by_segment": np.asarray(one).tolist(),
         }
         for tag, one in values.items()
-    ]  # fmt: skip
+    ]
 
 
 def baseline_outcomes(now, then, *, rule=None):
@@ -171,9 +174,7 @@ def test_fault_6_nothing_passes_below_the_documented_minimum_of_segments(segment
 @pytest.mark.parametrize("segments", [10, 20, 50])
 def test_fault_6_a_language_at_its_limit_seldom_passes(segments, trials):
     draw = rng(6, segments)
-    passed = sum(
-        gate_of(10 + 8 * draw.standard_normal(segments)).outcome is Outcome.PASS for _ in range(trials)
-    )  # fmt: skip
+    passed = sum(gate_of(10 + 8 * draw.standard_normal(segments)).outcome is Outcome.PASS for _ in range(trials))
     assert no_more_often_than(passed, trials, 0.025)
 
 
@@ -293,7 +294,7 @@ def test_fault_4_languages_that_rely_on_the_same_layers_are_not_told_apart(segme
             continue
         found = layer_language_interaction(
             table, rng=draw, scale="share", scheme="signs", resamples=100, permutations=499
-        )  # fmt: skip
+        )
         hits += found.p_value < ALPHA
     assert no_more_often_than(hits, trials, ALPHA)
 
@@ -305,7 +306,7 @@ def test_fault_4_a_difference_in_layers_is_found():
         table = profiles(draw, segments=24, interaction=0.3, sizes=0.3)
         p = layer_language_interaction(
             table, rng=draw, scale="share", scheme="signs", resamples=100, permutations=499
-        ).p_value  # fmt: skip
+        ).p_value
         found += p < ALPHA
     assert found >= 19
 
@@ -339,7 +340,7 @@ def test_fault_5_tiers_that_change_alike_are_not_told_apart(sizes, trials):
         table, low, high, families = curves(draw, sizes)
         found = group_contrast(
             table, change, low=low, high=high, families=families, rng=draw, what="change", resamples=400
-        )  # fmt: skip
+        )
         hits += three_way(found, below=0.0) is Verdict.SUPPORTED
     assert no_more_often_than(hits, trials, 0.025)
 
@@ -351,7 +352,7 @@ def test_fault_5_languages_whose_damage_vanishes_are_the_success_and_make_it_sho
         table, low, high, families = curves(draw, (20, 20), repaired=0.6)
         found = group_contrast(
             table, change, low=low, high=high, families=families, rng=draw, what="change", resamples=400
-        )  # fmt: skip
+        )
         hits += three_way(found, below=0.0) is Verdict.SUPPORTED
     assert hits >= 15
 

@@ -101,9 +101,12 @@ def test_resampling_languages_has_the_variance_of_independent_groups():
     table = {f"low{i}": np.full(4, value) for i, value in enumerate(low)}
     table |= {f"high{i}": np.full(4, value) for i, value in enumerate(high)}
     found = crossed_bootstrap(
-        table, lambda means: means[:, :8, 0].mean(axis=1) - means[:, 8:, 0].mean(axis=1), rng=rng(),
-        groups={tag: tag.rstrip("0123456789") for tag in table}, resamples=8000,
-    )  # fmt: skip
+        table,
+        lambda means: means[:, :8, 0].mean(axis=1) - means[:, 8:, 0].mean(axis=1),
+        rng=rng(),
+        groups={tag: tag.rstrip("0123456789") for tag in table},
+        resamples=8000,
+    )
     expected = math.sqrt(low.var() / 8 + high.var() / 10)
     # relative standard error of a standard deviation from 8000 draws: 1 / sqrt(16000) = .8 %
     assert found.replicates.std() == pytest.approx(expected, rel=0.03)

@@ -53,9 +53,13 @@ def test_two_sample_bca_interval_equals_scipy():
     a, b = rng(1).normal(0.8, 1, size=9), rng(2).normal(size=11)
     found = cliffs_delta(a, b, rng=rng(3), resamples=500, permutations=9).estimate
     theirs = stats.bootstrap(
-        (a, b), lambda p, q: np.sign(p[:, None] - q).mean(), vectorized=False, n_resamples=500, method="BCa",
+        (a, b),
+        lambda p, q: np.sign(p[:, None] - q).mean(),
+        vectorized=False,
+        n_resamples=500,
+        method="BCa",
         rng=rng(3),
-    ).confidence_interval  # fmt: skip
+    ).confidence_interval
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
 
 
@@ -184,9 +188,12 @@ def test_paired_difference_has_an_exact_sign_permutation_p():
     assert found.estimate.value == pytest.approx(2.0)
     assert found.p_value == pytest.approx(2 / 8)
     theirs = stats.permutation_test(
-        ([2.0, 4.0, 6.0, 1.0], [1.0, 2.0, 3.0, 2.0]), lambda a, b: np.mean(a - b), permutation_type="samples",
-        vectorized=False, alternative="greater",
-    )  # fmt: skip
+        ([2.0, 4.0, 6.0, 1.0], [1.0, 2.0, 3.0, 2.0]),
+        lambda a, b: np.mean(a - b),
+        permutation_type="samples",
+        vectorized=False,
+        alternative="greater",
+    )
     ours = paired_difference([2.0, 4.0, 6.0, 1.0], [1.0, 2.0, 3.0, 2.0], rng=rng(), alternative="greater")
     assert ours.p_value == pytest.approx(theirs.pvalue)
 

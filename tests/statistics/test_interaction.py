@@ -37,9 +37,15 @@ def test_sums_of_squares_equal_statsmodels_and_add_up():
     fit = ols("y ~ C(p) * C(l) + C(s) + C(p):C(s) + C(l):C(s)", data=frame).fit()
     table = anova_lm(fit)["sum_sq"]
     found = sums_of_squares(y)
-    names = {"layer": "C(p)", "language": "C(l)", "segment": "C(s)", "layer:language": "C(p):C(l)",
-             "layer:segment": "C(p):C(s)", "language:segment": "C(l):C(s)",
-             "layer:language:segment": "Residual"}  # fmt: skip
+    names = {
+        "layer": "C(p)",
+        "language": "C(l)",
+        "segment": "C(s)",
+        "layer:language": "C(p):C(l)",
+        "layer:segment": "C(p):C(s)",
+        "language:segment": "C(l):C(s)",
+        "layer:language:segment": "Residual",
+    }
     for ours, theirs in names.items():
         assert found[ours] == pytest.approx(table[theirs], abs=1e-6)
     assert sum(found.values()) == pytest.approx(((y - y.mean()) ** 2).sum())

@@ -71,9 +71,14 @@ def test_the_interval_of_a_ratio_is_that_of_its_linearised_values():
     parts = mean_interval(ratio + (a - ratio * b) / b.mean(), rng=rng(7), confidence=0.9)
     assert limits(ours) == pytest.approx(limits(parts), abs=1e-9)
     theirs = stats.bootstrap(
-        (a, b), lambda p, q, axis: p.sum(axis) / q.sum(axis), paired=True, n_resamples=2000,
-        confidence_level=0.9, method="BCa", rng=rng(7),
-    ).confidence_interval  # fmt: skip
+        (a, b),
+        lambda p, q, axis: p.sum(axis) / q.sum(axis),
+        paired=True,
+        n_resamples=2000,
+        confidence_level=0.9,
+        method="BCa",
+        rng=rng(7),
+    ).confidence_interval
     assert limits(ours) == pytest.approx((theirs.low, theirs.high), rel=0.1)
 
 

@@ -40,8 +40,11 @@ def test_every_id_is_either_kept_or_counted(rows):
     dropped = sum(entry.count for entry in corpus.left_out if entry.language is None)
     assert len(corpus) + dropped == len(candidates)
     for tag in LANGUAGES:
-        missing = sum(entry.count for entry in corpus.left_out
-                      if entry.language == tag and entry.reason == "missing in this language")  # fmt: skip
+        missing = sum(
+            entry.count
+            for entry in corpus.left_out
+            if entry.language == tag and entry.reason == "missing in this language"
+        )
         assert missing == len(candidates - set(rows[tag]))
 
 

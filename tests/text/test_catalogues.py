@@ -107,18 +107,20 @@ def test_django_lists_what_it_has_where_a_language_is_absent():
 
 
 def test_only_usable_messages_stay_and_each_reason_is_counted(package):
-    text = package({
-        "app/de": po(
-            *translated("German", [1]),
-            ("Short source", "Eine Übersetzung, die lang genug wäre, zählt nicht."),
-            (message(2), ""),
-            (message(3), message(3)),
-            "#, fuzzy\n" + po((message(4), "Unsicher übersetzt, niemand hat es geprüft.")).split("\n\n")[-1],
-            f'msgid "{message(5)}"\nmsgid_plural "{message(6)}"\nmsgstr[0] "Einzahl"\nmsgstr[1] "Mehrzahl"\n',
-            ("There are %(count)s long messages in this box.", "Hier liegen viele lange Nachrichten."),
-            f'#~ msgid "{message(7)}"\n#~ msgstr "Veraltet und nicht mehr in Gebrauch."\n',
-        )
-    })  # fmt: skip
+    text = package(
+        {
+            "app/de": po(
+                *translated("German", [1]),
+                ("Short source", "Eine Übersetzung, die lang genug wäre, zählt nicht."),
+                (message(2), ""),
+                (message(3), message(3)),
+                "#, fuzzy\n" + po((message(4), "Unsicher übersetzt, niemand hat es geprüft.")).split("\n\n")[-1],
+                f'msgid "{message(5)}"\nmsgid_plural "{message(6)}"\nmsgstr[0] "Einzahl"\nmsgstr[1] "Mehrzahl"\n',
+                ("There are %(count)s long messages in this box.", "Hier liegen viele lange Nachrichten."),
+                f'#~ msgid "{message(7)}"\n#~ msgstr "Veraltet und nicht mehr in Gebrauch."\n',
+            )
+        }
+    )
     corpus = load_corpus(text)
     assert corpus.languages == ("de", "en")
     assert corpus.texts == {"de": ("German says this in its own words, number 1.",), "en": (message(1),)}
@@ -134,11 +136,13 @@ def test_only_usable_messages_stay_and_each_reason_is_counted(package):
 
 
 def test_segments_are_the_messages_of_every_chosen_language(package):
-    text = package({
-        "app/de": po(*translated("German", range(5))),
-        "app/fr": po(*translated("French", range(1, 6))),
-        "app/ko": po(*translated("Korean", [9])),
-    })  # fmt: skip
+    text = package(
+        {
+            "app/de": po(*translated("German", range(5))),
+            "app/fr": po(*translated("French", range(1, 6))),
+            "app/ko": po(*translated("Korean", [9])),
+        }
+    )
     corpus = load_corpus(text, languages="de,fr,en")
     assert set(corpus.texts["en"]) == {message(number) for number in range(1, 5)}
     assert counted(corpus) == {
@@ -159,11 +163,13 @@ def test_nothing_in_common_is_refused_with_the_languages(package):
 
 def test_context_and_application_are_part_of_a_message(package):
     entry = f'msgctxt "{{}}"\nmsgid "{message(1)}"\nmsgstr "{{}} Fassung dieser langen Nachricht."\n'
-    text = package({
-        "app/de": po(entry.format("noun", "Erste"), entry.format("verb", "Zweite")),
-        "app/fr": po(entry.format("verb", "Troisième")),
-        "other/fr": po((message(1), "Quatrième version de ce message.")),
-    })  # fmt: skip
+    text = package(
+        {
+            "app/de": po(entry.format("noun", "Erste"), entry.format("verb", "Zweite")),
+            "app/fr": po(entry.format("verb", "Troisième")),
+            "other/fr": po((message(1), "Quatrième version de ce message.")),
+        }
+    )
     corpus = load_corpus(text)
     assert corpus.texts["de"] == ("Zweite Fassung dieser langen Nachricht.",)
     assert corpus.texts["fr"] == ("Troisième Fassung dieser langen Nachricht.",)
@@ -178,22 +184,27 @@ def test_one_source_text_is_one_segment(package):
 
 def test_segment_ids_do_not_depend_on_other_languages(package):
     text = package({"app/de": po(*translated("German", range(9))), "app/fr": po(*translated("French", range(4, 9)))})
-    ids = {tag: dict(zip(c.texts["en"], c.segment_ids, strict=True))
-           for tag in ("de", "fr") for c in [load_corpus(text, languages=["en", tag])]}  # fmt: skip
+    ids = {
+        tag: dict(zip(c.texts["en"], c.segment_ids, strict=True))
+        for tag in ("de", "fr")
+        for c in [load_corpus(text, languages=["en", tag])]
+    }
     assert len(ids["fr"]) == 5
     assert all(ids["de"][source] == segment_id for source, segment_id in ids["fr"].items())
 
 
 def test_a_regional_variant_yields_to_its_base_even_when_better_covered(package):
-    text = package({
-        "app/pt": po(*translated("Portuguese", range(3))),
-        "app/pt_BR": po(*translated("Brazilian", range(5))),
-        "app/es_MX": po(*translated("Mexican", range(3))),
-        "app/es_AR": po(*translated("Argentinian", range(4))),
-        "app/en_GB": po(*translated("British", range(5))),
-        "app/sr": po(*translated("Serbian", range(5))),
-        "app/sr_Latn": po(*translated("Serbian in Latin", range(5))),
-    })  # fmt: skip
+    text = package(
+        {
+            "app/pt": po(*translated("Portuguese", range(3))),
+            "app/pt_BR": po(*translated("Brazilian", range(5))),
+            "app/es_MX": po(*translated("Mexican", range(3))),
+            "app/es_AR": po(*translated("Argentinian", range(4))),
+            "app/en_GB": po(*translated("British", range(5))),
+            "app/sr": po(*translated("Serbian", range(5))),
+            "app/sr_Latn": po(*translated("Serbian in Latin", range(5))),
+        }
+    )
     corpus = load_corpus(text)
     # pt stays for pt-BR; of two variants without es the better covered stays; the scripts of Serbian are two languages.
     assert corpus.languages == ("en", "es-AR", "pt", "sr-Cyrl", "sr-Latn")
@@ -203,11 +214,13 @@ def test_a_regional_variant_yields_to_its_base_even_when_better_covered(package)
 
 
 def test_a_number_takes_the_best_covered_languages_and_ties_by_tag(package):
-    text = package({
-        "app/de": po(*translated("German", range(3))),
-        "app/fr": po(*translated("French", range(5))),
-        "app/cs": po(*translated("Czech", range(3))),
-    })  # fmt: skip
+    text = package(
+        {
+            "app/de": po(*translated("German", range(3))),
+            "app/fr": po(*translated("French", range(5))),
+            "app/cs": po(*translated("Czech", range(3))),
+        }
+    )
     corpus = load_corpus(text, languages="3")
     assert corpus.languages == ("cs", "en", "fr")
     assert counted(corpus)[("language", "de", "fewer usable messages than the chosen languages")] == 1
@@ -269,14 +282,16 @@ def test_a_catalogue_that_cannot_be_read_is_named(package, tmp_path):
 
 
 def test_odd_locales_beside_the_wanted_ones_are_counted_and_spoil_nothing(package):
-    text = package({
-        "app/fr": po(*translated("French", range(4))),
-        "app/es": po(*translated("Spanish", range(4))),
-        "app/de": po(*translated("German", range(4))),
-        "app/de_DE": po(*translated("Another German", range(4))),
-        "app/xx@yyy": po(*translated("Nobody", range(4))),
-        "app/templates": po((message(1), "")),
-    })  # fmt: skip
+    text = package(
+        {
+            "app/fr": po(*translated("French", range(4))),
+            "app/es": po(*translated("Spanish", range(4))),
+            "app/de": po(*translated("German", range(4))),
+            "app/de_DE": po(*translated("Another German", range(4))),
+            "app/xx@yyy": po(*translated("Nobody", range(4))),
+            "app/templates": po((message(1), "")),
+        }
+    )
     odd = ("folder of catalogues", None, "its name is no language tag: templates, xx@yyy")
     second = ("folder of catalogues", "de", "de_DE is the same language as de, which is read")
     for languages in ("es,fr", None, "4"):

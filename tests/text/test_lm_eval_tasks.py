@@ -59,12 +59,29 @@ def test_lm_evals_own_command_gives_our_bits_per_byte(corpus, tmp_path):
     weights = f"pretrained={local.folder},dtype=float32"
     done = subprocess.run(
         [
-            sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", weights,
-            "--tasks", "evenbits", "--include_path", str(tmp_path / "tasks"), "--device", "cpu", "--batch_size", "1",
-            "--output_path", str(tmp_path / "out"),
+            sys.executable,
+            "-m",
+            "lm_eval",
+            "--model",
+            "hf",
+            "--model_args",
+            weights,
+            "--tasks",
+            "evenbits",
+            "--include_path",
+            str(tmp_path / "tasks"),
+            "--device",
+            "cpu",
+            "--batch_size",
+            "1",
+            "--output_path",
+            str(tmp_path / "out"),
         ],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads(next((tmp_path / "out").rglob("results_*.json")).read_text(encoding="utf-8"))["results"]
     loaded = load(local, dtype=torch.float32)

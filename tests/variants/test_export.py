@@ -28,12 +28,20 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 TEXTS = ("the inner thing an other says", "another one of the thin ants")
-SPECS = ("int3-row", "int4-g16+keep0.5%:magnitude", "int2-g32-asym+keep1%:magnitude@global", "nf4-b32+keep1%:random",
-         "int5-tensor+clip:mse", "int8-row", "int4-g16+protect:model.layers.1")  # fmt: skip
+SPECS = (
+    "int3-row",
+    "int4-g16+keep0.5%:magnitude",
+    "int2-g32-asym+keep1%:magnitude@global",
+    "nf4-b32+keep1%:random",
+    "int5-tensor+clip:mse",
+    "int8-row",
+    "int4-g16+protect:model.layers.1",
+)
 WEIGHTS = arrays(
-    np.float32, st.sampled_from([(1, 8), (3, 8), (4, 16)]),
+    np.float32,
+    st.sampled_from([(1, 8), (3, 8), (4, 16)]),
     elements=st.floats(-2, 2, width=32, allow_nan=False) | st.sampled_from([0.0, -0.0, 1e-30, -1e-9, 60000.0]),
-)  # fmt: skip
+)
 
 
 def bytes_of(tensor):
@@ -71,10 +79,18 @@ def test_a_code_that_does_not_fit_or_a_stream_of_another_length_is_refused():
 
 # -- matrices ----------------------------------------------------------------------------------------------------------
 
-GRIDS = st.sampled_from([
-    *(f"int{bits}-{span}{kind}" for bits in range(2, 9) for span in ("row", "tensor", "g4") for kind in ("", "-asym")),
-    "nf4-b8", "nf4-b4",
-])  # fmt: skip
+GRIDS = st.sampled_from(
+    [
+        *(
+            f"int{bits}-{span}{kind}"
+            for bits in range(2, 9)
+            for span in ("row", "tensor", "g4")
+            for kind in ("", "-asym")
+        ),
+        "nf4-b8",
+        "nf4-b4",
+    ]
+)
 
 
 @given(w=WEIGHTS, text=GRIDS, kept=st.integers(0, 3), clip=st.booleans())

@@ -52,9 +52,11 @@ def test_shared_value_heads_get_more_bits():
 
 def test_an_override_is_found_anywhere_in_the_name_and_the_first_one_decides():
     chosen = choose_types(
-        llama(layers=12), "Q4_K_S", GgufShape(layers=12, group=1),
+        llama(layers=12),
+        "Q4_K_S",
+        GgufShape(layers=12, group=1),
         overrides=(("blk\\.1\\.", "Q8_0"), ("ffn_down", "F16")),
-    )  # fmt: skip
+    )
     assert chosen["blk.1.ffn_down.weight"] == "Q8_0"
     assert chosen["blk.11.ffn_down.weight"] == "F16"
     assert chosen["blk.10.attn_q.weight"] == "Q4_K"

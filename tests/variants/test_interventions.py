@@ -176,9 +176,12 @@ def test_an_altered_copy_is_a_model_like_any_other_and_replaces_nothing(loaded, 
     before = loaded("llama")
     shape = shape_of(before)
     after = rescaled(
-        weights_of(before), shape, random_channels(shape, 3, 64, rng=np.random.default_rng(0)), dose=8.0,
+        weights_of(before),
+        shape,
+        random_channels(shape, 3, 64, rng=np.random.default_rng(0)),
+        dose=8.0,
         into="consumer",
-    )  # fmt: skip
+    )
     folder = altered_copy(before.local, after, tmp_path / "copy")
     store = Store(tmp_path / "store")
     local = resolve(parse_model(str(folder)), store=store)

@@ -34,10 +34,21 @@ def test_each_tool_gets_its_own_words(anatomy):
         r"--tensor-type ^blk\.0\.ffn_down\.weight$=f16",
         r"--tensor-type ^blk\.1\.=f16",
     ]
-    modules = ["model.layers.0.mlp.down_proj", *(f"model.layers.1.{part}" for part in (
-        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-        "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
-    ))]  # fmt: skip
+    modules = [
+        "model.layers.0.mlp.down_proj",
+        *(
+            f"model.layers.1.{part}"
+            for part in (
+                "self_attn.q_proj",
+                "self_attn.k_proj",
+                "self_attn.v_proj",
+                "self_attn.o_proj",
+                "mlp.gate_proj",
+                "mlp.up_proj",
+                "mlp.down_proj",
+            )
+        ),
+    ]
     assert found["bitsandbytes"] == {"llm_int8_skip_modules": ["lm_head", *modules]}
     assert found["llm-compressor"] == {"ignore": ["lm_head", *modules]}
     assert found["torchao"] == {"modules_to_not_convert": ["lm_head", *modules]}

@@ -81,8 +81,10 @@ class Handler(BaseHTTPRequestHandler):
     def vllm(self, body):
         if "prompt_logprobs" not in body:
             return {"choices": [{"text": "x"}]}
-        rows = [None if value is None else {str(token): {"logprob": value, "rank": 1, "decoded_token": "?"}}
-                for token, value in zip(body["prompt"], self.server.values(body["prompt"]), strict=False)]  # fmt: skip
+        rows = [
+            None if value is None else {str(token): {"logprob": value, "rank": 1, "decoded_token": "?"}}
+            for token, value in zip(body["prompt"], self.server.values(body["prompt"]), strict=False)
+        ]
         return {"choices": [{"text": "x", "prompt_logprobs": rows}]}
 
     def echo(self, body):

@@ -140,7 +140,7 @@ def _joined(runs: Mapping[str, Asked]) -> Asked:
     return Asked(arguments=first.arguments, options=options, policy=first.policy)
 
 
-def _texts(value: Any) -> list[str]:  # noqa: ANN401 - plain JSON
+def _texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 

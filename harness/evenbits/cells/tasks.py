@@ -64,11 +64,19 @@ class TaskDamage:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "task": self.task, "spec": self.spec, "language": self.language, "metric": self.metric,
-            "documents": self.documents, "full": self.full, "quantized": self.quantized,
-            "difference": self.difference.to_json(), "lost": self.lost, "gained": self.gained, "mcnemar_p": self.p,
+            "task": self.task,
+            "spec": self.spec,
+            "language": self.language,
+            "metric": self.metric,
+            "documents": self.documents,
+            "full": self.full,
+            "quantized": self.quantized,
+            "difference": self.difference.to_json(),
+            "lost": self.lost,
+            "gained": self.gained,
+            "mcnemar_p": self.p,
             "recovery_percent": self.recovery,
-        }  # fmt: skip
+        }
 
 
 def compare_documents(
@@ -200,7 +208,7 @@ def _run(
     return found
 
 
-def _manager(tasks: Sequence[str], include: Path | None) -> Any:  # noqa: ANN401 - lm-eval's
+def _manager(tasks: Sequence[str], include: Path | None) -> Any:
     """Return lm-eval's index: of the folder alone where all names are there, else of its own tasks too."""
     index: Any = import_module("lm_eval.tasks")
     if include is not None:

@@ -23,7 +23,7 @@ def console() -> Console:
     from rich.text import Text
 
     class PlainConsole(Console):
-        def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - rich's own options
+        def render_str(self, text: str, **options: Any) -> Text:
             options |= {"emoji": False, "markup": False, "highlight": False, "highlighter": None}
             return super().render_str(printable(text), **options)
 

@@ -104,7 +104,7 @@ def _answered(
     return measure_tasks(subject, specs, names, include=folder, limit=limit)
 
 
-def _task_table(rows: list[TaskDamage]) -> Any:  # noqa: ANN401
+def _task_table(rows: list[TaskDamage]) -> Any:
     """Return the tasks' damage: score of both, paired difference, and what flipped."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -149,7 +149,7 @@ def _show(table: Damage, rows: list[dict[str, Any]], corpus: Corpus, *, usual: b
     say_left_out(corpus)
 
 
-def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401
+def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -179,7 +179,7 @@ def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:  # noqa
     return shown
 
 
-def _usual(spec: str, rows: list[dict[str, Any]]) -> Any:  # noqa: ANN401
+def _usual(spec: str, rows: list[dict[str, Any]]) -> Any:
     """Return the familiar figures of each language; they compare neither languages nor models."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table

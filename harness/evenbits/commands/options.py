@@ -52,7 +52,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of tabl
 ReportFile = Annotated[Path, typer.Argument(help="report.json of a run", metavar="REPORT", parser=expanded)]
 
 
-def output_to(what: str) -> Any:  # noqa: ANN401 - typer's own
+def output_to(what: str) -> Any:
     """Return the option `-o, --output`, which every command that writes has; `what` says where to."""
     return typer.Option("-o", "--output", help=what, metavar="PATH", parser=expanded)
 
@@ -106,7 +106,7 @@ def _optioned(
 
     def decorate(command: Callable[Concatenate[T, P], None]) -> Callable[..., None]:
         @wraps(command)
-        def wrapped(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - typer gives what the signature asks for
+        def wrapped(*args: Any, **kwargs: Any) -> None:
             typed = {one.name.replace("_", "-"): kwargs.pop(one.name) for one in (*arguments, *options)}
             if argument == "model":
                 typed["model"] = None if typed["model"] is None else [typed["model"]]

@@ -82,7 +82,7 @@ def _check_entries(folder: Path, model: PreTrainedModel) -> None:
             )
 
 
-def _neutral(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+def _neutral(value: Any) -> bool:
     """Whether an entry means nothing: off, a factor of one, or the plain kind in every layer."""
     if isinstance(value, list | dict):
         return all(_neutral(one) for one in (value.values() if isinstance(value, dict) else value))

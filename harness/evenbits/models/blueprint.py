@@ -49,8 +49,8 @@ def blueprint(local: LocalModel, *, store: Store) -> Blueprint:
 
 
 def _made(local: LocalModel) -> dict[str, Any]:
-    from evenbits.models.layout import anatomy_of  # noqa: PLC0415 - imports torch
-    from evenbits.models.outline import outline, stored_parameters  # noqa: PLC0415 - imports transformers
+    from evenbits.models.layout import anatomy_of
+    from evenbits.models.outline import outline, stored_parameters
 
     model = outline(local.folder, allow_code=local.allow_code)
     anatomy = anatomy_of(model)

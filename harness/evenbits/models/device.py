@@ -46,7 +46,7 @@ def parse_device(text: str, *, worker: int = 0) -> Device:
     """
     if text == "cpu" or (text == "auto" and not _has_driver()):
         return CPU
-    import torch  # noqa: PLC0415 - a machine without a driver never needs it
+    import torch
 
     kind, _, number = text.partition(":")
     if kind == "mps":
@@ -72,7 +72,7 @@ def set_up(device: Device) -> None:
     """
     if device.name == "cpu":
         return
-    import torch  # noqa: PLC0415 - models are loaded by whoever comes here
+    import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; needed to be deterministic
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -91,7 +91,7 @@ def describe(device: Device) -> dict[str, Any]:
     """
     if not device.name.startswith("cuda"):
         return {"device": device.key or "cpu"}
-    import torch  # noqa: PLC0415 - only where a device was found by it
+    import torch
 
     major, minor = torch.cuda.get_device_capability(device.name)
     return {

@@ -28,16 +28,44 @@ RESTING = 2_000_000_000
 
 BLOCK, SAMPLES = 1 << 14, 64  # bytes; a file of up to 1 MiB is sampled whole
 TOKENIZER_NAMES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
-)  # fmt: skip
-IRRELEVANT = frozenset({
-    "_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache", "initializer_range",
-    "init_std", "output_attentions", "output_hidden_states", "return_dict", "task_specific_params",
-    # dropout is off in evaluation
-    "attention_dropout", "activation_dropout", "dropout", "hidden_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop",
-    "classifier_dropout", "layerdrop", "summary_first_dropout",
-})  # fmt: skip
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+IRRELEVANT = frozenset(
+    {
+        "_name_or_path",
+        "architectures",
+        "dtype",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+        "initializer_range",
+        "init_std",
+        "output_attentions",
+        "output_hidden_states",
+        "return_dict",
+        "task_specific_params",
+        # dropout is off in evaluation
+        "attention_dropout",
+        "activation_dropout",
+        "dropout",
+        "hidden_dropout",
+        "attn_pdrop",
+        "embd_pdrop",
+        "resid_pdrop",
+        "classifier_dropout",
+        "layerdrop",
+        "summary_first_dropout",
+    }
+)
 
 
 def fingerprint(folder: Path, *, store: Store) -> str:
@@ -112,7 +140,7 @@ def _measure(folder: Path) -> str:
     )
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _plain(value: Any) -> Any:
     """Return a value of a configuration with infinities as words: those of state-space models hold some."""
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}

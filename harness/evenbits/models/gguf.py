@@ -68,7 +68,7 @@ def precision_of(path: Path) -> str | None:
 
     The file's own label, number of tensors by type, true bits per weight: a label alone is no format.
     """
-    from evenbits.models.gguf_census import census_of_files  # noqa: PLC0415 - imports all of gguf
+    from evenbits.models.gguf_census import census_of_files
 
     census = census_of_files([path])
     if set(census.tensors) <= FULL:
@@ -82,8 +82,8 @@ def dequantize(path: Path, target: Path, *, progress: Progress | None = None) ->
     About half a minute for 135 million parameters on 2 cores, most of it reading the vocabulary and mapping names.
     `ModelError` names tensors and entries that transformers would make up, leave out or ignore.
     """
-    import torch  # noqa: PLC0415 - heavy
-    import transformers  # noqa: PLC0415 - heavy
+    import torch
+    import transformers
 
     header = check(path)
     shown_to = progress or Silent()
@@ -125,9 +125,9 @@ def dequantize(path: Path, target: Path, *, progress: Progress | None = None) ->
         ) from error
 
 
-def _configuration(header: GgufHeader, path: Path) -> Any:  # noqa: ANN401 - any transformers configuration
+def _configuration(header: GgufHeader, path: Path) -> Any:
     """Return the configuration that transformers makes of the metadata, and what it leaves out of it put in."""
-    from transformers import CONFIG_MAPPING  # noqa: PLC0415 - heavy
+    from transformers import CONFIG_MAPPING
 
     reading: Any = import_module("transformers.modeling_gguf_pytorch_utils")
     described = dict(reading.load_gguf_checkpoint(str(path), return_tensors=False)["config"])
@@ -152,7 +152,7 @@ def _configuration(header: GgufHeader, path: Path) -> Any:  # noqa: ANN401 - any
     return config
 
 
-def _stretch(header: GgufHeader, config: Any) -> None:  # noqa: ANN401 - any transformers configuration
+def _stretch(header: GgufHeader, config: Any) -> None:
     """Put linear scaling of positions, and Llama 3's own, into the configuration."""
     said = entries_of(header)
     changes: dict[str, Any] = {}
@@ -177,7 +177,7 @@ def _linear_factor(said: Mapping[str, Any]) -> float:
     return float(said.get("rope.scaling.factor", said.get("rope.scale_linear", 1.0)) or 1.0)
 
 
-def _llama3(header: GgufHeader, config: Any) -> tuple[float, float, float, int] | None:  # noqa: ANN401 - as above
+def _llama3(header: GgufHeader, config: Any) -> tuple[float, float, float, int] | None:
     """Return the published setting that gives the factors in the tensor `rope_freqs.weight`, None where all are one.
 
     `ModelError` where no published one does.
@@ -223,7 +223,7 @@ def _one_reading(progress: Progress) -> Iterator[None]:
     original, bar = gguf.GGUFReader, getattr(reading, "tqdm", None)
     readers: dict[str, Any] = {}
 
-    def shared(path: Any, mode: str = "r") -> Any:  # noqa: ANN401 - the signature of the reader
+    def shared(path: Any, mode: str = "r") -> Any:
         if mode != "r":
             return original(path, mode)
         if str(path) not in readers:

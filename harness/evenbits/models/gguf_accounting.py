@@ -97,8 +97,8 @@ def _ignored(header: GgufHeader, name: str, value: object) -> ModelError:
 
 def _places(header: GgufHeader, config: Config) -> tuple[Any, dict[str, str]]:
     """Return the model as shapes, and the place in it of every tensor name that transformers knows."""
-    import torch  # noqa: PLC0415 - heavy
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - heavy
+    import torch
+    from transformers import AutoModelForCausalLM
 
     reading: Any = import_module("transformers.modeling_gguf_pytorch_utils")
     making: Any = AutoModelForCausalLM
@@ -108,7 +108,7 @@ def _places(header: GgufHeader, config: Config) -> tuple[Any, dict[str, str]]:
     return model, reading.get_gguf_hf_weights_map(model, processor(config=config.to_dict()))
 
 
-def _check_tensors(header: GgufHeader, config: Config, model: Any, places: Mapping[str, str]) -> None:  # noqa: ANN401 - a module
+def _check_tensors(header: GgufHeader, config: Config, model: Any, places: Mapping[str, str]) -> None:
     held = {tensor.name: tensor for tensor in header.tensors}
     left = [name for name in held if name not in places and name != ROPE_FREQS]
     if left:
@@ -153,7 +153,7 @@ def _rope(config: Config, kind: str = "full_attention") -> dict[str, Any]:
     return dict(parameters.get(kind) or parameters)
 
 
-def _same_windows(value: Any, kinds: list[str]) -> bool:  # noqa: ANN401 - a list of flags, or every how many
+def _same_windows(value: Any, kinds: list[str]) -> bool:
     """Whether the layers that look at a window only are those of the configuration."""
     layers = [kind == "sliding_attention" for kind in kinds]
     if isinstance(value, tuple):

@@ -96,7 +96,7 @@ class _Cursor:
 
     def tensor(self) -> tuple[str, str, tuple[int, ...], int, int]:
         """Return name, type, shape, first byte (from the start of the data) and length in bytes of the next tensor."""
-        from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType  # noqa: PLC0415 - only needed here
+        from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
         begun = self.place
         name = self.text()
@@ -142,7 +142,7 @@ class _Cursor:
             raise _broken(self.path, f"has {self.size - expected} bytes that belong to no tensor, from byte {expected}")
         return tuple(tensors.values())
 
-    def value(self, kind: int) -> Any:  # noqa: ANN401 - any metadata type
+    def value(self, kind: int) -> Any:
         if kind in SCALARS:
             return self.number(SCALARS[kind])
         if kind == STRING:
@@ -162,7 +162,7 @@ class _Cursor:
             self.skip(self.number("Q"))
         return length
 
-    def number(self, code: str) -> Any:  # noqa: ANN401 - int, float or bool by code
+    def number(self, code: str) -> Any:
         width = struct.calcsize(code)
         begun = self.place
         self.skip(width)

@@ -27,8 +27,8 @@ def fetch(ref: ModelRef, *, store: Store, offline: bool, progress: Progress, ext
     `extra`: further file patterns the user allowed. Raises `ModelError` saying which source was tried and what to do,
     `IntegrityError` where a file differs from the checksum the hub gave for it.
     """
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only for hub models
-    from huggingface_hub.utils.tqdm import (  # noqa: PLC0415 - same
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,
@@ -59,7 +59,7 @@ def fetch(ref: ModelRef, *, store: Store, offline: bool, progress: Progress, ext
 
 
 def _explained(ref: ModelRef, error: Exception, *, offline: bool) -> ModelError:
-    from huggingface_hub import errors  # noqa: PLC0415 - only for hub models
+    from huggingface_hub import errors
 
     name, revision = ref.location, ref.revision or "main"
     if isinstance(error, errors.GatedRepoError):
@@ -93,7 +93,7 @@ def _check_formats(ref: ModelRef, folder: Path, *, offline: bool, extra: tuple[s
     """Say so where a repository offers pickle weights only: they were not downloaded, so the folder cannot tell."""
     if weight_files(folder) or offline or "*.bin" in extra:
         return
-    from huggingface_hub import HfApi  # noqa: PLC0415 - only for hub models
+    from huggingface_hub import HfApi
 
     try:
         names = HfApi().list_repo_files(ref.location, revision=ref.revision)

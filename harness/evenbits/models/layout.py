@@ -55,18 +55,18 @@ KEPT: Mapping[str, str] = {
 EXPERTS = re.compile(r".*\bexperts\.(gate_up_proj|gate_proj|up_proj|down_proj)")
 
 
-def text_config(model: Any) -> Any:  # noqa: ANN401 - any transformers model
+def text_config(model: Any) -> Any:
     """Return the configuration of the text decoder: of a multimodal wrapper its text part, else the model's own."""
     return model.config.get_text_config(decoder=True)
 
 
-def decoder_of(model: Any) -> Any:  # noqa: ANN401 - same
+def decoder_of(model: Any) -> Any:
     """Return the module that turns token ids into final hidden states: no head, of a wrapper the text part alone."""
     found = model.get_decoder()
     return model.model if found is model else found
 
 
-def writes_in_parallel(model: Any) -> bool:  # noqa: ANN401 - same
+def writes_in_parallel(model: Any) -> bool:
     """Return whether the feed-forward part of a layer reads the same stream as attention, not what attention left."""
     config = text_config(model)
     chosen = any(bool(getattr(config, name, False)) for name in ("use_parallel_residual", "parallel_attn"))
@@ -130,7 +130,7 @@ class _Tree:
     width: int
 
     @classmethod
-    def of(cls, model: Any) -> _Tree:  # noqa: ANN401 - any transformers model
+    def of(cls, model: Any) -> _Tree:
         model_type = str(model.config.model_type)
         check_type(model_type)
         modules = dict(model.named_modules())
@@ -163,7 +163,7 @@ class _Tree:
                 linears.append(self._product(index, name, path, parameter))
         return _Layer(block=_block(index, name, linears), linears=tuple(linears), kept=tuple(kept))
 
-    def _product(self, index: int, layer: str, path: str, parameter: Any) -> Linear:  # noqa: ANN401 - a parameter
+    def _product(self, index: int, layer: str, path: str, parameter: Any) -> Linear:
         owner_path, _, attribute = path.rpartition(".")
         owner = self.modules[f"{layer}.{owner_path}" if owner_path else layer]
         if EXPERTS.fullmatch(path) and parameter.dim() == 3:
@@ -189,7 +189,7 @@ class _Tree:
             name=f"{layer}.{owner_path}", layer=index, part=part, role=role, transposed=isinstance(owner, Conv1D)
         )
 
-    def _experts_transposed(self, name: str, owner: Any, parameter: Any) -> bool:  # noqa: ANN401 - module, parameter
+    def _experts_transposed(self, name: str, owner: Any, parameter: Any) -> bool:
         """Return whether experts are stored in x out; transformers' own mark first, else the width of the model."""
         marked = getattr(owner, "is_transposed", None)
         if marked is not None:

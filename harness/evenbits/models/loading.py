@@ -75,7 +75,7 @@ def _move(model: PreTrainedModel, anatomy: Anatomy, device: Device) -> None:
         head.weight = embedding.weight
 
 
-def tokenizer_of(local: LocalModel) -> Any:  # noqa: ANN401 - one of many classes
+def tokenizer_of(local: LocalModel) -> Any:
     """Return the tokenizer of `local`; no weights are read."""
     with quiet_transformers():
         return read_tokenizer(local.folder, local.fingerprint, local.allow_code)
@@ -124,7 +124,7 @@ def _model(
 
 
 @lru_cache(maxsize=4)
-def read_tokenizer(folder: Path, _fingerprint: str, allow_code: bool) -> Any:  # noqa: ANN401, FBT001 - a key; any class
+def read_tokenizer(folder: Path, _fingerprint: str, allow_code: bool) -> Any:  # noqa: FBT001 - a key; any class
     """Read the tokenizer, once for all loads of a model: a vocabulary of 262,144 entries takes four seconds."""
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=allow_code, use_fast=True)
@@ -135,7 +135,7 @@ def read_tokenizer(folder: Path, _fingerprint: str, allow_code: bool) -> Any:  #
         ) from error
 
 
-def check_vocabulary(folder: Path, tokenizer: Any, *, rows: int) -> None:  # noqa: ANN401 - as above
+def check_vocabulary(folder: Path, tokenizer: Any, *, rows: int) -> None:
     """Refuse a tokenizer that gives ordinary text numbers beyond the `rows` of the embedding, or no first token.
 
     Special tokens may lie beyond (of pictures, of padding): text does not ask for them.

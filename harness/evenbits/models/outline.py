@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["class_of", "outline", "outline_anatomy", "parameter_names", "stored_parameters", "weight_names"]
 
 
-def class_of(config: Any) -> Any:  # noqa: ANN401 - any transformers configuration
+def class_of(config: Any) -> Any:
     """Return the class of the language model of `config`: causal, or a wrapper that reads images too."""
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText  # noqa: PLC0415 - heavy
-    from transformers.models.auto.modeling_auto import (  # noqa: PLC0415 - heavy
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING,
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     )
@@ -35,8 +35,8 @@ def class_of(config: Any) -> Any:  # noqa: ANN401 - any transformers configurati
 
 def outline(folder: Path, *, allow_code: bool = False) -> PreTrainedModel:
     """Return the model of `folder` on torch's meta device: shapes and names, no numbers, no memory."""
-    import torch  # noqa: PLC0415 - heavy
-    from transformers import AutoConfig  # noqa: PLC0415 - heavy
+    import torch
+    from transformers import AutoConfig
 
     with quiet_transformers(), torch.device("meta"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=allow_code)
@@ -47,14 +47,21 @@ def outline(folder: Path, *, allow_code: bool = False) -> PreTrainedModel:
 
 
 SETTINGS = (
-    "sliding_window", "attention_chunk_size", "logit_scale", "logits_scaling", "lm_head_multiplier",
-    "embedding_multiplier", "residual_multiplier", "attention_multiplier", "final_logit_softcapping",
+    "sliding_window",
+    "attention_chunk_size",
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+    "embedding_multiplier",
+    "residual_multiplier",
+    "attention_multiplier",
+    "final_logit_softcapping",
     "attn_logit_softcapping",
-)  # fmt: skip
+)
 """Settings that change what a model computes, and that transformers passes over where a type does not know them."""
 
 
-def _check_settings(folder: Path, config: Any) -> None:  # noqa: ANN401 - any transformers configuration
+def _check_settings(folder: Path, config: Any) -> None:
     """Raise `ModelError` where config.json asks for something that transformers' model of this type would not do."""
     text = config.get_text_config(decoder=True)
     where = f"{folder / 'config.json'} of a {config.model_type} model"
@@ -79,7 +86,7 @@ def _check_settings(folder: Path, config: Any) -> None:  # noqa: ANN401 - any tr
 
 def outline_anatomy(folder: Path, *, allow_code: bool = False) -> Anatomy:
     """Return the anatomy of the model in `folder` without loading its weights."""
-    from evenbits.models.layout import anatomy_of  # noqa: PLC0415 - heavy
+    from evenbits.models.layout import anatomy_of
 
     return anatomy_of(outline(folder, allow_code=allow_code))
 
@@ -91,7 +98,7 @@ def weight_names(folder: Path, *, allow_code: bool = False) -> dict[str, str]:
     tensor. Names differ where a checkpoint was saved without the model's prefix (gpt2, bloom) or with older names
     (gpt_neox's `embed_out`). Raises `ModelError` naming the modules whose weight the checkpoint lacks.
     """
-    from evenbits.models.layout import anatomy_of  # noqa: PLC0415 - heavy
+    from evenbits.models.layout import anatomy_of
 
     model = outline(folder, allow_code=allow_code)
     anatomy = anatomy_of(model)
@@ -137,8 +144,8 @@ def _renamed(
     model: PreTrainedModel, available: Iterable[str], parameters: dict[str, Any]
 ) -> tuple[dict[str, str], dict[str, dict[str, list[str]]], dict[str, Any]]:
     """Apply transformers' renamings: parameters stored as one tensor, and by pattern those that a conversion makes."""
-    from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: PLC0415 - heavy
-    from transformers.core_model_loading import (  # noqa: PLC0415 - heavy
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import (
         WeightConverter,
         WeightRenaming,
         dot_natural_key,
@@ -167,7 +174,7 @@ def _renamed(
     return single, fused, order
 
 
-def _rows(name: str, by_pattern: Mapping[str, list[str]], converter: Any) -> tuple[str, ...]:  # noqa: ANN401 - theirs
+def _rows(name: str, by_pattern: Mapping[str, list[str]], converter: Any) -> tuple[str, ...]:
     """Return the tensors of fused experts in the order of the parameter's rows: of each expert, pattern by pattern."""
     steps = [(type(step).__name__, getattr(step, "dim", None)) for step in converter.operations]
     plain = steps in ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)])

@@ -48,14 +48,14 @@ class _Bridge:
     def close(self) -> None:
         self._stack.close()
 
-    def __getattr__(self, _name: str) -> Any:  # noqa: ANN401 - set_postfix, refresh and the like show nothing here
+    def __getattr__(self, _name: str) -> Any:
         return lambda *_args, **_kwargs: None
 
 
 def bars_of(progress: Progress) -> Callable[..., Any]:
     """Return what can stand in for the class `tqdm`: its bars are tasks of `progress`."""
 
-    def bar(iterable: Iterable[Any] | None = None, **named: Any) -> _Bridge:  # noqa: ANN401 - tqdm's own
+    def bar(iterable: Iterable[Any] | None = None, **named: Any) -> _Bridge:
         return _Bridge(progress, iterable, named.get("total"), str(named.get("desc") or "Working").rstrip(": ."))
 
     return bar
@@ -68,14 +68,14 @@ def quiet_transformers(progress: Progress | None = None) -> Iterator[None]:
     Only one thread at a time is let in, because what transformers does to build a model is seen by all of them.
     Messages that matter (missing and unexpected tensors) are checked by the caller and raised as errors.
     """
-    from transformers.utils import logging  # noqa: PLC0415 - heavy
+    from transformers.utils import logging
 
     with _ONE_THREAD:
         yield from _quiet(logging, bars_of(progress or Silent()))
 
 
-def _quiet(logging: Any, bar: Callable[..., Any]) -> Iterator[None]:  # noqa: ANN401 - a module of transformers
-    def hook(_factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Bridge:  # noqa: ANN401 - tqdm's own
+def _quiet(logging: Any, bar: Callable[..., Any]) -> Iterator[None]:
+    def hook(_factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Bridge:
         shown: _Bridge = bar(*args[:1], **kwargs)
         return shown
 

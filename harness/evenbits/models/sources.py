@@ -148,9 +148,9 @@ def _converted(folder: Path, *, store: Store, progress: Progress, allow_code: bo
     digest = digest_of({file.name: file_sha256(file, store=store) for file in files})
 
     def fill(target: Path) -> None:
-        from transformers import AutoModelForCausalLM  # noqa: PLC0415 - heavy
+        from transformers import AutoModelForCausalLM
 
-        from evenbits.models.quiet import quiet_transformers  # noqa: PLC0415 - heavy
+        from evenbits.models.quiet import quiet_transformers
 
         with progress.task(f"Converting {folder.name}", 1) as task, quiet_transformers(progress):
             model = AutoModelForCausalLM.from_pretrained(
@@ -173,7 +173,7 @@ def _parameters(folder: Path, digest: str, *, store: Store, allow_code: bool) ->
     """Return the number of trained numbers; at the first time, hold the folder to what its configuration describes."""
 
     def count() -> tuple[dict[str, object], dict[str, int]]:
-        from evenbits.models.accounting import account  # noqa: PLC0415 - heavy
+        from evenbits.models.accounting import account
 
         return {}, {"parameters": account(folder, fingerprint=digest, allow_code=allow_code)}
 

@@ -91,9 +91,19 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _not_run(name: str) -> Card:
     return Card(
-        name=name, claim=claims().get(name, ""), verdict=NOT_RUN, summary="No test of it was part of this run.",
-        explain="", action=None, metric_sensitive=False, subject="", facts=(), glyph=None, cases=(), tally=(),
-    )  # fmt: skip
+        name=name,
+        claim=claims().get(name, ""),
+        verdict=NOT_RUN,
+        summary="No test of it was part of this run.",
+        explain="",
+        action=None,
+        metric_sensitive=False,
+        subject="",
+        facts=(),
+        glyph=None,
+        cases=(),
+        tally=(),
+    )
 
 
 def _card(name: str, found: Mapping[str, Any], rows: Mapping[tuple[Any, ...], Mapping[str, Any]]) -> Card:
@@ -143,8 +153,11 @@ def _glyph(found: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Gly
     measured, threshold = found["estimate"], found["threshold"]
     value, low, high = measured["value"], measured["low"], measured["high"]
     bound = None if threshold is None else threshold["bound"]
-    same = [(case["estimate"]["value"], case["verdict"]) for case in others
-            if case["metric"] == found["metric"] and case["estimate"]["value"] is not None]  # fmt: skip
+    same = [
+        (case["estimate"]["value"], case["verdict"])
+        for case in others
+        if case["metric"] == found["metric"] and case["estimate"]["value"] is not None
+    ]
     marks = [mark for mark in (value, low, high, bound, *(mark for mark, _ in same)) if mark is not None]
     if value is None or len(marks) < 2 or min(marks) == max(marks):
         return None
@@ -158,5 +171,12 @@ def _glyph(found: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Gly
     def place(mark: float | None) -> float | None:
         return None if mark is None else at(mark)
 
-    return Glyph(value=at(value), low=place(low), high=place(high), bound=place(bound), left=number(start),
-                 right=number(end), others=tuple((at(mark), verdict) for mark, verdict in same))  # fmt: skip
+    return Glyph(
+        value=at(value),
+        low=place(low),
+        high=place(high),
+        bound=place(bound),
+        left=number(start),
+        right=number(end),
+        others=tuple((at(mark), verdict) for mark, verdict in same),
+    )

@@ -21,7 +21,7 @@ CONTRIBUTION = "evenbits.contribution"
 NAMES = frozenset({IDENTITY, MEASUREMENT, CONTRIBUTION})
 
 
-def sealed(name: str, value: Any) -> tuple[str, str]:  # noqa: ANN401 - whatever `plain` can convert
+def sealed(name: str, value: Any) -> tuple[str, str]:
     """Return the property that carries `value`; `ValueError` where it holds a number JSON cannot carry."""
     return name, json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
 

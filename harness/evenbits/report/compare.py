@@ -73,10 +73,17 @@ class Change:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "model": self.model, "spec": self.spec, "language": self.language, "before": self.before.to_json(),
-            "after": self.after.to_json(), "difference": self.difference.to_json(), "p_value": self.p_value,
-            "adjusted_p": self.adjusted_p, "worse_p": self.worse_p, "least_p": self.least_p,
-        }  # fmt: skip
+            "model": self.model,
+            "spec": self.spec,
+            "language": self.language,
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "difference": self.difference.to_json(),
+            "p_value": self.p_value,
+            "adjusted_p": self.adjusted_p,
+            "worse_p": self.worse_p,
+            "least_p": self.least_p,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +142,7 @@ def changes(
 
     `ReportError` where a row has no values by segment. Languages that only one side has are in no change.
     """
-    from evenbits.statistics import joint_flips, paired_differences  # noqa: PLC0415 - only where something is compared
+    from evenbits.statistics import joint_flips, paired_differences
 
     now, then = ({str(row["language"]): row for row in rows} for rows in (after, before))
     tags = sorted(now.keys() & then.keys())
@@ -251,9 +258,15 @@ def comparison_markdown(found: Comparison) -> str:
     lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for one in found.changes:
         cells = (
-            one.language, one.model, one.spec, estimate(one.before.to_json()), estimate(one.after.to_json()),
-            estimate(one.difference.to_json(), sign=True), p_value(one.adjusted_p).removeprefix("p "), word(one),
-        )  # fmt: skip
+            one.language,
+            one.model,
+            one.spec,
+            estimate(one.before.to_json()),
+            estimate(one.after.to_json()),
+            estimate(one.difference.to_json(), sign=True),
+            p_value(one.adjusted_p).removeprefix("p "),
+            word(one),
+        )
         lines.append(f"| {' | '.join(markdown_text(cell) for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -296,16 +309,27 @@ def _changed(limit: Limit, one: Change) -> Decision:
             ", and the policy lets that through." if let_through else "."
         )
     return Decision(
-        metric=CHANGE, language=one.language, outcome=outcome, verdict=verdict, estimate=found, limit=limit,
-        because=because, action=action,
-    )  # fmt: skip
+        metric=CHANGE,
+        language=one.language,
+        outcome=outcome,
+        verdict=verdict,
+        estimate=found,
+        limit=limit,
+        because=because,
+        action=action,
+    )
 
 
 def _unpaired(limit: Limit, language: str, reason: str) -> Decision:
     return Decision(
-        metric=CHANGE, language=language, outcome=Outcome.MISSING, verdict=Verdict.ERROR,
-        estimate=Estimate.undefined(reason), limit=limit, because="A missing result fails the gate.",
-    )  # fmt: skip
+        metric=CHANGE,
+        language=language,
+        outcome=Outcome.MISSING,
+        verdict=Verdict.ERROR,
+        estimate=Estimate.undefined(reason),
+        limit=limit,
+        because="A missing result fails the gate.",
+    )
 
 
 def _by_pair(damage: Iterable[Mapping[str, Any]]) -> dict[Pair, list[Mapping[str, Any]]]:

@@ -47,7 +47,7 @@ class Group:
 
 def comparison_html(found: Comparison, *, after: str, before: str) -> str:
     """Return the page; `after` and `before` name the two reports. `MissingTemplatesError` where jinja2 is missing."""
-    from markupsafe import Markup  # noqa: PLC0415 - comes with jinja2
+    from markupsafe import Markup
 
     template = templates().get_template("comparison.html")
     counts: dict[str, int] = {}

@@ -103,8 +103,8 @@ def schema() -> dict[str, Any]:
 
 
 @cache
-def _validator() -> Any:  # noqa: ANN401 - jsonschema has no types
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - see `validate`
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator
 
     return Draft202012Validator(schema())
 
@@ -115,7 +115,7 @@ def validate(document: object) -> None:
         raise ReportError(f"The report has {number} at {_readable(path)}; an undefined number is null with a reason.")
     for path in _upside_down(document, ""):
         raise ReportError(f"The report has an interval at {_readable(path)} whose low lies above its high.")
-    from jsonschema.exceptions import best_match  # noqa: PLC0415 - 0.2 s that only writing and reading need
+    from jsonschema.exceptions import best_match
 
     error = best_match(_validator().iter_errors(document))
     if error is None:

@@ -12,8 +12,21 @@ from typing import Any
 
 __all__ = ["PACKAGES", "describe_environment"]
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "statsmodels", "datasets", "Django",
-            "gguf", "lm-eval", "pytest", "pytest-xdist")  # fmt: skip
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "statsmodels",
+    "datasets",
+    "Django",
+    "gguf",
+    "lm-eval",
+    "pytest",
+    "pytest-xdist",
+)
 """Packages whose version can move a number; they are looked up, not imported."""
 
 
@@ -57,8 +70,11 @@ def _git(root: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(  # noqa: S603 - fixed arguments
             ["git", "-C", str(root), *arguments],  # noqa: S607 - git from PATH, as the user has it
-            capture_output=True, text=True, timeout=10, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

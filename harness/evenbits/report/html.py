@@ -52,7 +52,7 @@ def html(document: Mapping[str, Any]) -> str:
 def templates() -> Environment:
     """Return the templates of all pages. `MissingTemplatesError` where jinja2 is not installed."""
     try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - the extra `report`
+        from jinja2 import Environment, PackageLoader, StrictUndefined
     except ModuleNotFoundError:
         raise MissingTemplatesError(
             "index.html needs jinja2: install evenbits[report], then `evenbits report report.json` writes it."
@@ -87,14 +87,14 @@ def _shown(value: object) -> str:
 
 def _plain(value: object) -> object:
     """Return what a template is about to write: texts without codes that would turn or hide what stands around them."""
-    from markupsafe import Markup  # noqa: PLC0415 - comes with jinja2
+    from markupsafe import Markup
 
     return printable(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _prose(text: str) -> str:
     """Return a sentence as markup in which what stands between backticks is code."""
-    from markupsafe import Markup, escape  # noqa: PLC0415 - comes with jinja2
+    from markupsafe import Markup, escape
 
     parts = [escape(part) for part in printable(text).split("`")]
     if len(parts) % 2 == 0:  # a lone backtick is a character
@@ -105,13 +105,13 @@ def _prose(text: str) -> str:
 
 def _breakable(text: str) -> str:
     """Return a test's name as markup that may break after an underscore."""
-    from markupsafe import Markup, escape  # noqa: PLC0415 - comes with jinja2
+    from markupsafe import Markup, escape
 
     return Markup("_<wbr>").join(escape(part) for part in printable(text).split("_"))
 
 
 def _context(document: Mapping[str, Any]) -> dict[str, Any]:
-    from markupsafe import Markup  # noqa: PLC0415 - comes with jinja2
+    from markupsafe import Markup
 
     drawn, problems = figures(document)
     verdicts = cards(document)

@@ -42,8 +42,10 @@ def payload(document: Mapping[str, Any]) -> dict[str, Any]:
     notes = list(dict.fromkeys(row["excess_bits"]["reason"] or "" for row in rows))
     first = next(harms(document), None)
     tiers = {model: {tag: _tier(entry) for tag, entry in described(document, model).items()} for model in models}
-    where = {name: {text: place for place, text in enumerate(texts)}
-             for name, texts in (("m", models), ("s", specs), ("l", tags), ("n", notes))}  # fmt: skip
+    where = {
+        name: {text: place for place, text in enumerate(texts)}
+        for name, texts in (("m", models), ("s", specs), ("l", tags), ("n", notes))
+    }
     return {
         "models": models,
         "specs": specs,
@@ -53,16 +55,20 @@ def payload(document: Mapping[str, Any]) -> dict[str, Any]:
         "start": [] if first is None else [where["m"][first.model], where["s"][first.spec]],
         "rows": [
             [
-                where["m"][row["model"]], where["s"][row["spec"]], where["l"][row["language"]],
+                where["m"][row["model"]],
+                where["s"][row["spec"]],
+                where["l"][row["language"]],
                 *(short(row["excess_bits"][key]) for key in ("value", "low", "high")),
                 *(_percent(row["relative_increase"][key]) for key in ("value", "low", "high")),
-                short(row["kl_nats_per_token"]["mean"]), _percent(row["top1_changed"]), row["segments"],
+                short(row["kl_nats_per_token"]["mean"]),
+                _percent(row["top1_changed"]),
+                row["segments"],
                 where["n"][row["excess_bits"]["reason"] or ""],
                 TIERS.index(tiers[row["model"]].get(row["language"], UNKNOWN)),
             ]
             for row in rows
         ],
-    }  # fmt: skip
+    }
 
 
 def _percent(share: float | None) -> float | None:
@@ -119,13 +125,24 @@ def overview(groups: Iterable[Harm], about: Mapping[str, Mapping[str, Any]]) -> 
     """Return a row per model and spec: languages, worst, median and least excess bits, languages below the floor."""
     return [
         (
-            harm.model, harm.spec, _bits(harm.ranked or harm.undefined), len(harm.ranked), len(harm.undefined),
-            *((_named(harm.ranked[0], about), median(row["excess_bits"]["value"] for row in harm.ranked),
-               _named(harm.ranked[-1], about)) if harm.ranked else ("", None, "")),
+            harm.model,
+            harm.spec,
+            _bits(harm.ranked or harm.undefined),
+            len(harm.ranked),
+            len(harm.undefined),
+            *(
+                (
+                    _named(harm.ranked[0], about),
+                    median(row["excess_bits"]["value"] for row in harm.ranked),
+                    _named(harm.ranked[-1], about),
+                )
+                if harm.ranked
+                else ("", None, "")
+            ),
             harm.below_floor,
         )
         for harm in groups
-    ]  # fmt: skip
+    ]
 
 
 def _bits(rows: Sequence[Mapping[str, Any]]) -> float | None:

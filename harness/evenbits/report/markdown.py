@@ -153,16 +153,28 @@ def _words(found: Mapping[str, Any]) -> str:
 def _case(case: Case) -> tuple[str, ...]:
     row, threshold = case.row, case.row["threshold"]
     return (
-        SIGNS[row["verdict"]], case.outcome, case.subject, row["model"] or "", row["spec"] or "", _effect(row),
-        "" if threshold is None else f"{threshold['op']} {threshold['bound']:g}", row["explain"],
-    )  # fmt: skip
+        SIGNS[row["verdict"]],
+        case.outcome,
+        case.subject,
+        row["model"] or "",
+        row["spec"] or "",
+        _effect(row),
+        "" if threshold is None else f"{threshold['op']} {threshold['bound']:g}",
+        row["explain"],
+    )
 
 
 def _measurement(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        row["hypothesis"], row["role"], row["test"], row["model"] or "", row["spec"] or "",
-        f"{SIGNS[row['verdict']]} {row['verdict'].replace('_', ' ')}", _effect(row), row["explain"],
-    )  # fmt: skip
+        row["hypothesis"],
+        row["role"],
+        row["test"],
+        row["model"] or "",
+        row["spec"] or "",
+        f"{SIGNS[row['verdict']]} {row['verdict'].replace('_', ' ')}",
+        _effect(row),
+        row["explain"],
+    )
 
 
 def _effect(found: Mapping[str, Any]) -> str:
@@ -177,14 +189,25 @@ def _effect(found: Mapping[str, Any]) -> str:
 def _damage(harm: Harm) -> Table:
     rows = tuple(
         (
-            row["language"], estimate(row["excess_bits"], sign=True), estimate(row["relative_increase"], sign=True),
-            number(row["kl_nats_per_token"]["mean"]), number(row["top1_changed"]), str(row["segments"]),
+            row["language"],
+            estimate(row["excess_bits"], sign=True),
+            estimate(row["relative_increase"], sign=True),
+            number(row["kl_nats_per_token"]["mean"]),
+            number(row["top1_changed"]),
+            str(row["segments"]),
             row["excess_bits"]["reason"] or "",
         )
         for row in (*harm.ranked, *harm.undefined)
-    )  # fmt: skip
-    columns = ("language", "excess bits per segment", "relative increase", "KL, nats per token", "top-1 changed",
-               "segments", "note")  # fmt: skip
+    )
+    columns = (
+        "language",
+        "excess bits per segment",
+        "relative increase",
+        "KL, nats per token",
+        "top-1 changed",
+        "segments",
+        "note",
+    )
     return Table(title=f"Damage: {harm.model} {harm.spec}, most harmed first", columns=columns, rows=rows)
 
 

@@ -32,7 +32,7 @@ def eval_results(document: Mapping[str, Any], model: str) -> list[EvalResult]:
 
     `ReportError` where the report has no damage of that model.
     """
-    from huggingface_hub import EvalResult  # noqa: PLC0415 - only where a card is asked for
+    from huggingface_hub import EvalResult
 
     corpus, code = document["inputs"]["corpus"], document["environment"]["code"]
     return [
@@ -60,7 +60,7 @@ def eval_results(document: Mapping[str, Any], model: str) -> list[EvalResult]:
 
 def card_data(document: Mapping[str, Any], model: str) -> ModelCardData:
     """Return the metadata of `model`: languages measured, tags, results. `ReportError` without damage of that model."""
-    from huggingface_hub import ModelCardData  # noqa: PLC0415
+    from huggingface_hub import ModelCardData
 
     results = eval_results(document, model)
     primary = {str(result.dataset_config).partition("-")[0] for result in results}

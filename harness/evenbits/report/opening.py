@@ -32,11 +32,13 @@ MORE_BITS, LESS_LOSS = 0.15, 0.2
 LISTED = re.compile(r"\[(?:[^,\]]+,){3,}[^\]]*\]")
 
 METRICS = {
-    "excess_bits": "extra loss in bits per segment", "relative_increase": "relative extra loss",
-    "kl": "divergence (KL) in nats per token", "disparity": "gap between low- and high-resource languages in bits",
+    "excess_bits": "extra loss in bits per segment",
+    "relative_increase": "relative extra loss",
+    "kl": "divergence (KL) in nats per token",
+    "disparity": "gap between low- and high-resource languages in bits",
     "disparity_ratio": "loss of low- over that of high-resource languages",
     "change": "change since the baseline in bits per segment",
-}  # fmt: skip
+}
 
 
 Tone = Literal["good", "bad", "open", "plain"]

@@ -86,7 +86,7 @@ def measured(file: Path) -> dict[str, Any]:
 
 def _check_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Check damage rows against their part of the published schema; `ReportError` where they do not follow it."""
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - only where a policy is written
+    from jsonschema import Draft202012Validator
 
     whole = schema()
     part = {"$defs": whole["$defs"], **whole["properties"]["damage"]}
@@ -182,7 +182,7 @@ def _limit(metric: str, top: float, margin: float) -> str:
 
 
 def _check(text: str) -> None:
-    import tomllib  # noqa: PLC0415 - only where a policy is written
+    import tomllib
 
     Policy.parse(tomllib.loads(text), source="the draft")
 

@@ -40,7 +40,7 @@ def save_report(document: Mapping[str, Any], folder: Path) -> Path:
 
     `ReportError` where the folder cannot be written.
     """
-    from filelock import FileLock, Timeout  # noqa: PLC0415 - only where a report is saved
+    from filelock import FileLock, Timeout
 
     commit = str(document["environment"]["code"].get("commit") or "unversioned")[:12]
     started = re.sub(r"[^0-9T]", "", str(document["timing"].get("started") or "").partition("+")[0])

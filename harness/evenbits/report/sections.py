@@ -47,7 +47,7 @@ class Section:
 
 def shown(cell: Cell) -> str:
     """Return a cell as people read it: numbers rounded, a dash for what is undefined."""
-    from evenbits.numbers import number  # noqa: PLC0415 - only where a section is shown
+    from evenbits.numbers import number
 
     if cell is None:
         return "-"

@@ -53,13 +53,13 @@ class Table:
             Path(file).write_text(text.getvalue(), encoding="utf-8")
         return text.getvalue()
 
-    def to_arrow(self) -> Any:  # noqa: ANN401 - pyarrow has no types
+    def to_arrow(self) -> Any:
         """Return a `pyarrow.Table` (polars and pandas read it); a column is of text, integers, numbers or truth values.
 
         `UsageError` where the extra `parquet` is not installed.
         """
         try:
-            import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - optional
+            import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]
         except ModuleNotFoundError:
             raise UsageError("Arrow needs pyarrow: pip install 'evenbits[parquet]'") from None
         kinds = {"text": pa.string(), "truth": pa.bool_(), "integer": pa.int64(), "number": pa.float64()}
@@ -68,7 +68,7 @@ class Table:
         return pa.Table.from_pylist([dict(row) for row in self.rows], schema=schema)
 
 
-def table_of(rows: Sequence[Mapping[str, Any]], **about: Any) -> Table:  # noqa: ANN401 - plain JSON
+def table_of(rows: Sequence[Mapping[str, Any]], **about: Any) -> Table:
     """Return a table of rows of plain JSON: an estimate gives a column per field (`excess_bits_low`), a list a text."""
     flat = [dict(_flat(row)) for row in rows]
     columns = tuple(dict.fromkeys(name for row in flat for name in row))

@@ -25,23 +25,71 @@ KL = ("mean", "p50", "p99")
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "damage": (
-        "model", "spec", "language", "language_name", "script", "tier", "segments", "tokens", "utf8_bytes", "nll_full",
-        "nll_quantized", *(f"excess_bits_{key}" for key in ESTIMATE), *(f"relative_increase_{key}" for key in ESTIMATE),
-        *(f"kl_nats_per_token_{key}" for key in KL), "rms_delta_p", "top1_changed", "bits_per_weight",
+        "model",
+        "spec",
+        "language",
+        "language_name",
+        "script",
+        "tier",
+        "segments",
+        "tokens",
+        "utf8_bytes",
+        "nll_full",
+        "nll_quantized",
+        *(f"excess_bits_{key}" for key in ESTIMATE),
+        *(f"relative_increase_{key}" for key in ESTIMATE),
+        *(f"kl_nats_per_token_{key}" for key in KL),
+        "rms_delta_p",
+        "top1_changed",
+        "bits_per_weight",
     ),
     "measurements": (
-        "hypothesis", "role", "test", "model", "spec", "verdict", "metric", *(f"estimate_{key}" for key in ESTIMATE),
-        "threshold_op", "threshold_bound", "threshold_why", "p_value", "metric_sensitive", "summary", "action",
+        "hypothesis",
+        "role",
+        "test",
+        "model",
+        "spec",
+        "verdict",
+        "metric",
+        *(f"estimate_{key}" for key in ESTIMATE),
+        "threshold_op",
+        "threshold_bound",
+        "threshold_why",
+        "p_value",
+        "metric_sensitive",
+        "summary",
+        "action",
         "explain",
     ),
-}  # fmt: skip
+}
 """Columns of each table. They do not depend on the rows, so that tables of several runs can be put together."""
 
-TEXTS = frozenset({
-    "model", "spec", "language", "language_name", "script", "tier", "hypothesis", "role", "test", "verdict", "metric",
-    "threshold_op", "threshold_why", "summary", "action", "explain", "excess_bits_method", "excess_bits_reason",
-    "relative_increase_method", "relative_increase_reason", "estimate_method", "estimate_reason",
-})  # fmt: skip
+TEXTS = frozenset(
+    {
+        "model",
+        "spec",
+        "language",
+        "language_name",
+        "script",
+        "tier",
+        "hypothesis",
+        "role",
+        "test",
+        "verdict",
+        "metric",
+        "threshold_op",
+        "threshold_why",
+        "summary",
+        "action",
+        "explain",
+        "excess_bits_method",
+        "excess_bits_reason",
+        "relative_increase_method",
+        "relative_increase_reason",
+        "estimate_method",
+        "estimate_reason",
+    }
+)
 COUNTS = frozenset({"segments", "tokens", "utf8_bytes", "excess_bits_n", "relative_increase_n", "estimate_n"})
 
 
@@ -110,7 +158,7 @@ def write_tables(document: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def _write_parquet(file: Path, table: Table) -> None:
-    from pyarrow import parquet  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - optional, slow to import
+    from pyarrow import parquet  # type: ignore[import-untyped,unused-ignore]
 
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:

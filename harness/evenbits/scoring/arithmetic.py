@@ -32,7 +32,7 @@ class WidenedProducts(TorchFunctionMode):
         types: Iterable[type],
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever `func` returns
+    ) -> Any:
         del types
         place = _INPUT.get(func)
         if place is None or kwargs or any(_is_foreign(arg) for arg in args) or not any(map(_is_bfloat16, args)):
@@ -69,11 +69,11 @@ _INPUT = {functional.linear: 0, torch.addmm: 1}
 """Products by the place of their activations among the arguments; Conv1D of GPT-2 calls `addmm(bias, x, weight)`."""
 
 
-def _is_bfloat16(value: Any) -> bool:  # noqa: ANN401 - any argument of a product
+def _is_bfloat16(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.dtype is torch.bfloat16
 
 
-def _is_foreign(value: Any) -> bool:  # noqa: ANN401 - any argument of a product
+def _is_foreign(value: Any) -> bool:
     """Return whether `value` is a library's own kind of tensor, whose products are its own business."""
     return isinstance(value, torch.Tensor) and type(value) not in {torch.Tensor, torch.nn.Parameter}
 

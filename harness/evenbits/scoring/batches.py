@@ -35,7 +35,7 @@ class Window:
         return len(self.inputs)
 
 
-def prefix_token(tokenizer: Any, model: str) -> int:  # noqa: ANN401 - any transformers tokenizer
+def prefix_token(tokenizer: Any, model: str) -> int:
     """Return the id of the one token of context before a segment: BOS, else EOS. `ModelError` where both lack."""
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
@@ -47,7 +47,7 @@ def prefix_token(tokenizer: Any, model: str) -> int:  # noqa: ANN401 - any trans
 
 
 def tokenize(
-    tokenizer: Any,  # noqa: ANN401 - any transformers tokenizer
+    tokenizer: Any,
     texts: Sequence[str],
     segment_ids: Sequence[str],
     language: str,
@@ -77,7 +77,7 @@ def tokenize(
     return tokens
 
 
-def context_limit(config: Any, context: int) -> int:  # noqa: ANN401 - any transformers config
+def context_limit(config: Any, context: int) -> int:
     """Return the largest window in tokens: `context`, or the model's own limit where that is smaller."""
     if context < 1:
         raise UsageError(f"context must be at least 1 token, got {context}")
@@ -85,7 +85,7 @@ def context_limit(config: Any, context: int) -> int:  # noqa: ANN401 - any trans
     return context if limit is None else min(context, int(limit))
 
 
-def length_limit(config: Any) -> int | None:  # noqa: ANN401 - any transformers config
+def length_limit(config: Any) -> int | None:
     """Return the number of positions beyond which a model turns to other rotary tables, None where it never does.
 
     transformers chooses the tables of LongRoPE by the longest row of a batch, so windows on either side of this limit

@@ -25,7 +25,7 @@ __all__ = ["final_hidden", "halved", "padded_hidden"]
 Result = TypeVar("Result")
 
 
-def final_hidden(model: Any, batch: Sequence[Window], *, pack: bool) -> torch.Tensor:  # noqa: ANN401
+def final_hidden(model: Any, batch: Sequence[Window], *, pack: bool) -> torch.Tensor:
     """Return the final hidden states (after the last norm) of every scored position, shape N x D, window after window.
 
     `pack`: run the lean forward (the caller has asked `packed.supports`), else the model's own. The result is in the
@@ -68,7 +68,7 @@ def halved(
         yield from halved(half, compute, device=device)
 
 
-def padded_hidden(model: Any, batch: Sequence[Window]) -> torch.Tensor:  # noqa: ANN401
+def padded_hidden(model: Any, batch: Sequence[Window]) -> torch.Tensor:
     """Run the model's own forward on `batch`, right-padded and without a mask, and gather the scored positions.
 
     Padding on the right cannot be seen by earlier positions of a causal model. Without a mask every architecture counts

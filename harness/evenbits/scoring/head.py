@@ -142,7 +142,7 @@ class Prediction:
         """Negative log-likelihood of the true tokens in nats (float64)."""
         return self.lse - self.target
 
-    def __getitem__(self, rows: Any) -> Prediction:  # noqa: ANN401 - whatever torch takes as an index
+    def __getitem__(self, rows: Any) -> Prediction:
         top1 = None if self.top1 is None else self.top1[rows]
         return Prediction(lse=self.lse[rows], target=self.target[rows], top1=top1)
 

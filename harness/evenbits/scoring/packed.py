@@ -44,7 +44,7 @@ LAYER_CALLS = (
 """Modules the lean forward calls; hooks on any other would not fire."""
 
 
-def supports(model: Any, *, context: int) -> bool:  # noqa: ANN401 - any transformers model
+def supports(model: Any, *, context: int) -> bool:
     """Return whether the lean forward gives what the model's own forward gives, for windows up to `context` tokens.
 
     False for other architectures, for attention windows shorter than `context`, for rotary tables that depend on the
@@ -69,7 +69,7 @@ def _listened_to(name: str, module: torch.nn.Module) -> bool:
     return hooked and name.rpartition(".")[2] not in {*LAYER_CALLS, "lm_head"}
 
 
-def packed_hidden(model: Any, windows: Sequence[Sequence[int]]) -> torch.Tensor:  # noqa: ANN401
+def packed_hidden(model: Any, windows: Sequence[Sequence[int]]) -> torch.Tensor:
     """Return the final hidden states of all positions of `windows`, shape N x D, window after window.
 
     The residual stream is float32, so that sums of many layers are not rounded at each; what a layer multiplies is in
@@ -136,7 +136,7 @@ def _spans(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
     return spans
 
 
-def _norm(module: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:  # noqa: ANN401
+def _norm(module: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return `x / rms(x) * weight` in `dtype`, computed in float32 in fewer passes than torch's own takes on CPUs."""
     x = x.float()
     mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
@@ -162,7 +162,7 @@ class _Rotary:
         return turned
 
 
-def _attention(module: Any, x_ND: torch.Tensor, rotary: _Rotary, spans: Spans) -> torch.Tensor:  # noqa: ANN401
+def _attention(module: Any, x_ND: torch.Tensor, rotary: _Rotary, spans: Spans) -> torch.Tensor:
     size = (x_ND.shape[0], -1, module.head_dim)
     q_NHC, k_NGC, v_NGC = module.q_proj(x_ND).view(size), module.k_proj(x_ND).view(size), module.v_proj(x_ND).view(size)
     if hasattr(module, "q_norm"):
@@ -184,6 +184,6 @@ def _attention(module: Any, x_ND: torch.Tensor, rotary: _Rotary, spans: Spans) -
     return module.o_proj(mixed_NHC.flatten(1))  # type: ignore[no-any-return]
 
 
-def _mlp(module: Any, x_ND: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
+def _mlp(module: Any, x_ND: torch.Tensor) -> torch.Tensor:
     gate = functional.silu(module.gate_proj(x_ND), inplace=True)
     return module.down_proj(gate.mul_(module.up_proj(x_ND)))  # type: ignore[no-any-return]

@@ -61,13 +61,13 @@ class SweptLosses:
 class _Runner(Protocol):
     """Runs the decoder a layer at a time on the kept state of a batch."""
 
-    def enter(self, batch: Sequence[Window]) -> Any:  # noqa: ANN401 - each runner has a state of its own
+    def enter(self, batch: Sequence[Window]) -> Any:
         """Return the state of `batch` before the first layer."""
 
-    def step(self, state: Any, layer: int) -> Any:  # noqa: ANN401
+    def step(self, state: Any, layer: int) -> Any:
         """Return the state after `layer`; the state that was given stays as it is."""
 
-    def finish(self, state: Any, batch: Sequence[Window]) -> torch.Tensor:  # noqa: ANN401
+    def finish(self, state: Any, batch: Sequence[Window]) -> torch.Tensor:
         """Return the final hidden states of the scored positions, window after window."""
 
 
@@ -220,7 +220,7 @@ class _Chunk:
                 sheets[one.text].nll_N[one.places.numpy()] = nll.cpu().numpy()
         return self._losses(sheets)
 
-    def _through(self, state: Any, layer: int, batch: Sequence[Window]) -> torch.Tensor:  # noqa: ANN401
+    def _through(self, state: Any, layer: int, batch: Sequence[Window]) -> torch.Tensor:
         for later in range(layer, self.layers):
             state = self.runner.step(state, later)
         return self.runner.finish(state, batch)
@@ -266,12 +266,12 @@ def _nll(head: Head, hidden_ND: torch.Tensor, targets_N: torch.Tensor, shift_N: 
 class _Packed:
     """The lean forward, a layer at a time: state is (stream N x D in float32, rotary tables, spans)."""
 
-    def __init__(self, model: Any) -> None:  # noqa: ANN401 - any transformers model
+    def __init__(self, model: Any) -> None:
         self.body = model.model
         self.model = model
         self.dtype = product_dtype(model.dtype, model.device)
 
-    def enter(self, batch: Sequence[Window]) -> Any:  # noqa: ANN401
+    def enter(self, batch: Sequence[Window]) -> Any:
         device = self.model.device
         ids_N = torch.tensor([token for window in batch for token in window.inputs], device=device)
         positions_N = torch.cat([torch.arange(len(window)) for window in batch]).to(device)
@@ -280,7 +280,7 @@ class _Packed:
         rotary = packed._Rotary(cos_1NC[0], sin_1NC[0])  # noqa: SLF001 - the lean forward, opened between its layers
         return stream_ND, rotary, packed._arranged([len(window) for window in batch], device)  # noqa: SLF001
 
-    def step(self, state: Any, layer: int) -> Any:  # noqa: ANN401
+    def step(self, state: Any, layer: int) -> Any:
         stream_ND, rotary, spans = state
         module = self.body.layers[layer]
         read_ND = packed._norm(module.input_layernorm, stream_ND, self.dtype)  # noqa: SLF001
@@ -289,7 +289,7 @@ class _Packed:
         stream_ND += packed._mlp(module.mlp, read_ND)  # noqa: SLF001
         return stream_ND, rotary, spans
 
-    def finish(self, state: Any, batch: Sequence[Window]) -> torch.Tensor:  # noqa: ANN401
+    def finish(self, state: Any, batch: Sequence[Window]) -> torch.Tensor:
         hidden_ND = packed._norm(self.body.norm, state[0], self.dtype).to(self.model.dtype)  # noqa: SLF001
         ends = torch.tensor([len(window) for window in batch]).cumsum(0).tolist()
         keep = [torch.arange(end - len(w.targets), end) for w, end in zip(batch, ends, strict=True)]
@@ -314,7 +314,7 @@ class _Replay:
         norm = loaded.anatomy.final_norm
         self.norm = None if norm is None else loaded.model.get_submodule(norm)
 
-    def enter(self, batch: Sequence[Window]) -> Any:  # noqa: ANN401
+    def enter(self, batch: Sequence[Window]) -> Any:
         calls = _Calls()
 
         def listen(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -329,13 +329,13 @@ class _Replay:
             padded_hidden(self.model, batch)
         return calls.first, calls.extra
 
-    def step(self, state: Any, layer: int) -> Any:  # noqa: ANN401
+    def step(self, state: Any, layer: int) -> Any:
         hidden_BTD, extra = state
         args, kwargs = extra[layer]
         output = self.layers[layer](hidden_BTD, *args, **kwargs)
         return (output[0] if isinstance(output, tuple) else output), extra
 
-    def finish(self, state: Any, batch: Sequence[Window]) -> torch.Tensor:  # noqa: ANN401
+    def finish(self, state: Any, batch: Sequence[Window]) -> torch.Tensor:
         hidden_BTD = state[0] if self.norm is None else self.norm(state[0])
         return torch.cat(
             [hidden_BTD[row, len(window) - len(window.targets) : len(window)] for row, window in enumerate(batch)]

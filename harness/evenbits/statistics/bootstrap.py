@@ -80,7 +80,7 @@ def bca_limits(
 
     Raises `ArithmeticError` where the bias correction is infinite (the value lies beyond every replicate).
     """
-    from scipy.special import ndtr, ndtri  # noqa: PLC0415 - a third of a second at import, which collecting evals must not pay
+    from scipy.special import ndtr, ndtri
 
     # a resample that only reorders the units equals the estimate up to rounding: a tie, half below and half above
     tie = 1e-12 * max(abs(value), float(np.abs(replicates).max()))

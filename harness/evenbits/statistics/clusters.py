@@ -52,7 +52,7 @@ def mixture_half_width(
     Model: group mean + cluster effect + own deviation. Given the intraclass correlation the interval is Student's, with
     N - G degrees of freedom; correlations are weighted by their restricted likelihood (Patterson & Thompson 1971).
     """
-    from scipy.special import stdtr  # noqa: PLC0415 - a third of a second at import, which collecting evals must not pay
+    from scipy.special import stdtr
 
     n, count = len(values), int(groups.max()) + 1
     freedom = n - count

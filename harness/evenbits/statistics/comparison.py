@@ -34,9 +34,14 @@ def paired_difference(
     Null hypothesis: each difference is as likely to have the other sign. Identical measurements give p = 1.
     """
     found = paired_differences(
-        {"": after}, {"": before}, rng=rng, alternative=alternative, confidence=confidence, resamples=resamples,
+        {"": after},
+        {"": before},
+        rng=rng,
+        alternative=alternative,
+        confidence=confidence,
+        resamples=resamples,
         permutations=permutations,
-    )[""]  # fmt: skip
+    )[""]
     return replace(found, adjusted_p=None)
 
 

@@ -49,9 +49,17 @@ def pearson(
     (its family); the interval draws them first. Undefined for fewer than 3 units or a constant input.
     """
     return _correlate(
-        x, y, "pearson", rng=rng, strata=strata, clusters=clusters, alternative=alternative, confidence=confidence,
-        resamples=resamples, permutations=permutations,
-    )  # fmt: skip
+        x,
+        y,
+        "pearson",
+        rng=rng,
+        strata=strata,
+        clusters=clusters,
+        alternative=alternative,
+        confidence=confidence,
+        resamples=resamples,
+        permutations=permutations,
+    )
 
 
 def spearman(
@@ -68,9 +76,17 @@ def spearman(
 ) -> Outcome:
     """Return Spearman's rho (mid-ranks for ties), as `pearson` does; every resample is ranked anew."""
     return _correlate(
-        x, y, "spearman", rng=rng, strata=strata, clusters=clusters, alternative=alternative, confidence=confidence,
-        resamples=resamples, permutations=permutations,
-    )  # fmt: skip
+        x,
+        y,
+        "spearman",
+        rng=rng,
+        strata=strata,
+        clusters=clusters,
+        alternative=alternative,
+        confidence=confidence,
+        resamples=resamples,
+        permutations=permutations,
+    )
 
 
 def _correlate(
@@ -112,7 +128,7 @@ Rows = Callable[[IntArray], FloatArray]
 
 def _statistics(x: FloatArray, y: FloatArray, kind: Kind) -> tuple[Rows, Rows]:
     """Return the coefficient of resampled units, and the coefficient with y rearranged against x."""
-    from scipy.stats import rankdata  # noqa: PLC0415 - half a second at import, which collecting evals must not pay
+    from scipy.stats import rankdata
 
     if kind == "spearman":
         full_x, full_y = standardised(rankdata(x)), standardised(rankdata(y))
@@ -172,7 +188,7 @@ def coefficient_estimate(
         return Estimate(value=value, n=n, method=what, reason=f"no interval: {n} units, {FEWEST_FOR_INTERVAL} needed")
     return bootstrap_estimate(
         statistic, n, what=what, rng=rng, confidence=confidence, resamples=resamples, width=width, clusters=clusters
-    )  # fmt: skip
+    )
 
 
 def leave_group_out(

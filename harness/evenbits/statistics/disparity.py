@@ -62,15 +62,36 @@ class Disparity:
         return {name: getattr(self, name).to_json() for name in names}
 
 
-def disparity(damage: Mapping[str, ArrayLike], *, low: Sequence[str], high: Sequence[str],
-              rng: np.random.Generator, families: Mapping[str, str] | None = None, noise_floor: float = 0.0,
-              margin: float = LOG_PARITY, alpha: float = 0.05, confidence: float = 0.95, resamples: int = RESAMPLES,
-              aligned: bool = True, resample_languages: bool = True) -> Disparity:  # fmt: skip
+def disparity(
+    damage: Mapping[str, ArrayLike],
+    *,
+    low: Sequence[str],
+    high: Sequence[str],
+    rng: np.random.Generator,
+    families: Mapping[str, str] | None = None,
+    noise_floor: float = 0.0,
+    margin: float = LOG_PARITY,
+    alpha: float = 0.05,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    aligned: bool = True,
+    resample_languages: bool = True,
+) -> Disparity:
     """Return the disparity of one condition: `damage` maps each language to its segments [S]. See `disparities`."""
     return disparities(
-        damage, low=low, high=high, rng=rng, families=families, noise_floor=noise_floor, margin=margin, alpha=alpha,
-        confidence=confidence, resamples=resamples, aligned=aligned, resample_languages=resample_languages,
-    )[0]  # fmt: skip
+        damage,
+        low=low,
+        high=high,
+        rng=rng,
+        families=families,
+        noise_floor=noise_floor,
+        margin=margin,
+        alpha=alpha,
+        confidence=confidence,
+        resamples=resamples,
+        aligned=aligned,
+        resample_languages=resample_languages,
+    )[0]
 
 
 def disparities(
@@ -103,9 +124,15 @@ def disparities(
         return np.concatenate([means, _two_means(means, len(low))], axis=1)
 
     drawn = crossed_bootstrap(
-        {tag: damage[tag] for tag in tags}, group_means, rng=rng, groups=groups, families=families,
-        resamples=resamples, aligned=aligned, resample_languages=resample_languages,
-    )  # fmt: skip
+        {tag: damage[tag] for tag in tags},
+        group_means,
+        rng=rng,
+        groups=groups,
+        families=families,
+        resamples=resamples,
+        aligned=aligned,
+        resample_languages=resample_languages,
+    )
     count = drawn.value.shape[1]
     floors = np.broadcast_to(np.asarray(noise_floor, dtype=np.float64), (count,))
     if not (np.isfinite(floors).all() and (floors >= 0).all()):
@@ -115,7 +142,7 @@ def disparities(
     return tuple(
         _one(drawn, k, float(floors[k]), design, margin=margin, alpha=alpha, confidence=confidence)
         for k in range(count)
-    )  # fmt: skip
+    )
 
 
 def _design(groups: Mapping[str, str], clusters: tuple[str, ...] | None) -> Design:
@@ -166,22 +193,38 @@ def _one(
 
     ratio, log_ratio, parity = _ratios(
         drawn.method, n, (low, high, floor), logs, design, relative, margin=margin, alpha=alpha, confidence=confidence
-    )  # fmt: skip
+    )
     return Disparity(
         low=mean("low"),
         high=mean("high"),
         difference=bounded_estimate(
-            low - high, design.widened(low - high, lows - highs, languages), n=n,
-            method=f"disparity difference; {drawn.method}", confidence=confidence,
+            low - high,
+            design.widened(low - high, lows - highs, languages),
+            n=n,
+            method=f"disparity difference; {drawn.method}",
+            confidence=confidence,
         ),
-        ratio=ratio, log_ratio=log_ratio, parity=parity, log_ratio_replicates=logs, relative=relative, design=design,
-    )  # fmt: skip
+        ratio=ratio,
+        log_ratio=log_ratio,
+        parity=parity,
+        log_ratio_replicates=logs,
+        relative=relative,
+        design=design,
+    )
 
 
 def _ratios(  # noqa: PLR0917 - private: what `_one` has at hand
-    drawn: str, n: int, means: tuple[float, float, float], logs: FloatArray, design: Design, relative: FloatArray,
-    *, margin: float, alpha: float, confidence: float,
-) -> tuple[Estimate, Estimate, Equivalence]:  # fmt: skip
+    drawn: str,
+    n: int,
+    means: tuple[float, float, float],
+    logs: FloatArray,
+    design: Design,
+    relative: FloatArray,
+    *,
+    margin: float,
+    alpha: float,
+    confidence: float,
+) -> tuple[Estimate, Estimate, Equivalence]:
     """Return ratio, log ratio and parity of low over high, or the reason why one is undefined."""
     low, high, floor = means
     method, method_log = f"disparity ratio; {drawn}", f"log disparity ratio; {drawn}"
@@ -200,9 +243,7 @@ def _ratios(  # noqa: PLR0917 - private: what `_one` has at hand
     value = math.log(low / high)
     wide = design.widened(value, logs, relative)
     log_ratio = bounded_estimate(value, wide, n=n, method=method_log, confidence=confidence)
-    ratio = replace(
-        log_ratio, value=low / high, low=_exp(log_ratio.low), high=_exp(log_ratio.high), method=method
-    )  # fmt: skip
+    ratio = replace(log_ratio, value=low / high, low=_exp(log_ratio.low), high=_exp(log_ratio.high), method=method)
     return ratio, log_ratio, bootstrap_equivalence(value, wide, n=n, margin=margin, alpha=alpha)
 
 

@@ -67,10 +67,15 @@ class Interaction:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "estimate": self.estimate.to_json(), "p_value": self.p_value, "p_method": self.p_method, "f": self.f,
-            "degrees": list(self.degrees), "squares": dict(self.squares), "movable": self.movable,
+            "estimate": self.estimate.to_json(),
+            "p_value": self.p_value,
+            "p_method": self.p_method,
+            "f": self.f,
+            "degrees": list(self.degrees),
+            "squares": dict(self.squares),
+            "movable": self.movable,
             "least_p": self.least_p,
-        }  # fmt: skip
+        }
 
 
 def sums_of_squares(damage: ArrayLike) -> dict[str, float]:
@@ -81,8 +86,15 @@ def sums_of_squares(damage: ArrayLike) -> dict[str, float]:
     y = finite(damage, "damage", ndim=3)
     axes = {"layer": 0, "language": 1, "segment": 2}
     squares: dict[str, float] = {}
-    for terms in (("layer",), ("language",), ("segment",), ("layer", "language"), ("layer", "segment"),
-                  ("language", "segment"), ("layer", "language", "segment")):  # fmt: skip
+    for terms in (
+        ("layer",),
+        ("language",),
+        ("segment",),
+        ("layer", "language"),
+        ("layer", "segment"),
+        ("language", "segment"),
+        ("layer", "language", "segment"),
+    ):
         effect = y - y.mean()
         for term, axis in axes.items():
             mean = effect.mean(axis=axis, keepdims=True)
@@ -125,9 +137,14 @@ def layer_language_interaction(
     reason = _why_undefined(y, scale)
     if reason:
         return Interaction(
-            estimate=Estimate.undefined(reason, n=segments, method=method), p_value=None, p_method=f"none: {reason}",
-            f=None, degrees=(0, 0), squares={}, movable=0,
-        )  # fmt: skip
+            estimate=Estimate.undefined(reason, n=segments, method=method),
+            p_value=None,
+            p_method=f"none: {reason}",
+            f=None,
+            degrees=(0, 0),
+            squares={},
+            movable=0,
+        )
     if scale == "share":
         y = y / y.mean(axis=(0, 2))[None, :, None]
     profiles = y - y.mean(axis=0)  # level of each language in each segment removed
@@ -142,17 +159,26 @@ def layer_language_interaction(
     low, high = percentile_interval(drawn, confidence)
     value = _omega(squares["layer:language"] / degrees[0], error, degrees[0], y.size)
     estimate = Estimate(
-        value=value, low=low, high=high, n=segments,
+        value=value,
+        low=low,
+        high=high,
+        n=segments,
         method=f"{method}; {confidence:.0%} percentile interval over segments and languages, {len(drawn)} resamples",
-    )  # fmt: skip
+    )
     sizes = np.bincount(codes)[codes]
     movable = int((sizes > 1).sum())
     p, p_method = _p(residuals, codes, scheme, rng=rng, permutations=permutations)
     return Interaction(
-        estimate=estimate, p_value=p, p_method=p_method, f=f, degrees=degrees, squares=squares, movable=movable,
+        estimate=estimate,
+        p_value=p,
+        p_method=p_method,
+        f=f,
+        degrees=degrees,
+        squares=squares,
+        movable=movable,
         # a sum of squares is the same with all signs turned: two of 2^S arrangements reach it at least
         least_p=max(2.0 ** (1 - segments), 1 / (permutations + 1)) if scheme == "signs" else 1 / (permutations + 1),
-    )  # fmt: skip
+    )
 
 
 def _why_undefined(y: FloatArray, scale: Scale) -> str | None:

@@ -66,7 +66,7 @@ def studentised_limits(
     centred_N: FloatArray, *, rng: np.random.Generator, confidence: float, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """Return lower (below 0) and upper distance of the limits from the mean, for values centred on it; n >= 2."""
-    from scipy.special import stdtrit  # noqa: PLC0415 - a third of a second at import, which collecting evals must not pay
+    from scipy.special import stdtrit
 
     n = len(centred_N)
     error = float(centred_N.std(ddof=1)) / math.sqrt(n)

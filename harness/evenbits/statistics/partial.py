@@ -48,7 +48,7 @@ def partial_correlation(
     regressed anew on the covariates (Freedman & Lane 1983). Undefined where x or y is constant or fully explained, or
     fewer than 3 + K units.
     """
-    from scipy.stats import rankdata  # noqa: PLC0415 - half a second at import, which collecting evals must not pay
+    from scipy.stats import rankdata
 
     checked_alternative(alternative)
     first, second = paired(x, y)
@@ -70,9 +70,15 @@ def partial_correlation(
     if not math.isfinite(float(statistic(np.arange(n)[None, :])[0])):
         return Outcome.undefined("the covariates explain x or y completely", n=n, method=what)
     estimate = coefficient_estimate(
-        statistic, n, what, rng=rng, confidence=confidence, resamples=resamples, width=data.shape[1],
+        statistic,
+        n,
+        what,
+        rng=rng,
+        confidence=confidence,
+        resamples=resamples,
+        width=data.shape[1],
         clusters=clusters,
-    )  # fmt: skip
+    )
     orders = rearrangements(n, rng=rng, strata=strata, permutations=permutations)
     if orders is None:
         return Outcome(estimate=estimate, p_value=None, p_method="none: every stratum holds a single unit")
@@ -82,9 +88,12 @@ def partial_correlation(
     moved = y_left[orders.rows]
     null = rowwise_pearson(np.broadcast_to(x_left, moved.shape), moved - (moved @ basis) @ basis.T)
     p = permutation_p(
-        float(estimate.value or 0.0), np.nan_to_num(null), exact=orders.exact, alternative=alternative,
+        float(estimate.value or 0.0),
+        np.nan_to_num(null),
+        exact=orders.exact,
+        alternative=alternative,
         centred=orders.centred,
-    )  # fmt: skip
+    )
     return Outcome(estimate=estimate, p_value=p, p_method=f"Freedman-Lane {orders.method}, {alternative}")
 
 

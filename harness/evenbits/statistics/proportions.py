@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 
 def wilson(successes: int, n: int, *, confidence: float = 0.95) -> Estimate:
     """Return successes / n with Wilson's interval; undefined for n = 0."""
-    from scipy.stats import binomtest  # noqa: PLC0415 - half a second at import, which collecting evals must not pay
+    from scipy.stats import binomtest
 
     checked_confidence(confidence)
     if not 0 <= successes <= max(n, 0):
@@ -38,7 +38,7 @@ def binomial_band(trials: int, rate: float, *, confidence: float = 0.95) -> tupl
 
     A control whose test is right rejects that often: 5 to 16 times in 200 at level .05.
     """
-    from scipy.stats import binom  # noqa: PLC0415 - half a second at import, which collecting evals must not pay
+    from scipy.stats import binom
 
     checked_confidence(confidence)
     if trials < 1:

@@ -49,7 +49,7 @@ def looks(sizes: Sequence[int], *, confidence: float = 0.95) -> Looks:
     Each side spends half of it. The level of a look is that of a normal mean; with an interval for few segments in its
     place the rate is kept as well as that interval keeps its own.
     """
-    from scipy.special import ndtr  # noqa: PLC0415 - a third of a second at import, which collecting evals must not pay
+    from scipy.special import ndtr
 
     checked_confidence(confidence)
     planned = tuple(sizes)
@@ -67,7 +67,7 @@ def _bounds(times: FloatArray, spends: FloatArray) -> list[float]:
     One side is followed at a time; a walk that left on the other is counted as if it went on, which spends too much
     rather than too little.
     """
-    from scipy.special import ndtr, ndtri  # noqa: PLC0415 - as above
+    from scipy.special import ndtr, ndtri
 
     found: list[float] = []
     grid = np.linspace(-REACH, REACH, GRID)

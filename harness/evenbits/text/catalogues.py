@@ -218,7 +218,7 @@ def _parse(files: Mapping[str, Path]) -> _Catalogue:
 
 
 def _entries(path: Path) -> Iterator[Any]:
-    import polib  # noqa: PLC0415 - an optional dependency
+    import polib
 
     blob = read_bytes(path)
     encoding = _encoding(path, blob, polib.detect_encoding(str(path)))
@@ -248,7 +248,7 @@ def _encoding(path: Path, blob: bytes, declared: str) -> str:
     raise CorpusError(f"{path} is not UTF-8{also}: byte {place} cannot be decoded")
 
 
-def _refusal(entry: Any) -> str | None:  # noqa: ANN401 - polib is untyped
+def _refusal(entry: Any) -> str | None:
     """Return why a message is not used, or None. The first reason that holds is the one counted."""
     reasons = (
         ("obsolete", entry.obsolete),

@@ -104,8 +104,8 @@ def _place(ref: CorpusRef) -> _Place:
 def _explained(ref: CorpusRef, *, offline: bool) -> Iterator[Any]:
     """Import `datasets`, keep it from the network where asked to, and turn its errors into sentences."""
     try:
-        import datasets  # noqa: PLC0415 - an optional dependency, half a second
-        from huggingface_hub import constants  # noqa: PLC0415
+        import datasets
+        from huggingface_hub import constants
     except ImportError as error:
         raise CorpusError(
             f"the corpus {ref.text} needs the library datasets. Install it with: pip install 'evenbits[hub]'"
@@ -166,7 +166,7 @@ def _by_language(configs: Iterable[str]) -> tuple[dict[str, str], list[LeftOut]]
 
 
 def _from_configurations(
-    library: Any,  # noqa: ANN401 - untyped
+    library: Any,
     ref: CorpusRef,
     place: _Place,
     by_language: Mapping[str, str],
@@ -186,7 +186,7 @@ def _from_configurations(
 
 
 def _from_table(
-    library: Any,  # noqa: ANN401 - untyped
+    library: Any,
     ref: CorpusRef,
     place: _Place,
     config: str,
@@ -230,7 +230,7 @@ def _rows_of(
     return rows, left_out
 
 
-def _split(library: Any, ref: CorpusRef, place: _Place, config: str) -> str:  # noqa: ANN401 - untyped
+def _split(library: Any, ref: CorpusRef, place: _Place, config: str) -> str:
     """Return the split to read: the one named, else the only one."""
     splits = tuple(library.get_dataset_split_names(place.path, config))
     if place.split is not None:
@@ -244,7 +244,7 @@ def _split(library: Any, ref: CorpusRef, place: _Place, config: str) -> str:  # 
     return str(splits[0])
 
 
-def _table(library: Any, path: str, config: str, split: str) -> Table:  # noqa: ANN401 - untyped
+def _table(library: Any, path: str, config: str, split: str) -> Table:
     """Return the columns of one configuration and split that may matter, as plain lists."""
     dataset = library.load_dataset(path, config, split=split)
     wanted = {*TEXT_COLUMNS, *ID_COLUMNS, *LANGUAGE_COLUMNS, "link", "split", "flores_passage"}

@@ -34,11 +34,34 @@ HOME_REGION = {"pt": "PT"}
 # Codes of the variety that a macrolanguage's own tag stands for in public corpora (ISO 639-3, as FLORES writes them).
 # The rest of langcodes' list is not followed: it would merge Twi with Akan, or Western Punjabi with Lahnda.
 STANDARD_OF = {
-    "als": "sq", "arb": "ar", "ayr": "ay", "azj": "az", "cmn": "zh", "dik": "din", "ekk": "et", "gaz": "om",
-    "gug": "gn", "ike": "iu", "khk": "mn", "kmr": "ku", "knc": "kr", "kng": "kg", "knn": "kok", "kpv": "kv",
-    "lvs": "lv", "npi": "ne", "ory": "or", "pbu": "ps", "pes": "fa", "plt": "mg", "rmy": "rom", "swh": "sw",
-    "uzn": "uz", "ydd": "yi", "zsm": "ms",
-}  # fmt: skip
+    "als": "sq",
+    "arb": "ar",
+    "ayr": "ay",
+    "azj": "az",
+    "cmn": "zh",
+    "dik": "din",
+    "ekk": "et",
+    "gaz": "om",
+    "gug": "gn",
+    "ike": "iu",
+    "khk": "mn",
+    "kmr": "ku",
+    "knc": "kr",
+    "kng": "kg",
+    "knn": "kok",
+    "kpv": "kv",
+    "lvs": "lv",
+    "npi": "ne",
+    "ory": "or",
+    "pbu": "ps",
+    "pes": "fa",
+    "plt": "mg",
+    "rmy": "rom",
+    "swh": "sw",
+    "uzn": "uz",
+    "ydd": "yi",
+    "zsm": "ms",
+}
 
 # ISO 639's codes for several, undetermined, uncoded languages and for no linguistic content; langcodes' None for `und`.
 NO_LANGUAGE = frozenset({None, "und", "mul", "mis", "zxx"})
@@ -46,9 +69,16 @@ NO_LANGUAGE = frozenset({None, "und", "mul", "mis", "zxx"})
 # gettext's `language@modifier`: what the modifier says in BCP 47.
 # A script's own code and registered variants (`be@tarask`) need no entry; `@euro` speaks of money, not of language.
 MODIFIERS = {
-    "latin": "Latn", "cyrillic": "Cyrl", "arabic": "Arab", "devanagari": "Deva", "shaw": "Shaw",
-    "ijekavian": "ijekavsk", "ijekavianlatin": "Latn-ijekavsk", "valencia": "valencia", "euro": "",
-}  # fmt: skip
+    "latin": "Latn",
+    "cyrillic": "Cyrl",
+    "arabic": "Arab",
+    "devanagari": "Deva",
+    "shaw": "Shaw",
+    "ijekavian": "ijekavsk",
+    "ijekavianlatin": "Latn-ijekavsk",
+    "valencia": "valencia",
+    "euro": "",
+}
 
 # The rule that turns a class of Joshi et al. into a tier; fixed before measuring.
 TIER_OF_CLASS: Mapping[int, Tier] = MappingProxyType({0: "low", 1: "low", 2: "low", 3: "middle", 4: "high", 5: "high"})
@@ -106,7 +136,7 @@ def _normalised(tag: str) -> str:
 
 def _standard(tag: str) -> langcodes.Language:
     """Parse `tag` with langcodes, or raise `CorpusError` naming it."""
-    import langcodes  # noqa: PLC0415 - its tables take longer than collecting the evals may
+    import langcodes
 
     text, _, modifier = tag.strip().partition("@")
     text, modifier = text.partition(".")[0], modifier.partition(".")[0]  # glibc and X write the charset on either side
@@ -131,7 +161,7 @@ def _standard(tag: str) -> langcodes.Language:
 
 def _subtags_of(modifier: str) -> list[str] | None:
     """Return what gettext's `modifier` says as BCP-47 subtags, or None where that is not known."""
-    import langcodes  # noqa: PLC0415 - see `_standard`
+    import langcodes
 
     lower = modifier.lower()
     if lower in MODIFIERS:
@@ -147,8 +177,8 @@ def _likely(primary: str, script: str | None, region: str | None) -> tuple[str |
 
     langcodes falls back to English (`Latn`, `US`) for languages CLDR does not list, hence the look into the table.
     """
-    import langcodes  # noqa: PLC0415 - see `_standard`
-    from langcodes.data_dicts import LIKELY_SUBTAGS  # noqa: PLC0415 - same
+    import langcodes
+    from langcodes.data_dicts import LIKELY_SUBTAGS
 
     for key in (f"{primary}-{region}" if region else "", f"{primary}-{script}" if script else "", primary):
         if key in LIKELY_SUBTAGS:
@@ -176,7 +206,7 @@ def describe(tag: str, *, exposure: Mapping[str, int] | None = None) -> Language
     bytes aside), the lowest third is `low`, the highest `high`, the rest `middle`; 0 bytes is `low`; where all have
     the same within a tenth, all are `middle`. Raises `CorpusError` for an invalid tag.
     """
-    import langcodes  # noqa: PLC0415 - see `_standard`
+    import langcodes
 
     standard = normalise(tag)
     parsed = langcodes.Language.get(standard)

@@ -68,8 +68,8 @@ class Checkpoint:
 
         @contextmanager
         def runs(opened: Original) -> Iterator[OtherModel]:
-            from evenbits.variants.other_model import OtherModel  # noqa: PLC0415 - imports torch
-            from evenbits.variants.tokens import OriginalTokens  # noqa: PLC0415 - imports transformers
+            from evenbits.variants.other_model import OtherModel
+            from evenbits.variants.tokens import OriginalTokens
 
             yield OtherModel(self.load(opened), OriginalTokens.of(opened), context=opened.context)
 
@@ -77,16 +77,16 @@ class Checkpoint:
 
     def load(self, original: Original) -> LoadedModel:
         """Return the checkpoint in memory, in the arithmetic of the run (of FP4: bfloat16, all that it can)."""
-        import torch  # noqa: PLC0415 - a run that the store serves imports no torch
+        import torch
 
-        from evenbits.variants.export import load_quantized  # noqa: PLC0415 - same
+        from evenbits.variants.export import load_quantized
 
         folder = self._folder(original)
         dtype: torch.dtype = getattr(torch, original.dtype)
         if (folder / MANIFEST).is_file():
             return _moved(load_quantized(folder, dtype=dtype), original)
         if _quantization(folder) is None:
-            from evenbits.models.loading import load  # noqa: PLC0415 - same
+            from evenbits.models.loading import load
 
             return load(resolve(self._ref(), store=original.store), dtype=dtype, device=original.device)
         return _quantized(self, folder, torch.bfloat16 if _is_fp4(folder) else dtype, original)
@@ -127,8 +127,8 @@ class Checkpoint:
         if ref.kind == "folder":
             return Path(ref.location).absolute()
         if ref.kind == "hub":
-            from evenbits.models import hub  # noqa: PLC0415 - needs the network only here
-            from evenbits.progress import Silent  # noqa: PLC0415 - same
+            from evenbits.models import hub
+            from evenbits.progress import Silent
 
             return hub.fetch(ref, store=original.store, offline=False, progress=Silent())
         return resolve(ref, store=original.store).folder
@@ -171,19 +171,19 @@ def _is_fp4(folder: Path) -> bool:
 
 
 def _entries(folder: Path) -> Mapping[str, Any]:
-    from evenbits.variants.export.writing import WEIGHTS  # noqa: PLC0415 - imports torch
+    from evenbits.variants.export.writing import WEIGHTS
 
     if (folder / MANIFEST).is_file():
-        from evenbits.models.headers import read_header  # noqa: PLC0415 - beside it
+        from evenbits.models.headers import read_header
 
         return read_header(folder / WEIGHTS)
     return entries(folder)
 
 
 def _linears(original: Original) -> dict[str, tuple[int, int]]:
-    from evenbits.models.layout import anatomy_of  # noqa: PLC0415 - imports torch
-    from evenbits.models.outline import outline  # noqa: PLC0415 - imports transformers
-    from evenbits.variants.quantization.patching import shapes_of  # noqa: PLC0415 - imports torch
+    from evenbits.models.layout import anatomy_of
+    from evenbits.models.outline import outline
+    from evenbits.variants.quantization.patching import shapes_of
 
     model = outline(original.local.folder, allow_code=original.local.allow_code)
     anatomy = anatomy_of(model)
@@ -199,7 +199,7 @@ def _module_of(tensor: str) -> str:
 
 def _loaders(folder: Path) -> dict[str, str]:
     """Return the versions of what reads and multiplies the format: part of the key, as they decide the scores."""
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - only here
+    from importlib.metadata import PackageNotFoundError, version
 
     method = str((_quantization(folder) or {}).get("quant_method", ""))
     packages = {
@@ -239,9 +239,9 @@ def _check_parts(spec: Checkpoint, folder: Path) -> None:
             )
 
 
-def _configured(folder: Path, *, allow_code: bool) -> Any:  # noqa: ANN401 - any transformers config
+def _configured(folder: Path, *, allow_code: bool) -> Any:
     """Return the configuration, asking compressed-tensors for plain weights: its own unpacks at its own forward."""
-    import transformers  # noqa: PLC0415 - heavy
+    import transformers
 
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=allow_code)
     form = getattr(config, "quantization_config", None)
@@ -251,15 +251,15 @@ def _configured(folder: Path, *, allow_code: bool) -> Any:  # noqa: ANN401 - any
     return config
 
 
-def _quantized(spec: Checkpoint, folder: Path, dtype: Any, original: Original) -> LoadedModel:  # noqa: ANN401
+def _quantized(spec: Checkpoint, folder: Path, dtype: Any, original: Original) -> LoadedModel:
     """Return the quantized checkpoint as transformers loads it; nothing of it missing or left over."""
-    import transformers  # noqa: PLC0415 - heavy
+    import transformers
 
-    from evenbits.models.loading import tokenizer_of  # noqa: PLC0415 - imports torch
-    from evenbits.models.outline import outline_anatomy  # noqa: PLC0415 - same
-    from evenbits.models.quiet import quiet_transformers  # noqa: PLC0415 - same
-    from evenbits.models.records import LoadedModel as Loaded  # noqa: PLC0415 - same
-    from evenbits.models.records import LocalModel  # noqa: PLC0415 - same
+    from evenbits.models.loading import tokenizer_of
+    from evenbits.models.outline import outline_anatomy
+    from evenbits.models.quiet import quiet_transformers
+    from evenbits.models.records import LoadedModel as Loaded
+    from evenbits.models.records import LocalModel
 
     allow_code = original.local.allow_code
     _check_parts(spec, folder)

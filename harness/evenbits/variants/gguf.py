@@ -88,8 +88,8 @@ class GgufFile:
 
         @contextmanager
         def runs(opened: Original) -> Iterator[_FileScorer]:
-            from evenbits.variants.llama_cpp.engine import GgufEngine  # noqa: PLC0415 - only where it runs
-            from evenbits.variants.tokens import OriginalTokens  # noqa: PLC0415 - imports transformers
+            from evenbits.variants.llama_cpp.engine import GgufEngine
+            from evenbits.variants.tokens import OriginalTokens
 
             ours = OriginalTokens.of(opened)
             with GgufEngine(self.parts()[0], context=ours.context, threads=_threads(), kv=self.kv) as engine:
@@ -104,7 +104,7 @@ class GgufFile:
 
     def census(self) -> GgufCensus:
         """Return the types of the file's tensors."""
-        from evenbits.models.gguf_census import census_of_files  # noqa: PLC0415 - imports gguf
+        from evenbits.models.gguf_census import census_of_files
 
         return census_of_files(self.parts())
 
@@ -126,13 +126,13 @@ class GgufFile:
 
 @cache
 def _engine() -> Engine:
-    from evenbits.variants.llama_cpp.engine import engine_here  # noqa: PLC0415 - starts a process
+    from evenbits.variants.llama_cpp.engine import engine_here
 
     return engine_here()
 
 
 def _threads() -> int:
-    import torch  # noqa: PLC0415 - loaded by whoever scores
+    import torch
 
     return torch.get_num_threads()
 
@@ -140,7 +140,7 @@ def _threads() -> int:
 class _FileScorer:
     """Scores with the file's own tokenizer; where that is not the original's, without divergence, and says so."""
 
-    def __init__(self, engine: GgufEngine, ours: Any) -> None:  # noqa: ANN401 - OriginalTokens, imported where it runs
+    def __init__(self, engine: GgufEngine, ours: Any) -> None:
         self._engine, self._ours = engine, ours
 
     @property
@@ -160,7 +160,7 @@ class _FileScorer:
         small_batches: bool = False,
     ) -> tuple[Losses, HiddenStates | None]:
         """Return the losses of the file. It keeps no hidden states, and reads one window at a time in any case."""
-        from evenbits.scoring.logits import score_logits  # noqa: PLC0415 - imports torch
+        from evenbits.scoring.logits import score_logits
 
         del keep_hidden, small_batches
         tokens = self._engine.tokens(texts)

@@ -91,7 +91,7 @@ class GgufRounding:
 
         @contextmanager
         def change(loaded: LoadedModel) -> Iterator[None]:
-            from evenbits.observe.activations.importance import ActivationImportance  # noqa: PLC0415 - imports torch
+            from evenbits.observe.activations.importance import ActivationImportance
 
             importance = None
             if self.imatrix and original.probe is not None:
@@ -120,9 +120,9 @@ class GgufRounding:
 
     def _census(self, original: Original) -> GgufCensus:
         def count() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-            from evenbits.models.layout import anatomy_of  # noqa: PLC0415 - imports torch
-            from evenbits.models.outline import outline  # noqa: PLC0415 - imports transformers
-            from evenbits.variants.quantization.patching import shapes_of  # noqa: PLC0415 - imports torch
+            from evenbits.models.layout import anatomy_of
+            from evenbits.models.outline import outline
+            from evenbits.variants.quantization.patching import shapes_of
 
             model: Any = outline(original.local.folder, allow_code=original.local.allow_code)
             anatomy = anatomy_of(model)
@@ -223,9 +223,9 @@ def rounded(
     square of every input, languages counting equally; embedding and head have none, as in llama.cpp. `SpecError` where
     it is asked for and was not measured, or where `libgguf` is not installed.
     """
-    import torch  # noqa: PLC0415 - a run that the store serves imports no torch
+    import torch
 
-    from evenbits.variants.quantization.patching import checkpoint_source, patched, shapes_of  # noqa: PLC0415 - same
+    from evenbits.variants.quantization.patching import checkpoint_source, patched, shapes_of
 
     plan = planned_types(rounding, loaded.anatomy, shapes_of(loaded.model, loaded.anatomy), loaded.model.config)
     if rounding.imatrix and importance is None:
@@ -258,7 +258,7 @@ def rounded_rows(
     return np.asarray(libgguf.dequantize_rows(packed, number), dtype=np.float32).reshape(rows_OI.shape)
 
 
-def _libgguf() -> Any:  # noqa: ANN401 - an untyped module
+def _libgguf() -> Any:
     try:
         return import_module("libgguf")
     except ImportError:

@@ -17,22 +17,54 @@ from evenbits.errors import SpecError
 __all__ = ["ALIASES", "FILE_TYPES", "GgufShape", "TensorRow", "choose_types", "tensor_role"]
 
 DEFAULTS = {
-    "Q4_0": "Q4_0", "Q4_1": "Q4_1", "Q5_0": "Q5_0", "Q5_1": "Q5_1", "Q8_0": "Q8_0",
-    "Q2_K": "Q2_K", "Q2_K_S": "Q2_K", "Q3_K_S": "Q3_K", "Q3_K_M": "Q3_K", "Q3_K_L": "Q3_K",
-    "Q4_K_S": "Q4_K", "Q4_K_M": "Q4_K", "Q5_K_S": "Q5_K", "Q5_K_M": "Q5_K", "Q6_K": "Q6_K",
-    "IQ1_S": "IQ1_S", "IQ1_M": "IQ1_M", "IQ2_XXS": "IQ2_XXS", "IQ2_XS": "IQ2_XS", "IQ2_S": "IQ2_XS", "IQ2_M": "IQ2_S",
-    "IQ3_XXS": "IQ3_XXS", "IQ3_XS": "IQ3_S", "IQ3_S": "IQ3_S", "IQ3_M": "IQ3_S", "IQ4_NL": "IQ4_NL", "IQ4_XS": "IQ4_XS",
-}  # fmt: skip
+    "Q4_0": "Q4_0",
+    "Q4_1": "Q4_1",
+    "Q5_0": "Q5_0",
+    "Q5_1": "Q5_1",
+    "Q8_0": "Q8_0",
+    "Q2_K": "Q2_K",
+    "Q2_K_S": "Q2_K",
+    "Q3_K_S": "Q3_K",
+    "Q3_K_M": "Q3_K",
+    "Q3_K_L": "Q3_K",
+    "Q4_K_S": "Q4_K",
+    "Q4_K_M": "Q4_K",
+    "Q5_K_S": "Q5_K",
+    "Q5_K_M": "Q5_K",
+    "Q6_K": "Q6_K",
+    "IQ1_S": "IQ1_S",
+    "IQ1_M": "IQ1_M",
+    "IQ2_XXS": "IQ2_XXS",
+    "IQ2_XS": "IQ2_XS",
+    "IQ2_S": "IQ2_XS",
+    "IQ2_M": "IQ2_S",
+    "IQ3_XXS": "IQ3_XXS",
+    "IQ3_XS": "IQ3_S",
+    "IQ3_S": "IQ3_S",
+    "IQ3_M": "IQ3_S",
+    "IQ4_NL": "IQ4_NL",
+    "IQ4_XS": "IQ4_XS",
+}
 """The type of a tensor that no exception names, by file type."""
 
 FILE_TYPES = tuple(DEFAULTS)
 ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
 
 FALLBACKS = {
-    "Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0",
-    "IQ1_S": "IQ4_NL", "IQ1_M": "IQ4_NL", "IQ2_XXS": "IQ4_NL", "IQ2_XS": "IQ4_NL", "IQ2_S": "IQ4_NL",
-    "IQ3_XXS": "IQ4_NL", "IQ3_S": "IQ4_NL", "IQ4_XS": "IQ4_NL",
-}  # fmt: skip
+    "Q2_K": "Q4_0",
+    "Q3_K": "Q4_0",
+    "Q4_K": "Q5_0",
+    "Q5_K": "Q5_1",
+    "Q6_K": "Q8_0",
+    "IQ1_S": "IQ4_NL",
+    "IQ1_M": "IQ4_NL",
+    "IQ2_XXS": "IQ4_NL",
+    "IQ2_XS": "IQ4_NL",
+    "IQ2_S": "IQ4_NL",
+    "IQ3_XXS": "IQ4_NL",
+    "IQ3_S": "IQ4_NL",
+    "IQ4_XS": "IQ4_NL",
+}
 """Blocks of 256 weights that a row is no multiple of -> a type with blocks of 32; the others have such blocks."""
 
 SUPER_BLOCK, BLOCK = 256, 32
@@ -135,9 +167,7 @@ def _fitting(kind: str, columns: int) -> str:
     return "F16" if columns % BLOCK else kind
 
 
-def _by_rules(
-    row: TensorRow, file_type: str, shape: GgufShape, counts: _Counts, *, tied: bool, imatrix: bool
-) -> str:  # fmt: skip
+def _by_rules(row: TensorRow, file_type: str, shape: GgufShape, counts: _Counts, *, tied: bool, imatrix: bool) -> str:
     role, default = tensor_role(row.name), DEFAULTS[file_type]
     if role == "output" or (tied and role == "token_embd"):
         return _head(row, file_type, default)
@@ -163,10 +193,17 @@ EXCEPTIONS: Mapping[str, Mapping[str, str]] = {
     "attn_k": {"IQ3_XS": "IQ3_XXS", "IQ3_XXS": "IQ2_S"},
     "attn_q": {"IQ3_XS": "IQ3_XXS", "IQ3_XXS": "IQ2_S"},
     "attn_output": {
-        "Q2_K": "Q3_K", "IQ3_XXS": "IQ3_S", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K", "IQ3_M": "Q4_K",
-        "IQ1_S": "IQ2_XXS", "IQ1_M": "IQ2_XXS", "IQ2_S": "IQ3_S", "IQ2_M": "IQ3_S",
+        "Q2_K": "Q3_K",
+        "IQ3_XXS": "IQ3_S",
+        "Q3_K_M": "Q4_K",
+        "Q3_K_L": "Q5_K",
+        "IQ3_M": "Q4_K",
+        "IQ1_S": "IQ2_XXS",
+        "IQ1_M": "IQ2_XXS",
+        "IQ2_S": "IQ3_S",
+        "IQ2_M": "IQ3_S",
     },
-}  # fmt: skip
+}
 """Exceptions that hold at any depth, by role and file type."""
 
 

@@ -91,8 +91,8 @@ class LibrarySpec:
 
         @contextmanager
         def runs(opened: Original) -> Iterator[OtherModel]:
-            from evenbits.variants.other_model import OtherModel  # noqa: PLC0415 - imports torch
-            from evenbits.variants.tokens import OriginalTokens  # noqa: PLC0415 - imports transformers
+            from evenbits.variants.other_model import OtherModel
+            from evenbits.variants.tokens import OriginalTokens
 
             with _quiet(PACKAGES[self.library]):
                 loaded = quantized_copy(opened, self)
@@ -105,9 +105,9 @@ class LibrarySpec:
         """Return the library's storage of a linear weight: codes, scales, and zero points where it keeps them."""
 
         def count() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-            from evenbits.models.layout import anatomy_of  # noqa: PLC0415 - imports torch
-            from evenbits.models.outline import outline  # noqa: PLC0415 - imports transformers
-            from evenbits.variants.quantization.patching import shapes_of  # noqa: PLC0415 - imports torch
+            from evenbits.models.layout import anatomy_of
+            from evenbits.models.outline import outline
+            from evenbits.variants.quantization.patching import shapes_of
 
             model = outline(original.local.folder, allow_code=original.local.allow_code)
             anatomy = anatomy_of(model)
@@ -161,11 +161,11 @@ def quantized_copy(original: Original, spec: LibrarySpec) -> LoadedModel:
     `SpecError` where a group does not divide a layer's inputs; `EngineError` where the library left a linear alone,
     took the head too, or cannot do it on this machine.
     """
-    import torch  # noqa: PLC0415 - a run that the store serves imports no torch
+    import torch
 
-    from evenbits.models.loading import tokenizer_of  # noqa: PLC0415 - same
-    from evenbits.models.outline import outline_anatomy  # noqa: PLC0415 - same
-    from evenbits.models.records import LoadedModel as Loaded  # noqa: PLC0415 - same
+    from evenbits.models.loading import tokenizer_of
+    from evenbits.models.outline import outline_anatomy
+    from evenbits.models.records import LoadedModel as Loaded
 
     local, dtype = original.local, getattr(torch, original.dtype)
     anatomy = outline_anatomy(local.folder, allow_code=local.allow_code)
@@ -183,10 +183,10 @@ def quantized_copy(original: Original, spec: LibrarySpec) -> LoadedModel:
     return Loaded(local=local, model=model, tokenizer=tokenizer_of(local), anatomy=anatomy, dtype=dtype)
 
 
-def _bitsandbytes(original: Original, spec: LibrarySpec, anatomy: Anatomy, dtype: Any) -> Any:  # noqa: ANN401
+def _bitsandbytes(original: Original, spec: LibrarySpec, anatomy: Anatomy, dtype: Any) -> Any:
     """Return the model as transformers loads it with bitsandbytes; its skip list replaces the default one."""
     transformers: Any = import_module("transformers")
-    from evenbits.models.quiet import quiet_transformers  # noqa: PLC0415 - imports torch
+    from evenbits.models.quiet import quiet_transformers
 
     left = recipes(anatomy, spec.protect)["bitsandbytes"]["llm_int8_skip_modules"]
     config = (
@@ -212,11 +212,11 @@ def _bitsandbytes(original: Original, spec: LibrarySpec, anatomy: Anatomy, dtype
     return model.train(mode=False).requires_grad_(requires_grad=False)
 
 
-def _torchao(original: Original, spec: LibrarySpec, anatomy: Anatomy, dtype: Any) -> Any:  # noqa: ANN401
+def _torchao(original: Original, spec: LibrarySpec, anatomy: Anatomy, dtype: Any) -> Any:
     """Return the model with torchao's tensors in the linears of its layers."""
-    import torch  # noqa: PLC0415 - a run that the store serves imports no torch
+    import torch
 
-    from evenbits.models.loading import load  # noqa: PLC0415 - same
+    from evenbits.models.loading import load
 
     quantization: Any = import_module("torchao.quantization")
     model: Any = load(original.local, dtype=dtype, device=original.device).model
@@ -235,9 +235,9 @@ def _torchao(original: Original, spec: LibrarySpec, anatomy: Anatomy, dtype: Any
     return model
 
 
-def _check_extent(model: Any, anatomy: Anatomy, spec: LibrarySpec) -> None:  # noqa: ANN401 - any transformers model
+def _check_extent(model: Any, anatomy: Anatomy, spec: LibrarySpec) -> None:
     """Raise `EngineError` unless exactly the linears of the layers are the library's."""
-    import torch  # noqa: PLC0415 - loaded long since
+    import torch
 
     def plain(name: str) -> bool:
         module = model.get_submodule(name)

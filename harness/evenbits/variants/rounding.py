@@ -35,7 +35,7 @@ def rounded(spec: QuantSpec, original: Original, *, divergence: bool = True) -> 
 
     @contextmanager
     def change(loaded: LoadedModel) -> Iterator[None]:
-        from evenbits.variants.quantization.patching import quantized  # noqa: PLC0415 - imports torch
+        from evenbits.variants.quantization.patching import quantized
 
         with quantized(loaded, spec, importance=_importance(loaded, spec, original), seed=original.seed):
             yield
@@ -53,8 +53,8 @@ def bits_per_weight(spec: QuantSpec, original: Original) -> float:
     """Return the storage of a linear weight under `spec`; `SpecError` where the spec does not fit the model."""
 
     def count() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        from evenbits.variants.quantization.patching import plan_for  # noqa: PLC0415 - imports torch
-        from evenbits.variants.quantization.planning import bits_per_weight as bits_of  # noqa: PLC0415 - beside it
+        from evenbits.variants.quantization.patching import plan_for
+        from evenbits.variants.quantization.planning import bits_per_weight as bits_of
 
         return {}, {"bits": bits_of(plan_for(original.local, spec))}
 
@@ -65,6 +65,6 @@ def bits_per_weight(spec: QuantSpec, original: Original) -> float:
 def _importance(loaded: LoadedModel, spec: QuantSpec, original: Original) -> Importance | None:
     if not spec.needs or original.probe is None:
         return None
-    from evenbits.observe.activations.importance import ActivationImportance  # noqa: PLC0415 - imports torch
+    from evenbits.observe.activations.importance import ActivationImportance
 
     return ActivationImportance(loaded, original.probe, store=original.store)

@@ -85,7 +85,7 @@ class Served:
 
         @contextmanager
         def runs(opened: Original) -> Iterator[_ServedScorer]:
-            from evenbits.variants.tokens import OriginalTokens  # noqa: PLC0415 - imports transformers
+            from evenbits.variants.tokens import OriginalTokens
 
             yield _ServedScorer(endpoint, WAYS[way], OriginalTokens.of(opened))
 
@@ -144,7 +144,7 @@ class Endpoint:
         return self._ask("/generate", body, base=root)
 
     def _ask(self, path: str, body: Mapping[str, Any] | None, *, base: str | None = None) -> dict[str, Any]:
-        import os  # noqa: PLC0415 - beside its only use
+        import os
 
         address = (base if base is not None else self.url if self.url.endswith("/v1") else f"{self.url}/v1") + path
         headers = {"Content-Type": "application/json", "Cache-Control": "no-cache"}
@@ -228,7 +228,7 @@ def _probed(spec: Served, endpoint: Endpoint, original: Original) -> tuple[str, 
     """Return the way to ask, and the log-probability of each probe text to a tenth of a nat."""
     place = (str(spec), original.local.fingerprint)
     if place not in _PROBES:
-        from evenbits.variants.tokens import OriginalTokens  # noqa: PLC0415 - imports transformers
+        from evenbits.variants.tokens import OriginalTokens
 
         ours = OriginalTokens.of(original)
         names = [str(number) for number in range(len(PROBES))]
@@ -352,7 +352,7 @@ class _ServedScorer:
         small_batches: bool = False,
     ) -> tuple[Losses, HiddenStates | None]:
         """Return the losses: nats per whole segment, in the windows that the original is scored in."""
-        from evenbits.scoring.batches import windows_of  # noqa: PLC0415 - its package imports torch
+        from evenbits.scoring.batches import windows_of
 
         del reference, keep_hidden, small_batches
         tokens = self._ours.tokens(language, segment_ids, texts)

@@ -23,7 +23,7 @@ class OriginalTokens:
 
     @classmethod
     def of(cls, original: Original) -> Self:
-        from transformers import AutoConfig  # noqa: PLC0415 - heavy
+        from transformers import AutoConfig
 
         local = original.local
         config = AutoConfig.from_pretrained(local.folder, local_files_only=True, trust_remote_code=local.allow_code)

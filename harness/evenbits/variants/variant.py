@@ -127,7 +127,7 @@ class InMemory:
     @property
     def arithmetic(self) -> str:
         """The dtype of weights, that of products where it is another, and the device."""
-        from evenbits.scoring.arithmetic import product_dtype  # noqa: PLC0415 - imports torch
+        from evenbits.scoring.arithmetic import product_dtype
 
         device = self.loaded.model.device
         dtypes = dict.fromkeys((self.loaded.dtype, product_dtype(self.loaded.dtype, device)))
@@ -144,7 +144,7 @@ class InMemory:
         small_batches: bool = False,
     ) -> tuple[Losses, HiddenStates | None]:
         """Return the losses, as `evenbits.scoring.score` does."""
-        from evenbits import scoring  # noqa: PLC0415 - a run that the store serves imports no torch
+        from evenbits import scoring
 
         return scoring.score(
             self.loaded,

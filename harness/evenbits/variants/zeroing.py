@@ -89,10 +89,10 @@ def _zeroing(
     loaded: LoadedModel, *, share: float, seed: Sequence[int] | None, modules: frozenset[str] | None
 ) -> AbstractContextManager[None]:
     """Zero the largest share of every linear tensor (of those among `modules`), or with a `seed` a random one."""
-    import torch  # noqa: PLC0415 - only where something is changed
+    import torch
 
-    from evenbits.observe.weights.outliers import random_positions, top_positions  # noqa: PLC0415 - same
-    from evenbits.variants.quantization.patching import checkpoint_source, zeroed  # noqa: PLC0415 - same
+    from evenbits.observe.weights.outliers import random_positions, top_positions
+    from evenbits.variants.quantization.patching import checkpoint_source, zeroed
 
     source = checkpoint_source(loaded)
     places = {}
@@ -108,9 +108,9 @@ def _zeroing(
 
 
 def _without_weight(loaded: LoadedModel, *, name: str, row: int, column: int) -> AbstractContextManager[None]:
-    import torch  # noqa: PLC0415 - only where something is changed
+    import torch
 
-    from evenbits.variants.quantization.patching import shapes_of, zeroed  # noqa: PLC0415 - same
+    from evenbits.variants.quantization.patching import shapes_of, zeroed
 
     width = shapes_of(loaded.model, loaded.anatomy)[name][1]
     return zeroed(loaded, {name: torch.tensor([row * width + column])})
@@ -121,9 +121,9 @@ def dropping(loaded: LoadedModel, *, kind: Dropped, seed: Iterable[int]) -> Abst
 
     What the output product reads from them is zero, in every layer at once.
     """
-    import torch  # noqa: PLC0415 - only where something is changed
+    import torch
 
-    from evenbits.variants.quantization.patching import shapes_of, zeroed  # noqa: PLC0415 - same
+    from evenbits.variants.quantization.patching import shapes_of, zeroed
 
     shapes = shapes_of(loaded.model, loaded.anatomy)
     rng = np.random.default_rng(list(seed))

@@ -18,8 +18,18 @@ from evenbits.records import Corpus
 from evenbits.store import Store
 
 ARCHITECTURES = (
-    "llama", "qwen2", "qwen3", "smollm3", "gemma3_text", "olmo2", "gpt_neox", "gpt2", "bloom", "opt", "xglm",
-)  # fmt: skip
+    "llama",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "gemma3_text",
+    "olmo2",
+    "gpt_neox",
+    "gpt2",
+    "bloom",
+    "opt",
+    "xglm",
+)
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
     "Zażółć gęślą jaźń",
@@ -217,9 +227,12 @@ def test_statistics_are_stored_and_read_back_whole(load_tiny, store):
 
 def test_a_corpus_gives_statistics_and_token_parity_per_language(load_tiny, store):
     corpus = Corpus(
-        name="c", source="test", languages=("en", "ru"), segment_ids=("a", "b"),
+        name="c",
+        source="test",
+        languages=("en", "ru"),
+        segment_ids=("a", "b"),
         texts={"en": ("good morning", "yes"), "ru": ("доброе утро", "да")},
-    )  # fmt: skip
+    )
     found = activations(load_tiny(), corpus, store=store)
     parity = token_parity(found)
     assert parity["en"] == 1

@@ -17,9 +17,12 @@ from evenbits.store import Store
 
 TEXTS = ("The quick brown fox.", "jumps over", "the lazy dog again and again")
 CORPUS = Corpus(
-    name="c", source="test", languages=("de", "en"), segment_ids=("a", "b", "c"),
+    name="c",
+    source="test",
+    languages=("de", "en"),
+    segment_ids=("a", "b", "c"),
     texts={"en": TEXTS, "de": ("Der schnelle Fuchs.", "springt über", "den faulen Hund immer wieder")},
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,16 @@ def damaged(name, tail, ratio, *, high=10.0, floor=1.0, tier=TIER):
     """A model of which low-resource languages lose `ratio` times as much as high-resource ones."""
     values = np.array([high * 0.9, high, high * 1.1, *(high * ratio * f for f in (0.9, 1.0, 1.1))])
     return ModelDamage(
-        model=name, run=training_run(name), tail=tail, languages=LANGUAGES, tier=tier, tokens=np.arange(6.0) + 1,
-        damage={"excess_bits": values, "relative_increase": values / 100, "kl": values * 2}, floor=floor,
+        model=name,
+        run=training_run(name),
+        tail=tail,
+        languages=LANGUAGES,
+        tier=tier,
+        tokens=np.arange(6.0) + 1,
+        damage={"excess_bits": values, "relative_increase": values / 100, "kl": values * 2},
+        floor=floor,
         outliers=np.array([0.1, 0.3, 0.2, 0.5, 0.4, 0.6]),
-    )  # fmt: skip
+    )
 
 
 def family(slope, *, n=12, noise=0.1, seed=0):
@@ -50,9 +56,13 @@ def test_the_log_disparity_is_that_of_the_two_means():
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"high": 0.5}, "noise floor"), ({"tier": dict.fromkeys(LANGUAGES, "high")}, "no low-resource"), ({"tier": {}},
-     "no low-resource"), ({"ratio": -1.0}, "lose nothing")],
-)  # fmt: skip
+    [
+        ({"high": 0.5}, "noise floor"),
+        ({"tier": dict.fromkeys(LANGUAGES, "high")}, "no low-resource"),
+        ({"tier": {}}, "no low-resource"),
+        ({"ratio": -1.0}, "lose nothing"),
+    ],
+)
 def test_where_there_is_no_disparity_the_reason_is_given(changes, words):
     assert words in log_disparity(damaged(**{"name": "m", "tail": 1.0, "ratio": 2.0, **changes}))
 

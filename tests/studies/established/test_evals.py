@@ -53,13 +53,30 @@ def checkpoints(tiny_llama, tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(texts, checkpoints, tmp_path_factory):
     here = tmp_path_factory.mktemp("here")
-    command = [sys.executable, "-m", "evenbits.commands.app", "run", "test_established_findings.py", "--advisory",
-               "--spec=int3-row", f"--corpus=dir:{texts}", "--languages=all", "--dtype=float32", "--report=out",
-               "--store=store", *(f"--model={folder}" for folder in reversed(checkpoints))]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "evenbits.commands.app",
+        "run",
+        "test_established_findings.py",
+        "--advisory",
+        "--spec=int3-row",
+        f"--corpus=dir:{texts}",
+        "--languages=all",
+        "--dtype=float32",
+        "--report=out",
+        "--store=store",
+        *(f"--model={folder}" for folder in reversed(checkpoints)),
+    ]
     done = subprocess.run(
-        command, cwd=here, capture_output=True, text=True, check=False, timeout=600,
+        command,
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "160"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done, json.loads((here / "out" / "report.json").read_text(encoding="utf-8")), here / "out"
 

@@ -20,8 +20,10 @@ def checkpoint(name, kurtosis, *, seen=None, beyond=0, otherwise=0.1):
 
 def course(*tails, name="run", last=None):
     names = [f"{name}-s{20 * 4**i:04d}" for i in range(len(tails) - 1)] + [last or name]
-    return [checkpoint(text, tail, seen=1000 * 4**i, beyond=i) for i, (text, tail) in enumerate(zip(names, tails,
-            strict=True))]  # fmt: skip
+    return [
+        checkpoint(text, tail, seen=1000 * 4**i, beyond=i)
+        for i, (text, tail) in enumerate(zip(names, tails, strict=True))
+    ]
 
 
 def measured(models):

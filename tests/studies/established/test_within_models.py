@@ -7,8 +7,28 @@ from evenbits.studies.established import ModelDamage, ModelHeads, parity_is_not_
 from evenbits.studies.established.records import by_head
 
 SMALL = Threshold(metric="r", op="<", bound=0.3, why="test")
-LANGUAGES = ("ar", "ca", "cs", "cy", "da", "de", "en", "es", "et", "fi", "fr", "ga", "hu", "is", "ja", "lt", "mt", "pl",
-             "ru", "yo")  # fmt: skip
+LANGUAGES = (
+    "ar",
+    "ca",
+    "cs",
+    "cy",
+    "da",
+    "de",
+    "en",
+    "es",
+    "et",
+    "fi",
+    "fr",
+    "ga",
+    "hu",
+    "is",
+    "ja",
+    "lt",
+    "mt",
+    "pl",
+    "ru",
+    "yo",
+)
 
 
 def rng(seed=0):
@@ -29,10 +49,16 @@ def languages(name, *, follow=0.0, seed=1, tags=LANGUAGES, common=True):
     tokens = rng(99).uniform(20, 60, len(tags)) if common else draws.uniform(20, 60, len(tags))
     excess = 10 + follow * (tokens - 40) + (1 - abs(follow)) * 10 * draws.standard_normal(len(tags))
     return ModelDamage(
-        model=name, run=name, tail=5.0, languages=tuple(tags), tier={}, tokens=tokens,
-        damage={"excess_bits": excess, "relative_increase": excess / tokens, "kl": excess}, floor=0.0,
+        model=name,
+        run=name,
+        tail=5.0,
+        languages=tuple(tags),
+        tier={},
+        tokens=tokens,
+        damage={"excess_bits": excess, "relative_increase": excess / tokens, "kl": excess},
+        floor=0.0,
         outliers=tokens,
-    )  # fmt: skip
+    )
 
 
 def judged(finding):

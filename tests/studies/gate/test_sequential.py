@@ -38,15 +38,21 @@ class Text:
 
         full = np.full(len(places), 200.0)
         column = Column(
-            spec="int4-row", dtype="float32", bits_per_weight=4.25,
+            spec="int4-row",
+            dtype="float32",
+            bits_per_weight=4.25,
             floor_bits=Estimate(value=0.01, n=8, method="given"),
             full={tag: losses(tag, full) for tag in languages},
             quantized={tag: losses(tag, full + self.bits[tag][list(places)]) for tag in languages},
-        )  # fmt: skip
+        )
         return Damage(
-            model="m", fingerprint="f", corpus_digest="c", languages=tuple(languages), segment_ids=ids,
+            model="m",
+            fingerprint="f",
+            corpus_digest="c",
+            languages=tuple(languages),
+            segment_ids=ids,
             columns={"int4-row": column},
-        )  # fmt: skip
+        )
 
 
 def outcome(tag, row):

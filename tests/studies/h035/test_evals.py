@@ -27,14 +27,31 @@ def texts(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(tiny_llama, texts, tmp_path_factory):
     here = tmp_path_factory.mktemp("run")
-    command = [sys.executable, "-m", "evenbits.commands.app", "run", "test_h035_degradation_predictor.py",
-               f"--model={tiny_llama}", "--spec=int3-row", f"--corpus=dir:{texts}", "--languages=all",
-               "--dtype=float32", "--report=out", f"--store={here / 'store'}", "--advisory",
-               "--robustness"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "evenbits.commands.app",
+        "run",
+        "test_h035_degradation_predictor.py",
+        f"--model={tiny_llama}",
+        "--spec=int3-row",
+        f"--corpus=dir:{texts}",
+        "--languages=all",
+        "--dtype=float32",
+        "--report=out",
+        f"--store={here / 'store'}",
+        "--advisory",
+        "--robustness",
+    ]
     done = subprocess.run(
-        command, cwd=here, capture_output=True, text=True, check=False, timeout=600,
+        command,
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "160"},
-    )  # fmt: skip
+    )
     path = here / "out" / "report.json"
     assert path.exists(), done.stdout + done.stderr
     return done, json.loads(path.read_text(encoding="utf-8"))

@@ -25,10 +25,16 @@ def model_of(name, draw, *, run=None, shift=0.5, languages=LANGUAGES):
     damage = 10 * parity * np.exp(shift * draw.normal() + 0.2 * draw.normal(size=len(languages)))
     noise = {metric: tuple(np.exp(draw.normal(size=len(languages)))) for metric in METRICS}
     return CalibratedModel(
-        text=name, fingerprint=f"weights of {name}", run=run or name, model_type="llama", parameters=1000,
-        resource_kind="class", languages=languages, metrics={SPEC: noise | {"token_parity": tuple(parity)}},
+        text=name,
+        fingerprint=f"weights of {name}",
+        run=run or name,
+        model_type="llama",
+        parameters=1000,
+        resource_kind="class",
+        languages=languages,
+        metrics={SPEC: noise | {"token_parity": tuple(parity)}},
         excess_bits={SPEC: tuple(damage)},
-    )  # fmt: skip
+    )
 
 
 def family(draw, runs, **options):
@@ -122,10 +128,16 @@ def test_a_copy_that_computes_the_same_belongs_to_the_run_of_its_original():
 
 def study(model):
     predictors = Predictors(
-        model=model.text, spec=SPEC, languages=model.languages, segments=8,
-        values={name: np.array(values) for name, values in model.metrics[SPEC].items()}, missing={},
-        permuted=np.empty((0, len(model.languages))), columns=np.zeros(len(model.languages)), resource_kind="class",
-    )  # fmt: skip
+        model=model.text,
+        spec=SPEC,
+        languages=model.languages,
+        segments=8,
+        values={name: np.array(values) for name, values in model.metrics[SPEC].items()},
+        missing={},
+        permuted=np.empty((0, len(model.languages))),
+        columns=np.zeros(len(model.languages)),
+        resource_kind="class",
+    )
     damage = np.array(model.excess_bits[SPEC])
     return PredictionStudy(
         predictors=predictors, damage=dict.fromkeys(("excess_bits", "relative_increase", "kl"), damage), floor=0.0

@@ -32,9 +32,7 @@ def weights(*tensors):
 
 def two_layers():
     """Column b0 (kurtosis 9) is the only one above the 90 % quantile, tensor a (kurtosis 5) the only such tensor."""
-    return weights(
-        tensor("a", 0, [0, 1], 5.0), tensor("b", 1, [9, 0], 1.0), tensor("c", 1, [0, 1], 1.0, outs=4)
-    )  # fmt: skip
+    return weights(tensor("a", 0, [0, 1], 5.0), tensor("b", 1, [9, 0], 1.0), tensor("c", 1, [0, 1], 1.0, outs=4))
 
 
 def test_energy_is_normalised_in_each_layer_and_layers_count_by_parameters():
@@ -72,9 +70,11 @@ def test_tensors_without_spread_have_no_kurtosis_and_are_no_region():
 
 def test_permuted_layers_take_the_kurtosis_of_other_layers_of_the_same_shapes():
     same = weights(
-        tensor("a", 0, [9, 0], 1.0), tensor("b", 1, [0, 1], 1.0), tensor("c", 2, [0, 0.5], 1.0),
+        tensor("a", 0, [9, 0], 1.0),
+        tensor("b", 1, [0, 1], 1.0),
+        tensor("c", 2, [0, 0.5], 1.0),
         tensor("d", 3, [0, 0, 0], 1.0),
-    )  # fmt: skip
+    )
     found = kurtosis_overlap({"de": language(a=[3, 1], b=[1, 1], c=[1, 4], d=[1, 1, 1])}, same)
     orders = found.orders(rng=np.random.default_rng(0), most=40)
     assert len(orders) == 5  # 3! orders of the three equal layers, without their own

@@ -73,7 +73,7 @@ def measured(bench, study):
     rng = np.random.default_rng(1)
     return study_protection(
         bench, study, corpus_of(8, shift=5), budget=rule_budget(study), kurtosis=np.arange(6.0), rng=rng
-    )  # fmt: skip
+    )
 
 
 def test_a_study_gives_what_measuring_each_layer_from_the_start_gives(bench, study):
@@ -161,7 +161,7 @@ def test_contestants_are_held_against_the_recommended_one_on_the_same_segments_a
 def test_a_budget_that_buys_nothing_is_not_applicable_and_names_the_cheapest(bench, study):
     small = study_protection(
         bench, study, corpus_of(8, shift=5), budget=0.01, kurtosis=np.zeros(6), rng=np.random.default_rng(0)
-    )  # fmt: skip
+    )
     assert not any(one.kind == "plan" for one in small.contestants)
     finding = plan_beats_rivals(study, small, rng=np.random.default_rng(0))
     assert finding.verdict is Verdict.NOT_APPLICABLE
@@ -212,10 +212,19 @@ def test_a_rule_that_would_protect_everything_takes_no_part(bench):
     sizes, spec = sizes_of(bench), parse_spec("int4-row")
     units = units_of(sizes.anatomy, "layer")[:2]
     small = LayerStudy(
-        model="m", spec=spec, units=units, layers=2, languages=LANGUAGES, tier=TIER,
-        excess_bits=np.ones((2, 4, 3)), full_bits=np.ones((4, 3)), nll_bits=np.ones(4), cost=np.ones(2),
-        bits_per_weight=sizes.bits_per_weight(spec), floor=Estimate(value=0.0, n=1, method="test"),
-    )  # fmt: skip
+        model="m",
+        spec=spec,
+        units=units,
+        layers=2,
+        languages=LANGUAGES,
+        tier=TIER,
+        excess_bits=np.ones((2, 4, 3)),
+        full_bits=np.ones((4, 3)),
+        nll_bits=np.ones(4),
+        cost=np.ones(2),
+        bits_per_weight=sizes.bits_per_weight(spec),
+        floor=Estimate(value=0.0, n=1, method="test"),
+    )
     chosen = planned(small, 5.0)
     entered = contestants(small, chosen, sizes, budget=5.0, kurtosis=np.ones(2), rng=np.random.default_rng(0))
     assert {one.name for one in entered} == {"none", "uniform"}
@@ -240,10 +249,14 @@ def test_the_unit_is_the_coarsest_of_which_the_budget_buys_two(bench):
 
     sizes, spec = sizes_of(bench), parse_spec("int4-row")
     cheapest = {
-        kind: np.sort([sizes.bits_per_weight(spec.with_protect(*unit.names)) - sizes.bits_per_weight(spec)
-                       for unit in units_of(sizes.anatomy, kind)])
+        kind: np.sort(
+            [
+                sizes.bits_per_weight(spec.with_protect(*unit.names)) - sizes.bits_per_weight(spec)
+                for unit in units_of(sizes.anatomy, kind)
+            ]
+        )
         for kind in ("layer", "part", "module")
-    }  # fmt: skip
+    }
     for kind in ("layer", "part", "module"):
         assert kind_for(sizes, spec, float(cheapest[kind][:2].sum())) == kind
     assert kind_for(sizes, spec, float(cheapest["module"][0])) == "module"  # one matrix is better than nothing

@@ -11,10 +11,16 @@ POSITIVE = Threshold(metric="rho", op=">", bound=0.0, why="test")
 def points(damage, *, relative=None, run="m{}"):
     """Models whose sparsity rises; `damage` by model, None for one that was not measurable."""
     return [
-        ModelPoint(model=f"m{i}", run=run.format(i), sparsity=0.1 + i / 100, damage=d,
-                   relative=None if d is None else (relative or damage)[i], recovered=None if d is None else 0.5)
+        ModelPoint(
+            model=f"m{i}",
+            run=run.format(i),
+            sparsity=0.1 + i / 100,
+            damage=d,
+            relative=None if d is None else (relative or damage)[i],
+            recovered=None if d is None else 0.5,
+        )
         for i, d in enumerate(damage)
-    ]  # fmt: skip
+    ]
 
 
 def rng():

@@ -39,11 +39,30 @@ def tensor(place, beyond, *, layer=0, size=(1000, 1000), kurtosis=1.0):
     n = size[0] * size[1]
     counts = tuple(SigmaCount(sigma=s, count=beyond, share=beyond / n) for s in (3, 5, 10))
     return TensorStatistics(
-        name=f"t{place}", layer=layer, part="mlp", role="up_proj", shape=size, mean=0.0, std=1.0, skew=0.0,
-        kurtosis=kurtosis, absmax=9.0, beyond=counts, concentration=0.2, gini=0.4, hoyer=0.1, row_std=rows,
-        row_absmax=rows, row_kurtosis=rows, row_concentration=rows, row_gini=rows, row_hoyer=rows,
-        row_beyond=np.zeros((3, size[0]), dtype=np.int64), column_std=columns, column_kurtosis=columns,
-    )  # fmt: skip
+        name=f"t{place}",
+        layer=layer,
+        part="mlp",
+        role="up_proj",
+        shape=size,
+        mean=0.0,
+        std=1.0,
+        skew=0.0,
+        kurtosis=kurtosis,
+        absmax=9.0,
+        beyond=counts,
+        concentration=0.2,
+        gini=0.4,
+        hoyer=0.1,
+        row_std=rows,
+        row_absmax=rows,
+        row_kurtosis=rows,
+        row_concentration=rows,
+        row_gini=rows,
+        row_hoyer=rows,
+        row_beyond=np.zeros((3, size[0]), dtype=np.int64),
+        column_std=columns,
+        column_kurtosis=columns,
+    )
 
 
 def statistics(*beyond, layers=None):
@@ -67,9 +86,12 @@ def ablations(few, many):
 @pytest.mark.parametrize(
     ("beyond", "label"),
     [  # of a million weights: .001 % is 10, .1 % is 1,000
-        (9, "no outliers"), (10, "sparse"), (1000, "sparse"), (1001, "dense"),
+        (9, "no outliers"),
+        (10, "sparse"),
+        (1000, "sparse"),
+        (1001, "dense"),
     ],
-)  # fmt: skip
+)
 def test_the_cut_offs_divide_no_outliers_sparse_and_dense(beyond, label):
     assert class_by_weights([tensor(0, beyond)]) == label
 
@@ -115,9 +137,12 @@ def test_concentration_is_damage_over_random_over_what_a_normal_tail_explains():
 @pytest.mark.parametrize(
     ("few", "many", "label"),
     [  # concentration at .01 % and at 1 %, cut at 2
-        (2.1, 9.0, "sparse"), (1.9, 2.1, "dense"), (1.9, 1.9, "no outliers"), (2.0, 0.1, "sparse"),
+        (2.1, 9.0, "sparse"),
+        (1.9, 2.1, "dense"),
+        (1.9, 1.9, "no outliers"),
+        (2.0, 0.1, "sparse"),
     ],
-)  # fmt: skip
+)
 def test_the_class_by_ablation_is_cut_at_twice_the_normal_tail(few, many, label):
     given = ablations(
         (few * normal_energy_ratio(SHARES[0]), 1.0), (many * normal_energy_ratio(SHARES[1]) * 1.0000001, 1.0)
@@ -191,8 +216,10 @@ def points(n, *, follow=1.0, seed=2):
     draws = rng(seed)
     sparsity = draws.random(n)
     recovered = follow * sparsity + (1 - abs(follow)) * draws.random(n)
-    return [ModelPoint(model=f"m{i}", run=f"m{i}", sparsity=float(s), damage=10.0 + i, recovered=float(r))
-            for i, (s, r) in enumerate(zip(sparsity, recovered, strict=True))]  # fmt: skip
+    return [
+        ModelPoint(model=f"m{i}", run=f"m{i}", sparsity=float(s), damage=10.0 + i, recovered=float(r))
+        for i, (s, r) in enumerate(zip(sparsity, recovered, strict=True))
+    ]
 
 
 @pytest.mark.parametrize("n", [1, 7])
@@ -218,8 +245,12 @@ def test_a_correlation_of_the_other_sign_is_not_supported():
 
 
 def test_checkpoints_of_one_run_are_one_unit():
-    one_run = [ModelPoint(model=f"a-s{100 * i}", run=training_run(f"a-s{100 * i}"), sparsity=float(i), damage=5.0,
-                          recovered=float(i)) for i in range(12)]  # fmt: skip
+    one_run = [
+        ModelPoint(
+            model=f"a-s{100 * i}", run=training_run(f"a-s{100 * i}"), sparsity=float(i), damage=5.0, recovered=float(i)
+        )
+        for i in range(12)
+    ]
     finding = across_models(one_run, rng=rng())
     assert finding.verdict is Verdict.UNDERPOWERED
     assert "1 training run, needed 8" in finding.because
@@ -243,9 +274,13 @@ def test_models_that_are_all_alike_give_no_coefficient_and_no_crash():
 
 @pytest.mark.parametrize(
     ("text", "run"),
-    [("reference:eb-small-s400", "reference:eb-small"), ("EleutherAI/pythia-70m@step1000", "EleutherAI/pythia-70m"),
-     ("org/model-s", "org/model-s"), ("folder/m-s12/x", "folder/m-s12/x")],
-)  # fmt: skip
+    [
+        ("reference:eb-small-s400", "reference:eb-small"),
+        ("EleutherAI/pythia-70m@step1000", "EleutherAI/pythia-70m"),
+        ("org/model-s", "org/model-s"),
+        ("folder/m-s12/x", "folder/m-s12/x"),
+    ],
+)
 def test_the_training_run_is_the_name_without_its_step(text, run):
     assert training_run(text) == run
 
@@ -255,8 +290,13 @@ def test_the_training_run_is_the_name_without_its_step(text, run):
 
 def corpus_of(languages=("de", "fr"), segments=2):
     texts = {tag: tuple(f"{tag} {i}: the inner an the {i * 31}" for i in range(segments)) for tag in languages}
-    return Corpus(name="hand", source="test", languages=languages, segment_ids=tuple(f"s{i}" for i in range(segments)),
-                  texts=texts)  # fmt: skip
+    return Corpus(
+        name="hand",
+        source="test",
+        languages=languages,
+        segment_ids=tuple(f"s{i}" for i in range(segments)),
+        texts=texts,
+    )
 
 
 def bench(folder, store, **options):
@@ -356,13 +396,26 @@ def test_the_factor_is_that_of_perplexity_per_token(tiny_llama, store, monkeypat
 
     def losses(_variant, sample):
         nll = next(given) / 2
-        return {tag: Losses(language=tag, segment_ids=("s0",), nll=np.array([nll]), tokens=np.array([3]),
-                            utf8_bytes=np.array([3])) for tag in sample.languages}  # fmt: skip
+        return {
+            tag: Losses(
+                language=tag, segment_ids=("s0",), nll=np.array([nll]), tokens=np.array([3]), utf8_bytes=np.array([3])
+            )
+            for tag in sample.languages
+        }
 
     monkeypatch.setattr(model, "losses", losses)
-    one = SuperWeightCandidate(name="model.layers.0.mlp.down_proj", layer=0, row=1, column=2, weight=1.0,
-                               input_peak=1.0, output_peak=1.0, input_ratio=1.0, output_ratio=1.0,
-                               explained=1.0)  # fmt: skip
+    one = SuperWeightCandidate(
+        name="model.layers.0.mlp.down_proj",
+        layer=0,
+        row=1,
+        column=2,
+        weight=1.0,
+        input_peak=1.0,
+        output_peak=1.0,
+        input_ratio=1.0,
+        output_ratio=1.0,
+        explained=1.0,
+    )
     (found,) = find_super_weights(model, [one], corpus_of(segments=1))
     assert found.factor == pytest.approx(3.0)
 

@@ -29,16 +29,23 @@ def placement(level, share, bits, *, spread=0.0, seed=0):
 
 
 def placements(layers, kinds=(1.0, 1.0), **options):
-    return [placement(level, share, bits, **options)
-            for share in SHARES for level, bits in (("layer", layers), ("kind", kinds))]  # fmt: skip
+    return [
+        placement(level, share, bits, **options)
+        for share in SHARES
+        for level, bits in (("layer", layers), ("kind", kinds))
+    ]
 
 
 @pytest.mark.parametrize(
     ("damage", "share"),
     [  # (sum d)^2 / (U sum d^2)
-        ([1, 1, 1, 1], 1.0), ([1, 0, 0, 0], 0.25), ([1, 1, 0, 0], 0.5), ([3, 1], 16 / 20), ([2, -5], 0.5),
+        ([1, 1, 1, 1], 1.0),
+        ([1, 0, 0, 0], 0.25),
+        ([1, 1, 0, 0], 0.5),
+        ([3, 1], 16 / 20),
+        ([2, -5], 0.5),
     ],
-)  # fmt: skip
+)
 def test_the_effective_share_is_one_over_the_herfindahl_index_per_unit(damage, share):
     assert effective_share(np.array([damage], dtype=float))[0] == pytest.approx(share)
 
@@ -54,14 +61,12 @@ def test_half_is_held_by_the_fewest_units():
 
 
 def test_damage_of_one_layer_is_per_layer_and_that_of_all_is_distributed():
-    few = outliers_in_few_layers(weight_records.model(), ablations(), placements((8, 0.2, 0.1, 0.1)),
-                                 rng=rng())  # fmt: skip
+    few = outliers_in_few_layers(weight_records.model(), ablations(), placements((8, 0.2, 0.1, 0.1)), rng=rng())
     assert few.verdict is None
     assert few.estimate.value < 0.3
     assert "half lies in 1 of 4 layers (0 95%)" in few.because
     assert "No weight lies beyond 5 sigma." in few.because
-    all_of_them = outliers_in_few_layers(weight_records.model(), ablations(), placements((2, 2, 2, 2)),
-                                         rng=rng())  # fmt: skip
+    all_of_them = outliers_in_few_layers(weight_records.model(), ablations(), placements((2, 2, 2, 2)), rng=rng())
     assert all_of_them.estimate.value == pytest.approx(1.0)
     assert set(few.also) == {"layers_at_super_weights", "kinds_at_general_outliers", "kinds_at_super_weights"}
 
@@ -74,8 +79,7 @@ def test_an_interval_that_holds_the_bound_leaves_the_question_open():
 
 
 def test_without_damage_nothing_lies_anywhere():
-    finding = outliers_in_few_layers(weight_records.model(), ablations(bits=0.05), placements((1, 1)),
-                                     rng=rng())  # fmt: skip
+    finding = outliers_in_few_layers(weight_records.model(), ablations(bits=0.05), placements((1, 1)), rng=rng())
     assert finding.verdict is Verdict.NOT_APPLICABLE
 
 

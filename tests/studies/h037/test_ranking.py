@@ -23,10 +23,19 @@ def candidate(name, damage=None, *, kept=0.5, kurtosis=10.0, kind="MILD", outlie
         noise = 1 + 0.3 * draws.standard_normal((6, 1)) + 0.3 * draws.standard_normal((1, 20))
         excess = np.stack([damage * noise, kept * damage * noise])
     return Candidate(
-        model=name, run=training_run(name), sparsity_class=outliers, kurtosis_class=kind, largest_kurtosis=kurtosis,
-        heaviest="layers.0.q_proj", beyond=1e-4, concentration=0.2, languages=LANGUAGES if damage is not None else (),
-        excess=excess, floor=floor, bits_per_weight=4.25,
-    )  # fmt: skip
+        model=name,
+        run=training_run(name),
+        sparsity_class=outliers,
+        kurtosis_class=kind,
+        largest_kurtosis=kurtosis,
+        heaviest="layers.0.q_proj",
+        beyond=1e-4,
+        concentration=0.2,
+        languages=LANGUAGES if damage is not None else (),
+        excess=excess,
+        floor=floor,
+        bits_per_weight=4.25,
+    )
 
 
 def places(ranking):
@@ -83,8 +92,12 @@ def test_what_does_not_clearly_help_is_called_so():
 
 
 def test_without_damage_lighter_tails_come_first_and_a_class_shares_its_rank():
-    models = [candidate("heavy", kurtosis=80.0, kind="HEAVY"), candidate("m2", kurtosis=12.0),
-              candidate("m1", kurtosis=6.0), candidate("flat", kurtosis=None, kind=None)]  # fmt: skip
+    models = [
+        candidate("heavy", kurtosis=80.0, kind="HEAVY"),
+        candidate("m2", kurtosis=12.0),
+        candidate("m1", kurtosis=6.0),
+        candidate("flat", kurtosis=None, kind=None),
+    ]
     ranking = rank_models([*models, candidate("measured", 5.0, kurtosis=20.0, kind="MODERATE")], rng=rng())
     assert ranking.by == "weights"
     assert places(ranking) == [(1, "flat"), (2, "m1"), (2, "m2"), (4, "measured"), (5, "heavy")]
@@ -127,8 +140,12 @@ def test_the_last_checkpoint_stands_for_its_run():
 def test_a_changed_copy_belongs_to_the_training_of_its_original():
     plain, heavy = weight_records.model(), weight_records.model({(0, "up_proj"): 200.0})
     first, other = (weight_records.tensor("embed_tokens", kurtosis=k, part="embedding") for k in (0.5, 0.6))
-    models = {"a-s0010": replace(plain, outside=(other,)), "a": replace(plain, outside=(first,)),
-              "a-injected": replace(heavy, outside=(first,)), "no-embedding": plain}  # fmt: skip
+    models = {
+        "a-s0010": replace(plain, outside=(other,)),
+        "a": replace(plain, outside=(first,)),
+        "a-injected": replace(heavy, outside=(first,)),
+        "no-embedding": plain,
+    }
     origins = {text: origin_of(statistics) for text, statistics in models.items()}
     assert training_runs(dict(reversed(origins.items()))) == training_runs(origins)  # in whatever order
     assert training_runs(origins) == {"a-s0010": "a", "a": "a", "a-injected": "a", "no-embedding": "no-embedding"}

@@ -43,14 +43,21 @@ def trained(name, damage, *, full=100.0, exposure=None, tags=TAGS):
     """A model whose languages lose `damage` bits per segment (a number, or one per language)."""
     excess = dict(zip(tags, np.broadcast_to(damage, len(tags)).tolist(), strict=True))
     column = Column(
-        spec=SPEC, dtype="float32", bits_per_weight=4.25, floor_bits=Estimate(value=0.01, n=8, method="given"),
+        spec=SPEC,
+        dtype="float32",
+        bits_per_weight=4.25,
+        floor_bits=Estimate(value=0.01, n=8, method="given"),
         full={tag: losses(tag, [full, full]) for tag in tags},
         quantized={tag: losses(tag, [full + excess[tag]] * 2) for tag in tags},
-    )  # fmt: skip
+    )
     table = Damage(
-        model=name, fingerprint=f"{name} {sorted(excess.items())} {full}", corpus_digest="c", languages=tuple(tags),
-        segment_ids=("a", "b"), columns={SPEC: column},
-    )  # fmt: skip
+        model=name,
+        fingerprint=f"{name} {sorted(excess.items())} {full}",
+        corpus_digest="c",
+        languages=tuple(tags),
+        segment_ids=("a", "b"),
+        columns={SPEC: column},
+    )
     return TrainedModel.of(name, table, SPEC, exposure=exposure)
 
 
@@ -142,9 +149,7 @@ def test_by_exposure_each_language_is_taken_where_it_was_shown_more():
     turned = dict(zip(TAGS, [3_000] * half + [100_000] * half, strict=True)) | {"de": 100_000}
     # more text, more damage: 9 bits against 4
     damage = [9.0] * half + [4.0] * half
-    models = family(
-        trained("a1", damage, exposure=shown), trained("a1r", damage[::-1], exposure=turned)
-    )  # fmt: skip
+    models = family(trained("a1", damage, exposure=shown), trained("a1r", damage[::-1], exposure=turned))
     (found,) = contrasted(models, rng=rng())
     assert found.damage.estimate.value == pytest.approx(5.0)
     assert "de" not in found.languages  # both models were shown the same of it

@@ -20,9 +20,40 @@ from scipy import stats
 
 # As many languages as the reference family has; tiers are dealt in turn, so that family and tier are unrelated.
 LANGUAGES = (
-    "ar", "be", "bg", "da", "de", "el", "en", "es", "et", "eu", "fa", "fi", "fr", "ga", "gd", "he", "hu", "id", "is",
-    "ja", "ko", "lt", "lv", "mn", "pl", "ro", "ru", "sv", "tr", "ug", "uk", "zh-Hans", "zh-Hant",
-)  # fmt: skip
+    "ar",
+    "be",
+    "bg",
+    "da",
+    "de",
+    "el",
+    "en",
+    "es",
+    "et",
+    "eu",
+    "fa",
+    "fi",
+    "fr",
+    "ga",
+    "gd",
+    "he",
+    "hu",
+    "id",
+    "is",
+    "ja",
+    "ko",
+    "lt",
+    "lv",
+    "mn",
+    "pl",
+    "ro",
+    "ru",
+    "sv",
+    "tr",
+    "ug",
+    "uk",
+    "zh-Hans",
+    "zh-Hant",
+)
 N = len(LANGUAGES)
 TIER = tuple(("low", "between", "high")[place % 3] for place in range(N))
 LEVEL = np.array([{"low": -1.0, "between": 0.0, "high": 1.0}[tier] for tier in TIER])
@@ -41,11 +72,16 @@ def rng(seed=0):
 def groups_of(residual, *, languages=LANGUAGES, tier=TIER):
     level = np.array([{"low": -1.0, "between": 0.0, "high": 1.0}[one] for one in tier])
     return ResilienceGroups(
-        spec="int4-row", metric="excess_bits", languages=tuple(languages), tier=tuple(tier),
-        resource_name="ln training bytes", design=np.column_stack([np.ones(len(tier)), level]),
-        residual=np.asarray(residual, dtype=float), coefficients={"constant": 0.0, "ln training bytes": 0.0},
+        spec="int4-row",
+        metric="excess_bits",
+        languages=tuple(languages),
+        tier=tuple(tier),
+        resource_name="ln training bytes",
+        design=np.column_stack([np.ones(len(tier)), level]),
+        residual=np.asarray(residual, dtype=float),
+        coefficients={"constant": 0.0, "ln training bytes": 0.0},
         left_out={},
-    )  # fmt: skip
+    )
 
 
 def random_residual(source):
@@ -93,9 +129,12 @@ def test_nested_aucs_are_those_of_the_selection_in_loops_whatever_the_sizes_of_t
     for b, row in enumerate(label):
         inside = row < 2
         one = nested_selection_auc(
-            {str(k): column for k, column in enumerate(table[inside].T)}, (row[inside] == 0).tolist(), rng=rng(),
-            resamples=100, permutations=1,
-        )  # fmt: skip
+            {str(k): column for k, column in enumerate(table[inside].T)},
+            (row[inside] == 0).tolist(),
+            rng=rng(),
+            resamples=100,
+            permutations=1,
+        )
         assert found[b] == pytest.approx(one.estimate.value, abs=1e-12)
 
 
@@ -206,9 +245,7 @@ def test_too_small_groups_are_underpowered_and_the_sentence_says_how_many_are_ne
 
 
 def test_no_low_resource_language_is_underpowered():
-    found = discriminate(
-        groups_of(random_residual(rng(16)), tier=["high"] * N), table_of(noise(rng(17))), rng=rng()
-    )  # fmt: skip
+    found = discriminate(groups_of(random_residual(rng(16)), tier=["high"] * N), table_of(noise(rng(17))), rng=rng())
     assert found.verdict is Verdict.UNDERPOWERED
     assert "0 resilient of 0 low-resource" in found.because
 

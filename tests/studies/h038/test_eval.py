@@ -29,13 +29,29 @@ def test_every_test_of_the_hypothesis_gives_a_verdict_and_a_sentence(tiny_llama,
         lines = [f"{tag}: the inner thing an {number} says {tag * (1 + number % 3)}" for number in range(6)]
         (texts / f"{tag}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "evenbits.commands.app", "run", "test_h038_language_resilience.py",
-         f"--model={tiny_llama}",
-         "--spec=int4-g32", f"--corpus=dir:{texts}", "--languages=all", "--dtype=float32", "--report=out",
-         f"--store={tmp_path / 'store'}", "--advisory", "--robustness"],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600,
+        [
+            sys.executable,
+            "-m",
+            "evenbits.commands.app",
+            "run",
+            "test_h038_language_resilience.py",
+            f"--model={tiny_llama}",
+            "--spec=int4-g32",
+            f"--corpus=dir:{texts}",
+            "--languages=all",
+            "--dtype=float32",
+            "--report=out",
+            f"--store={tmp_path / 'store'}",
+            "--advisory",
+            "--robustness",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "160"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     validate(report)

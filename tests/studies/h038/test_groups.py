@@ -23,8 +23,14 @@ TIER = tiers(LANGUAGES, exposure=BYTES)
 
 def losses(tag, bits, kl=None):
     count = np.full(len(bits), 50, dtype=np.int64)
-    return Losses(language=tag, segment_ids=tuple(f"s{i}" for i in range(len(bits))), nll=np.asarray(bits) * LN2,
-                  tokens=count, utf8_bytes=count, kl=None if kl is None else np.asarray(kl) * LN2)  # fmt: skip
+    return Losses(
+        language=tag,
+        segment_ids=tuple(f"s{i}" for i in range(len(bits))),
+        nll=np.asarray(bits) * LN2,
+        tokens=count,
+        utf8_bytes=count,
+        kl=None if kl is None else np.asarray(kl) * LN2,
+    )
 
 
 def table_of(excess, *, full=None, kl=None, floor=0.001):
@@ -34,14 +40,21 @@ def table_of(excess, *, full=None, kl=None, floor=0.001):
     kl = kl or {tag: abs(value) for tag, value in excess.items()}
     flat = {tag: np.full(SEGMENTS, full[tag]) for tag in tags}
     column = Column(
-        spec=SPEC, dtype="float32", bits_per_weight=4.25, floor_bits=Estimate(value=floor, n=8, method="given"),
+        spec=SPEC,
+        dtype="float32",
+        bits_per_weight=4.25,
+        floor_bits=Estimate(value=floor, n=8, method="given"),
         full={tag: losses(tag, flat[tag]) for tag in tags},
         quantized={tag: losses(tag, flat[tag] + excess[tag], np.full(SEGMENTS, kl[tag])) for tag in tags},
-    )  # fmt: skip
+    )
     return Damage(
-        model="m", fingerprint="f", corpus_digest="c", languages=tags,
-        segment_ids=tuple(f"s{i}" for i in range(SEGMENTS)), columns={SPEC: column},
-    )  # fmt: skip
+        model="m",
+        fingerprint="f",
+        corpus_digest="c",
+        languages=tags,
+        segment_ids=tuple(f"s{i}" for i in range(SEGMENTS)),
+        columns={SPEC: column},
+    )
 
 
 def expected(tag, *, slope=0.5):
@@ -131,9 +144,12 @@ def test_languages_without_damage_or_resource_level_take_no_part_and_are_named()
     excess = factors(ar=2.0, it=2.0) | {"de": -0.5, "he": 0.002}
     without = {tag: amount for tag, amount in BYTES.items() if tag != "hu"}
     groups = divide(
-        table_of(excess | {"sv": 3.0, "fa": 2.0}), SPEC, tier=TIER, exposure=without | {"sv": 20_000, "fa": 900},
+        table_of(excess | {"sv": 3.0, "fa": 2.0}),
+        SPEC,
+        tier=TIER,
+        exposure=without | {"sv": 20_000, "fa": 900},
         likelihood=False,
-    )  # fmt: skip
+    )
     assert groups.left_out == {
         "de": "no damage above three noise floors",  # the model became better there
         "he": "no damage above three noise floors",  # .002 bits, the floor is .001
@@ -147,11 +163,15 @@ def test_languages_without_damage_or_resource_level_take_no_part_and_are_named()
     [
         (LANGUAGES[:9], BYTES, Verdict.UNDERPOWERED, "9 languages, needed 10"),
         (("da", "de", "en", "es", "fr", "ga", "it", "lt", "pt", "ro"), None, Verdict.UNDERPOWERED, "of one family"),
-        (LANGUAGES, dict.fromkeys(LANGUAGES, 5000) | {"de": 5300}, Verdict.NOT_APPLICABLE,
-         "equal exposure: the most trained language has 1.06 times"),
+        (
+            LANGUAGES,
+            dict.fromkeys(LANGUAGES, 5000) | {"de": 5300},
+            Verdict.NOT_APPLICABLE,
+            "equal exposure: the most trained language has 1.06 times",
+        ),
         (LANGUAGES, BYTES, Verdict.NOT_APPLICABLE, "explain damage completely"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_divided_says_so_in_a_sentence(languages, exposure, verdict, sentence):
     excess = {tag: expected(tag) if tag in BYTES else 1.0 for tag in languages}
     found = divide(table_of(excess), SPEC, tier=TIER, exposure=exposure, likelihood=False)

@@ -24,9 +24,40 @@ from evenbits.studies.h038 import (
 from evenbits.text.languages import describe
 
 LANGUAGES = (
-    "ar", "be", "bg", "da", "de", "el", "en", "es", "et", "eu", "fa", "fi", "fr", "ga", "gd", "he", "hu", "id", "is",
-    "ja", "ko", "lt", "lv", "mn", "pl", "ro", "ru", "sv", "tr", "ug", "uk", "zh-Hans", "zh-Hant",
-)  # fmt: skip
+    "ar",
+    "be",
+    "bg",
+    "da",
+    "de",
+    "el",
+    "en",
+    "es",
+    "et",
+    "eu",
+    "fa",
+    "fi",
+    "fr",
+    "ga",
+    "gd",
+    "he",
+    "hu",
+    "id",
+    "is",
+    "ja",
+    "ko",
+    "lt",
+    "lv",
+    "mn",
+    "pl",
+    "ro",
+    "ru",
+    "sv",
+    "tr",
+    "ug",
+    "uk",
+    "zh-Hans",
+    "zh-Hant",
+)
 N = len(LANGUAGES)
 TIER = tuple(("low", "between", "high")[place % 3] for place in range(N))
 LEVEL = np.array([{"low": -1.0, "between": 0.0, "high": 1.0}[tier] for tier in TIER])
@@ -34,8 +65,14 @@ DESIGN = np.column_stack([np.ones(N), LEVEL])
 SIGNS = np.array(list(EXPECTED.values()))
 LARGE = Threshold(metric="largest_cliffs_delta", op=">=", bound=0.474, why="as in the eval")
 ABOVE_ZERO = Threshold(metric="x", op=">", bound=0.0, why="as in the eval")
-FINDINGS = (discriminating_features, more_distributed, without_likelihood, beyond_resource_level, without_a_family,
-            along_all_languages)  # fmt: skip
+FINDINGS = (
+    discriminating_features,
+    more_distributed,
+    without_likelihood,
+    beyond_resource_level,
+    without_a_family,
+    along_all_languages,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -51,9 +88,16 @@ def rng(seed=0):
 
 def groups_of(residual, metric="excess_bits"):
     return ResilienceGroups(
-        spec="int4-row", metric=metric, languages=LANGUAGES, tier=TIER, resource_name="ln training bytes",
-        design=DESIGN, residual=residual, coefficients={"constant": 1.0, "ln training bytes": 0.5}, left_out={},
-    )  # fmt: skip
+        spec="int4-row",
+        metric=metric,
+        languages=LANGUAGES,
+        tier=TIER,
+        resource_name="ln training bytes",
+        design=DESIGN,
+        residual=residual,
+        coefficients={"constant": 1.0, "ln training bytes": 0.5},
+        left_out={},
+    )
 
 
 def residuals(seed=21):
@@ -150,7 +194,7 @@ def test_a_refusal_is_the_verdict_and_the_sentence_of_every_finding():
     refusal = Refusal(verdict=Verdict.NOT_APPLICABLE, lacking="equal exposure", because="equal exposure, so none.")
     study = study_of(
         planted(), others=dict.fromkeys(("excess_bits", "relative_increase", "kl"), refusal), exposure_only=refusal
-    )  # fmt: skip
+    )
     for finding in FINDINGS:
         found = finding(study, rng=rng())
         assert found.verdict is Verdict.NOT_APPLICABLE

@@ -278,16 +278,27 @@ def test_equal_bits_compares_the_disparities_of_two_specs_that_cost_the_same():
 def test_the_grid_over_k_starts_from_the_bare_spec():
     specs = retention_specs(parse_spec("int4-g64"))
     assert [str(spec) for spec in specs.values()] == [
-        "int4-g64", "int4-g64+keep0.01%:magnitude", "int4-g64+keep0.03%:magnitude", "int4-g64+keep0.1%:magnitude",
-        "int4-g64+keep0.3%:magnitude", "int4-g64+keep1%:magnitude",
-    ]  # fmt: skip
+        "int4-g64",
+        "int4-g64+keep0.01%:magnitude",
+        "int4-g64+keep0.03%:magnitude",
+        "int4-g64+keep0.1%:magnitude",
+        "int4-g64+keep0.3%:magnitude",
+        "int4-g64+keep1%:magnitude",
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "rival"),
-    [("int4-g64", "int4-g32"), ("int3-row", "int3-g64"), ("int4-tensor", "int4-g64"), ("int4-g8", None),
-     ("int4-g64-asym", "int4-g32-asym"), ("nf4-b64", None), ("int4-g64+include:head", "int4-g32+include:head")],
-)  # fmt: skip
+    [
+        ("int4-g64", "int4-g32"),
+        ("int3-row", "int3-g64"),
+        ("int4-tensor", "int4-g64"),
+        ("int4-g8", None),
+        ("int4-g64-asym", "int4-g32-asym"),
+        ("nf4-b64", None),
+        ("int4-g64+include:head", "int4-g32+include:head"),
+    ],
+)
 def test_the_rival_is_the_next_smaller_group(text, rival):
     found = _smaller_groups(parse_spec(text))
     assert (None if found is None else str(found)) == rival

@@ -185,8 +185,9 @@ def test_contenders_keep_as_many_weights_and_change_one_thing_each():
     }
     assert {name for pair in AWARE.values() for name in pair} <= set(specs)
     assert set(contending_specs(parse_spec("int3-row"), low=(), languages=(), statistics=False)) == {
-        "magnitude, all tensors together", "magnitude, clipped",
-    }  # fmt: skip
+        "magnitude, all tensors together",
+        "magnitude, clipped",
+    }
 
 
 def test_contenders_are_measured_beside_the_study_over_k(tiny_llama, store):

@@ -6,9 +6,38 @@ from evenbits.errors import ReportError
 from evenbits.studies.plan import out_of_reach, pilot_of, planned
 
 TAGS = (
-    "ar", "be", "bg", "da", "de", "el", "en", "es", "et", "eu", "fa", "fi", "fr", "ga", "gd", "he", "hu", "id", "is",
-    "ja", "ko", "lt", "lv", "mn", "pl", "ro", "ru", "sv", "tr", "ug", "uk",
-)  # fmt: skip
+    "ar",
+    "be",
+    "bg",
+    "da",
+    "de",
+    "el",
+    "en",
+    "es",
+    "et",
+    "eu",
+    "fa",
+    "fi",
+    "fr",
+    "ga",
+    "gd",
+    "he",
+    "hu",
+    "id",
+    "is",
+    "ja",
+    "ko",
+    "lt",
+    "lv",
+    "mn",
+    "pl",
+    "ro",
+    "ru",
+    "sv",
+    "tr",
+    "ug",
+    "uk",
+)
 
 
 def rows(*, tags=TAGS, segments=6, spread=2.0, noise=5.0, seed=0):
@@ -16,12 +45,15 @@ def rows(*, tags=TAGS, segments=6, spread=2.0, noise=5.0, seed=0):
     hard = draw.standard_normal(segments)
     return [
         {
-            "model": "m", "spec": "int4-row", "language": tag,
-            "excess_bits_by_segment": (10 + spread * draw.standard_normal() + hard
-                                       + noise * draw.standard_normal(segments)).tolist(),
+            "model": "m",
+            "spec": "int4-row",
+            "language": tag,
+            "excess_bits_by_segment": (
+                10 + spread * draw.standard_normal() + hard + noise * draw.standard_normal(segments)
+            ).tolist(),
         }
         for tag in tags
-    ]  # fmt: skip
+    ]
 
 
 def exposure(tags=TAGS):

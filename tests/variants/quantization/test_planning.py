@@ -27,9 +27,15 @@ def anatomy(*, tied=True):
         if "layers" in name
     )
     return Anatomy(
-        model_type="llama", layers=(), blocks=(), linears=linears, embedding="model.embed", head="lm_head",
-        final_norm=None, tied=tied,
-    )  # fmt: skip
+        model_type="llama",
+        layers=(),
+        blocks=(),
+        linears=linears,
+        embedding="model.embed",
+        head="lm_head",
+        final_norm=None,
+        tied=tied,
+    )
 
 
 def planned(text, *, tied=True):

@@ -93,8 +93,9 @@ def test_measurements_are_taken_before_the_first_tensor_is_given_also_where_it_k
         for name, kept in (("first", 0), ("second", 1))
     )
     moments = {tag: dict.fromkeys(("first", "second"), np.ones(4)) for tag in ("de", "ka")}
-    made = quantize_planned(Plan(spec=spec, tensors=tensors), lambda _name: OUTLIERS,
-                            importance=Watched(second_moment=moments))  # fmt: skip
+    made = quantize_planned(
+        Plan(spec=spec, tensors=tensors), lambda _name: OUTLIERS, importance=Watched(second_moment=moments)
+    )
     next(made)
     assert {languages for _, languages in asked} == {("de",), ("ka",)}
     assert [matrix.kept.tolist() for matrix in made] == [[0]]

@@ -188,8 +188,11 @@ def test_a_label_counts_many_names():
 
 
 def test_specs_of_six_bits_and_more_need_float32():
-    needing = [text for text in ("none", "int2-row", "int5-g64", "nf4-b64", "int6-g64", "int8-row")
-               if parse_spec(text).needs_float32]  # fmt: skip
+    needing = [
+        text
+        for text in ("none", "int2-row", "int5-g64", "nf4-b64", "int6-g64", "int8-row")
+        if parse_spec(text).needs_float32
+    ]
     assert needing == ["int6-g64", "int8-row"]
 
 

@@ -49,8 +49,14 @@ class Batch:
         return replace(self, ids=self.ids.to(device), real=self.real.to(device), segments=self.segments.to(device))
 
 
-def sequences_of(tokenizer: Any, config: Any, texts: Sequence[str], *, language: str,  # noqa: ANN401 - transformers'
-                 context: int = CONTEXT) -> list[Sequenced]:  # fmt: skip
+def sequences_of(
+    tokenizer: Any,
+    config: Any,
+    texts: Sequence[str],
+    *,
+    language: str,
+    context: int = CONTEXT,
+) -> list[Sequenced]:
     """Return the sequences of all segments; one longer than the context is cut into disjoint runs, never shortened.
 
     `context` counts the prefix token; the model's own limit is kept where it is smaller. `CorpusError` names a segment

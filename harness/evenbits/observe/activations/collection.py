@@ -124,7 +124,7 @@ class _Listener:
         assert self._batch is not None  # noqa: S101 - start() comes first
         self._held[what] = gathered(x, self._batch.real)
 
-    def _peak(self, name: str, inner: Any, y: torch.Tensor) -> None:  # noqa: ANN401 - a hook or None
+    def _peak(self, name: str, inner: Any, y: torch.Tensor) -> None:
         assert self._batch is not None  # noqa: S101 - start() comes first
         low, high = torch.aminmax(y.reshape(-1, y.shape[-1]).index_select(0, self._batch.real), dim=0)
         largest = torch.maximum(high, -low)
@@ -133,7 +133,7 @@ class _Listener:
         if inner is not None:
             inner(y)
 
-    def _leave(self, layer: int, output: Any) -> None:  # noqa: ANN401 - tensor or tuple
+    def _leave(self, layer: int, output: Any) -> None:
         assert self._batch is not None  # noqa: S101 - start() comes first
         assert self._even is not None  # noqa: S101 - same
         self.writes.add(layer, self._held.pop("stream"), self._held.pop("attention"), self._held.pop("mlp"))

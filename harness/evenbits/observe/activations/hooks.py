@@ -54,7 +54,7 @@ def check_modules(loaded: LoadedModel, what: str) -> None:
         )
 
 
-def first_tensor(output: Any) -> torch.Tensor:  # noqa: ANN401 - layers return a tensor or a tuple that starts with it
+def first_tensor(output: Any) -> torch.Tensor:
     """Return the hidden states in what a layer or attention module returned."""
     found: torch.Tensor = output[0] if isinstance(output, tuple) else output
     return found
@@ -80,7 +80,7 @@ def _on_input(look: Before) -> Callable[..., None]:
 
 
 def _on_output(watch: After) -> Callable[..., None]:
-    def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401 - whatever a module returns
+    def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
         watch(output)
 
     return hook

@@ -59,7 +59,7 @@ def activation_statistics(
     }
 
     def measured() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        from evenbits.observe.activations.collection import measure  # noqa: PLC0415 - imports torch
+        from evenbits.observe.activations.collection import measure
 
         return packed(measure(model.load(), texts, language=language, sink_segments=sink_segments))
 

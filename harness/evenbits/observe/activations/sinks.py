@@ -59,7 +59,7 @@ def eager_attention(model: PreTrainedModel) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-def _add(sums: dict[int, NDArray[np.float64]], layer: int, path: str, batch: Batch, output: Any) -> None:  # noqa: ANN401
+def _add(sums: dict[int, NDArray[np.float64]], layer: int, path: str, batch: Batch, output: Any) -> None:
     weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
     if weights is None or weights.dim() != 4:
         raise ModelError(f"{path} returns no attention weights, so attention sinks cannot be measured in this model")

@@ -69,7 +69,7 @@ def _read_positions(batch: Batch) -> torch.Tensor:
     )
 
 
-def _raise_peak(peaks: dict[str, torch.Tensor], name: str, read: torch.Tensor, x: Any) -> None:  # noqa: ANN401
+def _raise_peak(peaks: dict[str, torch.Tensor], name: str, read: torch.Tensor, x: Any) -> None:
     rows = x.reshape(-1, x.shape[-1]).index_select(0, read)
     low, high = torch.aminmax(rows, dim=0)
     largest = torch.maximum(high, -low).double()

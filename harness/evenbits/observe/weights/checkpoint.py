@@ -69,7 +69,7 @@ def weight_statistics(
     places = [*inside, *outside]
 
     def measure() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        from evenbits.observe.weights.measurement import measured  # noqa: PLC0415 - imports torch
+        from evenbits.observe.weights.measurement import measured
 
         with (progress or Silent()).task(f"{local.text}  weight matrices", total=len(places)) as task:
             return _packed(measured(local.folder, places, threads, task))

@@ -84,9 +84,20 @@ class TensorSummary:
     hoyer: float
 
     SCALARS = (
-        "name", "layer", "part", "role", "mean", "std", "skew", "kurtosis", "reason", "absmax", "concentration", "gini",
+        "name",
+        "layer",
+        "part",
+        "role",
+        "mean",
+        "std",
+        "skew",
+        "kurtosis",
+        "reason",
+        "absmax",
+        "concentration",
+        "gini",
         "hoyer",
-    )  # fmt: skip
+    )
 
     def __post_init__(self) -> None:
         if (self.kurtosis is None or self.skew is None) and not self.reason:
@@ -141,9 +152,16 @@ class TensorStatistics(TensorSummary):
     column_kurtosis: Float64
 
     ARRAYS = (
-        "row_std", "row_absmax", "row_kurtosis", "row_concentration", "row_gini", "row_hoyer", "row_beyond",
-        "column_std", "column_kurtosis",
-    )  # fmt: skip
+        "row_std",
+        "row_absmax",
+        "row_kurtosis",
+        "row_concentration",
+        "row_gini",
+        "row_hoyer",
+        "row_beyond",
+        "column_std",
+        "column_kurtosis",
+    )
 
     def __post_init__(self) -> None:
         TensorSummary.__post_init__(self)  # `super()` does not find itself in a class that slots made anew

@@ -94,7 +94,7 @@ def _in_attention(one: ModelWeights) -> bool:
 
 def _against_chance(found: int, heavy: Sequence[ModelWeights]) -> float:
     """Return P(at least `found`) if any matrix were as likely to be the heaviest as any other."""
-    from scipy.stats import binomtest  # noqa: PLC0415 - half a second at import, which collecting evals must not pay
+    from scipy.stats import binomtest
 
     shares = [np.mean([t.part == ATTENTION for t in one.statistics.tensors]) for one in heavy]
     return float(binomtest(found, len(heavy), float(np.mean(shares)), alternative="greater").pvalue)

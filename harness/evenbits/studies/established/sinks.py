@@ -73,6 +73,6 @@ def _ranked(one: Sample) -> Sample:
 
 
 def _ranks() -> Callable[[Float64], Float64]:
-    from scipy.stats import rankdata  # noqa: PLC0415 - half a second at import, which collecting evals must not pay
+    from scipy.stats import rankdata
 
     return rankdata  # type: ignore[no-any-return]

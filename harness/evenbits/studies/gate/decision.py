@@ -175,7 +175,7 @@ def disparity_estimates(
     Low and high resource follow the model's `exposure` where it is known, else the language table. The interval is over
     segments: the gate speaks of these languages. A high-resource mean below three noise floors has no ratio.
     """
-    from evenbits.statistics import disparity  # noqa: PLC0415 - scipy, only where disparity is limited
+    from evenbits.statistics import disparity
 
     usable = {row["language"]: segments_of(row) for row in sorted(rows, key=lambda row: str(row["language"]))}
     lost = sorted(tag for tag, values in usable.items() if values is None)

@@ -79,7 +79,7 @@ def pooled_bits(row: Mapping[str, Any]) -> float:
 
 def with_pooled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return damage rows with `pooled_bits`, by model and spec, where all languages have the same segments."""
-    from evenbits.statistics import pooled_means  # noqa: PLC0415 - scipy, only where a report is built
+    from evenbits.statistics import pooled_means
 
     groups: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:

@@ -309,7 +309,7 @@ def _tag(text: str, source: str, where: str) -> str:
         raise PolicyError(f"{source}: {where} names {text!r}, which is no language tag, such as sw.") from None
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - a TOML document
+def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -86,7 +86,7 @@ def _middle(values: list[float], n: int) -> Estimate:
 
 
 def _ranks(values: Float64) -> Float64:
-    from scipy.stats import rankdata  # noqa: PLC0415 - half a second at import, which collecting evals must not pay
+    from scipy.stats import rankdata
 
     return np.asarray(rankdata(values), dtype=np.float64)
 

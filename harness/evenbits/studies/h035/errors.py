@@ -92,7 +92,7 @@ def _fill(
     seed: int,
 ) -> None:
     """Measure what is `missing` (language -> specs) into `found` and the store."""
-    from evenbits.studies.h035.rounding import measure_errors, product_groups, weight_errors  # noqa: PLC0415 - torch
+    from evenbits.studies.h035.rounding import measure_errors, product_groups, weight_errors
 
     lacking = {text: spec for text, spec in specs.items() if any(text in texts for texts in missing.values())}
     parts: dict[str, list[Mapping[str, LocalErrors]]] = {tag: [] for tag in missing}

@@ -51,12 +51,16 @@ class Metric:
 
 METRICS: Mapping[str, Metric] = {
     "kurtosis_overlap": Metric(
-        label="kurtosis overlap", scale="plain",
-        high="much of its energy enters heavy-tailed weights", low="little of its energy enters heavy-tailed weights",
+        label="kurtosis overlap",
+        scale="plain",
+        high="much of its energy enters heavy-tailed weights",
+        low="little of its energy enters heavy-tailed weights",
     ),
     "weighted_kurtosis": Metric(
-        label="energy-weighted kurtosis", scale="plain",
-        high="its energy enters columns of high kurtosis", low="its energy enters columns of low kurtosis",
+        label="energy-weighted kurtosis",
+        scale="plain",
+        high="its energy enters columns of high kurtosis",
+        low="its energy enters columns of low kurtosis",
     ),
     "token_parity": Metric(
         label="token parity", scale="log", high="many tokens for the same text", low="few tokens for the same text"
@@ -64,30 +68,36 @@ METRICS: Mapping[str, Metric] = {
     "nll_full": Metric(
         label="full-precision NLL", scale="log", high="badly predicted already", low="well predicted: more to lose"
     ),
-    "resource": Metric(
-        label="resource level", scale="plain", high="much training text", low="little training text"
-    ),
+    "resource": Metric(label="resource level", scale="plain", high="much training text", low="little training text"),
     "script": Metric(label="non-Latin script", scale="plain", high="not in Latin script", low="in Latin script"),
     "stream_norm": Metric(
         label="residual-stream norm", scale="log", high="large hidden states", low="small hidden states"
     ),
     "quantization_error": Metric(
-        label="energy-weighted quantization error", scale="log",
-        high="rounding moves its products much", low="rounding moves its products little",
+        label="energy-weighted quantization error",
+        scale="log",
+        high="rounding moves its products much",
+        low="rounding moves its products little",
     ),
     "gradient_error": Metric(
-        label="gradient-weighted error", scale="log",
-        high="its loss is sensitive to the rounded weights", low="its loss is hardly sensitive to the rounded weights",
+        label="gradient-weighted error",
+        scale="log",
+        high="its loss is sensitive to the rounded weights",
+        low="its loss is hardly sensitive to the rounded weights",
     ),
     "first_order": Metric(
-        label="first-order change", scale="bits",
-        high="rounding moves weights against its gradient", low="rounding moves weights along its gradient",
+        label="first-order change",
+        scale="bits",
+        high="rounding moves weights against its gradient",
+        low="rounding moves weights along its gradient",
     ),
     TAYLOR: Metric(
-        label="second-order estimate", scale="bits",
-        high="gradient and curvature speak against it", low="gradient and curvature hardly speak against it",
+        label="second-order estimate",
+        scale="bits",
+        high="gradient and curvature speak against it",
+        low="gradient and curvature hardly speak against it",
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -81,7 +81,7 @@ def overlap_predicts(study: PredictionStudy, *, rng: np.random.Generator) -> Fin
     )
 
 
-def _against(study: PredictionStudy, values: Any, metric: str, rng: np.random.Generator) -> Outcome:  # noqa: ANN401
+def _against(study: PredictionStudy, values: Any, metric: str, rng: np.random.Generator) -> Outcome:
     damage = study.damage[metric]
     return pearson(
         values,

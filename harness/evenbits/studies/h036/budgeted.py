@@ -42,9 +42,14 @@ def protected_within(
     full_L = study.full_bits.mean(axis=1)
     low, high = ([study.languages.index(tag) for tag in study.members(group)] for group in ("low", "high"))
     choice = choose(
-        objective, savings=additive_savings(study.means, full_L), full=full_L, cost=study.cost, budget=budget,
-        low=low, high=high,
-    )  # fmt: skip
+        objective,
+        savings=additive_savings(study.means, full_L),
+        full=full_L,
+        cost=study.cost,
+        budget=budget,
+        low=low,
+        high=high,
+    )
     if not choice.units:
         return None
     return whole.with_protect(*(path for unit in choice.units for path in study.units[unit].names))

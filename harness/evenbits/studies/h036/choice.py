@@ -157,7 +157,7 @@ def _most_saved(
     mean_P: Float64, cost: Float64, share: float, *, rows: Float64 | None = None, needed: Float64 | None = None
 ) -> tuple[int, ...] | None:
     """Return the affordable choice of largest mean saving with rows x >= needed; None where there is none."""
-    from scipy.optimize import Bounds, LinearConstraint, milp  # noqa: PLC0415 - heavy, and only plans need it
+    from scipy.optimize import Bounds, LinearConstraint, milp
 
     constraints = [LinearConstraint(cost[None], -np.inf, share * (1 + SLACK))]
     if rows is not None and needed is not None:

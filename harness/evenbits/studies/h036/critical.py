@@ -80,14 +80,16 @@ def overlap_with_outliers(
         lacking = f"{len(low)} low-resource and {len(high)} high-resource languages, needed {MIN_TIER} of each"
         return Finding(
             estimate=Estimate.undefined(lacking, n=len(low) + len(high), method="Cliff's delta of overlap"),
-            verdict=Verdict.UNDERPOWERED, because=f"{lacking}. Add languages with --languages.", summary=lacking,
+            verdict=Verdict.UNDERPOWERED,
+            because=f"{lacking}. Add languages with --languages.",
+            summary=lacking,
             data=data,
-        )  # fmt: skip
+        )
     if not kurtosis:
         reason = "no tensor has spread, so no layer has a kurtosis"
         return Finding(
             estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.", data=data
-        )  # fmt: skip
+        )
     outliers = _outlier_layers(critical, kurtosis)
     strata = [_stratum(one.language) for one in (*low, *high)]
     by_set = _compared(low, high, lambda one: _overlap(one, outliers), strata, rng)
@@ -138,8 +140,13 @@ def _verdict(found: Outcome, least_p: float) -> tuple[Verdict | None, bool, str]
     return None, True, f"{p} ({found.p_method})."
 
 
-def _compared(low: list[CriticalLayers], high: list[CriticalLayers], value: Any, strata: list[str],  # noqa: ANN401
-              rng: np.random.Generator) -> Outcome:  # fmt: skip
+def _compared(
+    low: list[CriticalLayers],
+    high: list[CriticalLayers],
+    value: Any,
+    strata: list[str],
+    rng: np.random.Generator,
+) -> Outcome:
     groups = [[value(one) for one in group] for group in (low, high)]
     return cliffs_delta(groups[0], groups[1], rng=rng, strata=strata, alternative="greater")
 
@@ -163,8 +170,13 @@ def _tables(critical: tuple[CriticalLayers, ...], kurtosis: Mapping[int, float])
     return {
         "layer_kurtosis": {str(layer): value for layer, value in sorted(kurtosis.items())},
         "critical": [
-            {"language": one.language, "layers": list(one.layers), "layers_by_raw_norm": list(top_layers(one.raw)),
-             "write": one.write.tolist(), "raw": one.raw.tolist()}
+            {
+                "language": one.language,
+                "layers": list(one.layers),
+                "layers_by_raw_norm": list(top_layers(one.raw)),
+                "write": one.write.tolist(),
+                "raw": one.raw.tolist(),
+            }
             for one in critical
         ],
-    }  # fmt: skip
+    }

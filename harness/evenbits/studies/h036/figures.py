@@ -47,8 +47,12 @@ def layers(row: Mapping[str, Any], languages: Mapping[str, Any]) -> Case | None:
         raise Wrong(f"excess_bits is not {len(names)} layers x {len(tags)} languages")
     totals = [sum(finite(line)) for line in by_language]
     order = sorted(range(len(tags)), key=lambda place: (-totals[place], tags[place]))
-    cells = [(value, tags[y], names[x]) for y, line in enumerate(by_language) for x, value in enumerate(line)
-             if value is not None]  # fmt: skip
+    cells = [
+        (value, tags[y], names[x])
+        for y, line in enumerate(by_language)
+        for x, value in enumerate(line)
+        if value is not None
+    ]
     worst = max(cells, default=None)
     named = {tag: str(languages.get(tag, {}).get("name") or tag) for tag in tags}
     return Case(
@@ -85,20 +89,29 @@ def plans(row: Mapping[str, Any], _languages: Mapping[str, Any]) -> Case | None:
         data={
             "y": [f"{entry['name']}  {entry['extra_bits_per_weight']:+.2f}" for entry in entries],
             "notes": ["" if entry["within_budget"] else "dearer than the budget" for entry in entries],
-            "marks": ["strong" if entry["kind"] == "plan" else None if entry["within_budget"] else "faint"
-                      for entry in entries],
+            "marks": [
+                "strong" if entry["kind"] == "plan" else None if entry["within_budget"] else "faint"
+                for entry in entries
+            ],
             "metrics": [
-                {"name": name, "values": [[short(entry[key].get(bound)) for bound in ("value", "low", "high")]
-                                          for entry in entries]}
+                {
+                    "name": name,
+                    "values": [
+                        [short(entry[key].get(bound)) for bound in ("value", "low", "high")] for entry in entries
+                    ],
+                }
                 for key, name in OBJECTIVES.items()
             ],
         },
         columns=("spent on", "protects", "extra bits per weight", *OBJECTIVES.values(), "within budget"),
         rows=tuple(
             (
-                entry["name"], " ".join(str(unit) for unit in entry["protects"]), entry["extra_bits_per_weight"],
-                *(entry[key]["value"] for key in OBJECTIVES), "yes" if entry["within_budget"] else "no",
+                entry["name"],
+                " ".join(str(unit) for unit in entry["protects"]),
+                entry["extra_bits_per_weight"],
+                *(entry[key]["value"] for key in OBJECTIVES),
+                "yes" if entry["within_budget"] else "no",
             )
             for entry in entries
         ),
-    )  # fmt: skip
+    )

@@ -37,9 +37,11 @@ def plan_beats_rivals(study: LayerStudy, measured: ProtectionStudy, *, rng: np.r
             f"{measured.cheapest:.3g}"
         )
         return Finding(
-            estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE,
-            because=f"{reason}. Raise the budget or protect parts of layers. {place.sentence}", summary=reason,
-        )  # fmt: skip
+            estimate=Estimate.undefined(reason),
+            verdict=Verdict.NOT_APPLICABLE,
+            because=f"{reason}. Raise the budget or protect parts of layers. {place.sentence}",
+            summary=reason,
+        )
     names = _rivals(measured)
     bits = _advantage(measured, measured.excess_bits, names, rng)
     relative = _advantage(measured, measured.excess_bits / measured.nll_bits[None, :, None], names, rng)
@@ -60,12 +62,15 @@ def plan_beats_rivals(study: LayerStudy, measured: ProtectionStudy, *, rng: np.r
             "best_rival": best,
             "depth": place.to_json(),
             "predicted": {
-                objective: {"units": list(choice.units), "mean_bits": float(choice.predicted.mean()),
-                            "worst_bits": float(choice.predicted.max())}
+                objective: {
+                    "units": list(choice.units),
+                    "mean_bits": float(choice.predicted.mean()),
+                    "worst_bits": float(choice.predicted.max()),
+                }
                 for objective, choice in measured.choices.items()
             },
         },
-    )  # fmt: skip
+    )
 
 
 def protection_table(measured: ProtectionStudy, *, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -161,8 +166,9 @@ def _worst_by_name(measured: ProtectionStudy, means_BKL: Float64, names: Sequenc
     return np.stack(columns, axis=1)
 
 
-def _advantage(measured: ProtectionStudy, damage_KLS: Float64, names: Sequence[str],
-               rng: np.random.Generator) -> Estimate:  # fmt: skip
+def _advantage(
+    measured: ProtectionStudy, damage_KLS: Float64, names: Sequence[str], rng: np.random.Generator
+) -> Estimate:
     """Return the best rival's worst-language damage minus the plan's; which rival is best is settled on all data."""
     best = names[int(_worst_by_name(measured, damage_KLS.mean(axis=2)[None], names)[0].argmin())]
 
@@ -173,13 +179,24 @@ def _advantage(measured: ProtectionStudy, damage_KLS: Float64, names: Sequence[s
     drawn = _bootstrap(measured, saved, rng, languages=False, damage=damage_KLS)
     found = drawn.estimate((0,), what=f"damage of the worst language: {best} minus plan")
     return Estimate(
-        value=found.value, low=found.low, high=found.high, n=damage_KLS.shape[2], method=found.method,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        n=damage_KLS.shape[2],
+        method=found.method,
         reason=found.reason,
-    )  # fmt: skip
+    )
 
 
-def _bootstrap(measured: ProtectionStudy, statistic: Any, rng: np.random.Generator, *, languages: bool,  # noqa: ANN401
-               groups: Mapping[str, str] | None = None, damage: Float64 | None = None) -> CrossedBootstrap:  # fmt: skip
+def _bootstrap(
+    measured: ProtectionStudy,
+    statistic: Any,
+    rng: np.random.Generator,
+    *,
+    languages: bool,
+    groups: Mapping[str, str] | None = None,
+    damage: Float64 | None = None,
+) -> CrossedBootstrap:
     table = measured.excess_bits if damage is None else damage
     by_language = {tag: table[:, place] for place, tag in enumerate(measured.languages)}
     return crossed_bootstrap(by_language, statistic, rng=rng, groups=groups, resample_languages=languages)
@@ -189,7 +206,7 @@ def _worst_mean(means_BLK: Float64) -> Float64:
     return np.asarray(means_BLK.max(axis=1))
 
 
-def _mean_gap(means_BLK: Float64, tiers: Any) -> Float64:  # noqa: ANN401 - tiers in the order of languages
+def _mean_gap(means_BLK: Float64, tiers: Any) -> Float64:
     """Return [B, K, 2]: mean over languages, and mean of low minus mean of high (0 where a tier is empty)."""
     labels = np.array(list(tiers))
     low, high = labels == "low", labels == "high"

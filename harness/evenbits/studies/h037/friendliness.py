@@ -158,7 +158,7 @@ def _by_run(usable: Sequence[ModelPoint], value: Value) -> tuple[tuple[str, ...]
     return runs, sparsity, cluster_means([float(value(point) or 0.0) for point in usable], labels)[1]
 
 
-def _without_one(sparsity: Any, values: Any, runs: Sequence[str]) -> str:  # noqa: ANN401 - arrays of floats
+def _without_one(sparsity: Any, values: Any, runs: Sequence[str]) -> str:
     """Return how far the coefficient moves when one training run is left out: few models can hang on one."""
     left = [one.value for one in leave_group_out(sparsity, values, runs, kind="spearman").values()]
     known = [value for value in left if value is not None]

@@ -79,12 +79,19 @@ class Ranked:
     def to_json(self) -> dict[str, Any]:
         one = self.candidate
         return {
-            "rank": self.rank, "model": one.model, "sparsity_class": one.sparsity_class,
-            "kurtosis_class": one.kurtosis_class, "largest_kurtosis": one.largest_kurtosis, "heaviest": one.heaviest,
-            "share_beyond_5_sigma": one.beyond, "concentration_ratio": one.concentration,
-            "bits_per_weight": one.bits_per_weight, "damage": self.damage.to_json(),
-            "recovered": self.recovered.to_json(), "reasons": list(self.reasons),
-        }  # fmt: skip
+            "rank": self.rank,
+            "model": one.model,
+            "sparsity_class": one.sparsity_class,
+            "kurtosis_class": one.kurtosis_class,
+            "largest_kurtosis": one.largest_kurtosis,
+            "heaviest": one.heaviest,
+            "share_beyond_5_sigma": one.beyond,
+            "concentration_ratio": one.concentration,
+            "bits_per_weight": one.bits_per_weight,
+            "damage": self.damage.to_json(),
+            "recovered": self.recovered.to_json(),
+            "reasons": list(self.reasons),
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,11 +195,16 @@ def _by_weights(candidates: Sequence[Candidate]) -> Ranking:
     return Ranking(
         by="weights",
         models=tuple(
-            Ranked(rank=ranks[place], candidate=candidates[place], damage=nothing, recovered=nothing,
-                   reasons=_reasons(candidates[place], nothing))
+            Ranked(
+                rank=ranks[place],
+                candidate=candidates[place],
+                damage=nothing,
+                recovered=nothing,
+                reasons=_reasons(candidates[place], nothing),
+            )
             for place in order
         ),
-    )  # fmt: skip
+    )
 
 
 def _shared_ranks(order: Sequence[int], alike: Callable[[int, int], bool]) -> dict[int, int]:

@@ -64,7 +64,10 @@ def super_weights(found: Sequence[SuperWeight]) -> Finding:
     many = sum(one.factor >= SUPER_FACTOR for one in found)
     return Finding(
         estimate=Estimate(
-            value=best.factor, low=best.low, high=best.high, n=len(found),
+            value=best.factor,
+            low=best.low,
+            high=best.high,
+            n=len(found),
             method="factor on perplexity per token when one weight is zeroed, largest of the candidates from spikes; "
             "95% interval over segments",
             reason="no interval was taken" if best.low is None else None,
@@ -75,12 +78,16 @@ def super_weights(found: Sequence[SuperWeight]) -> Finding:
         data={
             "candidates": [
                 {
-                    "name": one.candidate.name, "row": one.candidate.row, "column": one.candidate.column,
-                    "weight": one.candidate.weight, "input_peak": one.candidate.input_peak,
-                    "output_peak": one.candidate.output_peak, "explained": one.candidate.explained,
+                    "name": one.candidate.name,
+                    "row": one.candidate.row,
+                    "column": one.candidate.column,
+                    "weight": one.candidate.weight,
+                    "input_peak": one.candidate.input_peak,
+                    "output_peak": one.candidate.output_peak,
+                    "explained": one.candidate.explained,
                     "factor": one.factor,
                 }
                 for one in found
             ]
         },
-    )  # fmt: skip
+    )

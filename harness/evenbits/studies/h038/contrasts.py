@@ -191,7 +191,7 @@ def _measured(contrast: Contrast, models: Mapping[str, TrainedModel], rng: np.ra
 
 def _over_pairs(values_P: Float64, rng: np.random.Generator) -> Outcome:
     """Return the mean over pairs of runs with its interval, and Student's p where there are enough of them."""
-    from scipy.special import stdtr  # noqa: PLC0415 - a third of a second at import, which collecting evals must not pay
+    from scipy.special import stdtr
 
     count = len(values_P)
     estimate = mean_interval(values_P, rng=rng)

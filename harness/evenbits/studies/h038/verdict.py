@@ -148,19 +148,36 @@ def _again(groups: ResilienceGroups | Refusal, found: Discrimination | Refusal) 
     if isinstance(groups, Refusal) or isinstance(found, Refusal):
         return _without(found, groups)
     return _judged(
-        found, because=_because(found), summary=f"{_sizes(found)}; {_brief(found)}",
+        found,
+        because=_because(found),
+        summary=f"{_sizes(found)}; {_brief(found)}",
         data={"groups": groups.to_json(), "search": found.to_json()},
-    )  # fmt: skip
+    )
 
 
-def _judged(found: Discrimination, *, because: str, summary: str, data: Mapping[str, Any], action: str | None = None,
-            also: Mapping[str, Estimate] | None = None, sensitive: bool | None = None) -> Finding:  # fmt: skip
+def _judged(
+    found: Discrimination,
+    *,
+    because: str,
+    summary: str,
+    data: Mapping[str, Any],
+    action: str | None = None,
+    also: Mapping[str, Estimate] | None = None,
+    sensitive: bool | None = None,
+) -> Finding:
     undecided = Verdict.NOT_SUPPORTED if found.ruled_out else Verdict.UNDERPOWERED
     return Finding(
-        estimate=found.magnitude, p_value=max(found.q, found.auc_p), shown=True,
-        verdict=None if found.refuted is None else undecided, because=because, summary=summary,
-        action=action, also=also or {}, sensitive=sensitive, data=data,
-    )  # fmt: skip
+        estimate=found.magnitude,
+        p_value=max(found.q, found.auc_p),
+        shown=True,
+        verdict=None if found.refuted is None else undecided,
+        because=because,
+        summary=summary,
+        action=action,
+        also=also or {},
+        sensitive=sensitive,
+        data=data,
+    )
 
 
 def _without(found: Discrimination | Refusal, groups: ResilienceGroups | Refusal) -> Finding:

@@ -56,24 +56,35 @@ def tradeoff(row: Mapping[str, Any], _languages: Mapping[str, Any]) -> Case | No
                     "bits": short(entry["bits_per_weight"]),
                     "damage": short(entry["mean_excess_bits"]),
                     "front": place in front,
-                    "ratio": [[short(_ratio(entry, name).get(key)) for key in ("value", "low", "high")]
-                              for name in metrics],
+                    "ratio": [
+                        [short(_ratio(entry, name).get(key)) for key in ("value", "low", "high")] for name in metrics
+                    ],
                 }
                 for place, entry in enumerate(entries)
             ],
         },
-        columns=("kept", "k, % of weights", "bits per weight", "mean excess bits",
-                 *(f"disparity, {name}" for name in metrics), "Pareto front", "recommended"),
+        columns=(
+            "kept",
+            "k, % of weights",
+            "bits per weight",
+            "mean excess bits",
+            *(f"disparity, {name}" for name in metrics),
+            "Pareto front",
+            "recommended",
+        ),
         rows=tuple(
             (
-                entry.get("label") or "magnitude", entry["percent"],
-                entry["bits_per_weight"], entry["mean_excess_bits"],
+                entry.get("label") or "magnitude",
+                entry["percent"],
+                entry["bits_per_weight"],
+                entry["mean_excess_bits"],
                 *(_ratio(entry, name).get("value") for name in metrics),
-                "yes" if place in front else "no", "yes" if place == chosen else "",
+                "yes" if place in front else "no",
+                "yes" if place == chosen else "",
             )
             for place, entry in enumerate(entries)
         ),
-    )  # fmt: skip
+    )
 
 
 def _objectives(entry: Mapping[str, Any], metric: str) -> tuple[float, ...] | None:

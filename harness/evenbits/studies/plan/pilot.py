@@ -36,9 +36,14 @@ class Pilot:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "model": self.model, "spec": self.spec, "languages": list(self.languages), "segments": self.segments,
-            "families": dict(self.families), "tiers": dict(self.tiers), "components": self.components.to_json(),
-        }  # fmt: skip
+            "model": self.model,
+            "spec": self.spec,
+            "languages": list(self.languages),
+            "segments": self.segments,
+            "families": dict(self.families),
+            "tiers": dict(self.tiers),
+            "components": self.components.to_json(),
+        }
 
 
 def pilot_of(

@@ -141,7 +141,7 @@ def _worse(pilot: Pilot) -> Decides:
     return decides
 
 
-def _tiers(pilot: Pilot, segments: int, draw: np.random.Generator, low: float) -> Any:  # noqa: ANN401 - a Disparity
+def _tiers(pilot: Pilot, segments: int, draw: np.random.Generator, low: float) -> Any:
     table = dict(zip(pilot.languages, _own(pilot, segments, draw, low=low), strict=True))
     return disparity(
         table,

@@ -31,9 +31,12 @@ from evenbits.variants.quantization.spec import Grid
 __all__ = ["PARTS", "PackedMatrix", "packed", "unpacked"]
 
 STORED = {
-    "codes": (torch.uint8,), "scales": (torch.float16,), "zeros": (torch.uint8,),
-    "kept": (torch.int32, torch.int64), "kept_values": (torch.float16,),
-}  # fmt: skip
+    "codes": (torch.uint8,),
+    "scales": (torch.float16,),
+    "zeros": (torch.uint8,),
+    "kept": (torch.int32, torch.int64),
+    "kept_values": (torch.float16,),
+}
 PARTS = tuple(STORED)
 EMPTY = {"kept": torch.empty(0, dtype=torch.int32), "kept_values": torch.empty(0, dtype=torch.float16)}
 
@@ -87,9 +90,15 @@ class PackedMatrix:
         if len(kept) and (int(kept[0]) < 0 or int(kept[-1]) >= size or not bool((kept[1:] > kept[:-1]).all())):
             raise _impossible(name, f"keeps weights at places that are not ascending from 0 to {size - 1}, each once")
         return cls(
-            name=name, shape=shape, grid=grid, codes=found["codes"], scales=found["scales"], zeros=found.get("zeros"),
-            kept=found["kept"], kept_values=found["kept_values"],
-        )  # fmt: skip
+            name=name,
+            shape=shape,
+            grid=grid,
+            codes=found["codes"],
+            scales=found["scales"],
+            zeros=found.get("zeros"),
+            kept=found["kept"],
+            kept_values=found["kept_values"],
+        )
 
 
 def _group_count(name: str, shape: tuple[int, int], grid: Grid) -> int:

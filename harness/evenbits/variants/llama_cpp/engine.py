@@ -135,7 +135,7 @@ class GgufEngine:
         return f". Its last words: {' / '.join(lines[-LOG_LINES:])}" if lines else ""
 
     @staticmethod
-    def _stream(stream: Any) -> Any:  # noqa: ANN401 - Popen types its pipes as optional
+    def _stream(stream: Any) -> Any:
         assert stream is not None  # noqa: S101 - both pipes were asked for
         return stream
 

@@ -26,17 +26,40 @@ from torch import Tensor
 from evenbits.errors import NonFiniteError
 from evenbits.variants.quantization.spec import Grid
 
-__all__ = ["FP16_LARGEST", "FP16_SMALLEST", "NF4_LEVELS", "Rounded", "Scales", "extents", "groups", "quantize",
-           "round_groups", "scales_for"]  # fmt: skip
+__all__ = [
+    "FP16_LARGEST",
+    "FP16_SMALLEST",
+    "NF4_LEVELS",
+    "Rounded",
+    "Scales",
+    "extents",
+    "groups",
+    "quantize",
+    "round_groups",
+    "scales_for",
+]
 
 FP16_SMALLEST = 2.0**-24
 FP16_LARGEST = 65504.0
 
 NF4_LEVELS = (
-    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-)  # fmt: skip
+    -1.0,
+    -0.6961928009986877,
+    -0.5250730514526367,
+    -0.39491748809814453,
+    -0.28444138169288635,
+    -0.18477343022823334,
+    -0.09105003625154495,
+    0.0,
+    0.07958029955625534,
+    0.16093020141124725,
+    0.24611230194568634,
+    0.33791524171829224,
+    0.44070982933044434,
+    0.5626170039176941,
+    0.7229568362236023,
+    1.0,
+)
 """The 16 levels of NF4: Dettmers et al. 2023, QLoRA, appendix E (arXiv 2305.14314)."""
 
 BLOCK = 1 << 18

@@ -78,5 +78,5 @@ def _mean(measured: Mapping[str, Mapping[str, Any]], what: str, name: str, langu
     return total.div_(len(chosen))
 
 
-def _float32(array: Any) -> Tensor:  # noqa: ANN401 - numpy array or torch tensor
+def _float32(array: Any) -> Tensor:
     return torch.as_tensor(array, dtype=torch.float32)

@@ -107,7 +107,7 @@ def plan_loaded(loaded: LoadedModel, spec: QuantSpec) -> Plan:
 
 def plan_for(local: LocalModel, spec: QuantSpec) -> Plan:
     """Return the plan of `spec` for a model on disk, from its configuration alone: no weights are read."""
-    from evenbits.models.outline import outline  # noqa: PLC0415 - imports transformers
+    from evenbits.models.outline import outline
 
     model = outline(local.folder, allow_code=local.allow_code)
     anatomy = anatomy_of(model)
@@ -132,7 +132,7 @@ def checkpoint_source(loaded: LoadedModel) -> Source:
 
     @cache
     def stored_names() -> dict[str, tuple[str, ...]]:
-        from evenbits.models.outline import stored_parameters  # noqa: PLC0415 - a model in float32 never needs it
+        from evenbits.models.outline import stored_parameters
 
         return stored_parameters(loaded.model, checkpoint.tensor_names(loaded.local.folder))
 

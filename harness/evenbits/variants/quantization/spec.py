@@ -360,7 +360,7 @@ def _percent(text: str) -> Decimal:
 def _languages(tags: tuple[str, ...]) -> tuple[str, ...]:
     if not tags:
         return ()
-    from evenbits.text.languages import normalise  # noqa: PLC0415 - loads language tables, and few specs name languages
+    from evenbits.text.languages import normalise
 
     for tag in tags:
         if not _TAG.fullmatch(tag):
