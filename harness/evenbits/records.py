@@ -65,7 +65,9 @@ class Corpus:
     """Aligned text: `texts[language][i]` says what `segment_ids[i]` says, in that language.
 
     `languages` are normalised BCP-47 tags, sorted; `source` names where the text came from in a line;
-    `part` is `all`, `probe` or `evaluation`; `left_out` counts what was not used and why.
+    `part` is `all`, `probe` or `evaluation`; `left_out` counts what was not used and why. `documents`: the document
+    that each segment comes from, empty where every segment stands alone: segments of one document are no independent
+    ones.
     """
 
     name: str
@@ -75,8 +77,11 @@ class Corpus:
     segment_ids: tuple[str, ...]
     texts: Mapping[str, tuple[str, ...]]
     left_out: tuple[LeftOut, ...] = ()
+    documents: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if len(self.documents) not in {0, len(self.segment_ids)}:
+            raise CorpusError(f"{self.name}: {len(self.documents)} documents for {len(self.segment_ids)} segments")
         if tuple(sorted(set(self.languages))) != self.languages:
             raise CorpusError(f"{self.name}: languages must be unique and sorted")
         if len(set(self.segment_ids)) != len(self.segment_ids):
@@ -132,6 +137,7 @@ class Corpus:
             segment_ids=tuple(self.segment_ids[i] for i in places),
             texts={tag: tuple(self.texts[tag][i] for i in places) for tag in chosen},
             left_out=self.left_out + left_out,
+            documents=tuple(self.documents[i] for i in places) if self.documents else (),
         )
 
 

@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from evenbits.cells import Subject, measure_damage, noise_floor
+from evenbits.cells.damage import joined
 from evenbits.errors import NonFiniteError, SpecError
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
@@ -322,3 +324,27 @@ def test_several_grids_share_the_states_of_full_precision_though_floors_go_to_fl
     grids = [parse_spec(text) for text in ("int4-g32", "int3-g32", "int4-row")]
     measure_damage(bench(dtype="bfloat16"), grids, corpus_of())
     assert kept == list(LANGUAGES)
+
+
+def test_each_document_is_one_column_and_the_mean_over_segments_stays(bench):
+    whole = corpus_of(segments=6)
+    documents = ("x", "x", "x", "y", "y", "z")
+    plain = measure_damage(bench(), [SPEC], whole)
+    found = measure_damage(bench(), [SPEC], replace(whole, documents=documents))
+    spec = str(SPEC)
+    assert found.excess_bits(spec).shape == (3, 3)
+    for each in ("excess_bits", "nll_full", "kl_bits"):
+        assert getattr(found, each)(spec).mean(axis=1) == pytest.approx(getattr(plain, each)(spec).mean(axis=1))
+    assert found.perplexity_ratio(spec) == pytest.approx(plain.perplexity_ratio(spec))
+    row, before = found.rows(seed=0, by_segment=True)[0], plain.rows(seed=0)[0]
+    assert (row["segments"], row["documents"], row["excess_bits"]["n"]) == (6, 3, 3)
+    assert len(row["excess_bits_by_segment"]) == 3
+    assert "documents" not in before
+    for each in ("excess_bits", "relative_increase"):
+        assert row[each]["value"] == pytest.approx(before[each]["value"])
+    assert row["kl_nats_per_token"]["mean"] == pytest.approx(before["kl_nats_per_token"]["mean"])
+    parts = [
+        measure_damage(bench(), [SPEC], replace(whole, documents=documents), indices=one)
+        for one in ((0, 3), (1, 2, 4, 5))
+    ]
+    assert joined(parts).documents == ("x", "y", "x", "x", "y", "z")

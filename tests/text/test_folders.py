@@ -402,3 +402,25 @@ def test_alignment_keeps_exactly_the_lines_that_are_usable_in_every_language(tmp
     assert [tuple(corpus.texts[tag][i] for tag in ("de", "en", "fr")) for i in range(len(corpus))] == usable
     dropped = counted(corpus).get(("segment", None, "not usable in every language"), 0)
     assert dropped + len(corpus) == len(rows)
+
+
+def write_lines(folder, stem, *records):
+    (folder / f"{stem}.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    return f"dir:{folder}"
+
+
+def test_json_lines_may_name_the_document_of_a_segment(tmp_path):
+    write_json(tmp_path, de={"a": "eins", "b": "zwei", "c": "vier"})
+    text = write_lines(tmp_path, "en", {"id": "a", "text": "one", "document": "x"},
+                       {"id": "b", "text": "two", "document": "x"}, {"id": "c", "text": "four"})  # fmt: skip
+    assert load_corpus(text, languages="all").documents == ("x", "x", "c")
+    write_lines(tmp_path, "fr", {"id": "a", "text": "un", "document": "y"})
+    with pytest.raises(CorpusError, match="segment a is of document 'y', in another file of 'x'"):
+        load_corpus(text, languages="all")
+
+
+@pytest.mark.parametrize("document", [7, "", ["x"]])
+def test_a_document_is_a_text(tmp_path, document):
+    text = write_lines(tmp_path, "en", {"id": "a", "text": "one", "document": document})
+    with pytest.raises(CorpusError, match=r"en\.jsonl, line 1: document is .* it must be a text, or be left out"):
+        load_corpus(text, languages="all")

@@ -244,3 +244,9 @@ def test_a_missing_library_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(CorpusError, match=r"pip install 'evenbits\[hub\]'"):
         load_corpus("flores")
+
+
+def test_sentences_of_one_article_are_of_one_document(tmp_path):
+    articles = {"url": ["https://a", "https://a", "https://b"]}
+    tables = {name: columns | articles for name, columns in pair().items()}
+    assert load_corpus(by_configuration(tmp_path / "set", tables)).documents == tuple(articles["url"])

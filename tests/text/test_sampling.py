@@ -90,3 +90,27 @@ def test_impossible_sizes_and_seeds_are_refused():
         sample(corpus(["a", "b"]), 0, seed=0)
     with pytest.raises(UsageError, match="--seed -1"):
         split(corpus(["a", "b"]), seed=-1)
+
+
+def test_halves_divide_no_document():
+    whole = corpus([f"s{number}" for number in range(60)])
+    named = Corpus(**{name: getattr(whole, name) for name in ("name", "source", "languages", "segment_ids", "texts")},
+                   documents=tuple(f"d{number // 5}" for number in range(60)))  # fmt: skip
+    probe, evaluation = split(named, seed=3)
+    assert not set(probe.documents) & set(evaluation.documents)
+    assert len(probe) == len(evaluation) == 30
+    assert probe.documents == tuple(f"d{int(one[1:]) // 5}" for one in probe.segment_ids)
+
+
+def test_text_of_a_single_document_is_divided_by_segment():
+    whole = corpus(["a", "b", "c"])
+    one = Corpus(**{name: getattr(whole, name) for name in ("name", "source", "languages", "segment_ids", "texts")},
+                 documents=("d",) * 3)  # fmt: skip
+    assert len(split(one, seed=0)[0]) == 1
+
+
+def test_documents_are_of_all_segments_or_of_none():
+    whole = corpus(["a", "b", "c"])
+    with pytest.raises(CorpusError, match="2 documents for 3 segments"):
+        Corpus(**{name: getattr(whole, name) for name in ("name", "source", "languages", "segment_ids", "texts")},
+               documents=("d", "e"))  # fmt: skip

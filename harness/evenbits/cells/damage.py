@@ -2,7 +2,9 @@
 
 The only place where excess bits, relative increase and KL are computed.
 
-Legend: L languages, S segments. Arrays are float64, rows in the order of `languages`, columns in that of `segment_ids`.
+Legend: L languages, S segments, or documents where the corpus knows them: segments of one document move together, so
+each document is one column, with the mean over segments unchanged (`statistics.by_cluster`). All intervals and tests
+stand on these columns. Arrays are float64, rows in the order of `languages`, columns in that of `segment_ids`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate
 from evenbits.records import Losses
-from evenbits.statistics import mean_interval, ratio_of_sums, relative_increase
+from evenbits.statistics import by_cluster, mean_interval, ratio_of_sums, relative_increase
 
 __all__ = ["FLOORS_NEEDED", "LN2", "Column", "Damage", "joined"]
 
@@ -55,7 +57,10 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Damage:
-    """Damage of one model: specs x languages x segments. `failed`: why, by spec, of those whose engine gave nothing."""
+    """Damage of one model: specs x languages x segments. `failed`: why, by spec, of those whose engine gave nothing.
+
+    `documents`: of each segment, empty where every segment stands alone.
+    """
 
     model: str
     fingerprint: str
@@ -64,6 +69,12 @@ class Damage:
     segment_ids: tuple[str, ...]
     columns: Mapping[str, Column]
     failed: Mapping[str, str] = field(default_factory=dict)
+    documents: tuple[str, ...] = ()
+
+    def by_unit(self, values: NDArray[Any]) -> FloatArray:
+        """Return numbers of segments [..., S] as those of what was drawn independently: segments, or documents."""
+        found = np.asarray(values, dtype=np.float64)
+        return by_cluster(found, self.documents) if self.documents else found
 
     @property
     def specs(self) -> tuple[str, ...]:
@@ -72,12 +83,12 @@ class Damage:
     def nll_full(self, spec: str) -> FloatArray:
         """Full-precision NLL in nats, shape (L, S)."""
         full = self.columns[spec].full
-        return np.stack([full[language].nll for language in self.languages])
+        return self.by_unit(np.stack([full[language].nll for language in self.languages]))
 
     def nll_quantized(self, spec: str) -> FloatArray:
         """Quantized NLL in nats, shape (L, S)."""
         quantized = self.columns[spec].quantized
-        return np.stack([quantized[language].nll for language in self.languages])
+        return self.by_unit(np.stack([quantized[language].nll for language in self.languages]))
 
     def nll_bits(self, spec: str) -> FloatArray:
         """Full-precision NLL of each segment in bits, shape (L, S)."""
@@ -93,9 +104,9 @@ class Damage:
 
     def perplexity_ratio(self, spec: str) -> float:
         """Perplexity per token under the spec over that of full precision, all languages together."""
-        full = self.columns[spec].full
+        full, quantized = self.columns[spec].full, self.columns[spec].quantized
         tokens = sum(int(full[language].tokens.sum()) for language in self.languages)
-        return math.exp(float(self.nll_quantized(spec).sum() - self.nll_full(spec).sum()) / tokens)
+        return math.exp(sum(float((quantized[tag].nll - full[tag].nll).sum()) for tag in self.languages) / tokens)
 
     def kl_bits(self, spec: str) -> FloatArray:
         """KL(full || quantized) summed over each segment's tokens, in bits per segment, shape (L, S)."""
@@ -103,7 +114,7 @@ class Damage:
         kl = [quantized[language].kl for language in self.languages]
         if any(array is None for array in kl):
             raise ValueError(f"{spec} was scored without a full-precision reference, so it has no KL")
-        return np.stack([array for array in kl if array is not None]) / LN2
+        return self.by_unit(np.stack([array for array in kl if array is not None])) / LN2
 
     def degradation(self, spec: str) -> dict[str, FloatArray]:
         """The three degradation metrics over segments, each of shape (L, S), by their report names.
@@ -148,28 +159,51 @@ class Damage:
     def _row(self, spec: str, language: str, seed: int, confidence: float) -> dict[str, Any]:
         column = self.columns[spec]
         full, quantized = column.full[language], column.quantized[language]
-        excess = (quantized.nll - full.nll) / LN2
-        estimate = mean_interval(excess, rng=np.random.default_rng(seed), confidence=confidence)
-        relative = relative_increase(quantized.nll, full.nll, rng=np.random.default_rng(seed), confidence=confidence)
+        before, after = self.by_unit(full.nll), self.by_unit(quantized.nll)
+        estimate = mean_interval((after - before) / LN2, rng=np.random.default_rng(seed), confidence=confidence)
+        relative = relative_increase(after, before, rng=np.random.default_rng(seed), confidence=confidence)
         tokens = int(full.tokens.sum())
         return {
             "model": self.model,
             "spec": spec,
             "language": language,
             "segments": len(self.segment_ids),
+            **({"documents": len(set(self.documents))} if self.documents else {}),
             "tokens": tokens,
             "utf8_bytes": int(full.utf8_bytes.sum()),
             "nll_full": float(full.nll.sum()),
             "nll_quantized": float(quantized.nll.sum()),
             "excess_bits": _with_floor(estimate, column.floor_bits).to_json(),
             "relative_increase": relative.to_json(),
-            "kl_nats_per_token": _kl(quantized, seed=seed, confidence=confidence),
+            "kl_nats_per_token": self._kl(quantized, seed=seed, confidence=confidence),
             "rms_delta_p": _share(quantized.square_delta_p, tokens, root=True),
             "top1_changed": _share(quantized.top1_changed, tokens),
             "bits_per_weight": column.bits_per_weight,
             "floor_bits": column.floor,
             **({"artefact": dict(column.facts)} if column.facts else {}),
         }
+
+    def _kl(self, losses: Losses, *, seed: int, confidence: float) -> dict[str, Any]:
+        """KL by token in nats: mean with interval, median, 99th percentile (the figures of llama.cpp's table)."""
+        if losses.token_kl is None:
+            nothing: dict[str, Any] = {"mean": None, "p50": None, "p99": None}
+            return nothing | ({"reason": losses.no_divergence} if losses.no_divergence else {})
+        kl = losses.token_kl.astype(np.float64)
+        found: dict[str, float | None] = {
+            "mean": float(kl.mean()),
+            "p50": float(np.quantile(kl, 0.5)),
+            "p99": float(np.quantile(kl, 0.99)),
+        }
+        if losses.kl is not None:
+            mean = ratio_of_sums(
+                self.by_unit(losses.kl),
+                self.by_unit(losses.tokens),
+                rng=np.random.default_rng(seed),
+                what="mean KL per token",
+                confidence=confidence,
+            )
+            found |= {"low": mean.low, "high": mean.high}
+        return found
 
 
 def joined(parts: Sequence[Damage]) -> Damage:
@@ -184,7 +218,12 @@ def joined(parts: Sequence[Damage]) -> Damage:
         spec: replace(column, full=both(spec, "full"), quantized=both(spec, "quantized"))
         for spec, column in first.columns.items()
     }
-    return replace(first, segment_ids=tuple(name for part in parts for name in part.segment_ids), columns=columns)
+    return replace(
+        first,
+        segment_ids=tuple(name for part in parts for name in part.segment_ids),
+        documents=tuple(name for part in parts for name in part.documents),
+        columns=columns,
+    )
 
 
 def _with_floor(estimate: Estimate, floor: Estimate) -> Estimate:
@@ -199,25 +238,6 @@ def _with_floor(estimate: Estimate, floor: Estimate) -> Estimate:
         method=estimate.method,
         reason=f"below_floor: less than {FLOORS_NEEDED:g} times the noise floor of {floor.value:.2g} bits per segment",
     )
-
-
-def _kl(losses: Losses, *, seed: int, confidence: float) -> dict[str, Any]:
-    """Per-token KL in nats: mean, median, 99th percentile (the figures of llama.cpp's table), interval of the mean."""
-    if losses.token_kl is None:
-        nothing: dict[str, Any] = {"mean": None, "p50": None, "p99": None}
-        return nothing | ({"reason": losses.no_divergence} if losses.no_divergence else {})
-    kl = losses.token_kl.astype(np.float64)
-    found: dict[str, float | None] = {
-        "mean": float(kl.mean()),
-        "p50": float(np.quantile(kl, 0.5)),
-        "p99": float(np.quantile(kl, 0.99)),
-    }
-    if losses.kl is not None:
-        mean = ratio_of_sums(
-            losses.kl, losses.tokens, rng=np.random.default_rng(seed), what="mean KL per token", confidence=confidence
-        )
-        found |= {"low": mean.low, "high": mean.high}
-    return found
 
 
 def _share(sums: NDArray[Any] | None, tokens: int, *, root: bool = False) -> float | None:

@@ -113,5 +113,6 @@ def _damage(subject: Subject, corpus: Corpus, part: Corpus, columns: Mapping[str
         corpus_digest=corpus.digest,
         languages=part.languages,
         segment_ids=part.segment_ids,
+        documents=part.documents,
         columns=columns,
     )

@@ -12,6 +12,7 @@ from evenbits.statistics.bootstrap import (
     bootstrap_estimate,
     percentile_interval,
 )
+from evenbits.statistics.clusters import by_cluster
 from evenbits.statistics.comparison import paired_difference, paired_differences
 from evenbits.statistics.correlation import cluster_means, leave_group_out, pearson, spearman
 from evenbits.statistics.crossed import CrossedBootstrap, crossed_bootstrap
@@ -65,6 +66,7 @@ __all__ = [
     "binomial_band",
     "bootstrap_equivalence",
     "bootstrap_estimate",
+    "by_cluster",
     "cliffs_delta",
     "cluster_means",
     "crossed_bootstrap",

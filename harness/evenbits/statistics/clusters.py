@@ -1,7 +1,8 @@
-"""Clusters: languages of one family move together, so families are drawn before languages.
+"""Clusters: languages of one family move together, segments of one document too, so clusters are drawn before units.
 
-Two parts. `drawn_units` is the resampler: every cluster's places are filled from one drawn cluster (with a chance in
-proportion to its size, so that resampled means are centred on the mean of the data), and within it units are drawn.
+A document is made one number first (`by_cluster`); families keep their languages, and there are two parts.
+`drawn_units` is the resampler: every cluster's places are filled from one drawn cluster (with a chance in proportion to
+its size, so that resampled means are centred on the mean of the data), and within it units are drawn.
 Where each unit is its own cluster this is the plain bootstrap. `widening` mends what no resampler can know from few
 clusters: how much of the spread lies between them. It takes the random-effects model (unit = group + cluster + own),
 averages over the unknown intraclass correlation by its restricted likelihood, and says by how much the resampled
@@ -19,7 +20,7 @@ import numpy as np
 
 from evenbits.statistics.samples import FloatArray, IntArray, group_codes
 
-__all__ = ["drawn_units", "leave_out", "mixture_half_width", "widening"]
+__all__ = ["by_cluster", "drawn_units", "leave_out", "mixture_half_width", "widening"]
 
 CORRELATIONS = np.linspace(0.0, 0.95, 20)
 """Intraclass correlations that are averaged over, all as likely beforehand."""
@@ -42,6 +43,18 @@ def drawn_units(clusters: Sequence[Hashable], *, rng: np.random.Generator, resam
         within = (rng.random((resamples, len(own))) * size).astype(np.int64)
         chosen[:, own] = flat[starts[filled[:, place]][:, None] + within]
     return chosen
+
+
+def by_cluster(values: FloatArray, clusters: Sequence[Hashable]) -> FloatArray:
+    """Return one number for each cluster of the last axis, [..., N] -> [..., G], with the same mean over that axis.
+
+    What a cluster adds to the mean, (total - mean x size) / mean size, linearised (Cochran 1977, section 6.3): clusters
+    of equal size are their means, and a large one counts by its size without its size passing for spread.
+    """
+    codes = group_codes(clusters, values.shape[-1], "clusters")
+    member = np.eye(int(codes.max(initial=-1)) + 1)[codes]
+    sizes, mean = member.sum(axis=0), values.mean(axis=-1, keepdims=True)
+    return np.asarray(mean + (values @ member - mean * sizes) / sizes.mean())
 
 
 def mixture_half_width(

@@ -50,11 +50,18 @@ def chosen(name: str, present: tuple[str, ...], choice: LanguageChoice) -> tuple
 
 
 def align(
-    *, name: str, source: str, rows: Rows, languages: tuple[str, ...], left_out: tuple[LeftOut, ...] = ()
+    *,
+    name: str,
+    source: str,
+    rows: Rows,
+    languages: tuple[str, ...],
+    left_out: tuple[LeftOut, ...] = (),
+    documents: Mapping[str, str] | None = None,
 ) -> Corpus:
     """Return the segments that every one of `languages` has, in the order of the source (else the first) language.
 
     `rows` may hold more languages than are chosen; English among them serves to recognise untranslated copies.
+    `documents`: segment id -> the document it comes from, where that is known; a segment without one stands alone.
     Left out and counted by language: segments missing in it, empty ones, and copies of the source text (languages that
     share the source's primary subtag, such as `en-GB`, are not held to that). Raises `CorpusError` where a language
     is mostly copies, or no segment is left.
@@ -98,6 +105,7 @@ def align(
         segment_ids=tuple(kept),
         texts={tag: tuple(rows[tag][key] for key in kept) for tag in languages},
         left_out=(*left_out, *counted),
+        documents=tuple(documents.get(key, key) for key in kept) if documents else (),
     )
 
 

@@ -22,17 +22,21 @@ def read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline
     """Return the aligned text of the folder `ref.location`.
 
     `<tag>.txt`: line i of every file says the same thing. `<tag>.jsonl`: objects with `id` (text or whole number) and
-    `text`, in any order. Lines end in LF or CRLF, or in CR where a file has no LF; a byte order mark and empty lines at
-    the end, where the other files have ended, are no text. What is wrong with a chosen language's file raises
-    `CorpusError` naming file and line or byte; what is wrong with another's is no matter, and what is named after no
-    language is left out and counted.
+    `text`, in any order, and `document` where segments come from one text. Lines end in LF or CRLF, or in CR where a
+    file has no LF; a byte order mark and empty lines at the end, where the other files have ended, are no text. What is
+    wrong with a chosen language's file raises `CorpusError` naming file and line or byte; what is wrong with another's
+    is no matter, and what is named after no language is left out and counted.
     """
     folder = expanded(ref.location)
     files, left_out = _files(folder)
     languages = chosen(ref.text, tuple(sorted(files)), choice)
     paths = {tag: _only(ref.text, tag, files[tag]) for tag in languages}
     _same_kind(folder, list(paths.values()))
-    rows = {tag: _read(path) for tag, path in paths.items()}
+    documents: dict[str, str] = {}
+    rows = {}
+    for tag, path in paths.items():
+        rows[tag], of_segments = _read(path)
+        documents = _agreed(path, documents, of_segments)
     source = source_language(tuple(files))
     if source is not None and source not in languages:  # English tells untranslated copies, but was not asked for
         try:
@@ -50,6 +54,7 @@ def read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline
         rows=rows,
         languages=languages,
         left_out=tuple(left_out),
+        documents=documents,
     )
 
 
@@ -105,31 +110,48 @@ def _source_rows(
     """Return {source: its rows}, for a source that nobody asked for. Raises `CorpusError` where it cannot serve."""
     path = _only(name, source, paths)
     _same_kind(path.parent, [beside, path])
-    found = {source: _read(path)}
+    found = {source: _read(path)[0]}
     if _kind(path) == ".txt":
         trimmed = _without_empty_ends(rows | found)
         _same_line_counts(name, {beside: max(len(trimmed[tag]) for tag in rows), path: len(trimmed[source])})
     return found
 
 
-def _read(path: Path) -> dict[str, str]:
-    """Return {segment id: text}; for `.txt` the id is the line's number, padded so that ids sort by position."""
+def _agreed(path: Path, known: dict[str, str], more: dict[str, str]) -> dict[str, str]:
+    """Return both, of {segment id: document}; a segment comes from one document, whatever file says so."""
+    for segment_id, document in more.items():
+        if known.get(segment_id, document) != document:
+            raise CorpusError(
+                f"{path}: segment {segment_id} is of document {document!r}, in another file of {known[segment_id]!r}; "
+                "aligned segments come from one document"
+            )
+    return known | more
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Return {segment id: text}, and {segment id: document} where it is named.
+
+    For `.txt` the id is the line's number, padded so that ids sort by position.
+    """
     lines = _lines(path)
     if _kind(path) == ".txt":
-        return {f"line{number:06d}": line for number, line in enumerate(lines, start=1)}
+        return {f"line{number:06d}": line for number, line in enumerate(lines, start=1)}, {}
     rows: dict[str, str] = {}
+    documents: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue  # a blank line between JSON objects holds no segment
-        segment_id, text = _record(path, number, line)
+        segment_id, text, document = _record(path, number, line)
         if segment_id in rows:
             raise CorpusError(
                 f"{path}, line {number}: id {segment_id!r} stands there a second time; ids must be unique"
             )
         rows[segment_id] = text
+        if document is not None:
+            documents[segment_id] = document
     if not rows:
         raise CorpusError(f"{path} is empty; give its segments or leave the language out with --languages")
-    return rows
+    return rows, documents
 
 
 def _lines(path: Path) -> list[str]:
@@ -155,8 +177,8 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def _record(path: Path, number: int, line: str) -> tuple[str, str]:
-    """Return (id, text) of one JSON line."""
+def _record(path: Path, number: int, line: str) -> tuple[str, str, str | None]:
+    """Return (id, text, document or None) of one JSON line."""
     where = f"{path}, line {number}"
     value = parse_json(line.encode(), source=where, error=CorpusError)
     if not isinstance(value, dict) or not {"id", "text"} <= set(value):
@@ -166,7 +188,10 @@ def _record(path: Path, number: int, line: str) -> tuple[str, str]:
         raise CorpusError(f"{where}: id is {shown(segment_id)}; it must be a text or a whole number")
     if not isinstance(text, str):
         raise CorpusError(f"{where}: text is {type(text).__name__}, not text")
-    return str(segment_id), text
+    document = value.get("document")
+    if document is not None and (not isinstance(document, str) or not document):
+        raise CorpusError(f"{where}: document is {shown(document)}; it must be a text, or be left out")
+    return str(segment_id), text, document
 
 
 def _without_empty_ends(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evenbits.errors import CorpusError
@@ -24,6 +24,7 @@ __all__ = ["read"]
 TEXT_COLUMNS = ("text", "sentence")
 ID_COLUMNS = ("id", "segment_id")
 LANGUAGE_COLUMNS = ("language", "lang", "locale", "dialect")
+DOCUMENT_COLUMNS = ("document", "URL", "url")  # flores: the article that a sentence is from
 WHOLE = frozenset({"all", "default"})  # configurations that hold every language, not one called so
 
 Table = Mapping[str, Sequence[Any]]
@@ -45,7 +46,27 @@ class _Columns:
     ids: tuple[str, ...]
     text: str
     language: str | None
+    document: str | None = None
     repeats: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Segments:
+    """One language's text by segment id, the documents that are named, and how many ids had different texts."""
+
+    rows: dict[str, str]
+    documents: dict[str, str]
+    ambiguous: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Read:
+    """Text by language, the languages chosen, and what was left out."""
+
+    rows: dict[str, dict[str, str]]
+    documents: dict[str, str]
+    languages: tuple[str, ...]
+    left_out: list[LeftOut]
 
 
 def read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline: bool) -> Corpus:  # noqa: ARG001
@@ -62,9 +83,9 @@ def read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline
         named = [place.config] if place.config is not None else sorted(set(configs) - WHOLE)
         by_language, left_out = _by_language(named)
         if place.config is None and by_language:
-            rows, languages, more = _from_configurations(library, ref, place, by_language, choice)
+            found = _from_configurations(library, ref, place, by_language, choice)
         elif len(configs) == 1 or place.config is not None:
-            rows, languages, more = _from_table(library, ref, place, place.config or configs[0], choice)
+            found = _from_table(library, ref, place, place.config or configs[0], choice)
             left_out = []
         else:
             raise CorpusError(
@@ -74,9 +95,10 @@ def read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline
     return align(
         name=ref.text,
         source=f"data set {place.path}" + (f", split {place.split}" if place.split else ""),
-        rows=rows,
-        languages=languages,
-        left_out=(*left_out, *more),
+        rows=found.rows,
+        languages=found.languages,
+        left_out=(*left_out, *found.left_out),
+        documents=found.documents,
     )
 
 
@@ -171,18 +193,17 @@ def _from_configurations(
     place: _Place,
     by_language: Mapping[str, str],
     choice: LanguageChoice,
-) -> tuple[dict[str, dict[str, str]], tuple[str, ...], list[LeftOut]]:
+) -> _Read:
     """Read one configuration for each chosen language, and English to recognise untranslated copies."""
     languages = chosen(ref.text, tuple(by_language), choice)
     split = _split(library, ref, place, by_language[languages[0]])
 
-    def read(tag: str) -> tuple[dict[str, str], int]:
+    def read(tag: str) -> _Segments:
         table = _table(library, place.path, by_language[tag], split)
         columns = _columns(ref, table, by_language[tag], with_language=False)
         return _segments(ref, table, columns, range(_length(table)), tag)
 
-    rows, left_out = _rows_of(languages, by_language, read)
-    return rows, languages, left_out
+    return _rows_of(languages, by_language, read)
 
 
 def _from_table(
@@ -191,7 +212,7 @@ def _from_table(
     place: _Place,
     config: str,
     choice: LanguageChoice,
-) -> tuple[dict[str, dict[str, str]], tuple[str, ...], list[LeftOut]]:
+) -> _Read:
     """Read one table whose rows name their language."""
     table = _table(library, place.path, config, _split(library, ref, place, config))
     columns = _columns(ref, table, config, with_language=True)
@@ -204,30 +225,31 @@ def _from_table(
         raise CorpusError(f"{ref.text}: the column {columns.language} holds no language tag, but {_some(odd)}")
     languages = chosen(ref.text, tuple(by_language), choice)
 
-    def read(tag: str) -> tuple[dict[str, str], int]:
+    def read(tag: str) -> _Segments:
         return _segments(ref, table, columns, sorted(by_language[tag]), tag)
 
-    rows, left_out = _rows_of(languages, by_language, read)
-    return rows, languages, [*not_tags(f"value of {columns.language}", odd), *left_out]
+    found = _rows_of(languages, by_language, read)
+    return replace(found, left_out=[*not_tags(f"value of {columns.language}", odd), *found.left_out])
 
 
-def _rows_of(
-    languages: tuple[str, ...], present: Iterable[str], read: Callable[[str], tuple[dict[str, str], int]]
-) -> tuple[dict[str, dict[str, str]], list[LeftOut]]:
+def _rows_of(languages: tuple[str, ...], present: Iterable[str], read: Callable[[str], _Segments]) -> _Read:
     """Read the chosen languages, and English to recognise untranslated copies; its faults count only where chosen."""
     left_out = _unasked(present, languages)
     rows: dict[str, dict[str, str]] = {}
+    documents: dict[str, str] = {}
     for tag in sorted({*languages, *({"en"} & set(present))}):
         try:
-            rows[tag], ambiguous = read(tag)
+            found = read(tag)
         except CorpusError as error:
             if tag in languages:
                 raise
             left_out.append(source_unusable(tag, error))
             continue
-        if ambiguous:
-            left_out.append(_ambiguous(tag, ambiguous))
-    return rows, left_out
+        rows[tag] = found.rows
+        documents |= found.documents
+        if found.ambiguous:
+            left_out.append(_ambiguous(tag, found.ambiguous))
+    return _Read(rows=rows, documents=documents, languages=languages, left_out=left_out)
 
 
 def _split(library: Any, ref: CorpusRef, place: _Place, config: str) -> str:
@@ -247,7 +269,7 @@ def _split(library: Any, ref: CorpusRef, place: _Place, config: str) -> str:
 def _table(library: Any, path: str, config: str, split: str) -> Table:
     """Return the columns of one configuration and split that may matter, as plain lists."""
     dataset = library.load_dataset(path, config, split=split)
-    wanted = {*TEXT_COLUMNS, *ID_COLUMNS, *LANGUAGE_COLUMNS, "link", "split", "flores_passage"}
+    wanted = {*TEXT_COLUMNS, *ID_COLUMNS, *LANGUAGE_COLUMNS, *DOCUMENT_COLUMNS, "link", "split", "flores_passage"}
     kept = [name for name in dataset.column_names if name in wanted]
     table: dict[str, Sequence[Any]] = dict.fromkeys(dataset.column_names, ())
     return table | {name: list(dataset[name]) for name in kept}
@@ -266,7 +288,8 @@ def _columns(ref: CorpusRef, table: Table, config: str, *, with_language: bool) 
                 f"{ref.text}: {config} has the columns {_some(tuple(table))}; needed are id and text "
                 f"(also understood: {', '.join((*ID_COLUMNS[1:], *TEXT_COLUMNS[1:]))})"
             )
-        found = _Columns(ids=(segment_id,), text=text, language=_first(table, LANGUAGE_COLUMNS))
+        language, document = _first(table, LANGUAGE_COLUMNS), _first(table, DOCUMENT_COLUMNS)
+        found = _Columns(ids=(segment_id,), text=text, language=language, document=document)
     if with_language and found.language is None:
         raise CorpusError(
             f"{ref.text}: {config} has the columns {_some(tuple(table))}; "
@@ -275,11 +298,10 @@ def _columns(ref: CorpusRef, table: Table, config: str, *, with_language: bool) 
     return found
 
 
-def _segments(
-    ref: CorpusRef, table: Table, columns: _Columns, places: Iterable[int], tag: str
-) -> tuple[dict[str, str], int]:
-    """Return {segment id: text} of one language, and how many ids were dropped because their texts differ."""
+def _segments(ref: CorpusRef, table: Table, columns: _Columns, places: Iterable[int], tag: str) -> _Segments:
+    """Return the text of one language; ids whose texts differ are dropped and counted."""
     rows: dict[str, str] = {}
+    documents: dict[str, str] = {}
     ambiguous: set[str] = set()
     for row in places:
         parts = [table[name][row] for name in columns.ids]
@@ -293,7 +315,11 @@ def _segments(
             raise CorpusError(f"{ref.text}: {tag} has the id {segment_id} a second time; ids must be unique")
         if rows.setdefault(segment_id, text or "").strip() != (text or "").strip():
             ambiguous.add(segment_id)
-    return {key: text for key, text in rows.items() if key not in ambiguous}, len(ambiguous)
+        document = table[columns.document][row] if columns.document else None
+        if isinstance(document, str) and document:
+            documents[segment_id] = document
+    kept = {key: text for key, text in rows.items() if key not in ambiguous}
+    return _Segments(rows=kept, documents=documents, ambiguous=len(ambiguous))
 
 
 def _ambiguous(tag: str, count: int) -> LeftOut:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -37,15 +38,22 @@ def sample(corpus: Corpus, segments: int, *, seed: int) -> Corpus:
 def split(corpus: Corpus, *, seed: int) -> tuple[Corpus, Corpus]:
     """Return (probe, evaluation): two disjoint halves of the segments; of an odd number, evaluation has one more.
 
-    Raises `CorpusError` where there are fewer than two segments.
+    No document is divided where the corpus knows its documents and has two: evaluation then has what is over. Raises
+    `CorpusError` where there are fewer than two segments.
     """
     if len(corpus) < 2:
         raise CorpusError(
             f"{corpus.name} has {len(corpus)} segment{'s' * (len(corpus) != 1)}; "
             "probe and evaluation need at least one each"
         )
-    order = _by_lot(corpus.segment_ids, seed=seed, use=SPLIT)
-    half = len(order) // 2
+    units: dict[str, list[int]] = {}
+    for place, name in enumerate(corpus.documents if len(set(corpus.documents)) > 1 else corpus.segment_ids):
+        units.setdefault(name, []).append(place)
+    names = list(units)
+    members = [units[names[place]] for place in _by_lot(names, seed=seed, use=SPLIT)]
+    ends = list(accumulate(map(len, members[:-1])))
+    half = max((end for end in ends if 2 * end <= len(corpus)), default=ends[0])
+    order = [place for places in members for place in places]
     return (
         corpus.select(indices=tuple(sorted(order[:half])), part="probe"),
         corpus.select(indices=tuple(sorted(order[half:])), part="evaluation"),

@@ -132,7 +132,7 @@ def decide_language(
             continue
         estimate = _missing(language) if row is None else _estimate(row, limit.metric)
         waiver = policy.waiver(limit.metric, language=language, model=model, spec=spec)
-        segments = 0 if row is None else int(row["segments"])
+        segments = 0 if row is None else units_of(row)
         decisions.append(_decide(limit, estimate, waiver, language, today, segments=segments))
     covered = {decision.metric for decision in decisions}
     for waiver in policy.waivers:
@@ -163,7 +163,7 @@ def decide_disparity(
         raise ValueError(f"the policy does not limit {metric}")
     estimate = disparity_estimates(rows, seed=seed, exposure=exposure)[metric]
     waiver = policy.waiver(metric, language=None, model=model, spec=spec)
-    segments = min((int(row["segments"]) for row in rows), default=0)
+    segments = min((units_of(row) for row in rows), default=0)
     return _decide(limit, estimate, waiver, None, today, segments=segments)
 
 
@@ -207,8 +207,13 @@ def _floor(row: Mapping[str, Any]) -> float:
     return float(row.get("floor_bits") or 0.0)
 
 
+def units_of(row: Mapping[str, Any]) -> int:
+    """Return how many independent pieces of text a damage row has: segments, or documents where they are known."""
+    return int(row.get("documents") or row["segments"])
+
+
 def segments_of(row: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-    """Return the excess bits of each segment of a damage row, shape (S,), None where the report has none."""
+    """Return the excess bits of each segment, or document, of a damage row, (S,); None where the report has none."""
     values = row.get(BY_SEGMENT)
     return np.asarray(values, dtype=np.float64) if values else None
 
@@ -364,13 +369,13 @@ def _estimate(row: Mapping[str, Any], metric: str) -> Estimate:
         return Estimate.from_json(row[metric])
     found = row["kl_nats_per_token"]
     if found["mean"] is None:
-        return Estimate.undefined("the model was scored without KL", n=row["segments"])
+        return Estimate.undefined("the model was scored without KL", n=units_of(row))
     bounded = found.get("low") is not None and found.get("high") is not None
     return Estimate(
         value=found["mean"],
         low=found.get("low"),
         high=found.get("high"),
-        n=row["segments"],
+        n=units_of(row),
         method="mean KL per token, BCa interval over segments",
         reason=None if bounded else "the report gives no interval of KL",
     )

@@ -47,7 +47,7 @@ def find_super_weights(
     for one in strongest:
         more_S = (damage.nll_quantized(one.place) - damage.nll_full(one.place)).sum(axis=0)
         column = damage.columns[one.place]
-        tokens_S = np.sum([column.full[tag].tokens for tag in damage.languages], axis=0)
+        tokens_S = damage.by_unit(np.sum([column.full[tag].tokens for tag in damage.languages], axis=0))
         log = ratio_of_sums(more_S, tokens_S, rng=np.random.default_rng(model.seed), what="log factor")
         low, high = (None if limit is None else math.exp(min(limit, 700.0)) for limit in (log.low, log.high))
         found.append(SuperWeight(candidate=one, factor=damage.perplexity_ratio(one.place), low=low, high=high))
