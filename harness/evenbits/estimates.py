@@ -11,7 +11,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from evenbits.rows import Row, plain
 
 __all__ = [
     "Estimate",
@@ -21,7 +23,6 @@ __all__ = [
     "Threshold",
     "Verdict",
     "judge",
-    "plain",
     "three_way",
     "units_needed",
 ]
@@ -43,36 +44,8 @@ class Verdict(StrEnum):
     ERROR = "error"
 
 
-def plain(value: Any) -> Any:  # noqa: PLR0911 - converts whatever a caller recorded, a line per type
-    """Return `value` as plain JSON types (str, int, float, bool, None, list, dict).
-
-    numpy scalars and arrays, tuples, enums and mappings are converted. NaN and infinity raise `ValueError`: undefined
-    numbers are `None` with a reason, never a float that JSON cannot carry.
-    """
-    if isinstance(value, StrEnum):
-        return str(value)
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        items = sorted(value) if isinstance(value, set | frozenset) else value
-        return [plain(item) for item in items]
-    if hasattr(value, "to_json"):
-        return value.to_json()
-    if hasattr(value, "tolist"):  # numpy scalar or array
-        return plain(value.tolist())
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{value} cannot be recorded: an undefined number is None with a reason")
-        return float(value)
-    raise TypeError(f"{type(value).__name__} cannot be written to a report: {value!r}")
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
+class Estimate(Row):
     """A number that supports a verdict.
 
     `value`, `low`, `high`: the estimate and its interval (95 % unless `method` says otherwise), unrounded.
@@ -105,20 +78,6 @@ class Estimate:
     def undefined(cls, reason: str, *, n: int = 0, method: str = "none") -> Estimate:
         """Return an estimate without a value; `reason` says why."""
         return cls(value=None, n=n, method=method, reason=reason)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-            "n": self.n,
-            "method": self.method,
-            "reason": self.reason,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Estimate:
-        return cls(**{key: data[key] for key in ("value", "low", "high", "n", "method", "reason")})
 
 
 def three_way(estimate: Estimate, *, above: float = -math.inf, below: float = math.inf) -> Verdict:
@@ -157,7 +116,7 @@ def units_needed(estimate: Estimate, *, above: float = -math.inf, below: float =
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Threshold:
+class Threshold(Row):
     """A success threshold, fixed before measuring: `metric` `op` `bound`, and why that bound."""
 
     metric: str
@@ -202,13 +161,6 @@ class Threshold:
             case "<=":
                 return {"below": math.nextafter(self.bound, math.inf)}
 
-    def to_json(self) -> dict[str, Any]:
-        return {"metric": self.metric, "op": self.op, "bound": self.bound, "why": self.why}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Threshold:
-        return cls(metric=data["metric"], op=data["op"], bound=data["bound"], why=data["why"])
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
@@ -246,8 +198,10 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measurement:
+class Measurement(Row):
     """A finding held against its threshold: one row of the report's `measurements`."""
+
+    KEYS: ClassVar = {"explanation": "explain"}
 
     hypothesis: str
     test: str
@@ -280,49 +234,6 @@ class Measurement:
     def explain(self) -> str:
         """Return a sentence: what was measured, what was needed, what to do."""
         return self.explanation
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "hypothesis": self.hypothesis,
-            "test": self.test,
-            "role": self.role,
-            "model": self.model,
-            "spec": self.spec,
-            "verdict": str(self.verdict),
-            "metric": self.metric,
-            "estimate": self.estimate.to_json(),
-            "threshold": None if self.threshold is None else self.threshold.to_json(),
-            "p_value": None if self.p_value is None else float(self.p_value),
-            "metric_sensitive": bool(self.metric_sensitive),
-            "explain": self.explanation,
-            "seconds": self.seconds,
-            "summary": self.summary,
-            "action": self.action,
-            "also": {name: estimate.to_json() for name, estimate in self.also.items()},
-            "data": plain(self.data),
-        }
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Measurement:
-        return cls(
-            hypothesis=row["hypothesis"],
-            test=row["test"],
-            role=row["role"],
-            model=row["model"],
-            spec=row["spec"],
-            verdict=Verdict(row["verdict"]),
-            metric=row["metric"],
-            estimate=Estimate.from_json(row["estimate"]),
-            threshold=None if row["threshold"] is None else Threshold.from_json(row["threshold"]),
-            p_value=row["p_value"],
-            metric_sensitive=row["metric_sensitive"],
-            explanation=row["explain"],
-            seconds=row["seconds"],
-            summary=row["summary"],
-            action=row["action"],
-            also={name: Estimate.from_json(item) for name, item in row["also"].items()},
-            data=row["data"],
-        )
 
 
 DEGRADATION_METRICS = ("excess_bits", "relative_increase", "kl")

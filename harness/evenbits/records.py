@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.errors import CorpusError, NonFiniteError
+from evenbits.rows import Row
 
 __all__ = ["Corpus", "LeftOut", "Losses", "SealedText", "digest_of", "text_digest"]
 
@@ -45,7 +46,7 @@ def _sealed(text: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LeftOut:
+class LeftOut(Row):
     """Something that did not enter the measurement, counted: nothing is dropped in silence.
 
     `what`: segment, language, candidate; `language`: the tag it concerns or None; `reason`: a few words.
@@ -55,9 +56,6 @@ class LeftOut:
     language: str | None
     count: int
     reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {"what": self.what, "language": self.language, "count": self.count, "reason": self.reason}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from evenbits.errors import ModelError, UnsafeModelError
-from evenbits.estimates import plain
 from evenbits.models import gguf, hub, wheel
 from evenbits.models.admission import admit, pickle_files, read_config
 from evenbits.models.exposure import read_exposure
@@ -25,6 +24,7 @@ from evenbits.models.references import ModelRef
 from evenbits.models.shipped import reference_names, reference_root
 from evenbits.progress import Progress, Silent
 from evenbits.records import digest_of
+from evenbits.rows import plain
 from evenbits.store import Store
 
 __all__ = ["folder_without_fetching", "resolve"]

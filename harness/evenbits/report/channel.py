@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from evenbits.estimates import plain
+from evenbits.rows import plain
 
 __all__ = ["CONTRIBUTION", "IDENTITY", "MEASUREMENT", "NAMES", "payloads", "sealed"]
 

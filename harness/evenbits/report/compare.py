@@ -17,6 +17,7 @@ from evenbits.estimates import Estimate, Threshold, Verdict
 from evenbits.numbers import estimate, p_value
 from evenbits.records import digest_of
 from evenbits.report.escaping import markdown_text
+from evenbits.rows import Row
 from evenbits.statistics.means import FEWEST_FOR_PASS
 from evenbits.studies.gate.decision import BY_SEGMENT, Decision, Outcome, segments_of
 from evenbits.studies.gate.policy import BaselineRule, Limit
@@ -48,7 +49,7 @@ Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class Change(Row):
     """One language under one model and spec, beside the baseline.
 
     `p_value`, `adjusted_p`: of any difference, by itself and over all languages. `worse_p`: that it is worse by more
@@ -70,20 +71,6 @@ class Change:
     def shown(self) -> bool:
         """Whether the difference is significant over all languages compared."""
         return self.adjusted_p is not None and self.adjusted_p < ALPHA
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "spec": self.spec,
-            "language": self.language,
-            "before": self.before.to_json(),
-            "after": self.after.to_json(),
-            "difference": self.difference.to_json(),
-            "p_value": self.p_value,
-            "adjusted_p": self.adjusted_p,
-            "worse_p": self.worse_p,
-            "least_p": self.least_p,
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

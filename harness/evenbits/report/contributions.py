@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from evenbits.errors import ReportError
-from evenbits.estimates import plain
+from evenbits.rows import plain
 
 __all__ = ["SECTIONS", "Contributions"]
 

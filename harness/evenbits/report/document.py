@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from evenbits.errors import ReportError
-from evenbits.estimates import ROLES, Measurement, plain
+from evenbits.estimates import ROLES, Measurement
 from evenbits.foreign import read_json
 from evenbits.report.contributions import Contributions
 from evenbits.report.verdicts import rank, verdicts
+from evenbits.rows import plain
 from evenbits.studies.gate.harm import with_pooled
 
 __all__ = ["SCHEMA_VERSION", "asked", "build", "dump", "load", "order_key", "schema", "validate", "write"]

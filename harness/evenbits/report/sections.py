@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evenbits.rows import Row
+
 __all__ = ["Section", "sections_of", "shown"]
 
 Cell = str | int | float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Section:
+class Section(Row):
     """A part of the report beside the harness's own.
 
     `title`: unique within a report. `text`: a sentence or more, shown as text. `columns`, `rows`: a table, where there
@@ -35,14 +37,6 @@ class Section:
                 f"the section {self.title!r} has {len(self.columns)} columns, and row {uneven[0]} has "
                 f"{len(self.rows[uneven[0]])} cells"
             )
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "title": self.title,
-            "text": self.text,
-            "columns": list(self.columns),
-            "rows": [list(row) for row in self.rows],
-        }
 
 
 def shown(cell: Cell) -> str:

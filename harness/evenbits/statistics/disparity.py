@@ -9,12 +9,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
+from evenbits.rows import Row
 from evenbits.statistics.bootstrap import RESAMPLES
 from evenbits.statistics.crossed import (
     CrossedBootstrap,
@@ -38,7 +38,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Disparity:
+class Disparity(Row):
     """Damage of low-resource against high-resource languages in one condition.
 
     `low`, `high`: means over languages of mean damage. `difference` = low - high, `ratio` = low / high, `log_ratio` its
@@ -56,10 +56,6 @@ class Disparity:
     log_ratio_replicates: FloatArray = field(repr=False, compare=False)
     relative: FloatArray = field(repr=False, compare=False)
     design: Design = field(repr=False, compare=False)
-
-    def to_json(self) -> dict[str, Any]:
-        names = ("low", "high", "difference", "ratio", "log_ratio", "parity")
-        return {name: getattr(self, name).to_json() for name in names}
 
 
 def disparity(

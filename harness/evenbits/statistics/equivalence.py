@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
+from evenbits.rows import Row
 from evenbits.statistics.bootstrap import percentile_interval
 from evenbits.statistics.samples import FloatArray
 
@@ -24,7 +24,7 @@ LOG_PARITY = math.log(1.25)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Equivalence:
+class Equivalence(Row):
     """Two one-sided tests of `estimate` against -margin and +margin.
 
     `estimate` carries the (1 - 2 alpha) interval. `p_value`: the larger of the two. `equivalent`: None: undefined.
@@ -35,15 +35,6 @@ class Equivalence:
     alpha: float
     p_value: float | None
     equivalent: bool | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "estimate": self.estimate.to_json(),
-            "margin": self.margin,
-            "alpha": self.alpha,
-            "p_value": self.p_value,
-            "equivalent": self.equivalent,
-        }
 
     @classmethod
     def undefined(cls, reason: str, *, margin: float, alpha: float, n: int = 0) -> Equivalence:

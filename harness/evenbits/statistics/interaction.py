@@ -30,12 +30,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
+from evenbits.rows import Row
 from evenbits.statistics.bootstrap import RESAMPLES, checked_resamples, percentile_interval, resample_counts
 from evenbits.statistics.permutation import permutation_p, sign_flips
 from evenbits.statistics.samples import FloatArray, IntArray, checked_confidence, finite, group_codes
@@ -48,7 +49,7 @@ Scheme = Literal["labels", "signs"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Interaction:
+class Interaction(Row):
     """Partial omega squared of layer x language (`estimate`), with its F, degrees of freedom and permutation p.
 
     `estimate` may fall below 0 where there is nothing: clipping would hide that it is unbiased.
@@ -64,18 +65,6 @@ class Interaction:
     squares: dict[str, float]
     movable: int
     least_p: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "estimate": self.estimate.to_json(),
-            "p_value": self.p_value,
-            "p_method": self.p_method,
-            "f": self.f,
-            "degrees": list(self.degrees),
-            "squares": dict(self.squares),
-            "movable": self.movable,
-            "least_p": self.least_p,
-        }
 
 
 def sums_of_squares(damage: ArrayLike) -> dict[str, float]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
+from evenbits.rows import Row
 from evenbits.statistics.flips import joint_flips
 from evenbits.statistics.means import mean_interval
 
@@ -22,7 +22,7 @@ __all__ = ["NoHarm", "no_harm"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NoHarm:
+class NoHarm(Row):
     """`changes`: mean change by name with its (1 - 2 alpha) interval; above 0 is worse.
 
     `worse`: names whose change is shown to be above 0, family-wise. `open`: names that are neither shown to be worse
@@ -39,15 +39,6 @@ class NoHarm:
     def shown(self) -> bool:
         """Whether no name is worse by more than the margin."""
         return not self.worse and not self.open
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "changes": {name: one.to_json() for name, one in self.changes.items()},
-            "worse": list(self.worse),
-            "open": list(self.open),
-            "margin": self.margin,
-            "least_p": self.least_p,
-        }
 
 
 def no_harm(

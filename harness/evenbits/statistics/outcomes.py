@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from evenbits.estimates import Estimate
+from evenbits.rows import Row
 
 __all__ = ["Alternative", "Outcome"]
 
@@ -21,7 +22,7 @@ def checked_alternative(alternative: Alternative) -> Alternative:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class Outcome(Row):
     """An effect size with its interval, and the p-value of the null hypothesis that it is absent.
 
     `p_value` is None where no test is possible; `p_method` says how it was computed, or why it is missing.
@@ -46,13 +47,3 @@ class Outcome:
     def undefined(cls, reason: str, *, n: int = 0, method: str = "none") -> Outcome:
         """Return an outcome with neither estimate nor p-value; `reason` says why."""
         return cls(estimate=Estimate.undefined(reason, n=n, method=method), p_value=None, p_method=f"none: {reason}")
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "estimate": self.estimate.to_json(),
-            "p_value": self.p_value,
-            "p_method": self.p_method,
-            "statistic": self.statistic,
-            "adjusted_p": self.adjusted_p,
-            "least_p": self.least_p,
-        }

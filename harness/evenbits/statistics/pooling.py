@@ -11,21 +11,21 @@ Shapes: L languages, S segments.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
+from evenbits.rows import Row
 from evenbits.statistics.samples import FloatArray, finite, group_codes
 
 __all__ = ["Components", "pooled_means", "variance_components"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Components:
+class Components(Row):
     """Mean and variances of damage, in its unit and the square of it.
 
     Between families, between languages of one family, between segments (shared by all languages), and what is left of
@@ -37,9 +37,6 @@ class Components:
     language: float
     segment: float
     residual: float
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def variance_components(damage: ArrayLike, families: Sequence[str]) -> Components:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from evenbits.estimates import Estimate
+from evenbits.rows import Row
 from evenbits.statistics.samples import checked_confidence
 
 __all__ = ["Stability", "binomial_band", "stability", "wilson"]
@@ -50,7 +51,7 @@ def binomial_band(trials: int, rate: float, *, confidence: float = 0.95) -> tupl
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stability:
+class Stability(Row):
     """How firmly a class holds: `label` on all items, `estimate` the share of resamples that agree.
 
     `shares`: share of resamples per class, most frequent first.
@@ -59,9 +60,6 @@ class Stability:
     label: str
     estimate: Estimate
     shares: Mapping[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"label": self.label, "estimate": self.estimate.to_json(), "shares": dict(self.shares)}
 
 
 def stability(

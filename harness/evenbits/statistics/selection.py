@@ -9,12 +9,12 @@ import itertools
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
+from evenbits.rows import Row
 from evenbits.statistics.bootstrap import RESAMPLES
 from evenbits.statistics.effects import cliffs_delta
 from evenbits.statistics.permutation import permutation_p, rearrangements
@@ -26,7 +26,7 @@ BLOCK = 4_000_000  # numbers held at once while labellings are judged: 32 MB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Selection:
+class Selection(Row):
     """Nested leave-one-out AUC of a selected feature, and the p-value of the whole selection.
 
     `frequencies`: share of folds that chose each feature, most frequent first; features never chosen have 0.
@@ -38,15 +38,6 @@ class Selection:
     p_method: str
     frequencies: Mapping[str, float]
     scores: tuple[float, ...] | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "estimate": self.estimate.to_json(),
-            "p_value": self.p_value,
-            "p_method": self.p_method,
-            "frequencies": dict(self.frequencies),
-            "scores": None if self.scores is None else list(self.scores),
-        }
 
 
 def nested_selection_auc(

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from evenbits.errors import CorpusError
+from evenbits.rows import Row
 
 if TYPE_CHECKING:
     import langcodes
@@ -86,7 +87,7 @@ EXPOSURE_SOURCE = "training bytes given for this model family; tier by thirds of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Language:
+class Language(Row):
     """What is known about a language. Every field but `tag` and `sources` has an entry in `sources`.
 
     `script`: ISO 15924. `family`, `branch`: Glottolog names. `resource_class`: 0 (least) to 5, Joshi et al. 2020.
@@ -103,10 +104,6 @@ class Language:
     tier: Tier | None
     exposure_bytes: int | None
     sources: Mapping[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        fields = ("tag", "name", "script", "family", "branch", "resource_class", "tier", "exposure_bytes")
-        return {name: getattr(self, name) for name in fields} | {"sources": dict(self.sources)}
 
 
 def normalise(tag: str) -> str:

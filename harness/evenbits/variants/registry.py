@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from evenbits.errors import GapError, NotApplicableError, SpecError
-from evenbits.estimates import plain
+from evenbits.rows import plain
 from evenbits.variants import rounding
 from evenbits.variants.quantization.spec import QuantSpec, parse_spec, split_specs
 from evenbits.variants.variant import Original, Variant

@@ -6,8 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from evenbits.estimates import Estimate, Threshold, Verdict, judge, plain
+from evenbits.estimates import Estimate, Threshold, Verdict, judge
 from evenbits.records import Corpus
+from evenbits.rows import plain
 from evenbits.studies.h036.protection import contestants, planned, rule_budget, study_protection
 from evenbits.studies.h036.rivals import affordable, by_rule, uniform_spec, unit_kurtosis
 from evenbits.studies.h036.study import LayerStudy, Unit, evenly, sizes_of, study_layers, units_of, whole_model

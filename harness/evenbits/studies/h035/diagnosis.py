@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.errors import UsageError
 from evenbits.models.records import LocalModel
+from evenbits.rows import Row
 from evenbits.statistics.samples import spread_of
 from evenbits.studies.h035.calibration import Calibration
 from evenbits.studies.h035.forecast import CONFIDENCE, Forecaster, best_forecaster, forecaster, shared_metrics
@@ -30,13 +31,15 @@ SIZES = 3.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LanguageRisk:
+class LanguageRisk(Row):
     """Forecast of one language, excess bits per segment with its 90 % interval.
 
     `flag`: `vulnerable` for the quarter of the model's languages with most forecast damage, `severe` where that is also
     more than three quarters of all calibrated pairs lost; None else. `reason`: what the forecast rests on. `outside`:
     the metric lies beyond anything calibrated, so that the forecast is an extrapolation.
     """
+
+    KEYS: ClassVar = {"value": "excess_bits", "outside": "extrapolated"}
 
     language: str
     value: float
@@ -45,17 +48,6 @@ class LanguageRisk:
     flag: str | None
     reason: str
     outside: bool
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "language": self.language,
-            "excess_bits": self.value,
-            "low": self.low,
-            "high": self.high,
-            "flag": self.flag,
-            "reason": self.reason,
-            "extrapolated": self.outside,
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from evenbits.cells import Subject, measure_damage
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.observe.runs import training_run
 from evenbits.records import Corpus
+from evenbits.rows import Row
 from evenbits.statistics import cluster_means, leave_group_out, spearman
 from evenbits.variants.quantization.spec import QuantSpec
 
@@ -34,7 +35,7 @@ RECOVERED_PERCENT = "0.1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ModelPoint:
+class ModelPoint(Row):
     """One model of the cross-model correlations.
 
     `run`: the training run; checkpoints of one run are one unit. `sparsity`: concentration ratio of its weights.
@@ -43,22 +44,14 @@ class ModelPoint:
     takes away; None where there is no damage to recover.
     """
 
+    KEYS: ClassVar = {"run": "cluster", "relative": "relative_increase"}
+
     model: str
     run: str
     sparsity: float
     damage: float | None = None
     relative: float | None = None
     recovered: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "cluster": self.run,
-            "sparsity": self.sparsity,
-            "damage": self.damage,
-            "relative_increase": self.relative,
-            "recovered": self.recovered,
-        }
 
 
 def point_specs(base: QuantSpec) -> tuple[QuantSpec, QuantSpec]:

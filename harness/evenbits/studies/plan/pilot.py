@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from evenbits.errors import ReportError
+from evenbits.rows import Row
 from evenbits.statistics import Components, variance_components
 from evenbits.studies.gate.decision import segments_of
 from evenbits.text.languages import describe, families_of
@@ -17,7 +18,7 @@ __all__ = ["Pilot", "pilot_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pilot:
+class Pilot(Row):
     """Damage of one model under one spec: `components` of its excess bits, and the languages they come from.
 
     `tiers`: `low`, `high` or None by language. `segments`: of the pilot.
@@ -33,17 +34,6 @@ class Pilot:
 
     def members(self, tier: str) -> tuple[str, ...]:
         return tuple(tag for tag in self.languages if self.tiers[tag] == tier)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "spec": self.spec,
-            "languages": list(self.languages),
-            "segments": self.segments,
-            "families": dict(self.families),
-            "tiers": dict(self.tiers),
-            "components": self.components.to_json(),
-        }
 
 
 def pilot_of(

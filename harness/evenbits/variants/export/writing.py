@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -36,6 +36,7 @@ from evenbits.models.admission import read_config
 from evenbits.models.fingerprint import tokenizer_files
 from evenbits.models.outline import parameter_names
 from evenbits.models.records import LoadedModel
+from evenbits.rows import Row
 from evenbits.variants.export.matrices import PackedMatrix, packed
 from evenbits.variants.quantization.importance import Importance
 from evenbits.variants.quantization.matrices import quantize_planned
@@ -56,8 +57,10 @@ ALSO = ("generation_config.json", "chat_template.jinja", "exposure.json")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Exported:
+class Exported(Row):
     """What was written. `matrices`: quantized ones; `kept`: weights kept in FP16; `size`: bytes of the weight file."""
+
+    KEYS: ClassVar = {"size": "bytes"}
 
     folder: Path
     spec: str
@@ -65,16 +68,6 @@ class Exported:
     matrices: int
     kept: int
     size: int
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "folder": str(self.folder),
-            "spec": self.spec,
-            "bits_per_weight": self.bits_per_weight,
-            "matrices": self.matrices,
-            "kept": self.kept,
-            "bytes": self.size,
-        }
 
 
 def check_target(folder: Path) -> None:
