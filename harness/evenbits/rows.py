@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import Field, fields
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
@@ -29,17 +28,12 @@ class Row:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        hints = _hints(cls)
+        hints = get_type_hints(cls)
         return cls(**{one.name: _read(hints[one.name], row[cls.KEYS.get(one.name, one.name)]) for one in _written(cls)})
 
 
 def _written(cls: Any) -> list[Field[Any]]:
     return [one for one in fields(cls) if one.repr]
-
-
-@cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return get_type_hints(cls)
 
 
 def _read(hint: Any, value: Any) -> Any:
