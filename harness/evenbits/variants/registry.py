@@ -33,6 +33,8 @@ MODULES: Mapping[str, str] = {
     "bnb": "libraries",
     "checkpoint": "checkpoint",
     "gguf": "gguf",
+    "rescale": "altered",
+    "rotate": "altered",
     "served": "served",
     "torchao": "libraries",
 }
