@@ -239,7 +239,7 @@ def progress_for(file: TextIO | None = None, *, before: Callable[[], None] = lam
     return Bars(file, before=before) if file.isatty() else Lines(file, before=before)
 
 
-def time_left(*, done: int, total: int, seconds: float) -> str:
+def time_left(*, done: float, total: float, seconds: float) -> str:
     """Return `about 3 min left`, judged by how long `done` of `total` steps took; empty before the first is done."""
     if not 0 < done < total:
         return ""
