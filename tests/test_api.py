@@ -31,7 +31,7 @@ def test_the_page_runs_from_top_to_bottom(tiny_llama, tiny_model, texts, tmp_pat
     folder.mkdir(parents=True)
     (folder / "report.json").write_text(json.dumps(realistic()), encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     stand_ins = {"reference:a1-heavy": tiny_model("llama", seed=1), "reference:a1": tiny_llama, "gettext": texts}
     names = {}
     for block in blocks:
@@ -45,8 +45,21 @@ def test_the_page_runs_from_top_to_bottom(tiny_llama, tiny_model, texts, tmp_pat
     assert (tmp_path / "damage.csv").read_text(encoding="utf-8").startswith("model,spec,language,")
     assert str(evenbits.parse_spec(names["plans"].about["recipe"]["spec"])) == names["plans"].about["recipe"]["spec"]
     assert min(row["rank"] for row in names["ranking"]) == 1
+    assert all(row["power_reason"] for row in names["power"])  # the stand-in loses nothing, so nothing is to be decided
     assert set(names["report"].verdicts) == set(realistic()["verdicts"])
     assert (tmp_path / "measurements.csv").is_file()
+
+
+def test_a_plan_has_a_row_per_decision_and_number_of_segments(tiny_llama, options):
+    """2-bit rounding costs even this model something; three languages pass and fail, but are no two tiers."""
+    table = evenbits.plan(str(tiny_llama), "int2-row", at=[20, 10], **options)
+    gate = [row for row in table if row["decision"] == "gate: a language fails"]
+    assert [row["segments"] for row in gate] == [10, 20]
+    assert all(0 <= row["power_value"] <= 1 and row["power_n"] > 0 for row in gate)
+    (parity,) = [row for row in table if row["decision"].startswith("H-039: parity")]
+    assert parity["power_value"] is None
+    assert "needed" in parity["power_reason"]
+    assert table.about["pilot"]["languages"] == list(TAGS)
 
 
 def test_rows_are_those_of_the_command(tiny_llama, options, tmp_path):

@@ -8,6 +8,7 @@ from evenbits.api import (
     load_corpus,
     open_report,
     parse_spec,
+    plan,
     protect,
     rank,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "load_corpus",
     "open_report",
     "parse_spec",
+    "plan",
     "protect",
     "rank",
 ]

@@ -1,8 +1,8 @@
 """evenbits as a library: what the commands do, as functions that return tables.
 
-`evenbits.damage`, `diagnose`, `protect`, `rank`, `load_corpus`, `parse_spec` and `open_report` are these. Importing is
-light: torch and transformers are imported when something is measured. Options are those of the commands, with their
-defaults; `[tool.evenbits]` does not count here, so that a notebook gives the same wherever it is started.
+`evenbits.damage`, `diagnose`, `protect`, `rank`, `plan`, `load_corpus`, `parse_spec` and `open_report` are these.
+Importing is light: torch and transformers are imported when something is measured. Options are those of the commands,
+with their defaults; `[tool.evenbits]` does not count here, so that a notebook gives the same wherever it is started.
 """
 
 from __future__ import annotations
@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from evenbits.settings import Settings
     from evenbits.variants.registry import Spec
 
-__all__ = ["Options", "Report", "damage", "diagnose", "load_corpus", "open_report", "parse_spec", "protect", "rank"]
+__all__ = [
+    "Options",
+    "Report",
+    "damage",
+    "diagnose",
+    "load_corpus",
+    "open_report",
+    "parse_spec",
+    "plan",
+    "protect",
+    "rank",
+]
 
 
 class Options(TypedDict, total=False):
@@ -126,6 +137,35 @@ def rank(models: Sequence[str], spec: str = "int4-g64", *, measure: bool = True,
     return table_of([one.to_json() for one in ranking.models], by=ranking.by, worth_of_weights=worth.to_json())
 
 
+def plan(
+    model: str,
+    spec: str = "int4-g64",
+    *,
+    at: Sequence[int] = (10, 20, 40, 80),
+    pilot: str | Path | None = None,
+    **options: Unpack[Options],
+) -> Table:
+    """Return the power of each decision at so many segments per language, a row per decision and number of segments.
+
+    A pilot of a few segments is measured, or read from the report `pilot`; power is simulated from its variance
+    components. A decision that cannot be made has one row, without a number and with the reason in `power_reason`.
+    `about` has the pilot and what it took.
+    """
+    from evenbits.commands.plan import powers
+    from evenbits.estimates import Estimate
+    from evenbits.paths import expanded
+    from evenbits.report.table import table_of
+
+    settings, corpus = _asked([model], spec, options)
+    found, decisions, cost = powers(settings, None if pilot is None else expanded(pilot), sorted(set(at)), corpus)
+    rows = [
+        {"decision": one.decision, "if": one.truth, "segments": size, "power": power.to_json()}
+        for one in decisions
+        for size, power in (one.power or {None: Estimate.undefined(one.lacking or "not tried")}).items()
+    ]
+    return table_of(rows, pilot=found.to_json(), cost=cost)
+
+
 def load_corpus(name: str = "gettext", **options: Unpack[Options]) -> Corpus:
     """Return aligned text: a built-in corpus, a folder (`dir:PATH`) or a data set of the hub (`hf:DATASET`)."""
     from evenbits.commands.options import text_of
@@ -146,8 +186,7 @@ def open_report(path: str | Path) -> Report:
     from evenbits.paths import expanded
     from evenbits.report.document import load
 
-    place = expanded(path)
-    return Report(document=load(place / "report.json" if place.is_dir() else place))
+    return Report(document=load(expanded(path)))
 
 
 def _asked(models: Sequence[str], spec: str | Sequence[str] | None, options: Options) -> tuple[Settings, Corpus | None]:

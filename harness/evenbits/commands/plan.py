@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +16,10 @@ from evenbits.paths import expanded
 from evenbits.settings import Settings
 
 if TYPE_CHECKING:
+    from evenbits.records import Corpus
     from evenbits.studies.plan import Pilot, Planned
 
-__all__ = ["plan"]
+__all__ = ["plan", "powers"]
 
 PILOT_SEGMENTS = 6
 AT = "10,20,40,80"
@@ -39,17 +41,24 @@ def plan(
     A pilot measures the model under the first spec on --segments segments (default: 6) of each language; --pilot takes
     an earlier report in its place. Power is simulated from its variance components.
     """
-    import numpy as np
-
-    from evenbits.studies.plan import planned
-
     sizes = _sizes(at)
-    found, cost = _pilot_of_report(pilot) if pilot is not None else _measured(settings)
-    decisions = planned(found, sizes, rng=np.random.default_rng(settings.seed))
+    found, decisions, cost = powers(settings, pilot, sizes)
     if as_json:
         say_json({"pilot": found.to_json(), "decisions": [one.to_json() for one in decisions], "cost": cost})
         return
     _show(found, decisions, sizes, cost)
+
+
+def powers(
+    settings: Settings, report: Path | None, sizes: Sequence[int], corpus: Corpus | None = None
+) -> tuple[Pilot, tuple[Planned, ...], dict[str, Any]]:
+    """Return a pilot (of `report` where there is one, else measured), the power of each decision, and the cost."""
+    import numpy as np
+
+    from evenbits.studies.plan import planned
+
+    pilot, cost = _pilot_of_report(report) if report is not None else _measured(settings, corpus)
+    return pilot, planned(pilot, sizes, rng=np.random.default_rng(settings.seed)), cost
 
 
 def _sizes(text: str) -> list[int]:
@@ -79,7 +88,7 @@ def _pilot_of_report(file: Path) -> tuple[Pilot, dict[str, Any]]:
     return pilot_of(first.ranked, exposure=exposure_of([document], first.model)), {}
 
 
-def _measured(settings: Settings) -> tuple[Pilot, dict[str, Any]]:
+def _measured(settings: Settings, corpus: Corpus | None) -> tuple[Pilot, dict[str, Any]]:
     """Measure a pilot; return it with what it took: seconds per segment of all languages, memory, disk per segment."""
     from dataclasses import replace
 
@@ -90,7 +99,7 @@ def _measured(settings: Settings) -> tuple[Pilot, dict[str, Any]]:
     small = replace(settings, segments=settings.segments or PILOT_SEGMENTS, specs=settings.specs[:1])
     exposure = subject_of(small, model_of(small)).local.exposure
     start = time.perf_counter()
-    table, text = measured(small)
+    table, text = measured(small, corpus)
     seconds = time.perf_counter() - start
     rows = table.rows(seed=settings.seed, by_segment=True)
     tokens = sum(row["tokens"] for row in rows)

@@ -155,8 +155,12 @@ def write(file: Path, text: str) -> None:
 
 
 def load(path: Path | str) -> dict[str, Any]:
-    """Read and check a report document. `ReportError` says what is wrong with the file, and at which key."""
-    file = Path(path)
+    """Read and check a report: its document, or the folder that holds `report.json`.
+
+    `ReportError` says what is wrong with the file, and at which key.
+    """
+    place = Path(path)
+    file = place / "report.json" if place.is_dir() else place
     document = read_json(file, error=lambda what: ReportError(f"{what}, so it is no report."), largest=LARGEST)
     if isinstance(document, dict) and isinstance(document.get("schema_version"), int):
         found = document["schema_version"]
