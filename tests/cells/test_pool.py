@@ -92,3 +92,20 @@ def test_a_damaged_entry_of_a_part_is_refused(part, tmp_path):
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(Exception, match="is no measurement of this version: is damaged"):
         pool([folder], tmp_path / "pool")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 100_000, "levels"),
+        ("{}", "arguments, which must be a list of texts"),
+        ('{"arguments": ["evals"], "options": 3}', "options must be an object"),
+        ('{"arguments": ["evals"], "options": {}, "shard": [1, "2"]}', "shard must be a list of 2 whole numbers"),
+        ('{"arguments": ["evals"], "options": {}, "policy": 7}', "policy must be a text"),
+    ],
+)
+def test_an_odd_file_of_what_was_asked_is_one_sentence_with_its_key(part, tmp_path, text, said):
+    folder = part("one", ["de"])
+    (folder / MEASUREMENTS / RUN).write_text(text, encoding="utf-8")
+    with pytest.raises(ReportError, match=rf"run\.json.*{said}.*Run that part again"):
+        pool([folder], tmp_path / "pool")

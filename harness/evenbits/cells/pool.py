@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ import numpy as np
 
 from evenbits.cells.cell import KIND
 from evenbits.errors import ReportError
+from evenbits.foreign import read_object
+from evenbits.rows import Row
 from evenbits.store import SEAL, Contents, contents
 
 __all__ = ["MEASUREMENTS", "RUN", "Asked", "Pool", "asked_of", "pool"]
@@ -31,7 +33,7 @@ LISTS = ("model", "spec")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class Asked(Row):
     """What a run was asked.
 
     `arguments`: tests, as pytest takes them. `options`: name -> text, list of texts, or true for a switch. `shard`: the
@@ -42,9 +44,6 @@ class Asked:
     options: Mapping[str, Any]
     shard: tuple[int, int] | None = None
     policy: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "options": dict(self.options)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,18 +92,19 @@ def pool(parts: Sequence[Path], into: Path) -> Pool:
 
 
 def asked_of(folder: Path) -> Asked:
-    """Return what the run whose measurements are in `folder` was asked."""
-    try:
-        row = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        shard = row["shard"]
-        return Asked(
-            arguments=tuple(map(str, row["arguments"])),
-            options=dict(row["options"]),
-            shard=None if shard is None else (int(shard[0]), int(shard[1])),
-            policy=None if row["policy"] is None else str(row["policy"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ReportError(f"{folder / RUN} cannot be read: {error}. Run that part again.") from None
+    """Return what the run whose measurements are in `folder` was asked; `ReportError` where its file does not say."""
+
+    def refused(what: str) -> ReportError:
+        return ReportError(f"{what}. Run that part again.")
+
+    row = read_object(folder / RUN, error=refused)
+    shard = None if row.content.get("shard") is None else row.wholes("shard", length=2)
+    return Asked(
+        arguments=tuple(row.texts("arguments")),
+        options=dict(row.entries("options").content),
+        shard=None if shard is None else (shard[0], shard[1]),
+        policy=row.text("policy", None),
+    )
 
 
 def _measurements(part: Path) -> Path:
