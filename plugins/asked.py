@@ -14,7 +14,8 @@ __all__ = ["chosen_tests", "stated_options"]
 
 EVALS = "evals"
 
-ELSEWHERE = frozenset({"report", "store", "saved", "autosave", "offline", "shard", "policy", "baseline", "runner"})
+RUNNING = frozenset({"runner", "ray-address", "stream-layers"})
+ELSEWHERE = frozenset({"report", "store", "saved", "autosave", "offline", "shard", "policy", "baseline"}) | RUNNING
 """Options that say where things are, or how they are computed; a merge is told its own."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from evenbits.errors import EvenbitsError
+from evenbits.errors import EvenbitsError, UsageError
 from evenbits.printable import printable
 from evenbits.settings import OPTIONS, Settings, read_settings
 
@@ -65,7 +65,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     workers = getattr(config.option, "numprocesses", None) or getattr(config.option, "tx", None)
     try:
         if typed or workers:
-            settings(config)
+            chosen = settings(config)
+            if workers and chosen.runner == "ray":
+                raise UsageError("--runner ray brings workers of its own: leave -n out, or take --runner local.")
         else:
             read_settings({}, here=config.invocation_params.dir, folders=_folders(config), names=())
     except EvenbitsError as error:

@@ -47,6 +47,8 @@ class Options(TypedDict, total=False):
     device: str
     dtype: str
     runner: str
+    ray_address: str
+    stream_layers: bool
     store: str | Path
     offline: bool
 
@@ -194,7 +196,7 @@ def _asked(models: Sequence[str], spec: str | Sequence[str] | None, options: Opt
     from evenbits.errors import UsageError
     from evenbits.settings import read_settings
 
-    typed: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    typed: dict[str, Any] = {name.replace("_", "-"): value for name, value in options.items() if value is not None}
     corpus = typed.get("corpus")
     if isinstance(corpus, Corpus):
         named = [name for name in ("languages", "segments") if name in typed]

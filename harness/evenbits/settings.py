@@ -48,6 +48,8 @@ class Settings:
     device: str
     dtype: str
     runner: str
+    ray_address: str | None
+    stream_layers: bool
     store: Path | None
     offline: bool
     report: Path
@@ -335,6 +337,21 @@ OPTIONS: tuple[Option, ...] = (
         metavar="RUNNER",
         check=_one_of(*RUNNERS),
         default="local",
+    ),
+    Option(
+        name="ray-address",
+        about="with --runner ray: the cluster, such as auto or ray://HOST:10001; default: one of this machine's own",
+        metavar="ADDRESS",
+        check=_as_it_is,
+        field="ray_address",
+    ),
+    Option(
+        name="stream-layers",
+        about="read the model layer by layer from disk, where memory has no room for the whole",
+        metavar=None,
+        check=_switch,
+        kinds=(bool,),
+        field="stream_layers",
     ),
     Option(name="store", about="folder where measurements are kept between runs", metavar="DIR", check=_folder),
     Option(name="offline", about="use no network at all", metavar=None, check=_switch, kinds=(bool,)),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from evenbits.records import Corpus, Losses, text_digest
-from evenbits.store import Entry
+from evenbits.store import Entry, Store
 from evenbits.variants.variant import Variant
 
 __all__ = ["KIND", "SCHEMA", "Cell", "cells_of"]
@@ -54,6 +54,16 @@ class Cell:
             "texts": self.text_digest,
             **({"device": self.device} if self.device else {}),
         }
+
+    def put(self, store: Store, losses: Losses | Callable[[], Losses], *, arithmetic: str) -> None:
+        """Store its losses; a function is called unless another run was quicker. `arithmetic` says how, for people."""
+
+        def parts() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+            found = losses() if callable(losses) else losses
+            why = {"no_divergence": found.no_divergence} if found.no_divergence else {}
+            return dict(found.arrays()), {"arithmetic": arithmetic} | why
+
+        store.compute(KIND, self.key(), parts)
 
     def losses(self, entry: Entry) -> Losses:
         """Return its losses from what the store has of it."""

@@ -6,16 +6,15 @@ share the work. Cells of single-layer changes share what stands before the layer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 from evenbits.cells.cell import KIND, Cell
+from evenbits.cells.streaming import Streamed
 from evenbits.progress import Progress
 from evenbits.records import Losses
 from evenbits.store import Store
@@ -44,12 +43,18 @@ def lacking(store: Store, cells: Sequence[Cell]) -> list[Cell]:
 
 @dataclass(kw_only=True)
 class Local:
-    """This process. Keeps full precision's final hidden states, against which KL is measured."""
+    """This process. Keeps full precision's final hidden states, against which KL is measured.
+
+    What is measured in another arithmetic than the run's is taken layer by layer from disk where that can be, so that
+    the model is never held twice.
+    """
 
     _hidden: dict[tuple[str, str], HiddenStates] = field(default_factory=dict, repr=False)
+    _streamed: Streamed = field(default_factory=Streamed, repr=False)
 
     def release(self) -> None:
         self._hidden.clear()
+        self._streamed.release()
 
     def run(self, original: Original, cells: Sequence[Cell], *, progress: Progress) -> None:
         """Compute cells variant by variant; changes of single layers are swept together."""
@@ -59,6 +64,10 @@ class Local:
             for _, of_one in groupby(swept, key=lambda cell: cell.dtype):
                 _sweep(original, list(of_one), progress)
         rest = [cell for cell in cells if not (several and _can_be_swept(cell))]
+        streamed = [one for one in rest if one.dtype != original.dtype and self._streamed.fits(original, one)]
+        if streamed:
+            self._streamed.run(original, streamed, progress=progress)
+        rest = [cell for cell in rest if cell not in streamed]
         for _, of_one in groupby(rest, key=lambda cell: (id(cell.variant), cell.dtype, cell.small_batches)):
             self._score(original, list(of_one), progress)
 
@@ -75,7 +84,7 @@ class Local:
                 if scorer is None:
                     scorer = stack.enter_context(variant.open(original))
                 reference = self._hidden[cell.dtype, cell.text_digest] if variant.divergence else None
-                _stored(original.store, cell, partial(_losses, scorer, cell, reference), scorer.arithmetic)
+                cell.put(original.store, partial(_losses, scorer, cell, reference), arithmetic=scorer.arithmetic)
                 task.advance(1)
 
     def _keep_full_precision(self, original: Original, cells: Sequence[Cell], progress: Progress) -> None:
@@ -94,7 +103,7 @@ class Local:
                 if hidden is not None:  # always, as it was asked for
                     self._hidden[cell.dtype, cell.text_digest] = hidden
                 full = replace(cell, variant=FULL_PRECISION)
-                _stored(original.store, full, partial(_given, losses), scorer.arithmetic)
+                full.put(original.store, losses, arithmetic=scorer.arithmetic)
                 task.advance(1)
 
 
@@ -107,21 +116,6 @@ def _losses(scorer: Scorer, cell: Cell, reference: HiddenStates | None) -> Losse
         cell.language, cell.segment_ids, cell.texts, reference=reference, small_batches=cell.small_batches
     )
     return losses
-
-
-def _given(losses: Losses) -> Losses:
-    return losses
-
-
-def _stored(store: Store, cell: Cell, compute: Callable[[], Losses], arithmetic: str) -> None:
-    """Put the losses of `cell` into the store, computed unless another run was quicker."""
-
-    def arrays() -> tuple[Mapping[str, np.ndarray[Any, Any]], Mapping[str, Any]]:
-        losses = compute()
-        meta = {"arithmetic": arithmetic}
-        return dict(losses.arrays()), meta | ({"no_divergence": losses.no_divergence} if losses.no_divergence else {})
-
-    store.compute(KIND, cell.key(), arrays)
 
 
 def _sweep(original: Original, cells: Sequence[Cell], progress: Progress) -> None:
@@ -150,7 +144,7 @@ def _sweep(original: Original, cells: Sequence[Cell], progress: Progress) -> Non
                 for variant, by_tag in measured:
                     for tag, losses in by_tag.items():
                         cell = replace(some, variant=variant, language=tag, texts=texts[tag])
-                        _stored(original.store, cell, partial(_given, losses), arithmetic)
+                        cell.put(original.store, losses, arithmetic=arithmetic)
 
 
 def _by_text(cells: Sequence[Cell]) -> Iterator[list[Cell]]:

@@ -45,7 +45,8 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MEASURING = ("corpus", "languages", "segments", "seed", "device", "dtype", "runner", "store", "offline")
+HOW = ("device", "dtype", "runner", "ray-address", "stream-layers")
+MEASURING = ("corpus", "languages", "segments", "seed", *HOW, "store", "offline")
 """Options of whatever runs text through a model."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
@@ -212,6 +213,7 @@ def text_of(settings: Settings, subjects: Sequence[Subject], given: Corpus | Non
 def subject_of(settings: Settings, model: str) -> Subject:
     """Return the model called `model`, checked and ready to measure."""
     from evenbits.cells import Subject
+    from evenbits.cells.cluster import runner_for
     from evenbits.models.device import parse_device
     from evenbits.models.references import parse_model
     from evenbits.models.sources import resolve
@@ -222,7 +224,15 @@ def subject_of(settings: Settings, model: str) -> Subject:
     if local.precision is not None:
         note(f"{model} was in {local.precision} already: what is measured comes on top of that")
     device = parse_device(settings.device)
-    return Subject(local=local, store=kept, dtype=settings.dtype, device=device, seed=settings.seed, progress=shown)
+    return Subject(
+        local=local,
+        store=kept,
+        dtype=settings.dtype,
+        device=device,
+        seed=settings.seed,
+        progress=shown,
+        runner=runner_for(settings.runner, address=settings.ray_address, layers=settings.stream_layers),
+    )
 
 
 def note(text: str) -> None:

@@ -9,7 +9,7 @@ Shape legend: N scored tokens, D hidden.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from evenbits.scoring.head import Head, Prediction, head_of, kept_head, predict
 if TYPE_CHECKING:
     from evenbits.models.records import LoadedModel
 
-__all__ = ["BATCH_TOKENS", "CONTEXT", "batch_tokens_for", "score"]
+__all__ = ["BATCH_TOKENS", "CONTEXT", "batch_tokens_for", "read_batches", "read_text", "score"]
 
 CONTEXT = 1024
 BATCH_TOKENS = 1024
@@ -53,6 +53,7 @@ def score(
     reference: HiddenStates | None = None,
     keep_hidden: bool = False,
     lean: bool = True,
+    body: Callable[[Sequence[Window]], torch.Tensor] | None = None,
 ) -> tuple[Losses, HiddenStates | None]:
     """Score `texts` (one language's segments) with the model as it is now, patches included.
 
@@ -64,7 +65,8 @@ def score(
     memory is halved until it does. `reference`: full precision on the same text, as an earlier call with
     `keep_hidden` returned it; the losses then carry KL, top-1 changes and squared probability differences.
     `lean=False`: always use the model's own forward (some wrappers and hooks need it; hooks on modules that the lean
-    forward skips are noticed without it).
+    forward skips are noticed without it). `body`: what gives the final hidden states of a batch's scored positions,
+    where that is not the model in memory (`evenbits.scoring.streamed`).
 
     Raises `CorpusError` for a segment without tokens, `ModelError` for a head that is not a linear layer,
     `NonFiniteError` (naming segment and language) where the model gives NaN or infinity, `DeviceError` where a single
@@ -73,29 +75,25 @@ def score(
     if len(segment_ids) != len(texts):
         raise ValueError(f"{language}: {len(segment_ids)} segment ids for {len(texts)} texts")
     model: Any = loaded.model
-    tokens = tokenize(loaded.tokenizer, texts, segment_ids, language, rows=len(model.get_input_embeddings().weight))
-    config = text_config(model)
-    limit = context_limit(config, context)
-    windows = windows_of(tokens, prefix=prefix_token(loaded.tokenizer, loaded.local.text), context=limit)
+    tokens, windows = read_text(loaded, language, segment_ids, texts, context=context)
     digest = _digest(windows)
     if reference is not None and reference.digest != digest:
         raise ValueError(f"{language}: the full-precision hidden states belong to other text, tokens or context")
-    pack = lean and packed.supports(model, context=limit)
+    pack = lean and packed.supports(model, context=context_limit(text_config(model), context))
     sheet = _Sheet(tokens, divergence=reference is not None)
     with torch.inference_mode():
         head = kept_head(loaded) if keep_hidden else head_of(loaded)
         keeper = _Keeper(head) if keep_hidden else None
 
         def reduced(batch: Sequence[Window]) -> tuple[torch.Tensor, Prediction | Divergence]:
-            hidden_ND = final_hidden(model, batch, pack=pack)
+            hidden_ND = final_hidden(model, batch, pack=pack) if body is None else body(batch)
             targets_N = torch.tensor([token for w in batch for token in w.targets], device=hidden_ND.device)
             if reference is None:
                 return hidden_ND, predict(head, hidden_ND, targets_N, top1=keep_hidden)
             at_N = _places(batch).to(hidden_ND.device)
             return hidden_ND, diverge(head, hidden_ND, targets_N, reference[at_N])
 
-        budget = batch_tokens or batch_tokens_for(model.device)
-        for whole in batched(windows, tokens=budget, padded=not pack, apart=length_limit(config)):
+        for whole in _batches(model, windows, batch_tokens, padded=not pack):
             for batch, (hidden_ND, scored) in halved(whole, reduced, device=model.device):
                 places_N = _places(batch)
                 sheet.put(places_N.numpy(), scored)
@@ -104,6 +102,35 @@ def score(
                     keeper.put(places_N.to(hidden_ND.device), hidden_ND, prediction)
         hidden = None if keeper is None else keeper.result(digest)
     return sheet.losses(language, segment_ids, texts), hidden
+
+
+def read_text(
+    loaded: LoadedModel, language: str, segment_ids: Sequence[str], texts: Sequence[str], *, context: int
+) -> tuple[list[list[int]], list[Window]]:
+    """Return the tokens of each text, and the windows in which they are scored."""
+    embedding: Any = loaded.model.get_input_embeddings()
+    tokens = tokenize(loaded.tokenizer, texts, segment_ids, language, rows=len(embedding.weight))
+    prefix = prefix_token(loaded.tokenizer, loaded.local.text)
+    return tokens, windows_of(tokens, prefix=prefix, context=context_limit(text_config(loaded.model), context))
+
+
+def read_batches(
+    loaded: LoadedModel,
+    language: str,
+    segment_ids: Sequence[str],
+    texts: Sequence[str],
+    *,
+    context: int,
+    batch_tokens: int | None,
+) -> list[list[Window]]:
+    """Return the batches in which the lean forward scores a text."""
+    _, windows = read_text(loaded, language, segment_ids, texts, context=context)
+    return _batches(loaded.model, windows, batch_tokens, padded=False)
+
+
+def _batches(model: Any, windows: Sequence[Window], tokens: int | None, *, padded: bool) -> list[list[Window]]:  # noqa: ANN401
+    apart = length_limit(text_config(model))
+    return list(batched(windows, tokens=tokens or batch_tokens_for(model.device), padded=padded, apart=apart))
 
 
 def _places(batch: Sequence[Window]) -> torch.Tensor:

@@ -25,15 +25,15 @@ from evenbits.models.layout import text_config
 from evenbits.records import Losses
 from evenbits.scoring import packed
 from evenbits.scoring.arithmetic import product_dtype, products_for
-from evenbits.scoring.batches import Window, batched, context_limit, length_limit, prefix_token, tokenize, windows_of
+from evenbits.scoring.batches import Window, batched, context_limit, length_limit
 from evenbits.scoring.body import padded_hidden
 from evenbits.scoring.head import Head, head_of, predict, token_tiles
-from evenbits.scoring.likelihood import CONTEXT, _Sheet, batch_tokens_for, score
+from evenbits.scoring.likelihood import CONTEXT, _Sheet, batch_tokens_for, read_text, score
 
 if TYPE_CHECKING:
     from evenbits.models.records import LoadedModel
 
-__all__ = ["Change", "SweptLosses", "can_sweep", "sweep"]
+__all__ = ["Change", "PackedLayers", "SweptLosses", "can_sweep", "sweep"]
 
 KEPT_BYTES = 256 << 20
 """Hidden states kept at once; languages are taken in chunks of this size, so that memory does not grow with text."""
@@ -91,7 +91,7 @@ def sweep(
     limit = context_limit(text_config(loaded.model), context)
     budget = batch_tokens or batch_tokens_for(loaded.model.device)
     runner = _runner(loaded, context=limit)
-    sheets = {tag: _Text.of(loaded, tag, segment_ids, texts[tag], limit) for tag in texts}
+    sheets = {tag: _Text.of(loaded, tag, segment_ids, texts[tag], context) for tag in texts}
     chunks = list(_chunks(sheets, int(text_config(loaded.model).hidden_size)))
     expect(len(changes) * len(chunks))
     for tags in chunks:
@@ -109,7 +109,7 @@ def can_sweep(loaded: LoadedModel, *, context: int = CONTEXT) -> bool:
 
 def _runner(loaded: LoadedModel, *, context: int) -> _Runner | None:
     if packed.supports(loaded.model, context=context):
-        return _Packed(loaded.model)
+        return PackedLayers(loaded.model)
     return None if loaded.anatomy.projections else _Replay(loaded)
 
 
@@ -124,11 +124,8 @@ class _Text:
     windows: list[Window]
 
     @classmethod
-    def of(cls, loaded: LoadedModel, tag: str, segment_ids: Sequence[str], texts: Sequence[str], limit: int) -> _Text:
-        embedding: Any = loaded.model.get_input_embeddings()
-        tokens = tokenize(loaded.tokenizer, texts, segment_ids, tag, rows=len(embedding.weight))
-        prefix = prefix_token(loaded.tokenizer, loaded.local.text)
-        windows = windows_of(tokens, prefix=prefix, context=limit)
+    def of(cls, loaded: LoadedModel, tag: str, segment_ids: Sequence[str], texts: Sequence[str], context: int) -> _Text:
+        tokens, windows = read_text(loaded, tag, segment_ids, texts, context=context)
         return cls(tag=tag, segment_ids=segment_ids, texts=texts, tokens=tokens, windows=windows)
 
     @property
@@ -169,7 +166,7 @@ class _Chunk:
         self.loaded, self.runner, self.texts = loaded, runner, texts
         self.layers = len(loaded.anatomy.layers)
         self.batch_tokens = batch_tokens
-        self.padded = not isinstance(runner, _Packed)
+        self.padded = not isinstance(runner, PackedLayers)
 
     def run(self, changes: Sequence[Change], advance: Callable[[], None]) -> SweptLosses:
         kept, full = self._enter()
@@ -263,7 +260,7 @@ def _nll(head: Head, hidden_ND: torch.Tensor, targets_N: torch.Tensor, shift_N: 
     return lse_N - target_N
 
 
-class _Packed:
+class PackedLayers:
     """The lean forward, a layer at a time: state is (stream N x D in float32, rotary tables, spans)."""
 
     def __init__(self, model: Any) -> None:
@@ -347,7 +344,7 @@ def _gives_the_same(runner: _Runner, loaded: LoadedModel, text: _Text, batch_tok
 
     The lean forward is held to the model's own by tests; other architectures are asked here.
     """
-    if isinstance(runner, _Packed) or not text.windows:
+    if isinstance(runner, PackedLayers) or not text.windows:
         return True
     model: Any = loaded.model
     batch = next(batched(text.windows, tokens=batch_tokens, padded=True, apart=length_limit(text_config(model))))

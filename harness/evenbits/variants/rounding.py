@@ -40,10 +40,20 @@ def rounded(spec: QuantSpec, original: Original, *, divergence: bool = True) -> 
         with quantized(loaded, spec, importance=_importance(loaded, spec, original), seed=original.seed):
             yield
 
+    @contextmanager
+    def in_layer(loaded: LoadedModel, layer: int | None) -> Iterator[None]:
+        from evenbits.variants.quantization.patching import quantized  # noqa: PLC0415 - imports torch
+
+        inside = {linear.name: linear.layer for linear in loaded.anatomy.linears}
+        with quantized(loaded, spec, seed=original.seed, where=lambda name: inside.get(name) == layer):
+            yield
+
+    sees_all = bool(spec.needs) or (spec.keep is not None and spec.keep.scope == "global")
     return Variant(
         label=str(spec),
         key=key,
         change=change,
+        in_layer=None if sees_all else in_layer,
         dtype="float32" if spec.needs_float32 else None,
         divergence=divergence,
     )

@@ -18,6 +18,7 @@ from evenbits.store import Store
 
 if TYPE_CHECKING:  # torch and transformers are imported when something has to be computed
     from evenbits.scoring import HiddenStates
+    from evenbits.scoring.batches import Window
 
 __all__ = ["FULL_PRECISION", "SMALL_BATCH", "InMemory", "Original", "Scorer", "Variant", "in_dtype"]
 
@@ -80,7 +81,9 @@ class Variant:
     the model is changed and after which every byte is as before; or it `runs` elsewhere: `runs(original)` is a context
     manager that gives a scorer. `dtype` overrides the run's arithmetic (of a foreign engine: its name, version and
     build). `divergence`: whether KL against full precision is measured too. `first_layer`: the decoder layer before
-    which it changes nothing, so that what stands before may be shared; None where it may change anything.
+    which it changes nothing, so that what stands before may be shared; None where it may change anything. `in_layer`:
+    the change of one decoder layer alone, or with None of what stands outside the layers, for models that are read
+    layer by layer; None where a change needs to see more at once.
     """
 
     label: str
@@ -90,6 +93,7 @@ class Variant:
     dtype: str | None = None
     divergence: bool = True
     first_layer: int | None = None
+    in_layer: Callable[[LoadedModel, int | None], AbstractContextManager[Any]] | None = None
 
     def __post_init__(self) -> None:
         if (self.change is None) == (self.runs is None):
@@ -119,10 +123,12 @@ class Variant:
 
 
 class InMemory:
-    """Scores with a loaded model as it is now, patches included."""
+    """Scores with a loaded model as it is now, patches included. `body`: gives final hidden states in its place."""
 
-    def __init__(self, loaded: LoadedModel, *, context: int) -> None:
-        self.loaded, self.context = loaded, context
+    def __init__(
+        self, loaded: LoadedModel, *, context: int, body: Callable[[Sequence[Window]], Any] | None = None
+    ) -> None:
+        self.loaded, self.context, self.body = loaded, context, body
 
     @property
     def arithmetic(self) -> str:
@@ -155,14 +161,17 @@ class InMemory:
             reference=reference,
             keep_hidden=keep_hidden,
             batch_tokens=SMALL_BATCH if small_batches else None,
+            body=self.body,
         )
 
 
-def _unchanged(_loaded: LoadedModel) -> AbstractContextManager[None]:
+def _unchanged(_loaded: LoadedModel, _layer: int | None = None) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-FULL_PRECISION = Variant(label="full precision", key={"spec": "full"}, change=_unchanged, divergence=False)
+FULL_PRECISION = Variant(
+    label="full precision", key={"spec": "full"}, change=_unchanged, in_layer=_unchanged, divergence=False
+)
 
 
 def in_dtype(variant: Variant, dtype: str) -> Variant:

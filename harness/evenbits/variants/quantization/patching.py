@@ -7,8 +7,9 @@ stay as they are unless both sides are patched, and only what is replaced is hel
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -41,15 +42,18 @@ def quantized(
     importance: Importance | None = None,
     seed: int = 0,
     source: Source | None = None,
+    where: Callable[[str], bool] = lambda _name: True,
 ) -> Iterator[Plan]:
     """Quantize the model as `spec` says while the context lasts, and give the plan.
 
     The values come from `source(module name)` (O x I), by default the checkpoint's own in float32, and are written
-    in the model's dtype. `importance` and `seed`: see `quantize_planned`. `SpecError` where the spec does not fit the
-    model or a measurement is missing; `UsageError` where a weight to be quantized is patched already (quantize outside,
+    in the model's dtype. `importance` and `seed`: see `quantize_planned`. `where`: change only modules of which it is
+    true, for models that hold a part of their weights. `SpecError` where the spec does not fit the model or a
+    measurement is missing; `UsageError` where a weight to be quantized is patched already (quantize outside,
     ablate inside; or pass the `source` that is meant). Whatever happens, the model leaves as it came.
     """
     planned = plan_loaded(loaded, spec)
+    planned = replace(planned, tensors=tuple(tensor for tensor in planned.tensors if where(tensor.name)))
     if source is None:
         for tensor in planned.quantized:
             if hasattr(_parameter(loaded.model, tensor.name), MARK):
