@@ -67,6 +67,6 @@ def _found(layers: PackedLayers, passage: Passage, states: Sequence[Any]) -> Cal
     by_start: dict[int, torch.Tensor] = {}
     for batch, state in zip(passage.batches, states, strict=True):
         hidden_ND = layers.finish(state, batch)
-        for window, rows_ND in zip(batch, hidden_ND.split([len(one.targets) for one in batch]), strict=True):
+        for window, rows_ND in zip(batch, torch.split(hidden_ND, [len(one.targets) for one in batch]), strict=True):
             by_start[window.start] = rows_ND
     return lambda batch: torch.cat([by_start[window.start] for window in batch])
