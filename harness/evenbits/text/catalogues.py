@@ -1,4 +1,6 @@
-"""`gettext`: message catalogues (.po) of an installed package. People translated them, and message ids align them.
+"""`gettext`, `debian`: message catalogues of an installed package (.po), or of a corpus with a name (.mo).
+
+People translated them, and message ids align them.
 
 A message is used where it is singular, translated, not marked fuzzy or obsolete, not a copy of its source, at least
 `SHORTEST` characters long, and where source and translation have the same placeholders. English is the source itself.
@@ -27,6 +29,7 @@ from evenbits.records import Corpus, LeftOut, digest_of
 from evenbits.store import Store
 from evenbits.text.alignment import UNASKED, by_tag, not_tags
 from evenbits.text.files import entries, read_bytes
+from evenbits.text.named import documents_in, named_corpus, unpacked
 from evenbits.text.references import CorpusRef, LanguageChoice, absent_languages
 
 __all__ = ["SHORTEST", "read", "same_placeholders"]
@@ -68,18 +71,38 @@ def same_placeholders(source: str, translation: str) -> bool:
     return ends and Counter(PLACEHOLDERS.findall(source)) == Counter(PLACEHOLDERS.findall(translation))
 
 
-def read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline: bool) -> Corpus:  # noqa: ARG001
-    """Return the messages of package `ref.location` that every chosen language has.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    """Where catalogues lie and what they are: files `locale/<tag>/LC_MESSAGES/*suffix` below `root`.
 
-    `choice` by number or default takes the best covered languages; `all` adds languages by coverage as long as
-    `FEWEST_COMMON` messages stay common. Only the languages needed are parsed; `store` keeps what was parsed under
-    the digest of the files. Raises `CorpusError` where package, polib, catalogues or languages are missing.
+    `others`: what is said where a language has none of these. `languages`: those of the default, empty for the best
+    covered. `documents`: see `NamedCorpus`.
     """
-    root, version = _locate(ref.location)
-    files, odd = _files(ref, root)
+
+    root: Path
+    title: str
+    suffix: str
+    others: str = ""
+    languages: tuple[str, ...] = ()
+    documents: str = ""
+
+
+def read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline: bool) -> Corpus:
+    """Return the messages of package, or named corpus, `ref.location` that every chosen language has.
+
+    `choice` by number or default takes the best covered languages, or those that a named corpus has for its default;
+    `all` adds languages by coverage as long as `FEWEST_COMMON` messages stay common. Only the languages needed are
+    parsed; `store` keeps what was parsed under the digest of the files. Raises `CorpusError` where package, polib,
+    catalogues or languages are missing.
+    """
+    place = _locate(ref, store, offline=offline)
+    root = place.root
+    if choice.kind == "default" and place.languages:
+        choice = LanguageChoice(kind="tags", tags=place.languages)
+    files, odd = _files(ref, place)
     if choice.kind == "tags":
         if not set(choice.tags) <= {*files, ENGLISH}:
-            raise absent_languages(f"gettext of {ref.location}", choice.tags, tuple({*files, ENGLISH}))
+            raise absent_languages(f"{ref.kind} of {ref.location}", choice.tags, tuple({*files, ENGLISH}))
         wanted = choice.tags
     else:
         wanted = tuple(sorted({*files, ENGLISH}))
@@ -91,7 +114,7 @@ def read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline
     used = {tag: catalogues[tag] for tag in languages if tag != ENGLISH}
     messages = set().union(*(catalogue.usable for catalogue in used.values())) or _source_messages(root, files)
     kept, repeated = _common(used, messages)
-    source = f"message catalogues of {ref.location} {version}"
+    source = f"message catalogues of {place.title}"
     if not kept:
         raise CorpusError(
             f"no message among the {source} is usable in all of {', '.join(languages)}; choose fewer with --languages"
@@ -109,11 +132,21 @@ def read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline
         segment_ids=tuple(digest_of(key)[:ID_DIGITS] for key in kept),
         texts={tag: tuple(_text(key, used.get(tag)) for key in kept) for tag in languages},
         left_out=(*left_out, *_refusals(used)),
+        documents=documents_in(root, place.documents, [_text(key, None) for key in kept]) if place.documents else (),
     )
 
 
-def _locate(package: str) -> tuple[Path, str]:
-    """Return the folder and version of an installed package, without importing it."""
+def _locate(ref: CorpusRef, store: Store | None, *, offline: bool) -> _Place:
+    """Return where the catalogues of `ref` lie; an installed package is found without importing it."""
+    if importlib.util.find_spec("polib") is None:
+        raise CorpusError(f"the corpus {ref.kind} needs polib. Install it with: pip install 'evenbits[gettext]'")
+    if ref.kind == "debian":
+        corpus = named_corpus(ref.location)
+        root = unpacked(corpus, store, offline=offline)
+        return _Place(
+            root=root, title=str(corpus), suffix=".mo", languages=corpus.languages, documents=corpus.documents
+        )
+    package = ref.location
     extra = " Install it with: pip install 'evenbits[gettext]'" if package == "django" else " Install it first."
     try:
         spec = importlib.util.find_spec(package) if package.isidentifier() else None
@@ -123,9 +156,13 @@ def _locate(package: str) -> tuple[Path, str]:
         raise CorpusError(
             f"the corpus gettext reads the message catalogues of {package}, which is not installed.{extra}"
         )
-    if importlib.util.find_spec("polib") is None:
-        raise CorpusError("the corpus gettext needs polib. Install it with: pip install 'evenbits[gettext]'")
-    return Path(next(iter(spec.submodule_search_locations))), _version(package)
+    root = Path(next(iter(spec.submodule_search_locations)))
+    return _Place(
+        root=root,
+        title=f"{package} {_version(package)}",
+        suffix=".po",
+        others="; compiled catalogues (.mo) are not read",
+    )
 
 
 @cache
@@ -138,8 +175,8 @@ def _version(package: str) -> str:
         return importlib.metadata.version(owners[0]) if owners else "(version unknown)"
 
 
-def _files(ref: CorpusRef, root: Path) -> tuple[dict[str, list[Path]], list[LeftOut]]:
-    """Return the catalogues of each language, root/**/locale/<tag>/LC_MESSAGES/*.po, and folders that are none.
+def _files(ref: CorpusRef, place: _Place) -> tuple[dict[str, list[Path]], list[LeftOut]]:
+    """Return the catalogues of each language, root/**/locale/<tag>/LC_MESSAGES/*, and folders that are none.
 
     A package is not the user's to tidy: of several folders of one language beside each other the one spelled as its
     tag is read, else the first by name, and the others are counted.
@@ -147,16 +184,17 @@ def _files(ref: CorpusRef, root: Path) -> tuple[dict[str, list[Path]], list[Left
     files: dict[str, list[Path]] = {}
     left_out: list[LeftOut] = []
     odd: set[str] = set()
+    root = place.root
     for locale in sorted(path for path in root.rglob("locale") if path.is_dir()):
         folders = {folder.name: folder for folder in entries(locale) if (folder / "LC_MESSAGES").is_dir()}
         tags, no_tags = by_tag({name: name for name in folders})
         odd.update(no_tags)
         for tag, names in tags.items():
             first, *others = sorted(names, key=lambda name: (name.replace("_", "-") != tag, name))
-            found = [path for path in entries(folders[first] / "LC_MESSAGES") if path.suffix.lower() == ".po"]
+            found = [path for path in entries(folders[first] / "LC_MESSAGES") if path.suffix.lower() == place.suffix]
             files.setdefault(tag, []).extend(found)
             reasons = [f"{name} is the same language as {first}, which is read" for name in others]
-            reasons += [] if found else [f"{first} has no .po file; compiled catalogues (.mo) are not read"]
+            reasons += [] if found else [f"{first} has no {place.suffix} file{place.others}"]
             left_out += [LeftOut(what="folder of catalogues", language=tag, count=1, reason=why) for why in reasons]
     left_out += not_tags("folder of catalogues", sorted(odd))
     files = {tag: paths for tag, paths in sorted(files.items()) if paths}
@@ -204,7 +242,7 @@ def _parsed(root: Path, paths: Sequence[Path], store: Store | None) -> _Catalogu
 
 
 def _parse(files: Mapping[str, Path]) -> _Catalogue:
-    """Parse one language's .po files and sort their messages into usable and refused ones."""
+    """Parse one language's files and sort their messages into usable and refused ones."""
     usable: dict[str, str] = {}
     refused: Counter[str] = Counter()
     for name, path in files.items():
@@ -221,9 +259,12 @@ def _entries(path: Path) -> Iterator[Any]:
     import polib
 
     blob = read_bytes(path)
-    encoding = _encoding(path, blob, polib.detect_encoding(str(path)))
     try:
-        yield from polib.pofile(str(path), encoding=encoding)
+        if path.suffix.lower() == ".mo":
+            yield from polib.mofile(blob, encoding="utf-8")
+        else:
+            encoding = _encoding(path, blob, polib.detect_encoding(str(path)))
+            yield from polib.pofile(str(path), encoding=encoding)
     except (OSError, ValueError, LookupError) as error:  # polib reports syntax errors as OSError
         raise CorpusError(f"{path} cannot be read as a message catalogue: {error}") from error
 
@@ -254,7 +295,7 @@ def _refusal(entry: Any) -> str | None:
         ("obsolete", entry.obsolete),
         ("plural", bool(entry.msgid_plural)),
         (f"source shorter than {SHORTEST} characters", len(entry.msgid) < SHORTEST),
-        ("fuzzy", entry.fuzzy),
+        ("fuzzy", "fuzzy" in entry.flags),
         ("not translated", not entry.msgstr.strip()),
         ("equal to the source text", entry.msgstr.strip() == entry.msgid.strip()),
         ("other placeholders than the source", not same_placeholders(entry.msgid, entry.msgstr)),

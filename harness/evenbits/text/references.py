@@ -22,6 +22,7 @@ __all__ = [
 
 READERS: dict[str, str] = {
     "gettext": "evenbits.text.catalogues",
+    "debian": "evenbits.text.catalogues",
     "dir": "evenbits.text.folders",
     "flores": "evenbits.text.hub",
     "belebele": "evenbits.text.hub",
@@ -66,6 +67,12 @@ FORMS = (
         form="gettext[:PACKAGE]",
         meaning="message catalogues (.po) of an installed package, Django by default: translated by people, aligned by "
         "message, about 40 languages x 165 segments, nothing to download",
+        extra="gettext",
+    ),
+    CorpusForm(
+        form="debian:NAME",
+        meaning="message catalogues out of Debian packages, pinned, fetched by apt-get where they are not at hand: "
+        "tuxpaint (a drawing program for children), wesnoth (narration and dialogue of a game, documents known)",
         extra="gettext",
     ),
     CorpusForm(
