@@ -160,11 +160,13 @@ def plan(
 
     settings, corpus = _asked([model], spec, options)
     found, decisions, cost = powers(settings, None if pilot is None else expanded(pilot), sorted(set(at)), corpus)
-    rows = [
-        {"decision": one.decision, "if": one.truth, "segments": size, "power": power.to_json()}
-        for one in decisions
-        for size, power in (one.power or {None: Estimate.undefined(one.lacking or "not tried")}).items()
-    ]
+    rows = []
+    for one in decisions:
+        chances: dict[int | None, Estimate] = {**one.power} or {None: Estimate.undefined(one.lacking or "not tried")}
+        rows += [
+            {"decision": one.decision, "if": one.truth, "segments": size, "power": power.to_json()}
+            for size, power in chances.items()
+        ]
     return table_of(rows, pilot=found.to_json(), cost=cost)
 
 
