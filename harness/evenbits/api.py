@@ -162,10 +162,11 @@ def plan(
     found, decisions, cost = powers(settings, None if pilot is None else expanded(pilot), sorted(set(at)), corpus)
     rows = []
     for one in decisions:
-        chances: dict[int | None, Estimate] = {**one.power} or {None: Estimate.undefined(one.lacking or "not tried")}
+        undefined = Estimate.undefined(one.lacking or "not tried")
+        chances: Sequence[tuple[int | None, Estimate]] = list(one.power.items()) or [(None, undefined)]
         rows += [
             {"decision": one.decision, "if": one.truth, "segments": size, "power": power.to_json()}
-            for size, power in chances.items()
+            for size, power in chances
         ]
     return table_of(rows, pilot=found.to_json(), cost=cost)
 
