@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
+import shutil
 import signal
 import time
 
@@ -12,6 +12,10 @@ import fault_campaign as campaign
 import pytest
 
 pytestmark = pytest.mark.slow
+
+COMMANDS = ("damage", "run", "gate")
+KILLS = 2
+"""Kills in a row before a run may end: the second falls into the resumed one."""
 
 
 @pytest.fixture(scope="module")
@@ -27,31 +31,38 @@ def result_of(name, out, report):
     return json.loads(out) if name == "damage" else campaign.numbers(report)
 
 
-@pytest.mark.parametrize("name", ["damage", "run", "gate"])
-def test_a_killed_run_costs_nothing_but_its_time(work, name, tmp_path):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_killed_run_costs_nothing_but_its_time(work, name, tmp_path, record_property):
     began = time.monotonic()
-    whole = campaign.finished(campaign.start(command_of(work, name, tmp_path / "whole", tmp_path / "report")))
+    whole = campaign.finished(campaign.start(command_of(work, name, tmp_path / "whole", tmp_path / "report"), tmp_path))
     took = time.monotonic() - began
     assert whole[0] in {0, 1}  # the gate may not let so little text through: then it must say so every time
     expected = result_of(name, whole[1], tmp_path / "report")
     rng = random.Random(name)  # noqa: S311 - moments, not secrets
-    for place in range(campaign.ROUNDS):
-        store, report = tmp_path / f"store-{place}", tmp_path / f"report-{place}"
-        for _ in range(2):  # killed, and killed again while it resumes
-            process = campaign.start(command_of(work, name, store, report))
+    interrupted = 0
+    for place in range(campaign.share(KILLS * len(COMMANDS))):
+        round_ = tmp_path / f"round-{place}"
+        command = command_of(work, name, round_ / "store", round_ / "report")
+        for _ in range(KILLS):
+            running = campaign.start(command, round_)
             time.sleep(rng.uniform(0, took))
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-        code, out, _ = campaign.finished(campaign.start(command_of(work, name, store, report)))
+            running.kill()
+            interrupted += running.process.exitcode == -signal.SIGKILL
+        code, out, _ = campaign.finished(campaign.start(command, round_))
         assert code == whole[0]
-        assert result_of(name, out, report) == expected, f"round {place}"
-        assert campaign.parts(store) == []
+        assert result_of(name, out, round_ / "report") == expected, f"round {place}"
+        assert campaign.parts(round_ / "store") == []
+        shutil.rmtree(round_)
+    record_property("interrupted", interrupted)
+    assert interrupted  # a kill that comes after the end disturbs nothing
 
 
 def test_three_runs_at_once_on_one_store_give_the_same_numbers(work, tmp_path):
-    _, expected, _ = campaign.finished(campaign.start(work.damage(tmp_path / "alone")))
-    together = [campaign.start(work.damage(tmp_path / "shared")) for _ in range(3)]
-    for process in together:
-        code, out, _ = campaign.finished(process)
-        assert (code, json.loads(out)) == (0, json.loads(expected))
-    assert campaign.parts(tmp_path / "shared") == []
+    _, expected, _ = campaign.finished(campaign.start(work.damage(tmp_path / "alone"), tmp_path / "first"))
+    for place in range(campaign.share(8)):
+        store = tmp_path / f"shared-{place}"
+        together = [campaign.start(work.damage(store), tmp_path / f"{place}-{one}") for one in range(3)]
+        for running in together:
+            code, out, _ = campaign.finished(running)
+            assert (code, json.loads(out)) == (0, json.loads(expected))
+        assert campaign.parts(store) == []
