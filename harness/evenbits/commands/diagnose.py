@@ -181,7 +181,7 @@ def _show(found: Diagnosis) -> None:
     console().print(shown)
     out = f", without {', '.join(found.left_out)}" if found.left_out else ""
     say(f"calibration  {found.calibration}: {len(found.calibrated)} models of {found.runs} training runs{out}")
-    say("on models left out of it")
+    say("on models left out of it, the metric chosen anew without each")
     for line in standings(found.performance, found.metric):
         say(f"  {line}")
     for sentence in found.warnings:

@@ -10,8 +10,9 @@ import pytest
 from evenbits.errors import UsageError
 from evenbits.studies.h035.calibration import CalibratedModel, Calibration, load_calibration, one_run_by_function
 from evenbits.studies.h035.check import forecasts_hold
-from evenbits.studies.h035.forecast import best_forecaster, forecaster
-from evenbits.studies.h035.performance import BEST, performances, worst_quarter
+from evenbits.studies.h035.diagnosis import standings
+from evenbits.studies.h035.forecast import best_forecaster, forecaster, worst_quarter
+from evenbits.studies.h035.performance import BEST, performances
 from evenbits.studies.h035.predictors import METRICS, Predictors
 from evenbits.studies.h035.study import PredictionStudy
 
@@ -101,6 +102,33 @@ def test_the_metric_is_chosen_without_the_model_it_is_judged_on():
     assert {row.metric for row in found[BEST].models} == {"token_parity"}
     assert found[BEST].coverage == found["token_parity"].coverage
     assert found[BEST].recall > found["nll_full"].recall
+
+
+def test_a_metric_that_tells_models_apart_but_not_their_languages_is_not_chosen():
+    draw, models = rng(), []
+    for number in range(10):
+        one = model_of(f"m{number}", draw, shift=2.0)
+        size = np.median(one.excess_bits[SPEC])  # the same for all languages but for noise
+        sizes = tuple(size * np.exp(0.02 * draw.normal(size=len(LANGUAGES))))
+        models.append(replace(one, metrics={SPEC: {**one.metrics[SPEC], "quantization_error": sizes}}))
+    made = Calibration(name="test", corpus={}, models=tuple(models))
+    sizes, parity = (forecaster(models, SPEC, name) for name in ("quantization_error", "token_parity"))
+    assert sizes.skill > parity.skill
+    assert sizes.recall < parity.recall
+    assert best_forecaster(made, SPEC, list(METRICS)).metric == "token_parity"
+
+
+def test_standings_name_each_metric_once_and_what_chance_finds():
+    found = performances(family(rng(), 10), SPEC)
+    assert found[BEST].chance == 3 / 12  # a quarter of twelve languages
+    lines = standings(found, "token_parity")
+    assert [line.partition(":")[0] for line in lines] == [
+        "token parity (chosen)",
+        "full-precision NLL",
+        "kurtosis overlap",
+        "drawn by lot",
+    ]
+    assert "25% of the worst quarter found" in lines[-1]
 
 
 def test_recall_counts_the_worst_quarter():

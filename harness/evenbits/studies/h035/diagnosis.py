@@ -17,8 +17,15 @@ from evenbits.models.records import LocalModel
 from evenbits.rows import Row
 from evenbits.statistics.samples import spread_of
 from evenbits.studies.h035.calibration import Calibration
-from evenbits.studies.h035.forecast import CONFIDENCE, Forecaster, best_forecaster, forecaster, shared_metrics
-from evenbits.studies.h035.performance import BEST, Performance, performances, worst_quarter
+from evenbits.studies.h035.forecast import (
+    CONFIDENCE,
+    Forecaster,
+    best_forecaster,
+    forecaster,
+    shared_metrics,
+    worst_quarter,
+)
+from evenbits.studies.h035.performance import BEST, Performance, performances
 from evenbits.studies.h035.predictors import METRICS, Predictors
 
 __all__ = ["Diagnosis", "LanguageRisk", "diagnose"]
@@ -116,6 +123,7 @@ def diagnose(
             f"{calibration.name} has {len(rest.runs)} training runs apart from this model's, and no metric can be "
             "fitted on them; three runs are needed, nine for an interval. Calibrate on more models."
         )
+    performance = performances(rest, spec)
     return Diagnosis(
         model=predictors.model,
         spec=spec,
@@ -127,8 +135,8 @@ def diagnose(
         calibrated=tuple(model.text for model in rest.models),
         left_out=left_out,
         languages=_ranked(predictors, rest, chosen),
-        performance=performances(rest, spec),
-        warnings=_warnings(predictors, rest, chosen, local, corpus),
+        performance=performance,
+        warnings=_warnings(predictors, rest, chosen, local, corpus) + _doubts(chosen, performance[BEST]),
     )
 
 
@@ -218,8 +226,17 @@ def _warnings(
         found.append(
             "bits and intervals are extrapolated and their coverage is not known; the order of languages may hold"
         )
+    return tuple(found)
+
+
+def _doubts(chosen: Forecaster, best: Performance) -> tuple[str, ...]:
+    """Return what left-out models say against relying on the forecast at all."""
+    found = []
+    chance = best.chance
+    if best.recall is not None and chance is not None and best.recall <= chance:
+        found.append("on left-out models no metric finds more of the worst than chance: do not rely on this order")
     if chosen.skill <= 0:
-        found.append("on left-out models no metric forecasts better than their mean: do not rely on this order")
+        found.append("on left-out models the mean forecasts the size of the damage as well: do not rely on the bits")
     if chosen.runs < _runs_needed():
         found.append(f"{chosen.runs} training runs give no 90 % interval, {_runs_needed()} are needed")
     return tuple(found)
@@ -231,13 +248,19 @@ def _runs_needed() -> int:
 
 
 def standings(performance: Mapping[str, Performance], chosen: str) -> tuple[str, ...]:
-    """Return a line per contender on what it does on left-out models, for a person."""
+    """Return a line per contender on what it does on left-out models, and one on what chance does, for a person.
+
+    A contender that is the chosen metric has no line of its own.
+    """
     lines = []
     for name, one in performance.items():
+        if name == chosen:
+            continue
         label = f"{METRICS[chosen].label} (chosen)" if name == BEST else METRICS[name].label
         covered = "too few training runs for an interval"
         if one.coverage is not None and one.least_coverage is not None:
             covered = f"90 % interval holds for {one.coverage:.0%} of languages ({one.least_coverage:.0%} at worst)"
-        recalled = "" if one.recall is None else f"; {one.recall:.0%} of the worst quarter found"
-        lines.append(f"{label}: {covered}{recalled}")
-    return tuple(lines)
+        recalled = "" if one.recall is None else f"{one.recall:.0%} of the worst quarter found; "
+        lines.append(f"{label}: {recalled}{covered}")
+    chance = performance[BEST].chance
+    return tuple(lines if chance is None else [*lines, f"drawn by lot: {chance:.0%} of the worst quarter found"])

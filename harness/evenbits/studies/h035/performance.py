@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.studies.h035.calibration import CalibratedModel, Calibration
-from evenbits.studies.h035.forecast import Forecaster, best_forecaster, forecaster, shared_metrics
+from evenbits.studies.h035.forecast import Forecaster, best_forecaster, forecaster, shared_metrics, worst_quarter
 
-__all__ = ["BEST", "CONTENDERS", "LeftOut", "Performance", "forecast_left_out", "performances", "worst_quarter"]
+__all__ = ["BEST", "CONTENDERS", "LeftOut", "Performance", "forecast_left_out", "performances"]
 
 Float64 = NDArray[np.float64]
 
@@ -57,6 +57,11 @@ class LeftOut:
     def recall(self) -> float:
         return self.recalled / self.quarter
 
+    @property
+    def chance(self) -> float:
+        """Return the recall of an order drawn by lot."""
+        return self.quarter / self.languages
+
     def to_json(self) -> dict[str, Any]:
         return {
             "model": self.model,
@@ -88,6 +93,11 @@ class Performance:
         return None if by_run is None else float(np.mean(by_run))
 
     @property
+    def chance(self) -> float | None:
+        by_run = self._by_run([one.chance for one in self.models])
+        return None if by_run is None else float(np.mean(by_run))
+
+    @property
     def least_coverage(self) -> float | None:
         return min((one.coverage for one in self.models if one.coverage is not None), default=None)
 
@@ -105,6 +115,7 @@ class Performance:
             "coverage": self.coverage,
             "least_coverage": self.least_coverage,
             "recall": self.recall,
+            "recall_by_chance": self.chance,
             "models": [one.to_json() for one in self.models],
         }
 
@@ -155,9 +166,3 @@ def _held_against(model: CalibratedModel, spec: str, fitted: Forecaster) -> Left
         error=float(np.abs(damage - forecasts.value).mean()),
         width=width,
     )
-
-
-def worst_quarter(damage: Float64) -> set[int]:
-    """Return the places of the quarter (rounded, at least one) with most damage; ties go to the earlier language."""
-    count = max(1, round(len(damage) / 4))
-    return {int(place) for place in np.argsort(-damage, kind="stable")[:count]}
