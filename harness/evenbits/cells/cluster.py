@@ -215,7 +215,7 @@ class Worker:
         if open_cells:
             self.subject.runner.run(self.subject, open_cells, progress=self.subject.progress)
 
-    def _subject(self) -> Any:  # noqa: ANN401 - a Subject, whose module imports this one
+    def _subject(self) -> Any:
         import torch
 
         from evenbits.cells.subject import Subject
@@ -280,7 +280,7 @@ class _Reader(pickle.Unpickler):
         return self.subject
 
 
-def _ray() -> Any:  # noqa: ANN401 - a module that need not be installed
+def _ray() -> Any:
     try:
         return import_module("ray")
     except ImportError:

@@ -78,7 +78,7 @@ class Skeleton:
 
 def _empty(local: LocalModel, dtype: torch.dtype) -> PreTrainedModel:
     """Return the model without numbers; its buffers (rotary tables) are computed, as loading computes them."""
-    from accelerate import init_empty_weights  # noqa: PLC0415 - only here
+    from accelerate import init_empty_weights
 
     config = AutoConfig.from_pretrained(local.folder, local_files_only=True, trust_remote_code=local.allow_code)
     with init_empty_weights(include_buffers=False):

@@ -128,7 +128,7 @@ def read_batches(
     return _batches(loaded.model, windows, batch_tokens, padded=False)
 
 
-def _batches(model: Any, windows: Sequence[Window], tokens: int | None, *, padded: bool) -> list[list[Window]]:  # noqa: ANN401
+def _batches(model: Any, windows: Sequence[Window], tokens: int | None, *, padded: bool) -> list[list[Window]]:
     apart = length_limit(text_config(model))
     return list(batched(windows, tokens=tokens or batch_tokens_for(model.device), padded=padded, apart=apart))
 

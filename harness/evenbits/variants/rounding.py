@@ -42,7 +42,7 @@ def rounded(spec: QuantSpec, original: Original, *, divergence: bool = True) -> 
 
     @contextmanager
     def in_layer(loaded: LoadedModel, layer: int | None) -> Iterator[None]:
-        from evenbits.variants.quantization.patching import quantized  # noqa: PLC0415 - imports torch
+        from evenbits.variants.quantization.patching import quantized
 
         inside = {linear.name: linear.layer for linear in loaded.anatomy.linears}
         with quantized(loaded, spec, seed=original.seed, where=lambda name: inside.get(name) == layer):
