@@ -78,13 +78,28 @@ def test_measuring_gradients_leaves_the_model_without_any(load_tiny):
 
 def test_gradients_are_measured_once_and_read_back(load_tiny, store):
     loaded = load_tiny()
-    first = gradient_squares(loaded, TEXTS, language="en", store=store)
-    again = gradient_squares(loaded, TEXTS, language="en", store=store)
+    first = gradient_squares(loaded, {"en": TEXTS}, store=store)
+    again = gradient_squares(loaded, {"en": TEXTS}, store=store)
     assert (store.misses, store.hits) == (1, 1)
     name = loaded.anatomy.linears[0].name
     assert torch.equal(first[name], again[name])
     with pytest.raises(KeyError, match="lm_head"):
         first["lm_head"]
+
+
+def test_gradients_of_some_products_at_a_time_are_the_same_in_one_file_for_all_languages(
+    load_tiny, tmp_path, monkeypatch
+):
+    import evenbits.observe.activations.gradients as module
+
+    loaded = load_tiny()
+    whole = gradient_squares(loaded, dict(CORPUS.texts), store=Store(tmp_path / "whole"))
+    monkeypatch.setattr(module, "HELD_BYTES", 1)  # every product alone
+    parts = gradient_squares(loaded, dict(CORPUS.texts), store=Store(tmp_path / "parts"))
+    for linear in loaded.anatomy.linears:
+        assert torch.equal(whole[linear.name], parts[linear.name])
+    # one file a product, not one for each language too
+    assert len(list((tmp_path / "parts" / "gradients").rglob("*.npy"))) == len(loaded.anatomy.linears)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "opt"])

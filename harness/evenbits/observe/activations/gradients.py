@@ -9,7 +9,7 @@ after averaging, which measures something else. One float32 tensor per product i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,10 @@ from evenbits.store import Store
 
 __all__ = ["GradientSquares", "exact_attention", "gradient_squares", "measure_gradients"]
 
-SCHEMA = 1
+SCHEMA = 2
+
+HELD_BYTES = 4 << 30
+"""Squared gradients held at once; a larger model takes a round of passes for each part of that size."""
 
 
 class GradientSquares:
@@ -48,23 +51,43 @@ class GradientSquares:
         return torch.from_numpy(np.load(path))
 
 
-def gradient_squares(loaded: LoadedModel, texts: Sequence[str], *, language: str, store: Store) -> GradientSquares:
-    """Return the mean squared gradients over `texts`, measured once per model, texts and dtype.
+def gradient_squares(loaded: LoadedModel, texts: Mapping[str, Sequence[str]], *, store: Store) -> GradientSquares:
+    """Return the mean over languages of the mean squared gradients over their `texts`.
 
-    `language` is for messages. Gradients that are not finite raise `NonFiniteError`.
+    Measured once per model, texts and dtype, some products at a time, so that memory is bounded and the disk holds one
+    number for each weight whatever the number of languages. Gradients that are not finite raise `NonFiniteError`.
     """
 
     def fill(folder: Path) -> None:
-        for name, squares in measure_gradients(loaded, texts, language=language).items():
-            np.save(folder / f"{name}.npy", squares.cpu().numpy())
+        for names in _groups(loaded):
+            totals: dict[str, torch.Tensor] = {}
+            for tag, lines in texts.items():
+                for name, squares in measure_gradients(loaded, lines, language=tag, names=names).items():
+                    totals[name] = totals[name].add_(squares) if name in totals else squares
+            for name, total in totals.items():
+                np.save(folder / f"{name}.npy", total.div_(len(texts)).cpu().numpy())
 
     key = {
         "model": loaded.local.fingerprint,
-        "texts": text_digest(texts),
+        "texts": [text_digest(lines) for lines in texts.values()],
         "dtype": loaded.arithmetic,
         "schema": SCHEMA,
     }
     return GradientSquares(store.folder("gradients", key, fill))
+
+
+def _groups(loaded: LoadedModel) -> list[list[str]]:
+    """Return the products in runs whose totals, and those of a language, fit into `HELD_BYTES`."""
+    groups: list[list[str]] = [[]]
+    held = 0
+    for linear in loaded.anatomy.linears:
+        size = 2 * 4 * _weight(loaded.model, linear).numel()
+        if groups[-1] and held + size > HELD_BYTES:
+            groups.append([])
+            held = 0
+        groups[-1].append(linear.name)
+        held += size
+    return groups
 
 
 def measure_gradients(

@@ -41,7 +41,7 @@ class ActivationImportance:
         self._loaded, self._corpus, self._store = loaded, corpus, store
         self._gradient_segments = gradient_segments
         self._statistics: dict[str, ActivationStatistics] = {}
-        self._gradients: dict[str, GradientSquares] = {}
+        self._gradients: dict[tuple[str, ...], GradientSquares] = {}
         self._peaks: Mapping[str, Peaks] | None = None
 
     def input_rms(self, name: str, languages: tuple[str, ...] | None) -> torch.Tensor:
@@ -54,12 +54,10 @@ class ActivationImportance:
     def gradient_square(self, name: str, languages: tuple[str, ...] | None) -> torch.Tensor:
         """Return the mean squared gradient of the loss by every weight of module `name`, [O, I], float32."""
         chosen = self._chosen(languages)
-        total: torch.Tensor | None = None
-        for tag in chosen:
-            squares = self._gradients_of(tag)[name]
-            total = squares if total is None else total.add_(squares)
-        assert total is not None  # noqa: S101 - chosen is not empty
-        return total.div_(len(chosen))
+        if chosen not in self._gradients:
+            texts = {tag: self._corpus.texts[tag][: self._gradient_segments] for tag in chosen}
+            self._gradients[chosen] = gradient_squares(self._loaded, texts, store=self._store)
+        return self._gradients[chosen][name]
 
     def peaks(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the largest |input| of every channel [I] and the largest |output| [O] of module `name`, float32.
@@ -87,12 +85,6 @@ class ActivationImportance:
                 self._loaded, self._corpus.texts[language], language=language, store=self._store
             )
         return self._statistics[language]
-
-    def _gradients_of(self, language: str) -> GradientSquares:
-        if language not in self._gradients:
-            texts = self._corpus.texts[language][: self._gradient_segments]
-            self._gradients[language] = gradient_squares(self._loaded, texts, language=language, store=self._store)
-        return self._gradients[language]
 
     def _measured_peaks(self) -> Mapping[str, Peaks]:
         texts = [text for tag in self._corpus.languages for text in self._corpus.texts[tag][:PEAK_TEXTS]]
