@@ -34,6 +34,7 @@ def stated_options(config: pytest.Config) -> Mapping[str, Any]:
     named: dict[str, Any] = {
         "model": [one.text for one in chosen.models],
         "spec": [str(one) for one in chosen.specs],
+        "tasks": ",".join(chosen.tasks) or None,
         "family": None if chosen.family is None else chosen.family.name,
     }
     return {

@@ -147,7 +147,7 @@ class Losses:
     Against full precision (None for the full-precision scores themselves):
     `kl`: sum over the segment's tokens of KL(full || this) in nats. `top1_changed`: tokens whose most likely next
     token differs. `token_kl`: KL of every token, nats, segments one after the other (float32).
-    `square_delta_p`: sum over tokens of (p_this - p_full)^2 of the true token.
+    `delta_p`, `square_delta_p`: sums over tokens of p_this - p_full of the true token, and of its square.
     `no_divergence`: why these are missing where they were asked for.
     """
 
@@ -158,11 +158,12 @@ class Losses:
     utf8_bytes: IntArray
     kl: FloatArray | None = None
     top1_changed: IntArray | None = None
+    delta_p: FloatArray | None = None
     square_delta_p: FloatArray | None = None
     token_kl: NDArray[np.float32] | None = None
     no_divergence: str | None = None
 
-    ARRAYS = ("nll", "tokens", "utf8_bytes", "kl", "top1_changed", "square_delta_p", "token_kl")
+    ARRAYS = ("nll", "tokens", "utf8_bytes", "kl", "top1_changed", "delta_p", "square_delta_p", "token_kl")
 
     def __post_init__(self) -> None:
         n = len(self.segment_ids)

@@ -62,6 +62,9 @@ class Settings:
     shard: tuple[int, int] | None
     until_decided: bool
     most: int | None
+    tasks: tuple[str, ...]
+    task_folder: Path | None
+    task_limit: int | None
     autosave: bool
     saved: Path
     typed: frozenset[str] = frozenset()
@@ -135,6 +138,8 @@ def read_settings(
     checked = {one.field or one.name: one.check(value(one)) for one in OPTIONS}
     if full:
         checked["segments"] = None
+    if not checked["tasks"] and (checked["task_folder"] or checked["task_limit"]):
+        raise UsageError("--task-folder and --task-limit say how --tasks are run, and no task was named.")
     made = Settings(**checked, typed=frozenset(given), stated=frozenset(stated))
     return replace(made, baseline=_baseline(value(option("baseline")), made.saved))
 
@@ -209,6 +214,11 @@ def _whole(value: Value, *, least: int) -> int | None:
 
 def _count(value: Value) -> int | None:
     return _whole(value, least=1)
+
+
+def _names(value: Value) -> tuple[str, ...]:
+    names = (name.strip() for text in _texts(value) for name in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _seed(value: Value) -> int | None:
@@ -422,6 +432,29 @@ OPTIONS: tuple[Option, ...] = (
         metavar="N",
         check=_count,
         kinds=(int,),
+    ),
+    Option(
+        name="tasks",
+        about="lm-eval tasks, separated by commas: also what their answers lose, paired by document",
+        metavar="NAMES",
+        check=_names,
+        kinds=TEXTS,
+        default=(),
+    ),
+    Option(
+        name="task-folder",
+        about="folder of task files of one's own (lm_eval's --include_path)",
+        metavar="DIR",
+        check=_folder,
+        field="task_folder",
+    ),
+    Option(
+        name="task-limit",
+        about="at most N documents of a task",
+        metavar="N",
+        check=_count,
+        kinds=(int,),
+        field="task_limit",
     ),
     Option(
         name="autosave",

@@ -12,7 +12,7 @@ from evenbits.records import Corpus, Losses
 LN2 = math.log(2)
 
 
-def losses_of(tag, bits, *, kl=None, token_kl=None, changed=None, square=None, tokens=4):
+def losses_of(tag, bits, *, kl=None, token_kl=None, changed=None, delta=None, square=None, tokens=4):
     bits = np.asarray(bits, dtype=np.float64)
     n = len(bits)
     return Losses(
@@ -24,6 +24,7 @@ def losses_of(tag, bits, *, kl=None, token_kl=None, changed=None, square=None, t
         kl=None if kl is None else np.asarray(kl, dtype=np.float64) * LN2,
         token_kl=None if token_kl is None else np.asarray(token_kl, dtype=np.float32),
         top1_changed=None if changed is None else np.asarray(changed, dtype=np.int64),
+        delta_p=None if delta is None else np.asarray(delta, dtype=np.float64),
         square_delta_p=None if square is None else np.asarray(square, dtype=np.float64),
     )
 
@@ -51,7 +52,13 @@ def table_of(full, quantized, *, floor=0.0, **extra):
 
 FULL = {"de": [10.0, 20.0], "yo": [40.0, 40.0]}
 QUANTIZED = {"de": [11.0, 23.0], "yo": [44.0, 40.0]}
-KL = {"kl": [1.0, 2.0], "token_kl": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8], "changed": [1, 1], "square": [0.08, 0.0]}
+KL = {
+    "kl": [1.0, 2.0],
+    "token_kl": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8],
+    "changed": [1, 1],
+    "delta": [-0.3, 0.1],
+    "square": [0.08, 0.0],
+}
 
 
 def test_excess_bits_and_relative_increase_follow_their_definitions():
@@ -98,6 +105,7 @@ def test_rows_carry_totals_and_the_figures_of_divergence():
     assert kl["p50"] == pytest.approx(0.35)
     assert kl["p99"] == pytest.approx(0.6 + 0.93 * 0.2)  # between the last two of eight: place .99 x 7 = 6.93
     assert row["top1_changed"] == pytest.approx(2 / 8)
+    assert row["mean_delta_p"] == pytest.approx(-0.2 / 8)
     assert row["rms_delta_p"] == pytest.approx(math.sqrt(0.08 / 8))
 
 
@@ -106,7 +114,7 @@ def test_rows_without_divergence_say_null_and_degradation_refuses():
     row = table.rows(seed=0)[0]
     assert row["kl_nats_per_token"] == {"mean": None, "p50": None, "p99": None}
     assert row["top1_changed"] is None
-    assert row["rms_delta_p"] is None
+    assert row["mean_delta_p"] is row["rms_delta_p"] is None
     with pytest.raises(ValueError, match="no KL"):
         table.kl_bits("int4-g64")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from evenbits.cells import Subject, measure_damage
 from evenbits.cells.cell import cells_of
 from evenbits.errors import DeviceError
 from evenbits.models.device import CPU, Device, describe, parse_device
@@ -24,6 +25,7 @@ from evenbits.studies.h035.rounding import measure_errors, weight_errors
 from evenbits.variants.export import write_quantized
 from evenbits.variants.quantization.patching import quantized
 from evenbits.variants.quantization.spec import parse_spec
+from evenbits.variants.registry import parse
 from evenbits.variants.variant import FULL_PRECISION
 from evenbits.variants.zeroing import dropping
 from fake_device import FAKE, SYNCHRONISED, emulated
@@ -85,7 +87,9 @@ def test_losses_and_divergence_are_those_of_the_cpu(pair):
         full, hidden = nlls(loaded, keep_hidden=True)
         with quantized(loaded, parse_spec("int3-row")):
             changed, _ = nlls(loaded, reference=hidden, batch_tokens=40)
-        scored.append((full.nll, changed.nll, changed.kl, changed.square_delta_p, changed.top1_changed))
+        scored.append(
+            (full.nll, changed.nll, changed.kl, changed.delta_p, changed.square_delta_p, changed.top1_changed)
+        )
     for here, there in zip(*scored, strict=True):
         close(here, there, absolute=1e-5)
 
@@ -99,6 +103,38 @@ def test_weights_are_rounded_as_on_the_cpu(pair, spec, tmp_path):
             weights.append([parameter.detach().cpu() for parameter in loaded.model.parameters()])
     for here, there in zip(*weights, strict=True):
         close(here, there)
+
+
+@pytest.mark.parametrize("ours", [False, True], ids=["as transformers saves it", "as evenbits exports it"])
+def test_another_checkpoint_runs_on_the_device_of_the_run(ours, pair, tmp_path):
+    here, _ = pair
+    folder = here.local.folder
+    if ours:
+        folder = tmp_path / "ours"
+        write_quantized(here, parse_spec("int4-g16"), folder)
+    rows = []
+    for device in (CPU, ELSEWHERE):
+        store = Store(tmp_path / "store")  # the same: what one device computed is never the other's
+        subject = Subject(local=here.local, store=store, dtype="float32", device=device)
+        spec = parse(f"checkpoint:{folder}")
+        with spec.variant(subject).open(subject) as scorer:
+            assert {parameter.device for parameter in scorer.loaded.model.parameters()} == {torch.device(device.name)}
+        found = measure_damage(subject, [spec], CORPUS).rows(seed=0)
+        assert {row["artefact"]["device"] for row in found} == {str(device)}
+        rows.append([row["nll_quantized"] for row in found])
+    close(*rows)
+
+
+@pytest.mark.parametrize("spec", ["checkpoint:{}", "bnb:nf4", "torchao:int8"])
+def test_what_another_device_computed_is_another_measurement(spec, pair, tmp_path):
+    pytest.importorskip("bitsandbytes" if spec.startswith("bnb") else "torchao" if spec.startswith("t") else "torch")
+    here, _ = pair
+    subjects = [
+        Subject(local=here.local, store=Store(tmp_path / "store"), dtype="float32", device=device)
+        for device in (CPU, ELSEWHERE)
+    ]
+    keys = [parse(spec.format(here.local.folder)).variant(subject).key for subject in subjects]
+    assert keys[0] != keys[1]
 
 
 def test_a_spec_waits_for_the_device_a_few_times_a_matrix(pair):

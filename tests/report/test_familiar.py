@@ -11,6 +11,7 @@ def row(**changes):
         "nll_quantized": 104.0,
         "top1_changed": 0.05,
         "rms_delta_p": 0.02,
+        "mean_delta_p": -0.01,
         "kl_nats_per_token": {"mean": 0.03, "p50": 0.01, "p99": 0.4},
         **changes,
     }
@@ -21,13 +22,14 @@ def test_the_names_are_those_that_llama_cpp_prints():
     assert tuple(found) == NAMES
     assert (found["Mean KLD"], found["99.0% KLD"]) == (0.03, 0.4)
     assert found["Same top p"] == pytest.approx(95)
-    assert found["RMS delta p"] == pytest.approx(2)
+    assert (found["Mean delta p"], found["RMS delta p"]) == (pytest.approx(-1), pytest.approx(2))
     assert found["PPL(Q)/PPL(base)"] == pytest.approx(math.exp(0.1))  # 4 nats over 40 tokens
 
 
 def test_other_tokens_have_no_perplexity_to_compare():
     other = row(
         top1_changed=None,
+        mean_delta_p=None,
         rms_delta_p=None,
         kl_nats_per_token={"mean": None, "p50": None, "p99": None, "reason": "no KL: 2 of 3 have other tokens"},
     )
@@ -37,6 +39,7 @@ def test_other_tokens_have_no_perplexity_to_compare():
 def test_an_endpoint_has_a_perplexity_but_no_kl():
     served = row(
         top1_changed=None,
+        mean_delta_p=None,
         rms_delta_p=None,
         kl_nats_per_token={"mean": None, "p50": None, "p99": None, "reason": "no KL: an endpoint"},
     )

@@ -66,6 +66,7 @@ def check(losses, before, after):
         assert losses.nll[i] == pytest.approx(float(-log_q[row, targets].sum()), rel=1e-5)
         assert losses.kl[i] == pytest.approx(float(kl.sum()), rel=1e-4, abs=1e-6)
         assert losses.top1_changed[i] == int((log_p.argmax(dim=-1) != log_q.argmax(dim=-1)).sum())
+        assert losses.delta_p[i] == pytest.approx(float(delta.sum()), rel=1e-3, abs=1e-6)
         assert losses.square_delta_p[i] == pytest.approx(float((delta**2).sum()), rel=1e-3, abs=1e-9)
     np.testing.assert_allclose(losses.token_kl, token_kl, rtol=1e-3, atol=2e-6)
 
@@ -95,7 +96,7 @@ def test_divergence_does_not_depend_on_batches_tiles_or_windows(load_tiny, batch
     monkeypatch.setattr(head, "TILE_TOKENS", 7)
     monkeypatch.setattr(head, "TILE_VOCABULARY", 50)  # 272 entries: five full tiles and one of 22
     small, _ = score(loaded, "en", IDS, TEXTS, reference=hidden, context=16, batch_tokens=batch_tokens)
-    for name in ("nll", "kl", "square_delta_p"):
+    for name in ("nll", "kl", "delta_p", "square_delta_p"):
         np.testing.assert_allclose(getattr(small, name), getattr(whole, name), rtol=1e-4, err_msg=name)
     assert small.top1_changed.tolist() == whole.top1_changed.tolist()
 

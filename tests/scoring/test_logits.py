@@ -61,6 +61,8 @@ def test_divergence_is_that_of_full_distributions(loaded):
         p, q = torch.log_softmax(rows, dim=1), torch.log_softmax(rows / 2, dim=1)
         assert theirs.kl[place] == pytest.approx(float((p.exp() * (p - q)).sum()), rel=1e-5)
         true = torch.arange(len(ids)), torch.tensor(ids)
+        delta = float((q[true].exp() - p[true].exp()).sum())
+        assert theirs.delta_p[place] == pytest.approx(delta, rel=1e-4, abs=1e-7)
         square = float((q[true].exp() - p[true].exp()).square().sum())
         assert theirs.square_delta_p[place] == pytest.approx(square, rel=1e-5)
     assert theirs.top1_changed.sum() == 0  # halving logits moves no maximum

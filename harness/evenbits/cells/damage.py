@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from evenbits.estimates import Estimate
 from evenbits.records import Losses
 from evenbits.statistics import by_cluster, mean_interval, ratio_of_sums, relative_increase
+
+if TYPE_CHECKING:
+    from evenbits.cells.tasks import Answers
 
 __all__ = ["FLOORS_NEEDED", "LN2", "Column", "Damage", "joined"]
 
@@ -59,7 +62,7 @@ class Column:
 class Damage:
     """Damage of one model: specs x languages x segments. `failed`: why, by spec, of those whose engine gave nothing.
 
-    `documents`: of each segment, empty where every segment stands alone.
+    `documents`: of each segment, empty where every segment stands alone. `answers`: what the specs lose in tasks.
     """
 
     model: str
@@ -69,6 +72,7 @@ class Damage:
     segment_ids: tuple[str, ...]
     columns: Mapping[str, Column]
     failed: Mapping[str, str] = field(default_factory=dict)
+    answers: Answers | None = None
     documents: tuple[str, ...] = ()
 
     def by_unit(self, values: NDArray[Any]) -> FloatArray:
@@ -163,6 +167,7 @@ class Damage:
         estimate = mean_interval((after - before) / LN2, rng=np.random.default_rng(seed), confidence=confidence)
         relative = relative_increase(after, before, rng=np.random.default_rng(seed), confidence=confidence)
         tokens = int(full.tokens.sum())
+        answers = None if self.answers is None else self.answers.of(spec, language, seed=seed)
         return {
             "model": self.model,
             "spec": spec,
@@ -176,11 +181,13 @@ class Damage:
             "excess_bits": _with_floor(estimate, column.floor_bits).to_json(),
             "relative_increase": relative.to_json(),
             "kl_nats_per_token": self._kl(quantized, seed=seed, confidence=confidence),
+            "mean_delta_p": _share(quantized.delta_p, tokens),
             "rms_delta_p": _share(quantized.square_delta_p, tokens, root=True),
             "top1_changed": _share(quantized.top1_changed, tokens),
             "bits_per_weight": column.bits_per_weight,
             "floor_bits": column.floor,
             **({"artefact": dict(column.facts)} if column.facts else {}),
+            **({"tasks": answers} if answers is not None else {}),
         }
 
     def _kl(self, losses: Losses, *, seed: int, confidence: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from evenbits.cells.cell import Cell
 from evenbits.cells.damage import Column, Damage
 from evenbits.cells.floor import floor_cells, noise_floor
 from evenbits.cells.subject import Subject
+from evenbits.cells.tasks import Tasks, measure_tasks
 from evenbits.errors import EngineError
 from evenbits.estimates import Estimate
 from evenbits.records import Corpus
@@ -25,13 +26,15 @@ def measure_damage(
     *,
     languages: Sequence[str] | None = None,
     indices: Sequence[int] | None = None,
+    tasks: Tasks | None = None,
 ) -> Damage:
     """Measure every spec on `corpus` and return the damage, in the order of `specs`, with noise floors.
 
     All specs are checked against the model before anything is computed. Specs are measured grouped by arithmetic, so
     that the model is loaded once per dtype. `languages`, `indices`: measure only these languages and segments; the
     noise floor stays that of the whole corpus, so that the rows of a part are those of the whole. A spec whose engine
-    or server fails is in `failed`, and the others are measured; `EngineError` where no other is left.
+    or server fails is in `failed`, and the others are measured; `EngineError` where no other is left. `tasks`: also
+    what the specs lose in these.
     """
     part = corpus
     if languages is not None or indices is not None:
@@ -68,7 +71,8 @@ def measure_damage(
         raise next(iter(failed.values()))
     measured = {str(spec): columns[str(spec)] for spec in chosen if str(spec) in columns}
     damage = _damage(subject, corpus, part, measured)
-    return replace(damage, failed={text: str(error) for text, error in failed.items()})
+    answers = None if tasks is None else measure_tasks(subject, [one for one in chosen if str(one) in measured], tasks)
+    return replace(damage, failed={text: str(error) for text, error in failed.items()}, answers=answers)
 
 
 def measure(subject: Subject, variants: Mapping[str, Variant], corpus: Corpus) -> Damage:

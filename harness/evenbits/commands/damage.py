@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,13 +11,14 @@ import typer
 from evenbits.commands.console import console, say, say_json, say_left_out
 from evenbits.commands.options import MEASURING, AsJson, configured, interval, model_of, note, subject_of, text_of
 from evenbits.errors import EngineError
+from evenbits.report.answers import answers_and_bits
 from evenbits.report.familiar import NAMES, familiar
 from evenbits.settings import Settings
 from evenbits.studies.gate.harm import pooled_bits, with_pooled
 
 if TYPE_CHECKING:
     from evenbits.cells.damage import Damage
-    from evenbits.cells.tasks import TaskDamage
+    from evenbits.cells.tasks import Answers
     from evenbits.records import Corpus
 
 __all__ = ["damage", "measured"]
@@ -27,23 +27,10 @@ __all__ = ["damage", "measured"]
 Usual = Annotated[bool, typer.Option("--familiar", help="the columns that llama.cpp and model cards print, too")]
 
 
-Tasks = Annotated[
-    str | None,
-    typer.Option("--tasks", help="lm-eval tasks, separated by commas: damage of their answers, paired by document"),
-]
-TaskFolder = Annotated[
-    Path | None, typer.Option("--task-folder", help="folder of task files of one's own (lm_eval's --include_path)")
-]
-TaskLimit = Annotated[int | None, typer.Option("--task-limit", min=1, help="at most this many documents of a task")]
-
-
-@configured("spec", *MEASURING, argument="model")
+@configured("spec", "tasks", "task-folder", "task-limit", *MEASURING, argument="model")
 def damage(
     settings: Settings,
     *,
-    tasks: Tasks = None,
-    task_folder: TaskFolder = None,
-    task_limit: TaskLimit = None,
     usual: Usual = False,
     as_json: AsJson = False,
 ) -> None:
@@ -53,21 +40,23 @@ def damage(
     """
     table, text = measured(settings)
     rows = with_pooled(table.rows(seed=settings.seed, by_segment=True))
-    answered = [] if tasks is None else _answered(settings, table, tasks, task_folder, task_limit)
     if as_json:
         source = {"text": settings.corpus, "digest": text.digest}
         document: dict[str, Any] = {"damage": rows, "corpus": source, "seed": settings.seed}
         if usual:
             document["familiar"] = [{"spec": r["spec"], "language": r["language"], **familiar(r)} for r in rows]
-        if answered:
-            document["tasks"] = [row.to_json() for row in answered]
+        if table.answers is not None:
+            document["tasks"] = [row.to_json() for row in table.answers.rows]
+            document["answers_and_bits"] = [found.to_json() for found in answers_and_bits(rows, seed=settings.seed)]
         if table.failed:
             document["errors"] = [{"spec": spec, "reason": reason} for spec, reason in table.failed.items()]
         say_json(document)
     else:
         _show(table, rows, text, usual=usual)
-        if answered:
-            console().print(_task_table(answered))
+        if table.answers is not None:
+            console().print(_task_table(table.answers))
+            for found in answers_and_bits(rows, seed=settings.seed):
+                say(f"{found.spec}: {found.sentence}")
     for spec, reason in table.failed.items():
         note(f"evenbits: {spec}: {reason}")
     if table.failed:
@@ -77,6 +66,7 @@ def damage(
 def measured(settings: Settings, given: Corpus | None = None) -> tuple[Damage, Corpus]:
     """Return the damage of the model and the text that it was measured on; `given`: text to take."""
     from evenbits.cells import measure_damage
+    from evenbits.cells.tasks import Tasks
     from evenbits.text import parse_corpus, split
     from evenbits.variants.registry import needs
 
@@ -89,40 +79,29 @@ def measured(settings: Settings, given: Corpus | None = None) -> tuple[Damage, C
         note(
             f"statistics for retention come from {len(subject.probe)} probe segments, scores from the other {len(text)}"
         )
-    return measure_damage(subject, settings.specs, text), text
+    return measure_damage(subject, settings.specs, text, tasks=Tasks.of(settings)), text
 
 
-def _answered(
-    settings: Settings, table: Damage, tasks: str, folder: Path | None, limit: int | None
-) -> list[TaskDamage]:
-    """Return what each language's tasks lose under the specs that were measured."""
-    from evenbits.cells.tasks import measure_tasks
-
-    subject = subject_of(settings, model_of(settings))
-    specs = [spec for spec in settings.specs if str(spec) in table.columns]
-    names = [name.strip() for name in tasks.split(",") if name.strip()]
-    return measure_tasks(subject, specs, names, include=folder, limit=limit)
-
-
-def _task_table(rows: list[TaskDamage]) -> Any:
-    """Return the tasks' damage: score of both, paired difference, and what flipped."""
+def _task_table(answers: Answers) -> Any:
+    """Return what each task loses: score of both, paired loss, and what flipped."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    shown = Table(box=SIMPLE_HEAD, caption="difference: 95 % interval over documents; p: McNemar's exact test")
+    refused = "".join(f"; {spec}: {reason}" for spec, reason in answers.refused.items())
+    caption = "points lost: 95 % interval over documents; p: McNemar's exact test"
+    shown = Table(box=SIMPLE_HEAD, caption=caption + refused)
     for name in ("task", "spec"):
         shown.add_column(name, no_wrap=True)
-    for name in ("full %", "spec %", "difference %", "recovery %", "lost", "gained", "p"):
+    for name in ("full %", "spec %", "points lost", "recovery %", "lost", "gained", "p"):
         shown.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        recovery = "-" if row.recovery is None else f"{row.recovery:.1f}"
+    for row in answers.rows:
         shown.add_row(
             row.task,
             row.spec,
             f"{100 * row.full:.1f}",
             f"{100 * row.quantized:.1f}",
-            interval(row.difference.to_json(), scale=100),
-            recovery,
+            interval(row.loss.to_json(), scale=100),
+            "-" if row.recovery is None else f"{row.recovery:.1f}",
             str(row.lost),
             str(row.gained),
             f"{row.p:.2g}",
@@ -165,7 +144,9 @@ def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:
         + f"; {_signs(rows)}",
     )
     shown.add_column("language", no_wrap=True)
-    for name in ("excess bits", "pooled", "relative increase %", "KL/token", "top-1 changed %"):
+    answered = any("tasks" in row for row in rows)
+    names = ("excess bits", "pooled", "relative increase %", "KL/token", "top-1 changed %")
+    for name in (*names, *(("points lost", "recovery %") if answered else ())):
         shown.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         shown.add_row(
@@ -175,8 +156,18 @@ def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:
             interval(row["relative_increase"], scale=100),
             "-" if row["kl_nats_per_token"]["mean"] is None else f"{row['kl_nats_per_token']['mean']:.3f}",
             "-" if row["top1_changed"] is None else f"{100 * row['top1_changed']:.1f}",
+            *(_answers(row) if answered else ()),
         )
     return shown
+
+
+def _answers(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what a language's answers to tasks lose, in points, and its recovery; dashes where it has no task."""
+    found = row.get("tasks")
+    if found is None or found["loss"]["value"] is None:
+        return "-", "-"
+    recovered = found["recovery_percent"]
+    return interval(found["loss"], scale=100), "-" if recovered is None else f"{recovered:.1f}"
 
 
 def _usual(spec: str, rows: list[dict[str, Any]]) -> Any:

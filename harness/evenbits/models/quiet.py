@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from logging import ERROR, getLogger
 from threading import RLock
 from typing import Any, Self
 
@@ -14,6 +15,10 @@ __all__ = ["bars_of", "quiet_transformers"]
 
 # Without this, tokenizers warns about forks once data sets or xdist start processes.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# transformers imports torchao where it is installed, which then complains of kernels for other machines, torch of it.
+for _name in ("torchao", "torch.utils._pytree"):
+    getLogger(_name).setLevel(ERROR)
 
 # While it builds a model, transformers switches off tying and initialisation and sets torch's default dtype for the
 # whole process: a second thread that loads meanwhile would get an untied head, or another dtype.

@@ -25,6 +25,7 @@ from evenbits.report.figures import figures
 from evenbits.report.glossary import GLOSSARY, plain_metric, tooltip
 from evenbits.report.languages_table import COLUMNS, TIERS, cells, overview, payload
 from evenbits.report.opening import headline, levels_note, opening
+from evenbits.report.sections import sections_of
 from evenbits.report.summary import everything_left_out, left_out
 from evenbits.studies.gate.harm import harms, specs_of
 
@@ -145,6 +146,7 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
         "actions": advice(document),
         "more_actions": [one for one in actions(document) if one not in advice(document)],
         "specs": specs_of(document)[0],
+        "sections": sections_of(document),
         "recipes": [_recipe(recipe) for recipe in document["recipes"]],
         "left_out": everything_left_out(document),
         "left_out_phrases": left_out(everything_left_out(document)),

@@ -13,7 +13,7 @@ from evenbits.errors import ReportError
 from evenbits.estimates import Estimate
 from evenbits.report.described import exposure_of
 from evenbits.report.document import asked, load, schema
-from evenbits.studies.gate.decision import disparity_estimates
+from evenbits.studies.gate.decision import disparity_estimates, estimate_of
 from evenbits.studies.gate.policy import LANGUAGE_METRICS, UNITS, Policy
 
 __all__ = ["LEAST", "measured", "policy_draft"]
@@ -22,6 +22,7 @@ LEAST: Mapping[str, float] = {
     "excess_bits": 0.1,
     "relative_increase": 0.001,
     "kl": 0.001,
+    "task_loss": 0.01,
     "disparity": 0.1,
     "disparity_ratio": 0.1,
 }
@@ -145,11 +146,8 @@ def _tops(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
     """Return the largest upper end by language, languages in alphabetic order."""
     tops: dict[str, float] = {}
     for row in rows:
-        found = row["kl_nats_per_token"] if metric == "kl" else row[metric]
-        value = found["mean" if metric == "kl" else "value"]
-        high = found.get("high")
-        if value is not None and high is not None:
-            top = max(value, high)
+        top = _top(estimate_of(row, metric))
+        if top is not None:
             tops[row["language"]] = max(tops.get(row["language"], top), top)
     return dict(sorted(tops.items()))
 

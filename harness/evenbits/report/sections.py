@@ -1,4 +1,4 @@
-"""Sections of a report that other plugins add: a title, a text and a table, as plain JSON."""
+"""Sections of a report beside its own parts: a title, a text and a table, as plain JSON. Other plugins add some."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evenbits.report.answers import answer_sections
 from evenbits.rows import Row
 
 __all__ = ["Section", "sections_of", "shown"]
@@ -49,5 +50,6 @@ def shown(cell: Cell) -> str:
 
 
 def sections_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the added sections of a report, none where there are none."""
-    return list(document.get("sections") or [])
+    """Return the sections of a report: answers to tasks, where some were asked, and what other plugins added."""
+    answers = [Section(**found).to_json() for found in answer_sections(document)]
+    return [*answers, *(document.get("sections") or [])]

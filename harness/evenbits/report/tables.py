@@ -39,9 +39,13 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         *(f"excess_bits_{key}" for key in ESTIMATE),
         *(f"relative_increase_{key}" for key in ESTIMATE),
         *(f"kl_nats_per_token_{key}" for key in KL),
+        "mean_delta_p",
         "rms_delta_p",
         "top1_changed",
         "bits_per_weight",
+        *(f"task_loss_{key}" for key in ESTIMATE),
+        "task_recovery_percent",
+        "task_documents",
     ),
     "measurements": (
         "hypothesis",
@@ -88,9 +92,22 @@ TEXTS = frozenset(
         "relative_increase_reason",
         "estimate_method",
         "estimate_reason",
+        "task_loss_method",
+        "task_loss_reason",
     }
 )
-COUNTS = frozenset({"segments", "tokens", "utf8_bytes", "excess_bits_n", "relative_increase_n", "estimate_n"})
+COUNTS = frozenset(
+    {
+        "segments",
+        "tokens",
+        "utf8_bytes",
+        "excess_bits_n",
+        "relative_increase_n",
+        "estimate_n",
+        "task_loss_n",
+        "task_documents",
+    }
+)
 
 
 def damage_table(document: Mapping[str, Any]) -> Table:
@@ -104,6 +121,9 @@ def damage_table(document: Mapping[str, Any]) -> Table:
         flat |= {"language_name": about.get("name"), "script": about.get("script"), "tier": about.get("tier")}
         flat |= _flat("excess_bits", row["excess_bits"]) | _flat("relative_increase", row["relative_increase"])
         flat |= _flat("kl_nats_per_token", row["kl_nats_per_token"])
+        if tasks := row.get("tasks"):
+            flat |= _flat("task_loss", tasks["loss"]) | {"task_documents": tasks["documents"]}
+            flat["task_recovery_percent"] = tasks.get("recovery_percent")
         rows.append(flat)
     return _table("damage", rows)
 
@@ -130,7 +150,9 @@ def _table(name: str, rows: list[dict[str, Any]]) -> Table:
         column: "text" if column in TEXTS else "integer" if column in COUNTS else "number" for column in columns
     }
     kinds |= {column: "truth" for column in columns if column == "metric_sensitive"}
-    return Table(columns=columns, rows=tuple({column: row[column] for column in columns} for row in rows), kinds=kinds)
+    return Table(
+        columns=columns, rows=tuple({column: row.get(column) for column in columns} for row in rows), kinds=kinds
+    )
 
 
 def parquet_is_missing() -> bool:

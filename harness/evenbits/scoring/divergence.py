@@ -47,13 +47,13 @@ class Divergence:
     """What a changed model gives to N tokens, beside full precision.
 
     `prediction`: the changed model's own. `kl`: KL(full || changed) in nats (float64). `top1_changed`: whether the most
-    likely token differs. `square_delta_p`: (p_changed - p_full)^2 of the true token (float64).
+    likely token differs. `delta_p`: p_changed - p_full of the true token (float64).
     """
 
     prediction: Prediction
     kl: torch.Tensor
     top1_changed: torch.Tensor
-    square_delta_p: torch.Tensor
+    delta_p: torch.Tensor
 
 
 def diverge(head: AnyHead, hidden_ND: torch.Tensor, targets_N: torch.Tensor, full: HiddenStates) -> Divergence:
@@ -80,7 +80,7 @@ def diverge(head: AnyHead, hidden_ND: torch.Tensor, targets_N: torch.Tensor, ful
         prediction=changed,
         kl=kl_N,
         top1_changed=torch.ne(changed.top1, was.top1),
-        square_delta_p=((-changed.nll).exp() - (-was.nll).exp()).square(),
+        delta_p=(-changed.nll).exp() - (-was.nll).exp(),
     )
 
 

@@ -156,7 +156,7 @@ class _Sheet:
         self.nll_N = np.full(size, np.nan)
         self.kl_N = np.full(size, np.nan) if divergence else None
         self.top1_changed_N = np.zeros(size, dtype=np.int64) if divergence else None
-        self.square_delta_p_N = np.full(size, np.nan) if divergence else None
+        self.delta_p_N = np.full(size, np.nan) if divergence else None
 
     def put(self, places: NDArray[np.int64], scored: Prediction | Divergence) -> None:
         if isinstance(scored, Prediction):
@@ -166,7 +166,7 @@ class _Sheet:
         for column, values in (
             (self.kl_N, scored.kl),
             (self.top1_changed_N, scored.top1_changed),
-            (self.square_delta_p_N, scored.square_delta_p),
+            (self.delta_p_N, scored.delta_p),
         ):
             if column is not None:
                 column[places] = values.cpu().numpy()
@@ -181,7 +181,8 @@ class _Sheet:
             utf8_bytes=np.asarray([len(text.encode("utf-8")) for text in texts], dtype=np.int64),
             kl=None if self.kl_N is None else self._sums(self.kl_N),
             top1_changed=None if self.top1_changed_N is None else self._sums(self.top1_changed_N),
-            square_delta_p=None if self.square_delta_p_N is None else self._sums(self.square_delta_p_N),
+            delta_p=None if self.delta_p_N is None else self._sums(self.delta_p_N),
+            square_delta_p=None if self.delta_p_N is None else self._sums(np.square(self.delta_p_N)),
             token_kl=None if self.kl_N is None else self.kl_N.astype(np.float32),
         )
 

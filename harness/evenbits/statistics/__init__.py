@@ -38,7 +38,7 @@ from evenbits.statistics.partial import partial_correlation
 from evenbits.statistics.permutation import PERMUTATIONS, permutation_p, rearrangements, sign_flips
 from evenbits.statistics.pooling import Components, pooled_means, variance_components
 from evenbits.statistics.power import draw_damage, power
-from evenbits.statistics.proportions import Stability, binomial_band, stability, wilson
+from evenbits.statistics.proportions import Stability, binomial_band, paired_proportions, stability, wilson
 from evenbits.statistics.regression import added_r2, held_out_predictions, held_out_r2
 from evenbits.statistics.selection import Selection, nested_selection_auc
 from evenbits.statistics.sequential import Looks, looks, schedule
@@ -88,6 +88,7 @@ __all__ = [
     "no_harm",
     "paired_difference",
     "paired_differences",
+    "paired_proportions",
     "pareto",
     "partial_correlation",
     "pearson",

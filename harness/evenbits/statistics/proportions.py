@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TypeVar
 
 import numpy as np
@@ -13,7 +15,7 @@ from evenbits.estimates import Estimate
 from evenbits.rows import Row
 from evenbits.statistics.samples import checked_confidence
 
-__all__ = ["Stability", "binomial_band", "stability", "wilson"]
+__all__ = ["Stability", "binomial_band", "paired_proportions", "stability", "wilson"]
 
 Item = TypeVar("Item")
 
@@ -32,6 +34,25 @@ def wilson(successes: int, n: int, *, confidence: float = 0.95) -> Estimate:
     # at 0 or n of n the formula gives the bound up to rounding: it must not cross the value
     low, high = min(interval.low, successes / n), max(interval.high, successes / n)
     return Estimate(value=successes / n, low=max(0.0, low), high=min(1.0, high), n=n, method=method)
+
+
+def paired_proportions(lost: int, gained: int, n: int, *, confidence: float = 0.95) -> Estimate:
+    """Return (lost - gained) / n of n pairs, with the interval of Bonett and Price (2012): one pair more of each kind.
+
+    `lost`, `gained`: pairs that differ one way and the other. It covers where few pairs differ, and where none does it
+    has a width still; undefined for n = 0.
+    """
+    checked_confidence(confidence)
+    if lost < 0 or gained < 0 or lost + gained > max(n, 0):
+        raise ValueError(f"lost and gained must lie between 0 and n together, got {lost} and {gained} of {n}")
+    method = f"difference of paired proportions; Bonett-Price {confidence:.0%} interval"
+    if n == 0:
+        return Estimate.undefined("no pairs", method=method)
+    one, other = (lost + 1) / (n + 2), (gained + 1) / (n + 2)
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt((one + other - (one - other) ** 2) / (n + 2))
+    value = (lost - gained) / n
+    low, high = max(-1.0, one - other - half), min(1.0, one - other + half)
+    return Estimate(value=value, low=min(low, value), high=max(high, value), n=n, method=method)
 
 
 def binomial_band(trials: int, rate: float, *, confidence: float = 0.95) -> tuple[int, int]:

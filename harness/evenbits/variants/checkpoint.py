@@ -64,7 +64,12 @@ class Checkpoint:
                 f"{self}: it is quantized ({method}) in a way that transformers does not read. Serve it with the "
                 "engine that it was made for, and measure that: served:URL#MODEL"
             )
-        key = {"checkpoint": fingerprint(folder, store=original.store), "schema": SCHEMA, "loaders": _loaders(folder)}
+        key = {
+            "checkpoint": fingerprint(folder, store=original.store),
+            "loaders": _loaders(folder),
+            "device": original.device.key,
+            "schema": SCHEMA,
+        }
 
         @contextmanager
         def runs(opened: Original) -> Iterator[OtherModel]:
@@ -110,6 +115,7 @@ class Checkpoint:
         activations = activations_of(config)
         found: dict[str, Any] = {
             "engine": "torch",
+            "device": str(original.device),
             "format": config.get("quant_method", "not quantized") if config else "not quantized",
             "loaders": _loaders(folder),
             "tensor_types": dict(sorted(counts.items())),

@@ -87,7 +87,13 @@ class LibrarySpec:
 
     def variant(self, original: Original) -> Variant:
         """Return a copy of the model quantized by the library; the key holds its version and torch's."""
-        key = {"library": str(self), "version": self.version, "torch": version("torch"), "schema": SCHEMA}
+        key = {
+            "library": str(self),
+            "version": self.version,
+            "torch": version("torch"),
+            "device": original.device.key,
+            "schema": SCHEMA,
+        }
 
         @contextmanager
         def runs(opened: Original) -> Iterator[OtherModel]:
@@ -98,7 +104,6 @@ class LibrarySpec:
                 loaded = quantized_copy(opened, self)
                 yield OtherModel(loaded, OriginalTokens.of(opened), context=opened.context)
 
-        del original
         return Variant(label=str(self), key=key, runs=runs)
 
     def bits_per_weight(self, original: Original) -> float | None:

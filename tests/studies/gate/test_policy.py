@@ -4,10 +4,12 @@ import copy
 import datetime as dt
 import json
 import tomllib
+from datetime import date
 
 import pytest
 from evenbits.errors import PolicyError, ReportError
 from evenbits.report.policy_draft import policy_draft
+from evenbits.studies.gate.decision import decide_language
 from evenbits.studies.gate.policy import METRICS, Policy, load_policy
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -298,6 +300,42 @@ def test_what_was_only_measured_to_compare_with_sets_no_limit():
 def test_a_damage_near_zero_gets_a_limit_that_noise_stays_below():
     found = Policy.parse(tomllib.loads(policy_draft(document(row("de", -1.5)))))
     assert found.limit("excess_bits", language="de", tier="high").bound == 0.1  # its upper end is -.5
+
+
+def answers(loss, *, documents=40):
+    found = {**estimate(loss, loss - 0.05, loss + 0.05), "n": documents}
+    return {"task": "xnli_de", "documents": documents, "loss": found, "of": []}
+
+
+@pytest.mark.parametrize(
+    ("loss", "documents", "outcome", "said"),
+    [
+        (0.02, 40, "pass", ""),
+        (0.2, 40, "fail", "lies above the limit"),
+        (0.1, 40, "inconclusive", "name further tasks with --tasks"),
+        (0.02, 8, "inconclusive", "8 documents pass nothing"),
+    ],
+)
+def test_lost_answers_have_a_limit_like_lost_bits(loss, documents, outcome, said):
+    found = Policy.parse({"metric": {"task_loss": {"limit": 0.1}}})
+    given = row("de", 1.0) | {"tasks": answers(loss, documents=documents)}
+    (decision,) = decide_language(found, given, language="de", model="m", spec="s", today=date(2026, 1, 1))
+    assert decision.outcome == outcome
+    assert said in f"{decision.because} {decision.action}"
+
+
+def test_a_limit_of_lost_answers_without_any_task_is_a_missing_result():
+    found = Policy.parse({"metric": {"task_loss": {"limit": 0.1}}})
+    (decision,) = decide_language(found, row("de", 1.0), language="de", model="m", spec="s", today=date(2026, 1, 1))
+    assert decision.outcome == "missing"
+    assert decision.estimate.reason == "no task in de was run; name one with --tasks"
+
+
+def test_the_draft_limits_lost_answers_where_tasks_were_run():
+    text = policy_draft(document(row("de", 10.0) | {"tasks": answers(0.1)}, row("sw", 30.0)))
+    found = Policy.parse(tomllib.loads(text))
+    assert 0.165 < found.limit("task_loss", language="de", tier="high").bound < 0.167  # (.1 + .05) x 1.1
+    assert "task_loss" not in policy_draft(document(row("de", 10.0)))
 
 
 def test_a_report_without_damage_gives_no_policy():

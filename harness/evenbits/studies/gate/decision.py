@@ -26,6 +26,7 @@ __all__ = [
     "DISPARITY_TEST",
     "LANGUAGE_TEST",
     "LET_THROUGH",
+    "TASK_LOSS",
     "Case",
     "Decision",
     "Outcome",
@@ -35,6 +36,7 @@ __all__ = [
     "decide_disparity",
     "decide_language",
     "disparity_estimates",
+    "estimate_of",
     "language_of",
     "lets_through",
     "outcome_of",
@@ -43,6 +45,9 @@ __all__ = [
 
 BY_SEGMENT = "excess_bits_by_segment"
 """Key of a damage row: excess bits of each segment, in the order of the corpus whose digest the report names."""
+
+TASK_LOSS = "task_loss"
+"""The metric whose units are documents of tasks; those of the others are segments."""
 
 LANGUAGE_TEST = "test_language_stays_within_the_policy"
 DISPARITY_TEST = "test_disparity_stays_within_the_policy"
@@ -130,9 +135,9 @@ def decide_language(
     for limit in limits:
         if limit is None:
             continue
-        estimate = _missing(language) if row is None else _estimate(row, limit.metric)
+        estimate = _missing(language) if row is None else estimate_of(row, limit.metric)
         waiver = policy.waiver(limit.metric, language=language, model=model, spec=spec)
-        segments = 0 if row is None else units_of(row)
+        segments = 0 if row is None else estimate.n if limit.metric == TASK_LOSS else units_of(row)
         decisions.append(_decide(limit, estimate, waiver, language, today, segments=segments))
     covered = {decision.metric for decision in decisions}
     for waiver in policy.waivers:
@@ -315,6 +320,8 @@ def _bare(limit: Limit, estimate: Estimate, language: str | None, segments: int)
 
     if estimate.value is None:
         return decision(Outcome.MISSING, Verdict.ERROR, "A missing result fails the gate.", None)
+    of_tasks = limit.metric == TASK_LOSS
+    units, how = ("documents", "--tasks") if of_tasks else ("segments", "--segments")
     where = three_way(estimate, below=limit.bound)
     if where is Verdict.SUPPORTED and segments >= FEWEST_FOR_PASS:
         return decision(Outcome.PASS, None, None, None)
@@ -322,8 +329,8 @@ def _bare(limit: Limit, estimate: Estimate, language: str | None, segments: int)
         return decision(
             Outcome.INCONCLUSIVE,
             Verdict.UNDERPOWERED,
-            f"The interval lies below the limit, but {segments} segments pass nothing: they may miss a heavy tail.",
-            f"Measure at least {FEWEST_FOR_PASS} segments of each language (--segments).",
+            f"The interval lies below the limit, but {segments} {units} pass nothing: they may miss a heavy tail.",
+            f"Measure at least {FEWEST_FOR_PASS} {units} of each language ({how}).",
         )
     if where is Verdict.NOT_SUPPORTED:
         return decision(
@@ -338,12 +345,13 @@ def _bare(limit: Limit, estimate: Estimate, language: str | None, segments: int)
         return decision(Outcome.INCONCLUSIVE, Verdict.NOT_APPLICABLE, why, None)
     needed = units_needed(estimate, below=limit.bound) if language is not None else None
     least = FEWEST_FOR_PASS if needed is None else max(FEWEST_FOR_PASS, needed)
-    more = f"Measure more segments (about {least} would decide" if few or needed else "Measure more segments ("
+    more = f"Measure more {units} (about {least} would decide" if few or needed else f"Measure more {units} ("
+    enough = "name further tasks with --tasks" if of_tasks else "--until-decided takes as many as are needed"
     return decision(
         Outcome.INCONCLUSIVE,
         Verdict.UNDERPOWERED,
         "The interval straddles the limit.",
-        f"{more}{', ' if few or needed else ''}--until-decided takes as many as are needed)"
+        f"{more}{', ' if few or needed else ''}{enough})"
         + ("." if few else ', or set `inconclusive = "pass"` in the policy.'),
     )
 
@@ -363,8 +371,12 @@ def _unneeded(limit: Limit, estimate: Estimate, waiver: Waiver, language: str | 
     )
 
 
-def _estimate(row: Mapping[str, Any], metric: str) -> Estimate:
+def estimate_of(row: Mapping[str, Any], metric: str) -> Estimate:
     """Return the estimate of a language metric from its damage row."""
+    if metric == TASK_LOSS:
+        answers = row.get("tasks")
+        none = f"no task in {row['language']} was run; name one with --tasks"
+        return Estimate.undefined(none) if answers is None else Estimate.from_json(answers["loss"])
     if metric != "kl":
         return Estimate.from_json(row[metric])
     found = row["kl_nats_per_token"]

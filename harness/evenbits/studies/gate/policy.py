@@ -26,13 +26,14 @@ UNITS: Mapping[str, str] = {
     "excess_bits": "mean bits per segment",
     "relative_increase": "share of the full-precision negative log-likelihood",
     "kl": "mean nats per token",
+    "task_loss": "share of the answers to --tasks",
     "disparity": "low-resource minus high-resource languages, bits per segment",
     "disparity_ratio": "low-resource over high-resource languages",
 }
 METRICS = tuple(UNITS)
-"""What a policy can limit. The first three are decided by language, disparity over all languages at once."""
+"""What a policy can limit. The first four are decided by language, disparity over all languages at once."""
 
-LANGUAGE_METRICS = METRICS[:3]
+LANGUAGE_METRICS = METRICS[:4]
 TIERS = ("high", "middle", "low")
 CHOICES: tuple[Inconclusive, ...] = ("fail", "pass")
 
