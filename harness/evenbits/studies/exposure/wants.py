@@ -1,0 +1,48 @@
+"""What the effect of exposure takes of a model: damage at 4, 3 and 2 bits, and in two formats of llama.cpp."""
+
+from __future__ import annotations
+
+from evenbits.cells import Subject, damage_cells
+from evenbits.errors import EvenbitsError
+from evenbits.studies.study import Inputs, Wants
+from evenbits.variants.registry import Spec, parse, variant_of
+
+__all__ = ["MIRRORED", "SPECS", "exposure_tables", "specs_of", "takes_part"]
+
+SPECS = ("int4-g64", "int3-row", "int2-row", "gguf:Q4_K_M", "gguf:Q2_K")
+"""From hardly any damage to ruin, in grids of our own and as files have them."""
+
+MIRRORED = ("a1", "a1r", "a2", "a2r")
+"""Of the reference family: trained alike but for what was dealt to which language, high and low exchanged in pairs.
+
+Its other recipes change more than exposure.
+"""
+
+FAMILY = "reference:"
+
+
+def takes_part(subject: Subject) -> bool:
+    """Return whether exposure is known of a model, and is what tells it from the others."""
+    name = subject.local.text
+    return subject.local.exposure is not None and (not name.startswith(FAMILY) or name.removeprefix(FAMILY) in MIRRORED)
+
+
+def specs_of(subject: Subject) -> tuple[tuple[Spec, ...], dict[str, str]]:
+    """Return the specs that can be measured on a model here, and why the others cannot, by text."""
+    able: list[Spec] = []
+    unable: dict[str, str] = {}
+    for text in SPECS:
+        try:
+            spec = parse(text)
+            variant_of(spec, subject)
+            able.append(spec)
+        except EvenbitsError as error:  # an engine that is not installed, rows too narrow
+            unable[text] = str(error)
+    return tuple(able), unable
+
+
+def exposure_tables(given: Inputs) -> Wants:
+    """Damage under each of `SPECS`, of the models that take part."""
+    if not takes_part(given.subject):
+        return Wants()
+    return Wants(cells=damage_cells(given.subject, specs_of(given.subject)[0], given.corpus))
