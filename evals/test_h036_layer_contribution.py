@@ -9,7 +9,7 @@ from evenbits.studies.h036 import (
     additivity,
     different_layers,
     overlap_with_outliers,
-    plan_beats_rivals,
+    plan_beats_comparators,
 )
 
 DIFFERENT_LAYERS = Threshold(
@@ -67,6 +67,6 @@ def test_single_layers_add_up_to_the_full_damage(layer_study, record, rng):
 @pytest.mark.hypothesis("H-036")
 @pytest.mark.robustness
 def test_a_measured_plan_beats_rules_of_thumb_at_equal_bits(layer_study, protection, record, rng):
-    """The plan for the worst language leaves it better off than every rival of the same cost."""
-    result = record(plan_beats_rivals(layer_study, protection, rng=rng), WORTH_ITS_BITS)
+    """The plan for the worst language leaves it better off than every comparator of the same cost."""
+    result = record(plan_beats_comparators(layer_study, protection, rng=rng), WORTH_ITS_BITS)
     assert result.supported, result.explain()

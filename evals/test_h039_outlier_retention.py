@@ -105,31 +105,31 @@ def test_retention_beats_smaller_groups_at_equal_bits(retention, record, rng):
 
 @pytest.mark.hypothesis("H-039")
 @pytest.mark.robustness
-def test_retention_beats_layer_protection_at_equal_bits(contenders, record, rng):
+def test_retention_beats_layer_protection_at_equal_bits(comparators, record, rng):
     """Retention leaves less disparity than layers, or parts of them, in high precision that cost the same bits."""
-    result = record(against_protection(contenders, rng=rng), BEATS_PROTECTION)
+    result = record(against_protection(comparators, rng=rng), BEATS_PROTECTION)
     assert result.supported, result.explain()
 
 
 @pytest.mark.hypothesis("H-039")
 @pytest.mark.robustness
-def test_another_choice_reaches_parity_where_magnitude_does_not(contenders, record, rng):
+def test_another_choice_reaches_parity_where_magnitude_does_not(comparators, record, rng):
     """Where the largest magnitudes leave a disparity, as many weights chosen otherwise bring parity."""
-    result = record(parity_elsewhere(contenders, rng=rng), PARITY_ELSEWHERE)
+    result = record(parity_elsewhere(comparators, rng=rng), PARITY_ELSEWHERE)
     assert result.supported, result.explain()
 
 
 @pytest.mark.hypothesis("H-039")
 @pytest.mark.robustness
-def test_another_choice_recovers_more_than_magnitude(contenders, record, rng):
+def test_another_choice_recovers_more_than_magnitude(comparators, record, rng):
     """As many weights chosen otherwise leave less damage than the largest magnitudes."""
-    result = record(better_choice(contenders, rng=rng), BEATS_MAGNITUDE)
+    result = record(better_choice(comparators, rng=rng), BEATS_MAGNITUDE)
     assert result.supported, result.explain()
 
 
 @pytest.mark.hypothesis("H-039")
 @pytest.mark.robustness
-def test_statistics_of_low_resource_languages_help_these_more(contenders, record, rng):
+def test_statistics_of_low_resource_languages_help_these_more(comparators, record, rng):
     """Choosing by statistics of the low-resource languages helps them more than choosing by those of all languages."""
-    result = record(language_awareness(contenders, rng=rng), LANGUAGES_MATTER)
+    result = record(language_awareness(comparators, rng=rng), LANGUAGES_MATTER)
     assert result.supported, result.explain()

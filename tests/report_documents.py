@@ -186,7 +186,7 @@ def measured(model, layers, rng):
         estimate=around(3.1, 1.2),
         summary="protect 0, 5 (+0.21 bits per weight): worst language -38%, mean -30%",
         action="Quantize with int3-row+protect:model.layers.0+protect:model.layers.5 (+0.21 bits per weight).",
-        data={"plans": list(contestants())},
+        data={"plans": list(protections())},
     )
     yield judge(
         spent,
@@ -325,13 +325,13 @@ def comparator(metric, label, r):
     }
 
 
-def contestants():
+def protections():
     for place, (name, kind, bits) in enumerate(
         (
             ("plan:worst", "plan", 0.21),
-            ("first and last", "rival", 0.19),
-            ("uniform", "rival", 1.24),
-            ("none", "rival", 0.0),
+            ("first and last", "comparator", 0.19),
+            ("uniform", "comparator", 1.24),
+            ("none", "comparator", 0.0),
         )
     ):
         harm = 60.0 + 12 * place

@@ -48,7 +48,7 @@ def study_of(
     floor=0.01,
     kl=None,
     random=None,
-    rival=None,
+    comparator=None,
     percents=PERCENTS,
     seed=0,
     full=None,
@@ -56,8 +56,8 @@ def study_of(
 ):
     """`means[place][tag]`: mean excess bits at each k; around it a spread that differs by language and segment.
 
-    `kl`: the same for KL, by default as the excess bits. `random`, `rival`: means of the controls. `extra`: means of
-    other specs, by text.
+    `kl`: the same for KL, by default as the excess bits. `random`, `comparator`: means of the controls. `extra`: means
+    of other specs, by text.
     """
     draws = rng(seed)
     languages = languages or tuple(sorted(low + high))
@@ -67,8 +67,8 @@ def study_of(
     by_spec = dict(zip(kept.values(), means, strict=True))
     by_spec |= dict.fromkeys(randoms.values(), random or means[0])
     by_kl = dict(zip(kept.values(), kl, strict=True)) if kl else {}
-    if rival is not None:
-        by_spec |= {RIVAL: rival, MATCHED: means[-2]}
+    if comparator is not None:
+        by_spec |= {RIVAL: comparator, MATCHED: means[-2]}
     by_spec |= extra or {}
     columns = {}
     for place, (spec, mean) in enumerate(by_spec.items()):
@@ -96,8 +96,8 @@ def study_of(
         table=table,
         kept=kept,
         random=randoms,
-        rival=RIVAL if rival is not None else None,
-        matched=MATCHED if rival is not None else None,
+        comparator=RIVAL if comparator is not None else None,
+        matched=MATCHED if comparator is not None else None,
         tier=tier,
     )
 

@@ -24,7 +24,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_protect_as_json_measures_plans_and_rivals_and_gives_a_spec(tiny_llama, texts):
+def test_protect_as_json_measures_plans_and_comparators_and_gives_a_spec(tiny_llama, texts):
     result = run(
         "protect",
         tiny_llama,
@@ -75,7 +75,7 @@ def test_protect_prints_a_table_and_the_recipe(tiny_llama, texts):
 
 
 @pytest.mark.parametrize("columns", ["80", "200"])
-def test_every_contestant_is_named_with_what_it_protects_on_any_terminal(columns, tiny_llama, texts, monkeypatch):
+def test_every_protection_is_named_with_what_it_protects_on_any_terminal(columns, tiny_llama, texts, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     result = run(
         "protect",
@@ -94,7 +94,7 @@ def test_every_contestant_is_named_with_what_it_protects_on_any_terminal(columns
         "float32",
     )
     table, _, below = result.stdout.partition("excess bits per segment with")
-    named = " ".join(table.split())  # rivals that protect the same share a row, under both names
+    named = " ".join(table.split())  # comparators that protect the same share a row, under both names
     for name in ("none", "plan:worst", "uniform", "first+last", "highest kurtosis", "random 1"):
         assert name in named, name
     assert any("first+last" in line and line.split()[-2:] == ["0", "2"] for line in below.splitlines())

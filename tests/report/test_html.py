@@ -263,7 +263,7 @@ def test_models_stand_side_by_side_the_heaviest_outliers_first():
     assert case.data["notes"] == ["HEAVY, sparse"] * 3
 
 
-def test_plans_and_rivals_stand_least_damage_first_with_what_they_cost(document):
+def test_plans_and_comparators_stand_least_damage_first_with_what_they_cost(document):
     case = next(figure for figure in figures(document)[0] if figure.id == "plans").cases[0]
     assert case.data["y"][0] == "plan:worst  +0.21"
     assert case.data["marks"] == ["strong", None, "faint", None]  # the third costs more than the budget
@@ -303,7 +303,7 @@ def test_the_page_opens_with_a_spec_that_was_asked_about_and_the_levels_of_its_m
     # Welsh was trained on most, English least: by training bytes their levels are the reverse of the public proxy's.
     trained["inputs"]["models"][0]["exposure"] = {"cy": 10**7, "en": 10**4, "de": 10**6}
     for row in trained["damage"]:
-        row["spec"] = row["spec"].replace("int4-g64", "a-rival")  # alphabetically first, but nobody asked for it
+        row["spec"] = row["spec"].replace("int4-g64", "a-comparator")  # alphabetically first, but nobody asked for it
     data = embedded(html(trained))["damage"]
     assert data["specs"][data["start"][1]] == "int3-row"
     levels = {data["languages"][row[2]]["tag"]: data["tiers"][row[13]] for row in data["rows"]}

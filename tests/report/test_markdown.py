@@ -85,7 +85,7 @@ def test_answers_come_first_then_the_verdict_with_effect_size_need_n_and_p():
 
 def test_specs_measured_to_compare_with_are_counted_not_listed():
     whole = document()
-    whole["inputs"] = {**whole["inputs"], "specs": [{"text": "s"}, {"text": "rival"}, {"text": "s+keep1%:random"}]}
+    whole["inputs"] = {**whole["inputs"], "specs": [{"text": "s"}, {"text": "comparator"}, {"text": "s+keep1%:random"}]}
     assert "`s` (and 2 to compare with) on `gettext`" in markdown(whole)
 
 

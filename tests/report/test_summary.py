@@ -279,7 +279,7 @@ def test_base_specs_alone_are_shown_unless_a_model_has_none():
     assert [harm.spec for harm in harms(alone)] == ["int3-row+keep1%:random"]
 
 
-def test_specs_that_the_measurements_are_about_come_first_and_rivals_only_with_every_spec():
+def test_specs_that_the_measurements_are_about_come_first_and_comparators_only_with_every_spec():
     rows = [*damage("int3-g64"), *damage("int3-row"), *damage("int3-row+keep1%:random")]
     whole = document(damage=rows, measurements=[{"spec": "int3-row"}, {"spec": None}])
     assert [harm.spec for harm in harms(whole)] == ["int3-row"]

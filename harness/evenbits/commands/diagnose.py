@@ -129,7 +129,7 @@ def _calibrate(settings: Settings, subjects: list[Subject], output: Path) -> Non
 
 
 def _show_performance(made: Calibration, spec: str) -> None:
-    """Print how the chosen metric and its rivals do on every left-out model."""
+    """Print how the chosen metric and the other predictors do on every left-out model."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

@@ -111,7 +111,7 @@ def _budget(text: str) -> float:
 
 
 def _show_plans(measured: ProtectionStudy, rows: list[dict[str, Any]]) -> None:
-    """Print the measured plans and rivals, those beyond the budget marked."""
+    """Print the measured plans and comparators, those beyond the budget marked."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""Plans on a tiny model: planted damage is protected, rivals keep the budget, the finding says what was measured."""
+"""Plans on a tiny model: planted damage is protected, comparators keep the budget, the finding says what was seen."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from evenbits.estimates import Estimate, Threshold, Verdict, judge
 from evenbits.records import Corpus
 from evenbits.rows import plain
-from evenbits.studies.h036.protection import contestants, planned, rule_budget, study_protection
-from evenbits.studies.h036.rivals import affordable, by_rule, uniform_spec, unit_kurtosis
+from evenbits.studies.h036.comparators import affordable, by_rule, uniform_spec, unit_kurtosis
+from evenbits.studies.h036.protection import planned, protections, rule_budget, study_protection
 from evenbits.studies.h036.study import LayerStudy, Unit, evenly, sizes_of, study_layers, units_of, whole_model
-from evenbits.studies.h036.verdict import plan_beats_rivals, protection_recipe, protection_table, recommended
+from evenbits.studies.h036.verdict import plan_beats_comparators, protection_recipe, protection_table, recommended
 from evenbits.variants.quantization.spec import parse_spec
 
 LANGUAGES = ("de", "en", "mt", "yo")
@@ -114,20 +114,20 @@ def test_the_plan_protects_the_planted_layer_and_leaves_every_language_better_of
     assert plan["worst_change"] < -0.3
 
 
-def test_no_plan_and_no_rival_by_budget_costs_more_than_the_budget(measured):
-    for one in measured.contestants:
+def test_no_plan_and_no_comparator_by_budget_costs_more_than_the_budget(measured):
+    for one in measured.protections:
         if one.name not in {"first+last", "first+last+3/4"}:
             assert one.extra_bits <= measured.budget * (1 + 1e-9)
-    assert not measured.contestants[measured.place("first+last+3/4")].within_budget
-    assert measured.contestants[measured.place("first+last")].extra_bits == pytest.approx(measured.budget)
+    assert not measured.protections[measured.place("first+last+3/4")].within_budget
+    assert measured.protections[measured.place("first+last")].extra_bits == pytest.approx(measured.budget)
 
 
-def test_the_finding_counts_what_the_plan_saves_over_the_best_rival_and_records_as_json(study, measured):
-    finding = plan_beats_rivals(study, measured, rng=np.random.default_rng(0))
+def test_the_finding_counts_what_the_plan_saves_over_the_best_comparator_and_records_as_json(study, measured):
+    finding = plan_beats_comparators(study, measured, rng=np.random.default_rng(0))
     worst = {row["name"]: row["worst_bits"] for row in measured.table() if row["within_budget"]}
     draws = [value for name, value in worst.items() if name.startswith("random")]
-    rivals = [value for name, value in worst.items() if not name.startswith(("random", "plan"))]
-    expected = min(*rivals, float(np.mean(draws))) - worst["plan:worst"]
+    comparators = [value for name, value in worst.items() if not name.startswith(("random", "plan"))]
+    expected = min(*comparators, float(np.mean(draws))) - worst["plan:worst"]
     assert finding.estimate.value == pytest.approx(expected)
     result = judge(finding, ABOVE_ZERO, hypothesis="H-036", test="t", role="robustness")
     json.dumps(plain(result.to_json()), allow_nan=False)
@@ -143,7 +143,7 @@ def test_the_recipe_is_the_measured_best_within_budget_and_its_spec_parses(measu
     assert recipe["extra_bits_per_weight"] <= measured.budget * (1 + 1e-9)
 
 
-def test_contestants_are_held_against_the_recommended_one_on_the_same_segments_and_languages(measured):
+def test_protections_are_held_against_the_recommended_one_on_the_same_segments_and_languages(measured):
     rows = {row["name"]: row for row in protection_table(measured, rng=np.random.default_rng(3))}
     best = recommended(measured).name
     assert rows[best]["mean_beyond"]["value"] is None
@@ -163,13 +163,13 @@ def test_a_budget_that_buys_nothing_is_not_applicable_and_names_the_cheapest(ben
     small = study_protection(
         bench, study, corpus_of(8, shift=5), budget=0.01, kurtosis=np.zeros(6), rng=np.random.default_rng(0)
     )
-    assert not any(one.kind == "plan" for one in small.contestants)
-    finding = plan_beats_rivals(study, small, rng=np.random.default_rng(0))
+    assert not any(one.kind == "plan" for one in small.protections)
+    finding = plan_beats_comparators(study, small, rng=np.random.default_rng(0))
     assert finding.verdict is Verdict.NOT_APPLICABLE
     assert f"{study.cost.min():.3g}" in finding.because
 
 
-def test_the_uniform_rival_is_the_finest_grid_within_the_budget(bench):
+def test_the_uniform_comparator_is_the_finest_grid_within_the_budget(bench):
     sizes, spec = sizes_of(bench), parse_spec("int4-g32")  # 4 + 16/32 = 4.5 bits
     assert str(uniform_spec(sizes, spec, 0.5)) == "int4-g16"  # 5 bits; int5-row is .25 + .. on width 32: 5.5
     assert uniform_spec(sizes, spec, 0.4) is None
@@ -227,7 +227,7 @@ def test_a_rule_that_would_protect_everything_takes_no_part(bench):
         floor=Estimate(value=0.0, n=1, method="test"),
     )
     chosen = planned(small, 5.0)
-    entered = contestants(small, chosen, sizes, budget=5.0, kurtosis=np.ones(2), rng=np.random.default_rng(0))
+    entered = protections(small, chosen, sizes, budget=5.0, kurtosis=np.ones(2), rng=np.random.default_rng(0))
     assert {one.name for one in entered} == {"none", "uniform"}
 
 
@@ -246,7 +246,7 @@ def test_segments_are_spread_evenly_and_short_text_is_taken_whole():
 
 def test_the_unit_is_the_coarsest_of_which_the_budget_buys_two(bench):
     from evenbits.errors import SpecError
-    from evenbits.studies.h036.rivals import kind_for
+    from evenbits.studies.h036.comparators import kind_for
 
     sizes, spec = sizes_of(bench), parse_spec("int4-row")
     cheapest = {

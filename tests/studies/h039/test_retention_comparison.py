@@ -8,7 +8,7 @@ import pytest
 from evenbits.estimates import Threshold, Verdict, judge
 from evenbits.statistics import disparities
 from evenbits.studies.h039 import (
-    ContenderStudy,
+    ComparatorStudy,
     against_protection,
     better_choice,
     language_awareness,
@@ -16,7 +16,7 @@ from evenbits.studies.h039 import (
     parity_elsewhere,
     unmeasured,
 )
-from evenbits.studies.h039.contenders import AWARE, contending_specs
+from evenbits.studies.h039.comparators import AWARE, comparator_specs
 from evenbits.variants.quantization.spec import parse_spec
 from retention_tables import HIGH, LOW, MATCHED, REMOVED, RIVAL, STAYS, means_of, rng, study_of
 
@@ -35,7 +35,7 @@ def _few_resamples(monkeypatch):
 
 
 def contest(ratios=STAYS, *, leaves, **changes):
-    """`leaves[name]`: factor on what the reference leaves to (low, high) under the contender."""
+    """`leaves[name]`: factor on what the reference leaves to (low, high) under the comparator."""
     means = means_of(ratios)
     at_reference = means[3]
     extra = {
@@ -43,7 +43,7 @@ def contest(ratios=STAYS, *, leaves, **changes):
         for name, (low, high) in leaves.items()
     }
     study = study_of(means, extra=extra, **changes)
-    return ContenderStudy(retention=study, reference=REFERENCE, specs={name: SPECS[name] for name in leaves})
+    return ComparatorStudy(retention=study, reference=REFERENCE, specs={name: SPECS[name] for name in leaves})
 
 
 EVEN = (1.0, 1.0)
@@ -82,7 +82,7 @@ def test_the_front_holds_every_measured_spec_that_none_betters():
     study = contest(leaves={"activation": (1.2, 1.2), "super weights": (1 / 3, 0.9)}, spread=0.0)
     data = parity_elsewhere(study, rng=rng()).data
     rows = {row["spec"]: row for row in data["rows"]}
-    assert len(rows) == 6 + 2 + 2  # k, random, contenders
+    assert len(rows) == 6 + 2 + 2  # k, random, comparators
     assert set(data["front"]) == {spec for spec, row in rows.items() if row["on_front"]}
     # nothing kept is the cheapest; the super weights leave least damage and disparity. 1 % kept leaves more of both
     # than they do, but costs less in this table, where a spec costs more the later it stands
@@ -98,7 +98,7 @@ def test_a_choice_that_leaves_less_damage_is_better():
     assert verdict_of(found) is Verdict.SUPPORTED
     assert found.p_value < 0.05
     assert found.action.startswith("Choose the 0.1 % by activation")
-    rows = {row["name"]: row for row in found.data["contenders"]}
+    rows = {row["name"]: row for row in found.data["comparators"]}
     assert rows["super weights"]["saved_bits"].value < 0 < rows["activation"]["saved_bits"].value
     assert rows["activation"]["adjusted_p"] >= rows["activation"]["p_value"]
 
@@ -130,12 +130,12 @@ def test_without_text_to_take_statistics_on_awareness_does_not_apply():
 
 def test_protection_is_compared_at_equal_bits_or_not_at_all():
     wide = {tag: 12.0 if tag in LOW else 6.0 for tag in LOW + HIGH}
-    study = study_of(means_of(REMOVED, scatter=0.0), rival=wide, spread=0.0)
-    both = ContenderStudy(retention=study, reference=REFERENCE, protected=RIVAL, matched=MATCHED)
+    study = study_of(means_of(REMOVED, scatter=0.0), comparator=wide, spread=0.0)
+    both = ComparatorStudy(retention=study, reference=REFERENCE, protected=RIVAL, matched=MATCHED)
     found = against_protection(both, rng=rng())
     assert found.estimate.value == pytest.approx(math.log(1.0 / 2.0))
     assert "layer protection" in found.summary
-    none = against_protection(ContenderStudy(retention=study, reference=REFERENCE), rng=rng())
+    none = against_protection(ComparatorStudy(retention=study, reference=REFERENCE), rng=rng())
     assert none.verdict is Verdict.NOT_APPLICABLE
     assert "buy no matrix" in none.because
 
@@ -170,8 +170,8 @@ def test_equal_exposure_is_not_applicable():
     assert "about as much training text" in settled.because
 
 
-def test_contenders_keep_as_many_weights_and_change_one_thing_each():
-    specs = contending_specs(parse_spec("int3-row"), low=("ig", "yo"), languages=("de", "ig", "yo"))
+def test_comparators_keep_as_many_weights_and_change_one_thing_each():
+    specs = comparator_specs(parse_spec("int3-row"), low=("ig", "yo"), languages=("de", "ig", "yo"))
     assert {name: str(spec) for name, spec in specs.items()} == {
         "magnitude, all tensors together": "int3-row+keep0.1%:magnitude@global",
         "magnitude, clipped": "int3-row+keep0.1%:magnitude+clip:mse",
@@ -184,19 +184,19 @@ def test_contenders_keep_as_many_weights_and_change_one_thing_each():
         "magnitude, clipped for low-resource": "int3-row+keep0.1%:magnitude+clip:mse[ig,yo]",
     }
     assert {name for pair in AWARE.values() for name in pair} <= set(specs)
-    assert set(contending_specs(parse_spec("int3-row"), low=(), languages=(), statistics=False)) == {
+    assert set(comparator_specs(parse_spec("int3-row"), low=(), languages=(), statistics=False)) == {
         "magnitude, all tensors together",
         "magnitude, clipped",
     }
 
 
-def test_contenders_are_measured_beside_the_study_over_k(tiny_llama, store):
+def test_comparators_are_measured_beside_the_study_over_k(tiny_llama, store):
     from evenbits.cells import Subject
     from evenbits.models.references import parse_model
     from evenbits.models.sources import resolve
     from evenbits.records import Corpus
     from evenbits.studies.h036.budgeted import protected_within
-    from evenbits.studies.h039 import reference_budget, study_contenders, study_retention
+    from evenbits.studies.h039 import reference_budget, study_comparators, study_retention
 
     def corpus(words, ids):
         texts = {tag: tuple(f"{tag} says the {word} an inner" for word in words) for tag in ("de", "ig")}
@@ -211,7 +211,7 @@ def test_contenders_are_measured_beside_the_study_over_k(tiny_llama, store):
     assert protected_within(model, grid, probe, budget=budget / 10, tier=tier) is None  # less than a matrix costs
     protected = protected_within(model, grid, probe, budget=budget, tier=tier)
     assert protected.protect
-    found = study_contenders(model, study, text, protected=protected)
+    found = study_comparators(model, study, text, protected=protected)
     columns = found.retention.table.columns
     assert set(study.table.columns) < set(columns)
     assert len(found.specs) == 9

@@ -8,7 +8,7 @@ from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.statistics import wilson
 from evenbits.studies.h035.calibration import CalibratedModel, Calibration
 from evenbits.studies.h035.forecast import CONFIDENCE
-from evenbits.studies.h035.performance import BEST, CONTENDERS, LeftOut, forecast_left_out
+from evenbits.studies.h035.performance import BEST, PREDICTORS, LeftOut, forecast_left_out
 from evenbits.studies.h035.predictors import METRICS
 from evenbits.studies.h035.study import FEWEST, PredictionStudy
 
@@ -19,7 +19,7 @@ def forecasts_hold(study: PredictionStudy, calibration: Calibration) -> Finding:
     """Whether the 90 % interval, from models of other training runs, covers the damage of this model's languages.
 
     `calibration` must not hold the model's own training run. The estimate is the share of languages covered. Languages
-    of one family miss together, so its interval counts families as trials. Beside it stand the rivals: token parity
+    of one family miss together, so its interval counts families as trials. Beside it stand token parity
     alone, full-precision NLL alone, kurtosis overlap.
     """
     spec = study.predictors.spec
@@ -41,7 +41,7 @@ def forecasts_hold(study: PredictionStudy, calibration: Calibration) -> Finding:
             because=f"{reason}. Add languages with --languages.",
             summary=reason,
         )
-    held = {name: forecast_left_out(_as_calibrated(study), calibration, spec, name) for name in CONTENDERS}
+    held = {name: forecast_left_out(_as_calibrated(study), calibration, spec, name) for name in PREDICTORS}
     best = held[BEST]
     if best is None or best.inside is None:
         reason = f"{len(calibration.runs)} other training runs give no {CONFIDENCE:.0%} interval"

@@ -62,7 +62,7 @@ class Diagnosis:
     """Languages of one model, the most endangered first, and what the forecast is worth.
 
     `metric`: what was chosen, with `skill` on left-out models. `left_out`: training runs that the calibration did
-    without. `performance`: of the chosen and of the rival metrics on left-out models. `warnings`: sentences on what
+    without. `performance`: of it and of the other predictors on left-out models. `warnings`: sentences on what
     the calibration does not know.
     """
 
@@ -248,9 +248,9 @@ def _runs_needed() -> int:
 
 
 def standings(performance: Mapping[str, Performance], chosen: str) -> tuple[str, ...]:
-    """Return a line per contender on what it does on left-out models, and one on what chance does, for a person.
+    """Return a line per predictor on what it does on left-out models, and one on what chance does, for a person.
 
-    A contender that is the chosen metric has no line of its own.
+    A predictor that is the chosen metric has no line of its own.
     """
     lines = []
     for name, one in performance.items():

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from evenbits.studies.h035.calibration import CalibratedModel, Calibration
 from evenbits.studies.h035.forecast import Forecaster, best_forecaster, forecaster, shared_metrics, worst_quarter
 
-__all__ = ["BEST", "CONTENDERS", "LeftOut", "Performance", "forecast_left_out", "performances"]
+__all__ = ["BEST", "PREDICTORS", "LeftOut", "Performance", "forecast_left_out", "performances"]
 
 Float64 = NDArray[np.float64]
 
 BEST = "best"
-CONTENDERS = (BEST, "token_parity", "nll_full", "kurtosis_overlap")
+PREDICTORS = (BEST, "token_parity", "nll_full", "kurtosis_overlap")
 """Shown beside each other: the chosen metric, the two that it must beat, and the hypothesis's own."""
 
 
@@ -77,9 +77,9 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Performance:
-    """All left-out models of one contender; means give every training run the same weight."""
+    """All left-out models of one predictor; means give every training run the same weight."""
 
-    contender: str
+    predictor: str
     models: tuple[LeftOut, ...]
 
     @property
@@ -111,7 +111,7 @@ class Performance:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "contender": self.contender,
+            "predictor": self.predictor,
             "coverage": self.coverage,
             "least_coverage": self.least_coverage,
             "recall": self.recall,
@@ -121,28 +121,28 @@ class Performance:
 
 
 def performances(calibration: Calibration, spec: str) -> dict[str, Performance]:
-    """Return how each contender does on every model, fitted without the model's training run."""
-    found: dict[str, list[LeftOut]] = {name: [] for name in CONTENDERS}
+    """Return how each predictor does on every model, fitted without the model's training run."""
+    found: dict[str, list[LeftOut]] = {name: [] for name in PREDICTORS}
     for run in calibration.runs:
         rest = calibration.without(run)
         for model in calibration.models:
             if model.run != run:
                 continue
-            for contender in CONTENDERS:
-                row = forecast_left_out(model, rest, spec, contender)
+            for predictor in PREDICTORS:
+                row = forecast_left_out(model, rest, spec, predictor)
                 if row is not None:
-                    found[contender].append(row)
-    return {name: Performance(contender=name, models=tuple(rows)) for name, rows in found.items()}
+                    found[predictor].append(row)
+    return {name: Performance(predictor=name, models=tuple(rows)) for name, rows in found.items()}
 
 
-def forecast_left_out(model: CalibratedModel, rest: Calibration, spec: str, contender: str) -> LeftOut | None:
-    """Return how `contender`, fitted on `rest`, does on a model that `rest` lacks; None where it cannot be used."""
+def forecast_left_out(model: CalibratedModel, rest: Calibration, spec: str, predictor: str) -> LeftOut | None:
+    """Return how `predictor`, fitted on `rest`, does on a model that `rest` lacks; None where it cannot be used."""
     known = model.metrics[spec]
-    if contender == BEST:
+    if predictor == BEST:
         names = [name for name in shared_metrics(rest.models, resource_kind=model.resource_kind) if name in known]
         fitted = best_forecaster(rest, spec, names)
     else:
-        fitted = forecaster(rest.models, spec, contender)
+        fitted = forecaster(rest.models, spec, predictor)
     return None if fitted is None or fitted.metric not in known else _held_against(model, spec, fitted)
 
 

@@ -6,13 +6,13 @@ A study holds the measurements; findings are functions of a study and a generato
 from evenbits.studies.h036 import figures, wants
 from evenbits.studies.h036.additivity import additivity
 from evenbits.studies.h036.choice import Choice, additive_savings, choose
+from evenbits.studies.h036.comparators import kind_for, unit_kurtosis
 from evenbits.studies.h036.critical import CriticalLayers, critical_layers, overlap_with_outliers
 from evenbits.studies.h036.depth import Depth, where_damage_lies
 from evenbits.studies.h036.profiles import different_layers, layer_language
 from evenbits.studies.h036.protection import ProtectionStudy, rule_budget, study_protection
-from evenbits.studies.h036.rivals import kind_for, unit_kurtosis
 from evenbits.studies.h036.study import KINDS, LayerStudy, Unit, sizes_of, study_layers, whole_model
-from evenbits.studies.h036.verdict import plan_beats_rivals, protection_recipe, protection_table
+from evenbits.studies.h036.verdict import plan_beats_comparators, protection_recipe, protection_table
 from evenbits.studies.study import Drawing, Study
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "kind_for",
     "layer_language",
     "overlap_with_outliers",
-    "plan_beats_rivals",
+    "plan_beats_comparators",
     "protection_recipe",
     "protection_table",
     "rule_budget",

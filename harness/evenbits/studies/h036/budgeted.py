@@ -1,4 +1,4 @@
-"""A protection plan under a budget, without its rivals: what other ways of spending the same bits are held against."""
+"""A protection plan under a budget, without comparators: the other ways of spending the same bits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from evenbits.cells import Subject
 from evenbits.errors import SpecError
 from evenbits.records import Corpus
 from evenbits.studies.h036.choice import Objective, additive_savings, choose
-from evenbits.studies.h036.rivals import kind_for
+from evenbits.studies.h036.comparators import kind_for
 from evenbits.studies.h036.study import sizes_of, study_layers, whole_model
 from evenbits.variants.quantization.spec import QuantSpec
 

@@ -76,7 +76,7 @@ def _fits(matrix: list[list[float | None]], rows: int, columns: int) -> bool:
 
 
 def plans(row: Mapping[str, Any], _languages: Mapping[str, Any]) -> Case | None:
-    """Return the case of a measurement with `data.plans`, an entry per contestant; None without."""
+    """Return the case of a measurement with `data.plans`, an entry per protection; None without."""
     entries = row["data"].get("plans")
     if not isinstance(entries, list) or not entries or "worst" not in entries[0]:
         return None

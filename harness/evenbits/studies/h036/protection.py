@@ -1,9 +1,9 @@
 """Protection plans, measured beside what else the same bits could buy.
 
 Plans are chosen on the segments of a layer study (probe text) and measured on others, so that no plan profits from
-text it has seen. Every contestant may spend up to the budget.
+text it has seen. Every protection may spend up to the budget.
 
-Shapes: K contestants, P units, L languages, S segments.
+Shapes: K protections, P units, L languages, S segments.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from evenbits.cells import Subject, measure
 from evenbits.records import Corpus
 from evenbits.studies.h036.choice import OBJECTIVES, Choice, additive_savings, choose
-from evenbits.studies.h036.rivals import affordable, by_rule, random_units, uniform_spec
+from evenbits.studies.h036.comparators import affordable, by_rule, random_units, uniform_spec
 from evenbits.studies.h036.study import LayerStudy, Sizes, evenly, sizes_of
 from evenbits.variants.quantization.spec import QuantSpec, parse_spec
 from evenbits.variants.rounding import rounded
@@ -26,10 +26,10 @@ from evenbits.variants.rounding import rounded
 __all__ = [
     "PLAN_SEGMENTS",
     "RANDOM_DRAWS",
-    "Contestant",
+    "Protection",
     "ProtectionStudy",
-    "contestants",
     "planned",
+    "protections",
     "rule_budget",
     "study_protection",
 ]
@@ -37,14 +37,14 @@ __all__ = [
 Float64 = NDArray[np.float64]
 
 PLAN_SEGMENTS = 32
-"""Segments per language on which contestants are measured, spread evenly over the evaluation text."""
+"""Segments per language on which protections are measured, spread evenly over the evaluation text."""
 
 RANDOM_DRAWS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Contestant:
-    """A way to spend bits. `kind`: plan or rival; `name`: objective or rule; `units`: labels of what is protected."""
+class Protection:
+    """A way to spend bits. `kind`: plan or comparator; `name`: objective or rule; `units`: what is protected."""
 
     name: str
     kind: str
@@ -57,7 +57,7 @@ class Contestant:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProtectionStudy:
-    """Contestants with what they leave: `excess_bits` [K, L, S] bits per segment, `nll_bits` [L] full-precision means.
+    """Protections with what they leave: `excess_bits` [K, L, S] bits per segment, `nll_bits` [L] full-precision means.
 
     `choices`: the plans by objective, with the damage predicted for each language. `cheapest`: cost of the cheapest
     unit in bits per weight.
@@ -67,7 +67,7 @@ class ProtectionStudy:
     spec: str
     budget: float
     cheapest: float
-    contestants: tuple[Contestant, ...]
+    protections: tuple[Protection, ...]
     languages: tuple[str, ...]
     tier: Mapping[str, str]
     excess_bits: Float64
@@ -75,8 +75,8 @@ class ProtectionStudy:
     choices: Mapping[str, Choice]
 
     def place(self, name: str) -> int:
-        """Return the index of a contestant; `KeyError` where it does not take part."""
-        for number, one in enumerate(self.contestants):
+        """Return the index of a protection; `KeyError` where it does not take part."""
+        for number, one in enumerate(self.protections):
             if one.name == name:
                 return number
         raise KeyError(name)
@@ -86,11 +86,11 @@ class ProtectionStudy:
         return tuple(tag for tag in self.languages if self.tier.get(tag) == tier)
 
     def table(self) -> list[dict[str, Any]]:
-        """Return one row per contestant: cost, worst language, mean and gap in bits per segment, and the change."""
-        return [self._row(number) for number in range(len(self.contestants))]
+        """Return one row per protection: cost, worst language, mean and gap in bits per segment, and the change."""
+        return [self._row(number) for number in range(len(self.protections))]
 
     def _row(self, number: int) -> dict[str, Any]:
-        one = self.contestants[number]
+        one = self.protections[number]
         means_L = self.excess_bits[number].mean(axis=1)
         none_L = self.excess_bits[self.place("none")].mean(axis=1)
         worst = int(means_L.argmax())
@@ -131,13 +131,13 @@ def study_protection(
     rng: np.random.Generator,
     segments: int = PLAN_SEGMENTS,
 ) -> ProtectionStudy:
-    """Plan for each objective under `budget` (extra bits per weight) and measure plans and rivals on `text`.
+    """Plan for each objective under `budget` (extra bits per weight) and measure plans and comparators on `text`.
 
-    `kurtosis` [P]: of each unit, for the rival that protects the largest (`rivals.unit_kurtosis`).
+    `kurtosis` [P]: of each unit, for the comparator that protects the largest (`comparators.unit_kurtosis`).
     """
     sizes = sizes_of(model)
     choices = planned(study, budget)
-    entered = contestants(study, choices, sizes, budget=budget, kurtosis=kurtosis, rng=rng)
+    entered = protections(study, choices, sizes, budget=budget, kurtosis=kurtosis, rng=rng)
     sample = evenly(text.select(languages=study.languages), segments)
     specs = {one.spec: rounded(parse_spec(one.spec), model, divergence=False) for one in entered}
     damage = measure(model, specs, sample)
@@ -146,7 +146,7 @@ def study_protection(
         spec=str(study.spec),
         budget=budget,
         cheapest=float(study.cost.min()),
-        contestants=entered,
+        protections=entered,
         languages=sample.languages,
         tier=study.tier,
         excess_bits=np.stack([damage.excess_bits(one.spec) for one in entered]),
@@ -174,7 +174,7 @@ def rule_budget(study: LayerStudy) -> float:
     return float(study.cost[list(by_rule(study.units, study.layers, three_quarters=False))].sum())
 
 
-def contestants(
+def protections(
     study: LayerStudy,
     choices: Mapping[str, Choice],
     sizes: Sizes,
@@ -182,45 +182,45 @@ def contestants(
     budget: float,
     kurtosis: Float64,
     rng: np.random.Generator,
-) -> tuple[Contestant, ...]:
-    """Return no protection, the plans, and the rivals of METHOD: uniform, first + last (+ 3/4), random, kurtosis."""
+) -> tuple[Protection, ...]:
+    """Return no protection, the plans, and the comparators: uniform, first + last (+ 3/4), random, kurtosis."""
     entrant = _Entrant(study, sizes, budget)
-    found: list[Contestant | None] = [entrant.of("none", "rival", study.spec, ())]
+    found: list[Protection | None] = [entrant.of("none", "comparator", study.spec, ())]
     for objective, choice in choices.items():
         if choice.units:
             found.append(entrant.protecting(f"plan:{objective}", "plan", choice.units))
     finer = uniform_spec(sizes, study.spec, budget)
     if finer is not None:
-        found.append(entrant.of("uniform", "rival", finer, ()))
+        found.append(entrant.of("uniform", "comparator", finer, ()))
     for name, three_quarters in (("first+last", False), ("first+last+3/4", True)):
         found.append(
-            entrant.protecting(name, "rival", by_rule(study.units, study.layers, three_quarters=three_quarters))
+            entrant.protecting(name, "comparator", by_rule(study.units, study.layers, three_quarters=three_quarters))
         )
     rules = {f"random {draw}": random_units(study.cost, budget, rng=rng) for draw in range(1, RANDOM_DRAWS + 1)}
     rules["highest kurtosis"] = affordable(
         (int(place) for place in np.argsort(-kurtosis, kind="stable")), study.cost, budget
     )
-    found += [entrant.protecting(name, "rival", units) for name, units in rules.items() if units]
+    found += [entrant.protecting(name, "comparator", units) for name, units in rules.items() if units]
     return tuple(one for one in found if one is not None)
 
 
 class _Entrant:
-    """Prices contestants. A rule that would protect the whole model takes no part: nothing would be quantized."""
+    """Prices protections. A rule that would protect the whole model takes no part: nothing would be quantized."""
 
     def __init__(self, study: LayerStudy, sizes: Sizes, budget: float) -> None:
         self.study, self.sizes, self.budget = study, sizes, budget
 
-    def protecting(self, name: str, kind: str, units: tuple[int, ...]) -> Contestant | None:
+    def protecting(self, name: str, kind: str, units: tuple[int, ...]) -> Protection | None:
         chosen = [self.study.units[unit] for unit in units]
         if len(chosen) == len(self.study.units):
             return None
         paths = [path for unit in chosen for path in unit.names]
         return self.of(name, kind, self.study.spec.with_protect(*paths), tuple(unit.label for unit in chosen))
 
-    def of(self, name: str, kind: str, spec: QuantSpec, units: tuple[str, ...]) -> Contestant:
+    def of(self, name: str, kind: str, spec: QuantSpec, units: tuple[str, ...]) -> Protection:
         bits = self.sizes.bits_per_weight(spec)
         extra = bits - self.study.bits_per_weight
-        return Contestant(
+        return Protection(
             name=name,
             kind=kind,
             spec=str(spec),

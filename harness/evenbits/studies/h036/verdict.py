@@ -1,6 +1,6 @@
 """What the measured plans come to: a finding, a sentence for Q6, and a recipe.
 
-Shapes: B resamples, K contestants, L languages.
+Shapes: B resamples, K protections, L languages.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from numpy.typing import NDArray
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.statistics import CrossedBootstrap, crossed_bootstrap
 from evenbits.studies.h036.depth import where_damage_lies
-from evenbits.studies.h036.protection import Contestant, ProtectionStudy
+from evenbits.studies.h036.protection import Protection, ProtectionStudy
 from evenbits.studies.h036.study import LayerStudy
 
-__all__ = ["plan_beats_rivals", "protection_recipe", "protection_table"]
+__all__ = ["plan_beats_comparators", "protection_recipe", "protection_table"]
 
 Float64 = NDArray[np.float64]
 PLAN = "plan:worst"
 
 
-def plan_beats_rivals(study: LayerStudy, measured: ProtectionStudy, *, rng: np.random.Generator) -> Finding:
-    """Whether the plan for the worst language leaves it better off than the best rival within the same budget.
+def plan_beats_comparators(study: LayerStudy, measured: ProtectionStudy, *, rng: np.random.Generator) -> Finding:
+    """Whether the plan for the worst language leaves it better off than the best comparator within the same budget.
 
-    The estimate is damage of the worst language under the best rival minus that under the plan, in bits per segment;
+    The estimate is damage of the worst language under the best comparator minus that under the plan, bits per segment;
     random layers count by the mean of their draws. The interval is over segments: languages are those of the user, and
     the worst of resampled languages would not be one of them. `also` holds the same on relative increase.
     """
     place = where_damage_lies(study)
-    if PLAN not in {one.name for one in measured.contestants}:
+    if PLAN not in {one.name for one in measured.protections}:
         reason = (
             f"a budget of {measured.budget:.3g} bits per weight buys nothing: the cheapest unit costs "
             f"{measured.cheapest:.3g}"
@@ -42,7 +42,7 @@ def plan_beats_rivals(study: LayerStudy, measured: ProtectionStudy, *, rng: np.r
             because=f"{reason}. Raise the budget or protect parts of layers. {place.sentence}",
             summary=reason,
         )
-    names = _rivals(measured)
+    names = _comparators(measured)
     bits = _advantage(measured, measured.excess_bits, names, rng)
     relative = _advantage(measured, measured.excess_bits / measured.nll_bits[None, :, None], names, rng)
     best = names[int(_worst_by_name(measured, measured.excess_bits.mean(axis=2)[None], names)[0].argmin())]
@@ -50,7 +50,7 @@ def plan_beats_rivals(study: LayerStudy, measured: ProtectionStudy, *, rng: np.r
     own = _row(rows, PLAN)
     return Finding(
         estimate=bits,
-        because=f"Best rival within {measured.budget:.3g} extra bits per weight: {best}. "
+        because=f"Best comparator within {measured.budget:.3g} extra bits per weight: {best}. "
         f"{_sentence(own)} {_beyond(rows)}{place.sentence}",
         summary=f"protect {', '.join(own['protects'])} (+{own['extra_bits_per_weight']:.2g} bits per weight): "
         f"{_changes(own)}",
@@ -59,7 +59,7 @@ def plan_beats_rivals(study: LayerStudy, measured: ProtectionStudy, *, rng: np.r
         data={
             "plans": rows,
             "budget": measured.budget,
-            "best_rival": best,
+            "best_comparator": best,
             "depth": place.to_json(),
             "predicted": {
                 objective: {
@@ -77,11 +77,11 @@ def protection_table(measured: ProtectionStudy, *, rng: np.random.Generator) -> 
     """Return the rows of `ProtectionStudy.table` with intervals of worst, mean and gap.
 
     Mean and gap: over segments and languages. Worst: over segments alone. `mean_beyond` and `gap_beyond`: what the
-    contestant leaves more than the recommended one, paired over the same segments and languages.
+    protection leaves more than the recommended one, paired over the same segments and languages.
     """
     segments = _bootstrap(measured, _worst_mean, rng, languages=False)
     tiers = {tag: measured.tier.get(tag, "middle") for tag in measured.languages}
-    best = measured.contestants.index(recommended(measured))
+    best = measured.protections.index(recommended(measured))
 
     def beside_the_best(means_BLK: Float64) -> Float64:
         found = _mean_gap(means_BLK, tiers.values())
@@ -89,7 +89,7 @@ def protection_table(measured: ProtectionStudy, *, rng: np.random.Generator) -> 
 
     both = _bootstrap(measured, beside_the_best, rng, languages=True, groups=tiers)
     rows = measured.table()
-    against = measured.contestants[best].name
+    against = measured.protections[best].name
     for number, row in enumerate(rows):
         for place, what in enumerate(("mean", "gap"), start=2):
             row[f"{what}_beyond"] = (
@@ -110,7 +110,7 @@ def protection_table(measured: ProtectionStudy, *, rng: np.random.Generator) -> 
 
 
 def protection_recipe(measured: ProtectionStudy) -> dict[str, Any]:
-    """Return the recipe of the contestant within budget that leaves the worst language best off, as measured."""
+    """Return the recipe of the protection within budget that leaves the worst language best off, as measured."""
     one = recommended(measured)
     row = next(row for row in measured.table() if row["name"] == one.name)
     return {
@@ -133,22 +133,22 @@ def protection_recipe(measured: ProtectionStudy) -> dict[str, Any]:
     }
 
 
-def recommended(measured: ProtectionStudy) -> Contestant:
-    """Return the contestant within budget with the least damage of its worst language; random ones do not count."""
+def recommended(measured: ProtectionStudy) -> Protection:
+    """Return the protection within budget with the least damage of its worst language; random ones do not count."""
     worst = measured.excess_bits.mean(axis=2).max(axis=1)
     allowed = [
         number
-        for number, one in enumerate(measured.contestants)
+        for number, one in enumerate(measured.protections)
         if one.within_budget and not one.name.startswith("random")
     ]
     # Among equals a plan goes before a rule that happens to be the same.
-    best = min(allowed, key=lambda number: (float(worst[number]), measured.contestants[number].kind != "plan"))
-    return measured.contestants[best]
+    best = min(allowed, key=lambda number: (float(worst[number]), measured.protections[number].kind != "plan"))
+    return measured.protections[best]
 
 
-def _rivals(measured: ProtectionStudy) -> list[str]:
-    """Return the names of rivals within budget, `random` for all of its draws together."""
-    names = [one.name for one in measured.contestants if one.kind == "rival" and one.within_budget]
+def _comparators(measured: ProtectionStudy) -> list[str]:
+    """Return the names of comparators within budget, `random` for all of its draws together."""
+    names = [one.name for one in measured.protections if one.kind == "comparator" and one.within_budget]
     return list(dict.fromkeys("random" if name.startswith("random") else name for name in names))
 
 
@@ -159,7 +159,7 @@ def _worst_by_name(measured: ProtectionStudy, means_BKL: Float64, names: Sequenc
     for name in names:
         places = [
             number
-            for number, one in enumerate(measured.contestants)
+            for number, one in enumerate(measured.protections)
             if one.name == name or (name == "random" and one.name.startswith("random"))
         ]
         columns.append(worst_BK[:, places].mean(axis=1))
@@ -169,7 +169,7 @@ def _worst_by_name(measured: ProtectionStudy, means_BKL: Float64, names: Sequenc
 def _advantage(
     measured: ProtectionStudy, damage_KLS: Float64, names: Sequence[str], rng: np.random.Generator
 ) -> Estimate:
-    """Return the best rival's worst-language damage minus the plan's; which rival is best is settled on all data."""
+    """Return the best comparator's worst-language damage minus the plan's; which is best is settled on all data."""
     best = names[int(_worst_by_name(measured, damage_KLS.mean(axis=2)[None], names)[0].argmin())]
 
     def saved(means_BLK: Float64) -> Float64:
@@ -234,7 +234,7 @@ def _sentence(row: Mapping[str, Any]) -> str:
 
 
 def _beyond(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a sentence on contestants that cost more than the budget and were no rivals."""
+    """Return a sentence on protections that cost more than the budget and were no comparators."""
     dear = [f"{row['name']} (+{row['extra_bits_per_weight']:.3g})" for row in rows if not row["within_budget"]]
     return f"Dearer than the budget, shown without competing: {', '.join(dear)}. " if dear else ""
 
@@ -243,7 +243,7 @@ DEAR = 1.0
 """Extra bits per weight above which an advice is about another format, not about protecting parts of this one."""
 
 
-def _action(one: Contestant, rows: Sequence[Mapping[str, Any]]) -> str:
+def _action(one: Protection, rows: Sequence[Mapping[str, Any]]) -> str:
     row = _row(rows, one.name)
     if one.name == "none":
         return "Spend no bits here: nothing within the budget helps the worst language."

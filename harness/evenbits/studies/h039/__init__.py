@@ -4,14 +4,14 @@ Studies hold the measurements; findings are functions of a study and a generator
 """
 
 from evenbits.studies.h039 import figures, wants
-from evenbits.studies.h039.comparison import against_protection, better_choice, language_awareness, parity_elsewhere
-from evenbits.studies.h039.contenders import (
-    ContenderStudy,
+from evenbits.studies.h039.comparators import (
+    ComparatorStudy,
     nothing_to_compare,
     reference_budget,
-    study_contenders,
+    study_comparators,
     unmeasured,
 )
+from evenbits.studies.h039.comparison import against_protection, better_choice, language_awareness, parity_elsewhere
 from evenbits.studies.h039.controls import equal_bits, falling, random_control
 from evenbits.studies.h039.parity import parity
 from evenbits.studies.h039.recommendation import Recommendation, recommend, retention_recipe
@@ -20,7 +20,7 @@ from evenbits.studies.study import Drawing, Study
 
 __all__ = [
     "STUDY",
-    "ContenderStudy",
+    "ComparatorStudy",
     "Recommendation",
     "RetentionStudy",
     "against_protection",
@@ -36,7 +36,7 @@ __all__ = [
     "reference_budget",
     "retention_recipe",
     "retention_specs",
-    "study_contenders",
+    "study_comparators",
     "study_retention",
     "unmeasured",
 ]
@@ -46,7 +46,7 @@ STUDY = Study(
     place=5,
     wants={
         "retention": wants.retention,
-        "contenders": wants.contenders,
+        "comparators": wants.comparators,
     },
     drawings=(Drawing(place=10, figure=figures.TRADEOFF, make=figures.tradeoff),),
 )

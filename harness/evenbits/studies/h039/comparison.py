@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.statistics import LOG_PARITY, Disparity, Outcome, disparity_change, holm, joint_flips, pareto
-from evenbits.studies.h039.contenders import AWARE, PERCENT, ContenderStudy
+from evenbits.studies.h039.comparators import AWARE, PERCENT, ComparatorStudy
 from evenbits.studies.h039.controls import at_equal_bits, saved_bits
 from evenbits.studies.h039.parity import curves_of, falls, harmed, out_of_reach, rows_of, start_verdict
 from evenbits.studies.h039.recommendation import harm_of
@@ -29,11 +29,11 @@ __all__ = ["against_protection", "better_choice", "language_awareness", "parity_
 Float64 = NDArray[np.float64]
 
 
-def parity_elsewhere(study: ContenderStudy, *, rng: np.random.Generator) -> Finding:
+def parity_elsewhere(study: ComparatorStudy, *, rng: np.random.Generator) -> Finding:
     """Whether some other choice of as many weights reaches parity where the largest magnitudes do not.
 
-    The estimate is the disparity ratio of the contender with the strongest evidence of parity (two one-sided tests,
-    Holm over contenders). `data`: every measured spec, and which are on the Pareto front of disparity, mean damage and
+    The estimate is the disparity ratio of the comparator with the strongest evidence of parity (two one-sided tests,
+    Holm over comparators). `data`: every measured spec, and which are on the Pareto front of disparity, mean damage and
     bits per weight.
     """
     few = too_few(study.retention)
@@ -96,7 +96,7 @@ def _elsewhere_verdict(
     return None, None
 
 
-def _front(study: ContenderStudy, curves: Mapping[str, tuple[Disparity, ...]]) -> dict[str, Any]:
+def _front(study: ComparatorStudy, curves: Mapping[str, tuple[Disparity, ...]]) -> dict[str, Any]:
     """Return a row for every measured spec, and the specs on the Pareto front.
 
     A disparity below 1 counts as 1: it leaves no disadvantage to remove.
@@ -118,19 +118,19 @@ def _front(study: ContenderStudy, curves: Mapping[str, tuple[Disparity, ...]]) -
     return {"rows": rows, "front": [rows[place]["spec"] for place in sorted(front)], "margin": LOG_PARITY}
 
 
-def _changes(study: ContenderStudy, excess: Mapping[str, Disparity]) -> list[dict[str, Any]]:
-    """Return what each contender changes in the log disparity ratio against the reference, paired."""
+def _changes(study: ComparatorStudy, excess: Mapping[str, Disparity]) -> list[dict[str, Any]]:
+    """Return what each comparator changes in the log disparity ratio against the reference, paired."""
     return [
         {"name": name, "spec": spec, "log_disparity_change": disparity_change(excess[study.reference], excess[spec])}
         for name, spec in study.specs.items()
     ]
 
 
-def better_choice(study: ContenderStudy, *, rng: np.random.Generator) -> Finding:
+def better_choice(study: ComparatorStudy, *, rng: np.random.Generator) -> Finding:
     """Whether another choice of as many weights leaves less damage than the largest magnitudes.
 
-    The estimate is what the contender with the strongest evidence saves, in bits per segment: mean over languages; p by
-    random signs of families, in all contenders at once.
+    The estimate is what the comparator with the strongest evidence saves, in bits per segment: mean over languages; p
+    by random signs of families, in all comparators at once.
     """
     if study.settled is not None:
         return study.settled
@@ -146,11 +146,11 @@ def better_choice(study: ContenderStudy, *, rng: np.random.Generator) -> Finding
         also=_on_metrics(study, study.reference, spec, study.retention.table.languages, rng),
         summary=f"k {PERCENT} %: {best} saves {brief(found[best].estimate)} bits per segment against magnitude",
         action=f"Choose the {PERCENT} % by {best} ({spec}): less damage for the same bits." if supported else None,
-        data={"contenders": [_row(study, name, one) for name, one in found.items()]},
+        data={"comparators": [_row(study, name, one) for name, one in found.items()]},
     )
 
 
-def language_awareness(study: ContenderStudy, *, rng: np.random.Generator) -> Finding:
+def language_awareness(study: ComparatorStudy, *, rng: np.random.Generator) -> Finding:
     """Whether statistics of the low-resource languages help these languages more than statistics of all languages.
 
     The estimate is what the language-aware choice saves low-resource languages against its language-blind partner, in
@@ -189,7 +189,7 @@ def language_awareness(study: ContenderStudy, *, rng: np.random.Generator) -> Fi
     )
 
 
-def against_protection(study: ContenderStudy, *, rng: np.random.Generator) -> Finding:
+def against_protection(study: ComparatorStudy, *, rng: np.random.Generator) -> Finding:
     """Whether retention leaves less disparity than layers, or parts of them, in high precision at the same bits."""
     if study.settled is not None:
         return study.settled
@@ -197,12 +197,12 @@ def against_protection(study: ContenderStudy, *, rng: np.random.Generator) -> Fi
         reason = "the bits of keeping 1 % buy no matrix of this model in high precision"
         return Finding(estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.")
     return at_equal_bits(
-        study.retention, rival=study.protected, matched=study.matched, what="layer protection", rng=rng
+        study.retention, comparator=study.protected, matched=study.matched, what="layer protection", rng=rng
     )
 
 
 def _strongest(
-    study: ContenderStudy, pairs: Mapping[str, tuple[str, str]], languages: Sequence[str], *, rng: np.random.Generator
+    study: ComparatorStudy, pairs: Mapping[str, tuple[str, str]], languages: Sequence[str], *, rng: np.random.Generator
 ) -> tuple[dict[str, Outcome], str]:
     """Return the tests of what each pair (worse, better) saves, and the name of the one with the strongest evidence.
 
@@ -245,7 +245,7 @@ def _evidence(outcome: Outcome, count: int) -> str:
 
 
 def _on_metrics(
-    study: ContenderStudy, worse: str, better: str, languages: Sequence[str], rng: np.random.Generator
+    study: ComparatorStudy, worse: str, better: str, languages: Sequence[str], rng: np.random.Generator
 ) -> dict[str, Estimate]:
     return {
         name: saved_bits(study.retention, worse, better, name, rng=rng, languages=languages)
@@ -253,7 +253,7 @@ def _on_metrics(
     }
 
 
-def _row(study: ContenderStudy, name: str, outcome: Outcome) -> dict[str, Any]:
+def _row(study: ComparatorStudy, name: str, outcome: Outcome) -> dict[str, Any]:
     table, spec = study.retention.table, study.specs[name]
     return {
         "name": name,

@@ -116,25 +116,27 @@ def equal_bits(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
     few = too_few(study)
     if few is not None:
         return few
-    if study.rival is None or study.matched is None:
+    if study.comparator is None or study.matched is None:
         reason = "no smaller group of this grid divides the model's layers"
         return Finding(estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.")
-    return at_equal_bits(study, rival=study.rival, matched=study.matched, what="smaller groups", rng=rng)
+    return at_equal_bits(study, comparator=study.comparator, matched=study.matched, what="smaller groups", rng=rng)
 
 
-def at_equal_bits(study: RetentionStudy, *, rival: str, matched: str, what: str, rng: np.random.Generator) -> Finding:
-    """Return how the disparity that retention leaves compares with that of a rival (`what`) of the same cost.
+def at_equal_bits(
+    study: RetentionStudy, *, comparator: str, matched: str, what: str, rng: np.random.Generator
+) -> Finding:
+    """Return how the disparity that retention leaves compares with that of a comparator (`what`) of the same cost.
 
-    The estimate is the log disparity ratio under `matched` minus that under `rival`, paired draws: negative where
+    The estimate is the log disparity ratio under `matched` minus that under `comparator`, paired draws: negative where
     retention does better.
     """
-    curves = curves_of(study, [rival, matched], rng=rng)
+    curves = curves_of(study, [comparator, matched], rng=rng)
     changes = {name: disparity_change(before, after) for name, (before, after) in curves.items()}
     estimate = changes["excess_bits"]
     if estimate.value is None:
         return Finding(estimate=estimate, verdict=Verdict.NOT_APPLICABLE, because=f"Undefined: {estimate.reason}.")
     columns = study.table.columns
-    mean = {spec: float(study.table.excess_bits(spec).mean()) for spec in (rival, matched)}
+    mean = {spec: float(study.table.excess_bits(spec).mean()) for spec in (comparator, matched)}
     return Finding(
         estimate=estimate,
         because=" ".join(
@@ -143,5 +145,5 @@ def at_equal_bits(study: RetentionStudy, *, rival: str, matched: str, what: str,
         ),
         also={name: change for name, change in changes.items() if change.value is not None},
         summary=f"equal bits: log disparity {brief(estimate)} against {what}",
-        data={"rival": rival, "matched": matched, "mean_excess_bits": mean},
+        data={"comparator": comparator, "matched": matched, "mean_excess_bits": mean},
     )

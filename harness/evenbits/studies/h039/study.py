@@ -1,4 +1,4 @@
-"""The study of H-039: one model and grid at several k, the same k kept at random, and a rival at equal bits.
+"""The study of H-039: one model and grid at several k, the same k kept at random, and a comparator at equal bits.
 
 Shapes: L languages, S segments.
 """
@@ -40,7 +40,7 @@ CONTROL_PERCENTS: tuple[Decimal, ...] = (Decimal("0.1"), Decimal(1))
 """k at which the same number of random weights is kept."""
 
 CRITERION: Criterion = "magnitude"
-"""The programme's outliers are the largest magnitudes; other criteria are contenders (`contenders.py`)."""
+"""The programme's outliers are the largest magnitudes; other criteria are comparators (`comparators.py`)."""
 
 BELOW = Decimal(1)
 """The hypothesis speaks of k < 1 %."""
@@ -49,24 +49,24 @@ MIN_LANGUAGES = 5
 """Languages per tier below which a disparity is underpowered: a bootstrap over fewer understates by a fifth or more."""
 
 ALPHA = 0.05
-RIVAL_GROUP = 64
+COMPARATOR_GROUP = 64
 MOST_MATCHED = 5
-"""Percent of weights kept, at most, to match a rival's bits."""
+"""Percent of weights kept, at most, to match a comparator's bits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetentionStudy:
     """Damage of one model and grid over k.
 
-    `kept`: k -> spec, k ascending from 0. `random`: k -> spec keeping as many random weights. `rival`: the grid with
-    smaller groups and nothing kept; `matched`: the grid keeping so many weights that it costs the rival's bits.
+    `kept`: k -> spec, k ascending from 0. `random`: k -> spec keeping as many random weights. `comparator`: the grid
+    with smaller groups and nothing kept; `matched`: the grid keeping so many weights that it costs that one's bits.
     Both are None where no smaller group divides the layers. `tier`: `low` or `high` by language, others left out.
     """
 
     table: Damage
     kept: Mapping[Decimal, str]
     random: Mapping[Decimal, str]
-    rival: str | None
+    comparator: str | None
     matched: str | None
     tier: Mapping[str, str]
 
@@ -95,23 +95,23 @@ def retention_specs(
 
 
 def study_retention(model: Subject, base: QuantSpec, corpus: Corpus, *, tier: Mapping[str, str]) -> RetentionStudy:
-    """Measure `base` (its retention is ignored) at every k, its random control, and its rival at equal bits."""
-    kept, random, rival, matched = _specs(model, base)
+    """Measure `base` (its retention is ignored) at every k, its random control, and its comparator at equal bits."""
+    kept, random, comparator, matched = _specs(model, base)
     table = measure_damage(model, retention_grid(model, base), corpus)
     return RetentionStudy(
         table=table,
         kept={percent: str(spec) for percent, spec in kept.items()},
         random={percent: str(spec) for percent, spec in random.items()},
-        rival=None if rival is None else str(rival),
+        comparator=None if comparator is None else str(comparator),
         matched=None if matched is None else str(matched),
         tier=dict(tier),
     )
 
 
 def retention_grid(model: Subject, base: QuantSpec) -> tuple[QuantSpec, ...]:
-    """Return every spec that the study measures: `base` at each k, random controls, and the rival with its match."""
-    kept, random, rival, matched = _specs(model, base)
-    return tuple(spec for spec in (*kept.values(), *random.values(), rival, matched) if spec is not None)
+    """Return every spec that the study measures: `base` at each k, random controls, comparator and match."""
+    kept, random, comparator, matched = _specs(model, base)
+    return tuple(spec for spec in (*kept.values(), *random.values(), comparator, matched) if spec is not None)
 
 
 def _specs(
@@ -120,36 +120,36 @@ def _specs(
     grid = base.base
     kept = retention_specs(grid)
     random = retention_specs(grid, criterion="random", percents=CONTROL_PERCENTS)
-    return kept, random, *_rivals(model, grid)
+    return kept, random, *_comparators(model, grid)
 
 
-def _rivals(model: Subject, grid: QuantSpec) -> tuple[QuantSpec | None, QuantSpec | None]:
+def _comparators(model: Subject, grid: QuantSpec) -> tuple[QuantSpec | None, QuantSpec | None]:
     """Return the grid with smaller groups, and the grid with so much kept that both cost the same bits."""
-    rival = _smaller_groups(grid)
-    if rival is None:
+    comparator = _smaller_groups(grid)
+    if comparator is None:
         return None, None
     try:
-        matched = at_bits_of(model, grid, rival)
+        matched = at_bits_of(model, grid, comparator)
     except SpecError:  # the smaller group does not divide a layer of this model
         return None, None
-    return (None, None) if matched is None else (rival, matched)
+    return (None, None) if matched is None else (comparator, matched)
 
 
-def at_bits_of(model: Subject, grid: QuantSpec, rival: QuantSpec) -> QuantSpec | None:
-    """Return `grid` with so many weights kept, largest first, that it costs the bits of `rival`.
+def at_bits_of(model: Subject, grid: QuantSpec, comparator: QuantSpec) -> QuantSpec | None:
+    """Return `grid` with so many weights kept, largest first, that it costs the bits of `comparator`.
 
     None where that would be none, or more than a few percent: such a matrix is no longer a sparse remainder.
     """
     base = bits_per_weight(grid, model)
     one_percent = bits_per_weight(grid.with_keep(1, CRITERION), model) - base
-    percent = Decimal(str((bits_per_weight(rival, model) - base) / one_percent)).quantize(Decimal("0.001"))
+    percent = Decimal(str((bits_per_weight(comparator, model) - base) / one_percent)).quantize(Decimal("0.001"))
     return grid.with_keep(percent, CRITERION) if 0 < percent <= MOST_MATCHED else None
 
 
 def _smaller_groups(grid: QuantSpec) -> QuantSpec | None:
     if grid.grid is None:
         return None
-    size = RIVAL_GROUP if grid.grid.size is None else grid.grid.size // 2
+    size = COMPARATOR_GROUP if grid.grid.size is None else grid.grid.size // 2
     if size < 8 or grid.grid.kind == "nf4":
         return None
     suffix = "" if grid.grid.symmetric else "-asym"

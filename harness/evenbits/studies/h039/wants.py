@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from evenbits.cells import damage_cells
-from evenbits.studies.h039.contenders import contending_specs
+from evenbits.studies.h039.comparators import comparator_specs
 from evenbits.studies.h039.study import retention_grid
 from evenbits.studies.study import Inputs, Wants
 from evenbits.variants.registry import simulated
 
-__all__ = ["contenders", "retention"]
+__all__ = ["comparators", "retention"]
 
 WHAT = "keeping weights"
 
@@ -19,10 +19,10 @@ def retention(given: Inputs) -> Wants:
     return Wants(cells=damage_cells(given.subject, specs, given.corpus))
 
 
-def contenders(given: Inputs) -> Wants:
+def comparators(given: Inputs) -> Wants:
     """Damage of the other ways to choose, where a disparity is left to remove."""
     low = tuple(tag for tag, level in given.tier.items() if level == "low")
-    specs = contending_specs(
+    specs = comparator_specs(
         simulated(given.spec, WHAT).base, low=low, languages=given.corpus.languages, statistics=bool(low)
     )
     return Wants(cells=damage_cells(given.subject, tuple(specs.values()), given.corpus))

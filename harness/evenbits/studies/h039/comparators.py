@@ -1,7 +1,7 @@
-"""Contenders: other ways to choose the weights that are kept, at the k and the bits of the programme's own.
+"""Comparators: other ways to choose the weights that are kept, at the k and the bits of the programme's own.
 
 Each keeps as many weights as the reference (largest magnitudes of every tensor) and changes one thing: the criterion,
-whose text the criterion looks at, the scope, or the range of the grid. A language-aware contender looks at the
+whose text the criterion looks at, the scope, or the range of the grid. A language-aware comparator looks at the
 low-resource languages of the probe text; its language-blind partner at all of them.
 """
 
@@ -24,11 +24,11 @@ from evenbits.variants.rounding import bits_per_weight
 __all__ = [
     "AWARE",
     "PERCENT",
-    "ContenderStudy",
-    "contending_specs",
+    "ComparatorStudy",
+    "comparator_specs",
     "nothing_to_compare",
     "reference_budget",
-    "study_contenders",
+    "study_comparators",
     "unmeasured",
 ]
 
@@ -40,15 +40,15 @@ AWARE: Mapping[str, tuple[str, str]] = {
     "sensitivity": ("sensitivity", "sensitivity, low-resource"),
     "clipping": ("magnitude, clipped by activations", "magnitude, clipped for low-resource"),
 }
-"""Language-blind and language-aware contender of each statistic."""
+"""Language-blind and language-aware comparator of each statistic."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ContenderStudy:
-    """Damage under every contender, beside all that the study over k measured.
+class ComparatorStudy:
+    """Damage under every comparator, beside all that the study over k measured.
 
-    `retention`: that study, its table widened by the specs below. `reference`: the spec that contenders are held
-    against. `settled`: why no contender was measured, None where they were. `specs`: contender -> spec. `protected`:
+    `retention`: that study, its table widened by the specs below. `reference`: the spec that comparators are held
+    against. `settled`: why no comparator was measured, None where they were. `specs`: comparator -> spec. `protected`:
     the grid with layers (or parts of them) in high precision, and `matched`: retention that costs the same bits; None
     where the budget buys no layer.
     """
@@ -65,7 +65,7 @@ class ContenderStudy:
         names: dict[str, str | None] = dict.fromkeys(self.retention.kept.values())
         names |= {spec: f"random, k {k:f} %" for k, spec in self.retention.random.items()}
         names |= {spec: name for name, spec in self.specs.items()}
-        pairs = ((self.retention.rival, "smaller groups"), (self.protected, "layer protection"))
+        pairs = ((self.retention.comparator, "smaller groups"), (self.protected, "layer protection"))
         names |= {spec: name for spec, name in pairs if spec is not None}
         for spec in (self.retention.matched, self.matched):
             if spec is not None:
@@ -74,10 +74,10 @@ class ContenderStudy:
         return names
 
 
-def contending_specs(
+def comparator_specs(
     grid: QuantSpec, *, low: tuple[str, ...], languages: tuple[str, ...], statistics: bool = True
 ) -> dict[str, QuantSpec]:
-    """Return the contenders on `grid` by name, all at `PERCENT`.
+    """Return the comparators on `grid` by name, all at `PERCENT`.
 
     `low`: the low-resource languages, `languages`: all of them. Without `statistics` (there is no probe text) only
     those that look at weights alone.
@@ -103,8 +103,8 @@ def contending_specs(
 def nothing_to_compare(study: RetentionStudy, *, rng: np.random.Generator) -> Finding | None:
     """Return the finding where no choice of weights can be better than another, else None.
 
-    Too few languages, or no disparity to the disadvantage of low-resource languages at k = 0: contenders, which cost as
-    much as the study over k again, need not be measured then.
+    Too few languages, or no disparity to the disadvantage of low-resource languages at k = 0: comparators, which
+    cost as much as the study over k again, need not be measured then.
     """
     few = too_few(study)
     if few is not None:
@@ -122,32 +122,32 @@ def nothing_to_compare(study: RetentionStudy, *, rng: np.random.Generator) -> Fi
     )
 
 
-def unmeasured(study: RetentionStudy, settled: Finding) -> ContenderStudy:
-    """Return a study without contenders, because of `settled`."""
+def unmeasured(study: RetentionStudy, settled: Finding) -> ComparatorStudy:
+    """Return a study without comparators, because of `settled`."""
     reference = str(parse_spec(study.base).with_keep(PERCENT, CRITERION))
-    return ContenderStudy(retention=study, reference=reference, settled=settled)
+    return ComparatorStudy(retention=study, reference=reference, settled=settled)
 
 
 def reference_budget(model: Subject, spec: QuantSpec) -> float:
-    """Return the extra bits per weight of keeping 1 %, the most that the hypothesis allows: the budget of a rival."""
+    """Return the extra bits per weight of keeping 1 %, the most that the hypothesis allows: a comparator's budget."""
     grid = spec.base
     return bits_per_weight(grid.with_keep(1, CRITERION), model) - bits_per_weight(grid, model)
 
 
-def study_contenders(
+def study_comparators(
     model: Subject, study: RetentionStudy, corpus: Corpus, *, protected: QuantSpec | None = None
-) -> ContenderStudy:
-    """Measure every contender on the text of `study`, and `protected` beside retention that costs the same bits."""
+) -> ComparatorStudy:
+    """Measure every comparator on the text of `study`, and `protected` beside retention that costs the same bits."""
     grid = parse_spec(study.base)
     reference = grid.with_keep(PERCENT, CRITERION)
-    specs = contending_specs(
+    specs = comparator_specs(
         grid, low=study.low, languages=corpus.languages, statistics=model.probe is not None and bool(study.low)
     )
     matched = None if protected is None else at_bits_of(model, grid, protected)
     pair = [protected, matched] if protected is not None and matched is not None else []
     more = measure_damage(model, [reference, *specs.values(), *(one for one in pair if one is not None)], corpus)
     table = replace(study.table, columns={**study.table.columns, **more.columns})
-    return ContenderStudy(
+    return ComparatorStudy(
         retention=replace(study, table=table),
         reference=str(reference),
         specs={name: str(spec) for name, spec in specs.items()},

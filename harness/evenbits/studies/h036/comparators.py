@@ -1,4 +1,4 @@
-"""Rivals: what else the bits of a protection plan could be spent on.
+"""Comparators: what else the bits of a protection plan could be spent on.
 
 Shapes: P units.
 """
