@@ -306,7 +306,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="corpus",
-        about="gettext, dir:PATH, flores, belebele or hf:DATASET",
+        about="gettext, debian:NAME, dir:PATH, flores, belebele or hf:DATASET",
         metavar="CORPUS",
         check=_corpus,
         default="gettext",
