@@ -394,8 +394,8 @@ class TestInABrowser:
         opened.open(opened.file)
         body = page.split('id="language-table"')[1].split("</tbody>")[0]
         cells = re.findall(r'<td class="num">(.*?)</td>', body)
-        stood = [cells[place : place + 5] for place in range(0, len(cells), 5)]
-        shown = list(zip(*(column(opened, "language-table", place) for place in range(5, 10)), strict=True))
+        stood = [cells[place : place + 6] for place in range(0, len(cells), 6)]
+        shown = list(zip(*(column(opened, "language-table", place) for place in range(5, 11)), strict=True))
         assert [list(row) for row in shown] == stood
 
     def test_a_heading_sorts_its_column_in_both_directions_with_the_keyboard(self, opened):

@@ -63,12 +63,21 @@ def test_without_a_gate_it_says_what_it_costs_who_pays_whether_that_is_noise_and
     )
     # the middle of five loses 3 bits, the worst 12
     assert answers["who pays"] == (
-        "Korean (ko) 3.4 % [1.7 to 6.8 %], 4.0 times the middle language; then Japanese (ja) 2.4 %, German (de) 1.2 %; "
-        "least English (en) 0.3 %."
+        "Korean (ko): 12.0 bits more per segment, 3.4 % [1.7 to 6.8 %], 4.0 times the middle language; "
+        "then Japanese (ja) 8.00 (2.4 %), German (de) 3.00 (1.2 %); least English (en) 1.00 (0.3 %)."
     )
     assert answers["noise"].startswith("4 of 5 languages are shown to lose; 6 segments each leave the others open.")
     assert "evenbits protect m --spec int3-row" in answers["next"]
     assert headline(document(FIVE)) == "Who pays for quantization"
+
+
+def test_who_pays_most_is_told_in_the_numbers_that_languages_are_ordered_by():
+    pooled = {"ko": 7.0, "ja": 7.5, "de": 4.0, "fr": 3.0, "en": 2.0}
+    rows = [{**one, "pooled_bits": found(pooled[one["language"]])} for one in FIVE]
+    who = said(document(rows))["who pays"]
+    # the middle of the five is de with 4 bits: 7.5 / 4
+    assert who.startswith("Japanese (ja): 7.50 bits more per segment, 2.4 % [1.2 to 4.8 %], 1.9 times the middle language;")
+    assert "then Korean (ko) 7.00 (3.4 %), German (de) 4.00 (1.2 %); least English (en) 2.00 (0.3 %)." in who
 
 
 def test_a_model_that_came_quantized_is_named_with_its_precision():
@@ -119,7 +128,7 @@ def test_what_comes_next_is_the_best_that_was_measured_at_about_the_same_size():
     whole = document(rows, measurements=[{"spec": "int3-row", "role": "criterion", "action": None}])
     # int8-g16 takes almost three times the bits, random is a control, and a tenth less is not worth a sentence
     assert said(whole)["next"] == (
-        "Use int3-row+keep1%:magnitude, for +0.31 bits per weight: 75 % less loss (ko 3.4 % -> 0.9 %), "
+        "Use int3-row+keep1%:magnitude, for +0.31 bits per weight: 75 % less loss (ko 3.4 % becomes 0.9 %), "
         "the most of what was measured at that size."
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from evenbits.studies.gate.harm import Harm, harms
 
-__all__ = ["Action", "actions", "advice", "subject"]
+__all__ = ["Action", "actions", "advice", "spent", "subject"]
 
 POINTS_AT = re.compile(r"\bmeasure\b[^.;]*\((H-\d+)\)")
 """An advice to measure another hypothesis."""
@@ -42,6 +42,12 @@ def actions(document: Mapping[str, Any]) -> list[Action]:
     ]
 
 
+def spent(document: Mapping[str, Any], text: str) -> bool:
+    """Whether an advice is to measure what the run has measured."""
+    pointed = POINTS_AT.search(text)
+    return pointed is not None and bool(document["verdicts"].get(pointed[1], {}).get("by_case"))
+
+
 def advice(document: Mapping[str, Any], lead: Harm | None = None) -> list[Action]:
     """Return one advice for each hypothesis, for the model and spec asked about, in the order of the report.
 
@@ -50,15 +56,13 @@ def advice(document: Mapping[str, Any], lead: Harm | None = None) -> list[Action
     """
     lead = lead or next(harms(document), None)
     about = {lead.model, f"{lead.model} {lead.spec}"} if lead else set()
-    decided = {name for name, found in document["verdicts"].items() if found["by_case"]}
     roles = {(row["hypothesis"], row["test"]): row.get("role") for row in document["measurements"]}
     chosen: dict[str, Action] = {}
     deciding: dict[str, bool] = {}
     for one in actions(document):
         role = roles[one.hypothesis, one.test]
-        pointed = POINTS_AT.search(one.text)
         others = bool(about) and bool(one.subjects) and not about & set(one.subjects)
-        if role == "gate" or others or (pointed and pointed[1] in decided):
+        if role == "gate" or others or spent(document, one.text):
             continue
         if one.hypothesis not in chosen or (role == "criterion" and not deciding[one.hypothesis]):
             chosen[one.hypothesis], deciding[one.hypothesis] = one, role == "criterion"

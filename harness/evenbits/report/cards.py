@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evenbits.numbers import estimate, number, p_value
+from evenbits.report.actions import spent
 from evenbits.report.glossary import plain_metric
 from evenbits.report.verdicts import GROUPS, WORST_FIRST, hypotheses
 from evenbits.studies.study import studies
@@ -81,7 +82,8 @@ def cards(document: Mapping[str, Any]) -> list[Card]:
     names = [*built_in, *(name for name in found if name not in built_in)]
     names.sort(key=lambda name: name in GROUPS)  # a stable sort: hypotheses of others before the groups
     rows = {_key(row): row for row in document["measurements"]}
-    return [_card(name, found[name], rows) if name in found else _not_run(name) for name in names]
+    every = [_card(name, found[name], rows) if name in found else _not_run(name) for name in names]
+    return [replace(one, action=None) if one.action and spent(document, one.action) else one for one in every]
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:

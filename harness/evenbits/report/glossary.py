@@ -31,6 +31,12 @@ GLOSSARY = (
         "predicting the text.",
     ),
     Term(
+        plain="Pooled, bits",
+        term="pooled_bits",
+        meaning="The extra loss in bits, drawn towards the other languages as far as segments are few: of many "
+        "uncertain values the largest is too large. Languages are ordered by it.",
+    ),
+    Term(
         plain="Drift per token",
         term="KL divergence, nats per token",
         meaning="How far the predicted probabilities move on average, whether they become worse or only different.",

@@ -138,6 +138,8 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
         "levels_note": levels_note(document, shown[0].model if shown else None),
         "rows": cells(shown[0], described(document, shown[0].model)) if shown else [],
         "columns": COLUMNS,
+        "pooled": any("pooled_bits" in row for row in document["damage"]),
+        "noted": any(row["excess_bits"]["reason"] for row in document["damage"]),
         "tiers": [
             tier for place, tier in enumerate(TIERS) if any(row[-1] == place for row in page_data["damage"]["rows"])
         ],

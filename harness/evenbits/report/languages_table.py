@@ -9,7 +9,7 @@ from typing import Any
 from evenbits.figure import short
 from evenbits.numbers import estimate, interval, number
 from evenbits.report.described import described
-from evenbits.studies.gate.harm import Harm, harms
+from evenbits.studies.gate.harm import Harm, harms, pooled_bits
 
 __all__ = ["COLUMNS", "TIERS", "cells", "overview", "payload"]
 
@@ -20,6 +20,7 @@ COLUMNS = (
     ("Script", "text"),
     ("Resource level", "text"),
     ("Extra loss, bits [95 %]", "number"),
+    ("Pooled, bits", "number"),
     ("Extra loss, % [95 %]", "number"),
     ("Drift per token", "number"),
     ("Top word changed, %", "number"),
@@ -65,6 +66,7 @@ def payload(document: Mapping[str, Any]) -> dict[str, Any]:
                 row["segments"],
                 where["n"][row["excess_bits"]["reason"] or ""],
                 TIERS.index(tiers[row["model"]].get(row["language"], UNKNOWN)),
+                None if row["excess_bits"]["value"] is None else short(pooled_bits(row)),
             ]
             for row in rows
         ],
@@ -100,6 +102,7 @@ def cells(harm: Harm, about: Mapping[str, Mapping[str, Any]]) -> list[dict[str, 
             "model": row["model"],
             "spec": row["spec"],
             "excess": _with_interval(row["excess_bits"]),
+            "pooled": "" if row["excess_bits"]["value"] is None else number(short(pooled_bits(row)), sign=True),
             "relative": _with_interval(_scaled(row["relative_increase"])),
             "kl": number(short(row["kl_nats_per_token"]["mean"])),
             "top1": number(_percent(row["top1_changed"])),

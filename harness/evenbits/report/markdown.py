@@ -5,7 +5,7 @@ CI servers refuse or cut long summaries, so the text stays below a limit by leav
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from evenbits.report.opening import headline, opening
 from evenbits.report.sections import sections_of, shown
 from evenbits.report.summary import everything_left_out
 from evenbits.studies.gate.decision import Case, baseline_warning, cases
-from evenbits.studies.gate.harm import Harm, harms, specs_of
+from evenbits.studies.gate.harm import Harm, harms, pooled_bits, specs_of
 
 __all__ = ["LIMIT", "markdown"]
 
@@ -187,28 +187,22 @@ def _effect(found: Mapping[str, Any]) -> str:
 
 
 def _damage(harm: Harm) -> Table:
-    rows = tuple(
-        (
-            row["language"],
-            estimate(row["excess_bits"], sign=True),
-            estimate(row["relative_increase"], sign=True),
-            number(row["kl_nats_per_token"]["mean"]),
-            number(row["top1_changed"]),
-            str(row["segments"]),
-            row["excess_bits"]["reason"] or "",
-        )
-        for row in (*harm.ranked, *harm.undefined)
-    )
-    columns = (
-        "language",
-        "excess bits per segment",
-        "relative increase",
-        "KL, nats per token",
-        "top-1 changed",
-        "segments",
-        "note",
-    )
-    return Table(title=f"Damage: {harm.model} {harm.spec}, most harmed first", columns=columns, rows=rows)
+    every = (*harm.ranked, *harm.undefined)
+    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "language": lambda row: str(row["language"]),
+        "excess bits per segment": lambda row: estimate(row["excess_bits"], sign=True),
+        "pooled": lambda row: "" if row["excess_bits"]["value"] is None else number(pooled_bits(row), sign=True),
+        "relative increase": lambda row: estimate(row["relative_increase"], sign=True),
+        "KL, nats per token": lambda row: number(row["kl_nats_per_token"]["mean"]),
+        "top-1 changed": lambda row: number(row["top1_changed"]),
+        "segments": lambda row: str(row["segments"]),
+        "note": lambda row: row["excess_bits"]["reason"] or "",
+    }
+    if not any("pooled_bits" in row for row in every):
+        del columns["pooled"]
+    rows = tuple(tuple(cell(row) for cell in columns.values()) for row in every)
+    order = "most harmed first" + (" by the pooled estimate" if "pooled" in columns else "")
+    return Table(title=f"Damage: {harm.model} {harm.spec}, {order}", columns=tuple(columns), rows=rows)
 
 
 def _render(table: Table, room: int) -> str:

@@ -16,7 +16,7 @@ from evenbits.numbers import estimate, number
 from evenbits.report.actions import advice
 from evenbits.report.described import described, exposure_of
 from evenbits.studies.gate.decision import Case, cases, lets_through
-from evenbits.studies.gate.harm import Harm, harms
+from evenbits.studies.gate.harm import Harm, harms, pooled_bits
 
 __all__ = ["Answer", "already", "headline", "levels_note", "may_ship", "opening"]
 
@@ -190,19 +190,27 @@ def _cost(document: Mapping[str, Any], lead: Harm) -> Iterator[Answer]:
 
 def _who(document: Mapping[str, Any], lead: Harm) -> Answer:
     about = described(document, lead.model)
-    names = [f"{_named(row, about)} {_loss(row)}" for row in (*lead.ranked[: NEXT_WORST + 1], lead.ranked[-1])]
-    bounds = _interval(lead.ranked[0])
-    text = f"{names[0]}{f' [{bounds}]' if bounds else ''}{_times(lead)}"
+    worst, *others = (*lead.ranked[: NEXT_WORST + 1], lead.ranked[-1])
+    bounds, share = _interval(worst), _share(worst)
+    text = f"{_named(worst, about)}: {number(pooled_bits(worst))} bits more per segment"
+    text += f", {share}{f' [{bounds}]' if bounds else ''}" if share else ""
+    text += _times(lead)
     if len(lead.ranked) > NEXT_WORST + 1:
-        text += f"; then {', '.join(names[1:-1])}; least {names[-1]}"
+        *then, least = [_briefly(row, about) for row in others]
+        text += f"; then {', '.join(then)}; least {least}"
     return Answer(label="who pays", question="Who pays most?", text=f"{text}.")
+
+
+def _briefly(row: Mapping[str, Any], about: Mapping[str, Mapping[str, Any]]) -> str:
+    share = _share(row)
+    return f"{_named(row, about)} {number(pooled_bits(row))}{f' ({share})' if share else ''}"
 
 
 def _times(lead: Harm) -> str:
     """Return how the worst language compares with the middle one, where both are shown to lose."""
     rows = lead.ranked
     middle = rows[len(rows) // 2]
-    worst, typical = rows[0]["excess_bits"]["value"], middle["excess_bits"]["value"]
+    worst, typical = pooled_bits(rows[0]), pooled_bits(middle)
     shown = (middle["excess_bits"]["low"] or 0) > 0 and (rows[0]["excess_bits"]["low"] or 0) > 0
     return f", {worst / typical:.1f} times the middle language" if shown and len(rows) > NEXT_WORST else ""
 
@@ -233,7 +241,7 @@ def _next(document: Mapping[str, Any], lead: Harm) -> Answer:
     if better is not None:
         harm, saved, bits = better
         same = {row["language"]: row for row in harm.ranked}.get(lead.ranked[0]["language"])
-        worst = f" ({lead.ranked[0]['language']} {_loss(lead.ranked[0])} -> {_loss(same)})" if same else ""
+        worst = f" ({lead.ranked[0]['language']} {_loss(lead.ranked[0])} becomes {_loss(same)})" if same else ""
         text = (
             f"Use {_short(harm.spec)}, for {bits:+.2g} bits per weight: {_percent(saved)} less loss{worst}, "
             "the most of what was measured at that size."
@@ -292,10 +300,12 @@ def _mean_increase(harm: Harm) -> float | None:
 
 
 def _loss(row: Mapping[str, Any]) -> str:
+    return _share(row) or f"{number(row['excess_bits']['value'], sign=True)} bits"
+
+
+def _share(row: Mapping[str, Any]) -> str:
     found = row.get("relative_increase") or {"value": None}
-    if found["value"] is None:
-        return f"{number(row['excess_bits']['value'], sign=True)} bits"
-    return _percent(found["value"])
+    return "" if found["value"] is None else _percent(found["value"])
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -124,7 +124,18 @@ def test_depth_says_where_damage_lies_and_for_how_many_languages():
     assert depth.shares == pytest.approx({"early": 67 / 120, "middle": 24 / 120, "late": 29 / 120})
     assert (depth.agreeing, depth.languages, depth.same_for_all) == (11, 12, True)
     assert depth.top[0] == ("0", pytest.approx(67 / 120))
-    assert "11 of 12 lose most in the early third" in depth.sentence
+    assert "11 of 12 languages lose most in the early third" in depth.sentence
+    assert "one plan can serve all" in depth.sentence
+
+
+def test_one_plan_is_not_said_to_serve_languages_whose_profiles_differ():
+    # all three lose most in the early third, and order the other layers each in its own way
+    profiles = np.array([[9.0, 8, 1, 2, 3, 4], [9.0, 8, 4, 3, 2, 1], [8.0, 9, 2, 4, 1, 3]]).T
+    profiles = np.concatenate([profiles, profiles[2:]])
+    depth = where_damage_lies(study_of(np.repeat(profiles[:, :, None], 3, axis=2), languages=("ca", "de", "en")))
+    assert depth.agreeing == depth.languages == 3
+    assert depth.correlation < 0.5
+    assert "one plan" not in depth.sentence + depth.advice
 
 
 def test_damage_that_adds_up_is_explained_in_full_and_its_opposite_is_not():

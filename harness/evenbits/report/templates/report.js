@@ -198,6 +198,7 @@
     var tier = cell(row, "");
     tier.appendChild(tierMark(page.tier(entry)));
     cell(row, page.estimate(entry[3], entry[4], entry[5]), entry[3], "num");
+    cell(row, page.number(entry[14], true), entry[14], "num");
     cell(row, page.estimate(entry[6], entry[7], entry[8]), entry[6], "num");
     cell(row, page.number(entry[9]), entry[9], "num");
     cell(row, page.number(entry[10]), entry[10], "num");
@@ -216,7 +217,7 @@
       (found[name] = found[name] || []).push(entry);
     });
     var list = Object.keys(found).map(function (name) {
-      var known = found[name].filter(function (entry) { return entry[3] !== null; }).sort(function (a, b) { return b[3] - a[3]; });
+      var known = found[name].filter(function (entry) { return entry[3] !== null; }).sort(function (a, b) { return b[14] - a[14]; });
       var sum = known.reduce(function (total, entry) { return total + entry[3]; }, 0);
       return { name: name, rows: found[name].length, mean: known.length ? sum / known.length : null, known: known };
     });
@@ -281,7 +282,7 @@
     var levels = data.damage.tiers.filter(function (tier) { return data.damage.rows.some(function (entry) { return page.tier(entry) === tier; }); });
     options(field.tier, levels.map(function (text) { return [text, text]; }), "all");
     hideUseless(form);
-    var table = document.getElementById("language-table");
+    var table = document.getElementById("language-table"), ranked = table.classList.contains("no-pooled") ? 5 : 6;
     var render = function () {
       var words = field.search.value.trim().toLowerCase();
       page.rows = data.damage.rows.filter(function (entry) {
@@ -299,7 +300,7 @@
       page.rows.sort(function (a, b) {
         if (page.order && page.group(a) !== page.group(b)) { return places[page.group(a)] - places[page.group(b)]; }
         if (a[3] === null || b[3] === null) { return (a[3] === null) - (b[3] === null); }
-        return b[3] - a[3] || compare(data.damage.languages[a[2]].tag, data.damage.languages[b[2]].tag);
+        return b[14] - a[14] || compare(data.damage.languages[a[2]].tag, data.damage.languages[b[2]].tag);
       });
       var body = document.createElement("tbody");
       page.rows.forEach(function (entry) { body.appendChild(languageRow(entry)); });
@@ -308,7 +309,7 @@
       table.classList.toggle("one-spec", data.damage.specs.length === 1 || field.spec.value !== "");
       showGroups(field.model.value !== "" && field.spec.value !== "");
       each("th", function (head, column) {
-        if (column === 5 && !page.order) { head.setAttribute("aria-sort", "descending"); } else { head.removeAttribute("aria-sort"); }
+        if (column === ranked && !page.order) { head.setAttribute("aria-sort", "descending"); } else { head.removeAttribute("aria-sort"); }
       }, table.tHead);
       page.onRows.forEach(function (action) { action(); });
     };

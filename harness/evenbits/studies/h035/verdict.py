@@ -289,8 +289,8 @@ def _advice(best: dict[str, Any] | None) -> str:
     if best is None or best["r2_language_out"]["value"] <= 0:
         return "No metric known before quantizing predicts this damage: measure it with `evenbits damage`."
     return (
-        f"To rank languages before quantizing, use {best['label']} (`evenbits diagnose`): it holds up best on left-out "
-        "languages."
+        "Rank languages before quantizing with `evenbits diagnose`; here "
+        f"{best['label']} held up best on left-out languages (R2 {best['r2_language_out']['value']:.2f})."
     )
 
 

@@ -16,8 +16,9 @@ from evenbits.studies.h036.study import LayerStudy
 __all__ = ["THIRDS", "Depth", "where_damage_lies"]
 
 THIRDS = ("early", "middle", "late")
-SAME_FOR_ALL = 0.9
-"""Share of languages that must lose most in the same third before one plan is said to serve all of them."""
+SAME_FOR_ALL, ALIKE = 0.9, 0.5
+"""Share of languages that must lose most in the same third, and mean rank correlation of their profiles, before one
+plan is said to serve all of them."""
 
 Float64 = NDArray[np.float64]
 
@@ -44,7 +45,8 @@ class Depth:
 
     @property
     def same_for_all(self) -> bool:
-        return self.agreeing >= SAME_FOR_ALL * self.languages
+        alike = self.correlation is not None and self.correlation >= ALIKE
+        return alike and self.agreeing >= SAME_FOR_ALL * self.languages
 
     @property
     def brief(self) -> str:
@@ -55,16 +57,16 @@ class Depth:
         """Q6 in a sentence with numbers."""
         layers = ", ".join(f"{label} ({share:.0%})" for label, share in self.top)
         similar = "" if self.correlation is None else f", mean rank correlation of profiles {self.correlation:.2f}"
-        same = "the same for nearly all languages" if self.same_for_all else "not the same for all languages"
+        plan = ": one plan can serve all" if self.same_for_all else ""
         return (
-            f"Of single-layer damage {self.brief}; the costliest layers are {layers}; {same}: {self.agreeing} of "
-            f"{self.languages} lose most in the {self.costliest} third{similar}."
+            f"Of single-layer damage {self.brief}; the costliest layers are {layers}; {self.agreeing} of "
+            f"{self.languages} languages lose most in the {self.costliest} third{similar}{plan}."
         )
 
     @property
     def advice(self) -> str:
-        kind = "one plan can serve all languages" if self.same_for_all else "a plan must weigh languages"
-        return f"Protect the {self.costliest} layers first; {kind} (evenbits protect measures it)."
+        plan = ", by one plan for all languages" if self.same_for_all else ""
+        return f"Protect the {self.costliest} layers first{plan}; `evenbits protect` measures what that saves."
 
     def to_json(self) -> dict[str, Any]:
         return {

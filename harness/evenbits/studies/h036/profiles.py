@@ -49,7 +49,7 @@ def different_layers(study: LayerStudy, *, rng: np.random.Generator) -> Finding:
         verdict=_verdict(shares),
         shown=shares.p_value is not None and shares.p_value < ALPHA,
         because=f"{_because(shares)}{left_out} In bits {_brief(bits)}: {_reading(bits, shares)}. {place.sentence}",
-        summary=f"layer x language w2p of shares {_brief(shares)}; {place.brief}",
+        summary=f"languages' own layers explain {_brief(shares)}; damage {place.brief}",
         action=place.advice,
         also={"bits": bits.estimate, "relative_increase": relative.estimate},
         sensitive=False if shares.estimate.value is None else None,

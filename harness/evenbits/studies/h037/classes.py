@@ -67,8 +67,9 @@ def clear_pattern(
         shown=True,
         because=f"{why}By weights the class is {held.label} ({statistics.beyond(SIGMA).share:.2g} beyond "
         f"{SIGMA} sigma), by ablation {ablated} ({_concentrations(ablations)}).",
-        summary=f"{held.label}; same class in {share:.0%} of resamples, "
-        f"{'agrees with' if agrees else f'but {ablated} by'} ablation; {statistics.kurtosis_class or 'no spread'}",
+        summary=f"{held.label} by weights, in {share:.0%} of resamples, "
+        f"{'and by ablation' if agrees else f'but {ablated} by ablation: both must agree'}; "
+        f"kurtosis {statistics.kurtosis_class or 'undefined'}",
         action=_advice(held.label, agrees=agrees),
         data={
             "class": held.label,

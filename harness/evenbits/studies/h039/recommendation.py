@@ -74,8 +74,8 @@ class Recommendation:
                 return "Keep nothing: retention does not lower the mean damage."
             case "least_damage":
                 return (
-                    f"No k < 1 % gives parity{' without harm' if self.harmful else ''}; k {k} % lowers the mean damage "
-                    f"most, by {self.saved or 0.0:.0%} ({self.spec})."
+                    f"No k < 1 % is shown to give parity{' without harm' if self.harmful else ''}; "
+                    f"k {k} % lowers the mean damage most, by {self.saved or 0.0:.0%} ({self.spec})."
                 )
 
     def to_json(self) -> dict[str, Any]:
