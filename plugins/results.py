@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -93,13 +93,17 @@ class Results:
         self._begin()
 
     def _begin(self) -> None:
-        """Before the first eval runs: check the settings, and let pytest write JUnit XML beside our report."""
+        """Before the first eval runs: check settings and folder, and let pytest write JUnit XML beside our report."""
+        from evenbits.report.document import require_writable
+
         option = self.config.option
         if not catalogue(self.config).items or option.collectonly:
             return
         try:
             folder = settings(self.config).report
+            require_writable(folder)
         except EvenbitsError as error:
+            catalogue(self.config).problems.append(str(error))  # so that nothing is written
             end_with_usage_error(error)
         if getattr(option, "xmlpath", None) is None and self.config.pluginmanager.has_plugin("junitxml"):
             start_junit(self.config, folder / "junit.xml")
@@ -133,9 +137,20 @@ class Results:
             made = _rows(book.items[report.nodeid], log)[known:]
             report.user_properties += numbered(made, first=known + 1)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the report. What prevents it is a sentence and exit code 1, not a traceback."""
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
+        """Write the report, then let pytest write its own files. What prevents it is a sentence and exit code 1."""
+        self._finish()
+        try:
+            yield
+        except OSError as error:  # JUnit XML: what ends a session is still to be said
+            file = error.filename or self.config.option.xmlpath or "a file"
+            what = f"{file} cannot be written: {error.strerror or error}."
+            self.problem = what if self.problem is None else f"{self.problem} {what}"
+        if (self.problem or self.problems) and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _finish(self) -> None:
         book = catalogue(self.config)
         if not book.items or book.problems or self.config.option.collectonly:
             return
@@ -147,8 +162,6 @@ class Results:
             self._write()
         except EvenbitsError as error:
             self.problem = str(error)
-        if (self.problem or self.problems) and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_unconfigure(self) -> None:
         if self._workers is not None:

@@ -1,6 +1,8 @@
 """The report of a run: serial and under xdist, after failures, crashes and contradictions."""
 
+import errno
 import json
+import os
 import xml.etree.ElementTree as ET
 
 import evenbits.text  # noqa: F401 - numpy cannot be imported again in each of pytester's runs
@@ -374,9 +376,30 @@ def test_a_test_that_is_run_again_has_the_rows_of_its_last_attempt_alone(suite):
     assert names[0] == names[1]
 
 
-def test_a_report_folder_that_cannot_be_written_is_a_sentence(suite):
+@pytest.mark.parametrize("place", ["file", "sealed"])
+def test_a_report_folder_that_cannot_be_written_is_a_sentence_before_anything_is_measured(suite, place, monkeypatch):
+    def sealed(**_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
     suite.makepyfile(EVALS)
-    (suite.path / "out").write_text("a file", encoding="utf-8")
+    if place == "file":
+        (suite.path / "out").write_text("a file", encoding="utf-8")
+    else:
+        monkeypatch.setattr("evenbits.report.document.TemporaryFile", sealed)
     result = suite.runpytest_inprocess("--model=a/b", "--spec=int4-g64", "-k", "two")
-    assert result.ret in {1, 2}
+    assert result.ret == 2
+    said = result.stdout.str() + result.stderr.str()
+    words = {"file": "'out' is a file; name a folder.", "sealed": "out cannot be written to: Read-only file system."}
+    assert words[place] in said
+    assert "Traceback" not in said
+    assert not (suite.path / "out").is_dir()
+
+
+def test_junit_that_cannot_be_written_is_a_sentence_below_the_summary(suite):
+    suite.makepyfile(EVALS)
+    (suite.path / "out" / "junit.xml").mkdir(parents=True)
+    result = suite.runpytest_inprocess("--model=a/b", "--spec=int4-g64", "-k", "two")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["report        not written: *junit.xml cannot be written: Is a directory."])
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert report(suite)["measurements"]  # what could be written is there

@@ -76,7 +76,9 @@ def test_who_pays_most_is_told_in_the_numbers_that_languages_are_ordered_by():
     rows = [{**one, "pooled_bits": found(pooled[one["language"]])} for one in FIVE]
     who = said(document(rows))["who pays"]
     # the middle of the five is de with 4 bits: 7.5 / 4
-    assert who.startswith("Japanese (ja): 7.50 bits more per segment, 2.4 % [1.2 to 4.8 %], 1.9 times the middle language;")
+    assert who.startswith(
+        "Japanese (ja): 7.50 bits more per segment, 2.4 % [1.2 to 4.8 %], 1.9 times the middle language;"
+    )
     assert "then Korean (ko) 7.00 (3.4 %), German (de) 4.00 (1.2 %); least English (en) 2.00 (0.3 %)." in who
 
 
@@ -200,10 +202,21 @@ def test_a_gate_that_refuses_names_the_languages_the_reasons_each_once_and_what_
     answers = [answer.text for answer in opening(whole)]
     assert sum("there is no result for yo" in text for text in answers) == 1
     assert (
-        "sw: extra loss in bits per segment 12.0 [11.0, 13.0], allowed < 9 (m int3-row). "
+        "extra loss in bits per segment: sw 12.0 [11.0, 13.0], allowed < 9 (m int3-row). "
         "The whole interval lies above the limit." in answers
     )
     assert any("Measure the languages that are missing" in text for text in answers)
+
+
+def test_languages_refused_for_the_same_reason_are_told_in_one_sentence_and_many_are_counted():
+    few = "6 segments pass nothing."
+    rows = [gate(f"x{place}", "fail", Verdict.UNDERPOWERED, value=place + 2.0, because=few) for place in range(10)]
+    answers = list(opening(refused(rows)))
+    reasons = [answer.text for answer in answers if answer.label == "why not"]
+    assert len(reasons) == 1
+    assert reasons[0].startswith("extra loss in bits per segment: x0 2.00 [1.00, 3.00], x1 3.00 [2.00, 4.00], ")
+    assert reasons[0].endswith("x7 9.00 [8.00, 10.0] and 2 more, allowed < 9 (m int3-row). 6 segments pass nothing.")
+    assert headline(refused(rows)) == "May not ship: x0, x1, x2, x3, x4, x5, x6, x7 and 2 more."
 
 
 def test_of_several_specs_the_one_that_may_not_ship_is_named():

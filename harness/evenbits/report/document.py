@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from evenbits.errors import ReportError
@@ -27,11 +28,24 @@ from evenbits.report.verdicts import rank, verdicts
 from evenbits.rows import plain
 from evenbits.studies.gate.harm import with_pooled
 
-__all__ = ["SCHEMA_VERSION", "asked", "build", "dump", "load", "order_key", "schema", "validate", "write"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "asked",
+    "build",
+    "dump",
+    "load",
+    "order_key",
+    "require_writable",
+    "schema",
+    "validate",
+    "write",
+]
 
 SCHEMA_VERSION = 1
-LARGEST = 1 << 29  # bytes
 """Raised when a key changes its meaning or goes away; added keys do not raise it."""
+
+LARGEST = 1 << 29
+"""Bytes of a report that is read."""
 
 HALF_PAIRS = re.compile("[\ud800-\udfff]")
 
@@ -152,6 +166,16 @@ def write(file: Path, text: str) -> None:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise ReportError(f"{file} cannot be written: {error.strerror or error}.") from None
+
+
+def require_writable(folder: Path) -> None:
+    """Raise `ReportError` where no file could be written into `folder`; leave nothing there, not even the folder."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        with TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise ReportError(f"{folder} cannot be written to: {error.strerror or error}. Choose another folder.") from None
 
 
 def load(path: Path | str) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from evenbits.studies.gate.harm import Harm, harms, pooled_bits
 
 __all__ = ["Answer", "already", "headline", "levels_note", "may_ship", "opening"]
 
-REASONS = 6
-"""Reasons of a refusal that are told; the others are counted."""
+REASONS, NAMED = 6, 8
+"""Reasons of a refusal that are told, and languages named in one; the others are counted."""
 
 NEXT_WORST = 2
 """Languages named after the one that pays most."""
@@ -86,9 +86,7 @@ def may_ship(document: Mapping[str, Any]) -> str:
         return "May ship"
     blocking = _blocking(document)
     pairs = list(dict.fromkeys(_pair(case) for case in blocking))
-    named = [
-        f"{f'{pair}: ' if len(pairs) > 1 and pair else ''}{', '.join(_subjects(blocking, pair))}" for pair in pairs
-    ]
+    named = [f"{f'{pair}: ' if len(pairs) > 1 and pair else ''}{_listed(_subjects(blocking, pair))}" for pair in pairs]
     return f"May not ship: {'; '.join(named) or 'the gate came to no decision'}"
 
 
@@ -114,13 +112,13 @@ def _gate(document: Mapping[str, Any]) -> Iterator[Answer]:
     if not blocking:
         passed = sum(case.row["verdict"] == "supported" for case in every)
         excused = [case for case in every if case.row["verdict"] == "not_applicable"]
-        more = f"; {len(excused)} excused by the policy ({', '.join(_subjects(excused))})" if excused else ""
+        more = f"; {len(excused)} excused by the policy ({_listed(_subjects(excused))})" if excused else ""
         text = f"{may_ship(document)}: {passed} of {len(every)} checks are shown to be within the policy{more}."
         yield Answer(label="may it ship", question="May it ship?", text=text, tone="good")
         return
     refused = f"{may_ship(document)}. {len(blocking)} of {len(every)} checks stand in the way."
     yield Answer(label="may it ship", question="May it ship?", text=refused, tone="bad")
-    reasons = list(dict.fromkeys(_reason(case) for case in blocking))
+    reasons = _reasons(blocking)
     for reason in reasons[:REASONS]:
         yield Answer(label="why not", question="Why not?", text=reason)
     if len(reasons) > REASONS:
@@ -150,16 +148,31 @@ def _subject(name: str) -> str:
     return "the gap between languages" if name == "all languages" else name
 
 
-def _reason(case: Case) -> str:
-    """Return why a case does not let through: measured, allowed, and what the numbers don't say."""
-    row, threshold = case.row, case.row["threshold"]
-    because = (row.get("data") or {}).get("because")
-    if row["estimate"]["value"] is None:
-        return f"{_subject(case.subject)}: {str(row['estimate']['reason']).rstrip('.')}."
-    allowed = "" if threshold is None else f", allowed {threshold['op']} {threshold['bound']:g}"
-    measured = f"{METRICS.get(row['metric'], str(row['metric']).replace('_', ' '))} {estimate(row['estimate'])}"
-    where = f" ({_pair(case)})" if _pair(case) else ""
-    return f"{_subject(case.subject)}: {measured}{allowed}{where}. {because or ''}".strip()
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
+
+
+def _reasons(blocking: Sequence[Case]) -> list[str]:
+    """Return why cases do not let through: measured, allowed, and what the numbers don't say; the same words once."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for case in blocking:
+        row, threshold = case.row, case.row["threshold"]
+        subject, because = _subject(case.subject), (row.get("data") or {}).get("because") or ""
+        if row["estimate"]["value"] is None:
+            words, of = ("", f"{str(row['estimate']['reason']).rstrip('.')}."), subject
+        else:
+            allowed = "" if threshold is None else f", allowed {threshold['op']} {threshold['bound']:g}"
+            where = f" ({_pair(case)})" if _pair(case) else ""
+            metric = METRICS.get(row["metric"], str(row["metric"]).replace("_", " "))
+            words, of = (metric, f"{allowed}{where}. {because}".strip()), f"{subject} {estimate(row['estimate'])}"
+        groups.setdefault(words, []).append(of)
+    return [
+        f"{metric}: {_listed(list(dict.fromkeys(of)))}{rest}"
+        if metric
+        else f"{_listed(list(dict.fromkeys(of)))}: {rest}"
+        for (metric, rest), of in groups.items()
+    ]
 
 
 def _remedy(case: Case) -> str:
