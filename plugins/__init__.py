@@ -28,6 +28,7 @@ PLUGINS: tuple[str, ...] = (
     "evenbits.fixtures.exposure",
     "evenbits.fixtures.gate",
     "evenbits.fixtures.preparation",
+    "evenbits.fixtures.reach",
     "evenbits.fixtures.cost",
     "evenbits.fixtures.progress",
     "evenbits.plugins.outcomes",

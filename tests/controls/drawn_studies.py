@@ -235,7 +235,11 @@ def outlier_model(
     for part, (top, random) in removed.items():
         scatter = 1 + 0.05 * rng.standard_normal((2, 4, 8))
         ablations[part] = Ablation(
-            share=part, top=1000 * top * scatter[0], random=1000 * random * scatter[1], floor_bits=0.001
+            share=part,
+            languages=("de", "fi", "ja", "sw"),
+            top=1000 * top * scatter[0],
+            random=1000 * random * scatter[1],
+            floor_bits=0.001,
         )
     return WeightStatistics(fingerprint="0f", tensors=tuple(found)), ablations
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from evenbits.statistics import by_cluster, mean_interval
 from evenbits.statistics.clusters import drawn_units, leave_out, mixture_half_width, widening
-from scipy import stats
+from scipy import optimize, stats
 
 
 def rng(seed=0):
@@ -71,6 +71,39 @@ def test_without_clusters_the_half_width_is_students():
     assert found == pytest.approx((theirs.high - theirs.low) / 2, rel=1e-6)
 
 
+def half_by_matrices(values, contrast, groups, clusters):
+    """The interval as its definition has it: covariance matrices, inverted one by one."""
+    design, same = np.eye(groups.max() + 1)[groups], (clusters[:, None] == clusters).astype(float)
+    freedom = len(values) - design.shape[1]
+    scales, logs = [], []
+    for correlation in np.linspace(0.0, 0.95, 20):
+        covariance = (1 - correlation) * np.eye(len(values)) + correlation * same
+        inverse = np.linalg.inv(covariance)
+        normal = design.T @ inverse @ design
+        left = values - design @ np.linalg.solve(normal, design.T @ inverse @ values)
+        squares = left @ inverse @ left
+        logs.append(-(np.linalg.slogdet(covariance)[1] + np.linalg.slogdet(normal)[1] + freedom * np.log(squares)) / 2)
+        variance = contrast @ contrast
+        for cluster in set(clusters.tolist()):
+            weights = contrast[clusters == cluster]
+            variance += correlation * max(weights.sum() ** 2 - (weights**2).sum(), 0)
+        scales.append(np.sqrt(squares / freedom * variance))
+    weights = np.exp(np.array(logs) - max(logs))
+
+    def missing(half):
+        return weights @ (2 * stats.t.cdf(half / np.array(scales), freedom) - 1) / weights.sum() - 0.95
+
+    return optimize.brentq(missing, 0, 100)
+
+
+def test_the_mixture_is_that_of_the_covariance_matrices_also_where_families_span_the_groups():
+    values, groups = rng(3).standard_normal(12) + 2, np.repeat([0, 1], 6)
+    contrast = np.where(groups == 0, 1 / 6, -1 / 6)
+    for clusters in ([0, 0, 0, 1, 1, 2, 3, 3, 3, 3, 4, 5], [0, 0, 1, 1, 2, 3, 0, 1, 1, 2, 3, 4]):
+        found = mixture_half_width(values, contrast, groups, np.array(clusters))
+        assert found == pytest.approx(half_by_matrices(values, contrast, groups, np.array(clusters)), rel=1e-6)
+
+
 def test_one_large_family_widens_more_than_many_small_ones():
     values = rng(4).standard_normal(22)
     contrast = np.repeat([1 / 11, -1 / 11], 11)
@@ -86,9 +119,12 @@ def test_one_large_family_widens_more_than_many_small_ones():
     assert in_both_groups < 1.2 * alone
 
 
-def test_a_spread_that_is_wide_enough_is_left_as_it_is():
+def test_a_spread_that_is_wide_enough_stays_where_segments_are_shared_and_is_drawn_in_where_that_cancels():
     values = np.array([-1.0, 1.0, 0.5, -0.5])
-    assert widening(values, np.full(4, 0.25), ["a"] * 4, list("wxyz"), spread=100.0) == 1.0
+    given = (values, np.full(4, 0.25), ["a"] * 4, list("wxyz"))
+    assert widening(*given, spread=100.0) == 1.0
+    half = 1.959963984540054 * 100.0 * widening(*given, spread=100.0, shared=False)
+    assert half == pytest.approx(stats.t.ppf(0.975, 3) * values.std(ddof=1) / 2, rel=1e-6)
 
 
 def test_leaving_out_names_every_cluster_once():

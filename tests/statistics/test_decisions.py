@@ -17,6 +17,7 @@ from evenbits.estimates import Finding, Threshold, Verdict, judge, three_way
 from evenbits.report.compare import change_decisions
 from evenbits.statistics import (
     FEWEST_FOR_PASS,
+    LOG_PARITY,
     Components,
     binomial_band,
     disparity,
@@ -27,6 +28,7 @@ from evenbits.statistics import (
     looks,
     mean_interval,
     no_harm,
+    paired_disparity,
     pooled_means,
     power,
     schedule,
@@ -219,22 +221,58 @@ def test_fault_2_harm_of_the_size_of_the_margin_is_hardly_ever_called_none(segme
 # -- 3. three ways, and 8. families ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trials", replicates(QUICK))
-@pytest.mark.parametrize("icc", [0.0, 0.3, 0.6])
-@pytest.mark.parametrize("sizes", list(WORLD), ids=lambda sizes: f"{sizes[0]}+{sizes[1]}")
-def test_fault_3_and_8_no_disparity_is_shown_or_refuted_wrongly_where_tiers_and_families_coincide(sizes, icc, trials):
-    shown = refuted = covered = 0
-    trials = trials if sizes[0] < 100 or trials > QUICK else 8  # seconds
+def tiers_drawn(sizes, segments, icc, trials, *, ratio=1.0, mixed=False):
+    """Return how often the disparity of drawn tiers is shown above 1, shown below, covered, and shown above 1.25."""
+    shown = refuted = covered = beyond = 0
     for seed in range(trials):
         draw = rng(10, sizes[0], int(10 * icc), seed)
-        table, low, high, families = drawn(draw, sizes, 20, icc=icc)
-        found = disparity(table, low=low, high=high, families=families, rng=draw, resamples=400)
-        shown += three_way(found.log_ratio, above=0.0) is Verdict.SUPPORTED
-        refuted += three_way(found.log_ratio, below=0.0) is Verdict.SUPPORTED
-        covered += three_way(found.log_ratio, above=0.0) is three_way(found.log_ratio, below=0.0)
+        table, low, high, families = drawn(draw, sizes, segments, icc=icc, ratio=ratio, mixed=mixed)
+        found = disparity(table, low=low, high=high, families=families, rng=draw, resamples=400).log_ratio
+        shown += three_way(found, above=0.0) is Verdict.SUPPORTED
+        refuted += three_way(found, below=0.0) is Verdict.SUPPORTED
+        beyond += three_way(found, above=LOG_PARITY) is Verdict.SUPPORTED
+        covered += (found.low or -9.0) <= math.log(ratio) <= (9.0 if found.high is None else found.high)
+    return shown, refuted, covered, beyond
+
+
+CELLS = [pytest.param(20, mixed, QUICK, id=f"20-{mixed}-quick") for mixed in (False, True)] + [
+    pytest.param(segments, mixed, MANY, id=f"{segments}-{mixed}-many", marks=pytest.mark.slow)
+    for segments, mixed in ((5, False), (6, False), (10, False), (20, False), (50, False), (6, True), (20, True))
+]
+
+
+@pytest.mark.parametrize(("segments", "mixed", "trials"), CELLS)
+@pytest.mark.parametrize("icc", [0.0, 0.3, 0.6])
+@pytest.mark.parametrize("sizes", list(WORLD), ids=lambda sizes: f"{sizes[0]}+{sizes[1]}")
+def test_fault_3_and_8_no_disparity_is_shown_or_refuted_wrongly_whether_or_not_tiers_and_families_coincide(
+    sizes, icc, segments, mixed, trials
+):
+    trials = trials if sizes[0] < 100 or trials > QUICK else 8  # seconds
+    shown, refuted, covered, _ = tiers_drawn(sizes, segments, icc, trials, mixed=mixed)
     assert no_more_often_than(shown, trials, 0.035)  # .025 a side, and .93 of coverage is asked for
     assert no_more_often_than(refuted, trials, 0.035)
     assert no_more_often_than(trials - covered, trials, 0.07)
+
+
+@pytest.mark.parametrize("trials", replicates(QUICK))
+@pytest.mark.parametrize(("pairs", "least"), [(11, 0.4), (22, 0.8)])  # .59 and .92 of 300
+@pytest.mark.parametrize("icc", [0.0, 0.6])
+def test_mirrored_models_show_with_few_languages_what_two_tiers_cannot(pairs, least, icc, trials):
+    """A ratio of 1.5 between languages that differ by a log SD of .5, in two models that disagree by a log SD of .2."""
+    shown = covered = 0
+    for seed in range(trials):
+        draw = rng(23, pairs, int(10 * icc), seed)
+        table, low, high, families = drawn(draw, (11, 11), 20, icc=icc)
+        own = {tag: table[tag] for tag in [*low, *high][:pairs]}
+        both = {
+            tag: np.stack([factor * math.exp(0.2 * draw.standard_normal()) * values for factor in (1.5, 1.0)])
+            for tag, values in own.items()
+        }
+        found = paired_disparity(both, families={tag: families[tag] for tag in own}, rng=draw, resamples=400)
+        shown += three_way(found, above=0.0) is Verdict.SUPPORTED
+        covered += found.low <= math.log(1.5) <= found.high
+    assert no_more_often_than(trials - covered, trials, 0.07)
+    assert shown >= least * trials  # two tiers of 11 each: in less than one of ten
 
 
 @pytest.mark.parametrize("trials", replicates(QUICK))

@@ -72,20 +72,13 @@ def _sizes(text: str) -> list[int]:
 
 
 def _pilot_of_report(file: Path) -> tuple[Pilot, dict[str, Any]]:
-    from evenbits.report.described import exposure_of
     from evenbits.report.document import load
-    from evenbits.studies.gate.decision import segments_of
-    from evenbits.studies.gate.harm import harms
-    from evenbits.studies.plan import pilot_of
+    from evenbits.report.pilot import pilot_in
 
-    document = load(file)
-    groups = [
-        one for one in harms(document, every_spec=True) if all(segments_of(row) is not None for row in one.ranked)
-    ]
-    first = next((one for one in groups if one.ranked), None)
-    if first is None:
+    found = pilot_in(load(file))
+    if found is None:
         raise UsageError(f"{file} has no damage with values by segment; measure a pilot: evenbits plan MODEL --spec S.")
-    return pilot_of(first.ranked, exposure=exposure_of([document], first.model)), {}
+    return found, {}
 
 
 def _measured(settings: Settings, corpus: Corpus | None) -> tuple[Pilot, dict[str, Any]]:
@@ -123,8 +116,6 @@ def _show(pilot: Pilot, decisions: tuple[Planned, ...], sizes: list[int], cost: 
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from evenbits.studies.plan import TARGET
-
     parts = pilot.components
     shown = Table(
         box=SIMPLE_HEAD,
@@ -142,13 +133,8 @@ def _show(pilot: Pilot, decisions: tuple[Planned, ...], sizes: list[int], cost: 
         shown.add_row(one.decision, one.lacking or one.truth, *cells)
     console().print(shown)
     for one in decisions:
-        if one.lacking:
-            note(f"{one.decision}: cannot be decided: {one.lacking}")
-        elif one.enough is None:
-            lacks = (
-                "it takes more segments" if one.decision.startswith("gate") else "it lacks languages rather than text"
-            )
-            note(f"{one.decision}: no number of segments tried reaches {TARGET:.0%}; {lacks}")
+        if one.lacking or one.enough is None:
+            note(one.sentence())
     if cost:
         most = sizes[-1]
         memory = "" if cost["memory_bytes"] is None else f", {cost['memory_bytes'] / 2**30:.1f} GiB of memory"

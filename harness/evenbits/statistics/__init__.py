@@ -15,7 +15,7 @@ from evenbits.statistics.bootstrap import (
 from evenbits.statistics.clusters import by_cluster
 from evenbits.statistics.comparison import paired_difference, paired_differences
 from evenbits.statistics.correlation import cluster_means, leave_group_out, pearson, spearman
-from evenbits.statistics.crossed import CrossedBootstrap, crossed_bootstrap
+from evenbits.statistics.crossed import CrossedBootstrap, MeansStatistic, crossed_bootstrap
 from evenbits.statistics.disparity import (
     Disparity,
     disparities,
@@ -23,6 +23,7 @@ from evenbits.statistics.disparity import (
     disparity_change,
     group_contrast,
     language_mean,
+    paired_disparity,
     without_each_family,
 )
 from evenbits.statistics.effects import LARGE_DELTA, cliffs_delta
@@ -57,6 +58,7 @@ __all__ = [
     "Interaction",
     "JointFlips",
     "Looks",
+    "MeansStatistic",
     "NoHarm",
     "Outcome",
     "Selection",
@@ -88,6 +90,7 @@ __all__ = [
     "no_harm",
     "paired_difference",
     "paired_differences",
+    "paired_disparity",
     "paired_proportions",
     "pareto",
     "partial_correlation",

@@ -173,10 +173,10 @@ class Design:
     groups: tuple[str, ...]
     clusters: tuple[str, ...] | None
 
-    def widened(self, value: float, replicates: FloatArray, values: FloatArray) -> FloatArray:
-        """Return `replicates` [B] moved away from `value` by what few languages or families understate.
+    def widened(self, value: float, replicates: FloatArray, values: FloatArray, *, shared: bool = True) -> FloatArray:
+        """Return `replicates` [B] moved from `value` to the spread that few languages or families call for.
 
-        `values` [L]: the contrast's weights times these are the statistic, to first order.
+        `values` [L]: the contrast's weights times these are the statistic, to first order. `shared`: as in `widening`.
         """
         known = replicates[np.isfinite(replicates)]
         used = np.flatnonzero(self.contrast)
@@ -188,5 +188,6 @@ class Design:
             [self.groups[place] for place in used],
             [self.clusters[place] for place in used],
             spread=float(known.std()),
+            shared=shared,
         )
         return value + factor * (replicates - value)

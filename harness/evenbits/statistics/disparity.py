@@ -33,6 +33,7 @@ __all__ = [
     "disparity_change",
     "group_contrast",
     "language_mean",
+    "paired_disparity",
     "without_each_family",
 ]
 
@@ -237,7 +238,7 @@ def _ratios(  # noqa: PLR0917 - private: what `_one` has at hand
         nothing = Equivalence.undefined(why, margin=margin, alpha=alpha, n=n)
         return ratio, Estimate.undefined(why, n=n, method=method_log), nothing
     value = math.log(low / high)
-    wide = design.widened(value, logs, relative)
+    wide = design.widened(value, logs, relative, shared=False)
     log_ratio = bounded_estimate(value, wide, n=n, method=method_log, confidence=confidence)
     ratio = replace(log_ratio, value=low / high, low=_exp(log_ratio.low), high=_exp(log_ratio.high), method=method)
     return ratio, log_ratio, bootstrap_equivalence(value, wide, n=n, margin=margin, alpha=alpha)
@@ -261,7 +262,7 @@ def disparity_change(before: Disparity, after: Disparity, *, confidence: float =
         changes = after.log_ratio_replicates - before.log_ratio_replicates
     method = f"change of log disparity ratio, paired draws, {len(changes)} resamples"
     change = values[1] - values[0]
-    wide = after.design.widened(change, changes, after.relative - before.relative)
+    wide = after.design.widened(change, changes, after.relative - before.relative, shared=False)
     return bounded_estimate(change, wide, n=n, method=method, confidence=confidence)
 
 
@@ -294,8 +295,39 @@ def group_contrast(
     )
     value, numbers = float(drawn.value[-1]), drawn.value[:-1]
     clusters = tuple(groups) if families is None else tuple(families[tag] for tag in groups)
-    wide = _design(groups, clusters).widened(value, drawn.replicates[:, -1], numbers)
+    wide = _design(groups, clusters).widened(value, drawn.replicates[:, -1], numbers, shared=False)
     return bounded_estimate(value, wide, n=len(groups), method=f"{what}; {drawn.method}", confidence=confidence)
+
+
+def paired_disparity(
+    damage: Mapping[str, ArrayLike],
+    *,
+    rng: np.random.Generator,
+    families: Mapping[str, str] | None = None,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Return the log disparity ratio where every language is its own control.
+
+    `damage`: by language [2, S], with little and with much training text, in models that mirror each other. The mean
+    over languages of the first over that of the second; what makes a language hard as such is in both and cancels, so
+    that it needs a fraction of the languages that two tiers of one model need. Undefined where a mean is not above 0.
+    """
+    tags, method = list(damage), "log disparity ratio, each language its own control"
+
+    def log_ratio(means: FloatArray) -> FloatArray:
+        low, high = means[:, :, 0].mean(axis=1), means[:, :, 1].mean(axis=1)
+        known = (low > 0) & (high > 0)
+        logs = np.log(np.where(known, low, 1.0) / np.where(known, high, 1.0))
+        return np.column_stack([means.reshape(len(means), -1), np.where(known, logs, np.nan)])
+
+    drawn = crossed_bootstrap(damage, log_ratio, rng=rng, families=families, resamples=resamples)
+    value, means_L2 = float(drawn.value[-1]), drawn.value[:-1].reshape(-1, 2)
+    if not math.isfinite(value):
+        return Estimate.undefined("a mean over languages is not above 0", n=len(tags), method=method)
+    relative = means_L2[:, 0] / means_L2[:, 0].mean() - means_L2[:, 1] / means_L2[:, 1].mean()
+    wide = _over_all(tags, families).widened(value, drawn.replicates[:, -1], relative, shared=False)
+    return bounded_estimate(value, wide, n=len(tags), method=f"{method}; {drawn.method}", confidence=confidence)
 
 
 def language_mean(
@@ -304,21 +336,30 @@ def language_mean(
     rng: np.random.Generator,
     what: str,
     families: Mapping[str, str] | None = None,
+    change: MeansStatistic | None = None,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Estimate:
-    """Return the mean over languages of mean damage [S], with segments, families and languages drawn."""
+    """Return the mean over languages of one number per language, with segments, families and languages drawn.
+
+    The number is mean damage [S], or what `change` maps language means [B, L, K] to, [B, L].
+    """
     tags = list(damage)
 
     def mean(means: FloatArray) -> FloatArray:
-        return np.concatenate([means[:, :, 0], means[:, :, 0].mean(axis=1, keepdims=True)], axis=1)
+        numbers = means[:, :, 0] if change is None else change(means)
+        return np.concatenate([numbers, numbers.mean(axis=1, keepdims=True)], axis=1)
 
     drawn = crossed_bootstrap(damage, mean, rng=rng, families=families, resamples=resamples)
     value, numbers = float(drawn.value[-1]), drawn.value[:-1]
-    clusters = tuple(tags) if families is None else tuple(families[tag] for tag in tags)
-    design = Design(contrast=(1 / len(tags),) * len(tags), groups=("",) * len(tags), clusters=clusters)
-    wide = design.widened(value, drawn.replicates[:, -1], numbers)
+    wide = _over_all(tags, families).widened(value, drawn.replicates[:, -1], numbers)
     return bounded_estimate(value, wide, n=len(tags), method=f"{what}; {drawn.method}", confidence=confidence)
+
+
+def _over_all(tags: Sequence[str], families: Mapping[str, str] | None) -> Design:
+    """Return the design of a mean over all languages."""
+    clusters = tuple(tags) if families is None else tuple(families[tag] for tag in tags)
+    return Design(contrast=(1 / len(tags),) * len(tags), groups=("",) * len(tags), clusters=clusters)
 
 
 def without_each_family(

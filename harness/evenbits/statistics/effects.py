@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
 from evenbits.statistics.bootstrap import RESAMPLES, checked_resamples, interval_estimate, jackknife_of
+from evenbits.statistics.clusters import drawn_units
 from evenbits.statistics.outcomes import Alternative, Outcome, checked_alternative
 from evenbits.statistics.permutation import PERMUTATIONS, permutation_p, rearrangements
 from evenbits.statistics.samples import FloatArray, IntArray, checked_confidence, group_codes, spread_of, vector
@@ -33,6 +34,7 @@ def cliffs_delta(
     *,
     rng: np.random.Generator,
     strata: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
     alternative: Alternative = "two-sided",
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
@@ -40,7 +42,8 @@ def cliffs_delta(
 ) -> Outcome:
     """Return P(a > b) - P(a < b) over all pairs, with its BCa interval (both groups resampled) and permutation p.
 
-    `strata`: labels of the units of a, then of b. p is exact where there are at most `permutations` ways to label.
+    `strata`, `clusters`: labels of the units of a, then of b; clusters of a group are drawn before their units, one
+    that has units in both is drawn apart in each. p is exact where there are at most `permutations` ways to label.
     """
     return _two_groups(
         a,
@@ -49,6 +52,7 @@ def cliffs_delta(
         _delta_rows,
         rng=rng,
         strata=strata,
+        clusters=clusters,
         alternative=alternative,
         confidence=confidence,
         resamples=resamples,
@@ -68,6 +72,7 @@ def _two_groups(
     *,
     rng: np.random.Generator,
     strata: Sequence[Hashable] | None,
+    clusters: Sequence[Hashable] | None,
     alternative: Alternative,
     confidence: float,
     resamples: int,
@@ -86,7 +91,9 @@ def _two_groups(
     value = float(rows(first[None], second[None])[0])
     if not math.isfinite(value):
         return Outcome.undefined("no spread within the groups", n=n + m, method=what)
-    estimate = _interval(first, second, value, what, rows, rng=rng, confidence=confidence, resamples=resamples)
+    estimate = _interval(
+        first, second, value, what, rows, clusters=clusters, rng=rng, confidence=confidence, resamples=resamples
+    )
     labelled = _labellings(n, m, rng=rng, strata=strata, permutations=permutations)
     if labelled is None:
         return Outcome(estimate=estimate, p_value=None, p_method="none: no stratum holds units of both groups")
@@ -109,13 +116,17 @@ def _interval(
     what: str,
     rows: Pairwise,
     *,
+    clusters: Sequence[Hashable] | None,
     rng: np.random.Generator,
     confidence: float,
     resamples: int,
 ) -> Estimate:
     n, m = len(a), len(b)
     block = max(1, 2_000_000 // (n * m))
-    drawn_a, drawn_b = rng.integers(0, n, (resamples, n)), rng.integers(0, m, (resamples, m))
+    if clusters is None:
+        drawn_a, drawn_b = rng.integers(0, n, (resamples, n)), rng.integers(0, m, (resamples, m))
+    else:
+        drawn_a, drawn_b = (drawn_units(own, rng=rng, resamples=resamples) for own in (clusters[:n], clusters[n:]))
     replicates = np.concatenate(
         [
             rows(a[drawn_a[start : start + block]], b[drawn_b[start : start + block]])

@@ -38,6 +38,7 @@ from numpy.typing import ArrayLike
 from evenbits.estimates import Estimate
 from evenbits.rows import Row
 from evenbits.statistics.bootstrap import RESAMPLES, checked_resamples, percentile_interval, resample_counts
+from evenbits.statistics.clusters import drawn_counts
 from evenbits.statistics.permutation import permutation_p, sign_flips
 from evenbits.statistics.samples import FloatArray, IntArray, checked_confidence, finite, group_codes
 
@@ -143,7 +144,7 @@ def layer_language_interaction(
     error = squares["layer:language:segment"] / degrees[1]
     noisy = error > 1e-24 * float((y**2).mean())
     f = squares["layer:language"] / degrees[0] / error if noisy else None
-    drawn = _omega_replicates(profiles, rng=rng, resamples=resamples)
+    drawn = _omega_replicates(profiles, codes if families is not None else None, rng=rng, resamples=resamples)
     drawn = drawn[np.isfinite(drawn)]
     low, high = percentile_interval(drawn, confidence)
     value = _omega(squares["layer:language"] / degrees[0], error, degrees[0], y.size)
@@ -226,8 +227,12 @@ def _p(
     return p, f"{permutations} random permutations of language labels in every segment, {within}"
 
 
-def _omega_replicates(profiles_PLS: FloatArray, *, rng: np.random.Generator, resamples: int) -> FloatArray:
+def _omega_replicates(
+    profiles_PLS: FloatArray, families_L: IntArray | None, *, rng: np.random.Generator, resamples: int
+) -> FloatArray:
     """Return partial omega squared under resampled segments and languages: [B], NaN where one language was drawn.
+
+    `families_L`: drawn before their languages; None: languages singly.
 
     For languages l, m and segments s, t let D be the product of the difference profile (l - m) in s with that in t.
     Mean of D over s != t estimates the squared distance of true profiles, mean over s = t that plus noise.
@@ -242,7 +247,11 @@ def _omega_replicates(profiles_PLS: FloatArray, *, rng: np.random.Generator, res
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         w = resample_counts(segments, size, rng)
-        v = resample_counts(languages, size, rng)
+        v = (
+            resample_counts(languages, size, rng)
+            if families_L is None
+            else drawn_counts(families_L.tolist(), rng=rng, resamples=size)
+        )
         total = (w @ table.reshape(segments, -1)).reshape(size, languages, layers)
         cross = total @ total.transpose(0, 2, 1)
         length = np.einsum("bll->bl", cross)

@@ -73,14 +73,18 @@ def held_out_r2(
     *,
     rng: np.random.Generator,
     groups: Sequence[Hashable] | None = None,
+    clusters: Sequence[str] | None = None,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Estimate:
     """Return held-out R2 (definition above) with a BCa interval over units, or over groups where these are held out.
 
+    `clusters`: of the units, drawn before them where units are left out singly.
     The interval resamples held-out errors with the fits as they are: it is conditional on the predictions.
     """
-    return _compared(y, {}, predictors, rng=rng, groups=groups, confidence=confidence, resamples=resamples)
+    return _compared(
+        y, {}, predictors, rng=rng, groups=groups, clusters=clusters, confidence=confidence, resamples=resamples
+    )
 
 
 def added_r2(
@@ -90,6 +94,7 @@ def added_r2(
     *,
     rng: np.random.Generator,
     groups: Sequence[Hashable] | None = None,
+    clusters: Sequence[str] | None = None,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Estimate:
@@ -102,7 +107,9 @@ def added_r2(
         raise ValueError(f"added repeats the comparators {', '.join(shared)}")
     if not added:
         raise ValueError("added is empty: name at least one predictor")
-    return _compared(y, comparators, added, rng=rng, groups=groups, confidence=confidence, resamples=resamples)
+    return _compared(
+        y, comparators, added, rng=rng, groups=groups, clusters=clusters, confidence=confidence, resamples=resamples
+    )
 
 
 def _compared(
@@ -112,6 +119,7 @@ def _compared(
     *,
     rng: np.random.Generator,
     groups: Sequence[Hashable] | None,
+    clusters: Sequence[str] | None,
     confidence: float,
     resamples: int,
 ) -> Estimate:
@@ -141,7 +149,14 @@ def _compared(
         return np.asarray(np.divide(gain[rows].sum(axis=1), below, out=np.full(len(rows), np.nan), where=below > 0))
 
     found = bootstrap_estimate(
-        statistic, len(gain), what=what, rng=rng, confidence=confidence, resamples=resamples, width=2
+        statistic,
+        len(gain),
+        what=what,
+        rng=rng,
+        confidence=confidence,
+        resamples=resamples,
+        width=2,
+        clusters=clusters if groups is None else None,
     )
     return Estimate(
         value=found.value, low=found.low, high=found.high, n=len(target), method=found.method, reason=found.reason

@@ -46,17 +46,20 @@ def nested_selection_auc(
     *,
     rng: np.random.Generator,
     strata: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     permutations: int = 999,
 ) -> Selection:
     """Return the AUC with which a selected feature tells two groups of units apart, on units it was not chosen on.
 
-    For each unit left out: the feature with the largest |AUC - 1/2| on the others is chosen, with its sign; the unit's
-    score is its value standardised by mean and SD of the others. The AUC is over the pooled held-out scores; leaving
+    Signs are fixed in advance: features are given so that more of them is expected where the label is true. For each
+    unit left out: the feature with the largest AUC on the others is chosen; the unit's score is its value standardised
+    by mean and SD of the others. A feature that goes the other way is never turned. The AUC is over the pooled held-out
+    scores; leaving
     one out biases it downwards under the null, which the p-value takes into account: labels are permuted (within
     `strata`) and the whole selection is repeated, (b + 1) / (m + 1), exact where there are few labellings.
-    Interval: BCa over units with the held-out scores as they are.
+    Interval: BCa over units, or over `clusters` and their units, with the held-out scores as they are.
     """
     truth = np.asarray(labels)
     if truth.ndim != 1 or not np.isin(truth, (0, 1)).all():
@@ -83,8 +86,15 @@ def nested_selection_auc(
     signs, standard = np.sign(table.T[:, :, None] - table.T[:, None, :]), _standardised_left_out(table)
     scores, chosen = _judge(signs, standard, truth[None])
     auc = float(_auc(scores, truth[None])[0])
+    order = np.concatenate([np.flatnonzero(truth), np.flatnonzero(~truth)])
     spread = cliffs_delta(
-        scores[0][truth], scores[0][~truth], rng=rng, confidence=confidence, resamples=resamples, permutations=1
+        scores[0][truth],
+        scores[0][~truth],
+        rng=rng,
+        clusters=None if clusters is None else [clusters[place] for place in order],
+        confidence=confidence,
+        resamples=resamples,
+        permutations=1,
     ).estimate
     estimate = Estimate(
         value=auc,
@@ -96,12 +106,12 @@ def nested_selection_auc(
     )
     p, p_method = _whole_selection_p(auc, signs, standard, truth, rng=rng, strata=strata, permutations=permutations)
     counts = np.bincount(chosen[0], minlength=len(names)) / n
-    order = sorted(range(len(names)), key=lambda k: (-counts[k], k))
+    frequent = sorted(range(len(names)), key=lambda k: (-counts[k], k))
     return Selection(
         estimate=estimate,
         p_value=p,
         p_method=p_method,
-        frequencies={names[k]: float(counts[k]) for k in order},
+        frequencies={names[k]: float(counts[k]) for k in frequent},
         scores=tuple(float(score) for score in scores[0]),
     )
 
@@ -124,11 +134,11 @@ def _judge(signs_KNN: FloatArray, standard_KN: FloatArray, labels_MN: np.ndarray
     total = (wins_over_false * true).sum(axis=2, keepdims=True)
     # dropping unit i drops its own comparisons: wins over false ones if it is true, losses to true ones if false
     left = np.where(labels_MN, total - wins_over_false, total + wins_over_true)
-    # sizes of the groups are the same for all features of a fold: the largest sum is the largest |AUC - 1/2|.
+    # sizes of the groups are the same for all features of a fold: the largest sum is the largest AUC.
     # Sums of signs are whole numbers, so ties are exact and the first feature wins them
-    chosen = np.abs(left).argmax(axis=0)
-    m, i = np.indices(chosen.shape)
-    return np.sign(left[chosen, m, i]) * standard_KN[chosen, i], chosen
+    chosen = left.argmax(axis=0)
+    _, i = np.indices(chosen.shape)
+    return standard_KN[chosen, i], chosen
 
 
 def _auc(scores_MN: FloatArray, labels_MN: np.ndarray) -> FloatArray:

@@ -73,7 +73,13 @@ def statistics(*beyond, layers=None):
 
 def ablation(share, top, random, floor=0.01):
     """Excess bits of 4 languages x 5 segments with the given means and no spread."""
-    return Ablation(share=share, top=np.full((4, 5), top), random=np.full((4, 5), random), floor_bits=floor)
+    return Ablation(
+        share=share,
+        languages=("de", "en", "fr", "yo"),
+        top=np.full((4, 5), top),
+        random=np.full((4, 5), random),
+        floor_bits=floor,
+    )
 
 
 def ablations(few, many):

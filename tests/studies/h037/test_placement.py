@@ -9,6 +9,8 @@ from evenbits.records import Corpus
 from evenbits.studies.h037 import SHARES, Ablation, Placement, outliers_in_few_layers, place_outliers
 from evenbits.studies.h037.placement import effective_share, holding_half, members_of
 
+TAGS = ("ar", "de", "en", "fi", "fr", "hi", "ja", "ko", "ru", "sw")
+
 
 def rng(seed=0):
     return np.random.default_rng(seed)
@@ -16,7 +18,9 @@ def rng(seed=0):
 
 def ablations(bits=10.0, floor=0.1):
     return {
-        share: Ablation(share=share, top=np.full((10, 8), bits), random=np.zeros((10, 8)), floor_bits=floor)
+        share: Ablation(
+            share=share, languages=TAGS, top=np.full((10, 8), bits), random=np.zeros((10, 8)), floor_bits=floor
+        )
         for share in SHARES
     }
 
@@ -25,7 +29,9 @@ def placement(level, share, bits, *, spread=0.0, seed=0):
     """Damage by unit, 10 languages x 8 segments, with noise of its own in every cell."""
     noise = spread * rng(seed).standard_normal((len(bits), 10, 8))
     excess = np.asarray(bits, dtype=float)[:, None, None] + noise
-    return Placement(level=level, share=share, units=tuple(str(i) for i in range(len(bits))), excess=excess)
+    return Placement(
+        level=level, share=share, units=tuple(str(i) for i in range(len(bits))), languages=TAGS, excess=excess
+    )
 
 
 def placements(layers, kinds=(1.0, 1.0), **options):

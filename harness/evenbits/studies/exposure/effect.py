@@ -5,8 +5,9 @@ Legend: L languages, S segments, B resamples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,9 @@ from evenbits.cells import Subject, measure_damage
 from evenbits.cells.damage import Damage
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
-from evenbits.statistics import crossed_bootstrap
+from evenbits.statistics import MeansStatistic, language_mean, paired_disparity
 from evenbits.studies.exposure.wants import SPECS, specs_of
-from evenbits.text.languages import tiers
+from evenbits.text.languages import families_of, tiers
 
 __all__ = ["ExposedModel", "ExposureEffect", "exposed_tables", "exposure_effect", "exposure_findings"]
 
@@ -37,9 +38,10 @@ class ExposedModel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExposureEffect:
-    """Low against high exposure of the same language, mean over languages, intervals over languages and segments.
+    """Low against high exposure of the same language; intervals over families, languages and segments.
 
-    `excess_bits`: low minus high, bits per segment. `excess_ratio`: geometric mean over languages of low / high.
+    `excess_bits`: mean over languages of low minus high, bits per segment. `excess_ratio`: mean over languages at low
+    over mean at high exposure, so that a language that loses nothing counts as well.
     `relative_increase`: low minus high, in percentage points. `kl_bits`: low minus high, bits per segment.
     """
 
@@ -85,7 +87,7 @@ def exposure_findings(models: Mapping[str, ExposedModel], *, seed: int) -> dict[
             estimate=effect.excess_bits,
             also={"low_over_high": ratio, "relative_increase": effect.relative_increase, "kl": effect.kl_bits},
             summary=f"low against high exposure of {effect.excess_bits.n} languages in {len(models)} models{said}",
-            because="The interval is over languages and segments, and speaks of these training runs.",
+            because="The interval is over families, languages and segments, and speaks of these training runs.",
         )
     return found
 
@@ -117,15 +119,15 @@ def exposure_effect(
             paired[tag] = np.concatenate([np.mean(side, axis=0) for side in sides])  # [6, S]
     if not paired:
         raise ValueError("no language is low in one of these models and high in another")
-    drawn = crossed_bootstrap(paired, _contrasts, rng=rng)
-    names = (
-        "excess bits, low minus high",
-        "excess bits, low over high",
-        "relative increase, low minus high",
-        "KL bits, low minus high",
+    families = families_of(paired)
+    bits, relative, kl = (
+        language_mean(paired, rng=rng, what=f"{what}, low minus high", families=families, change=change)
+        for what, change in CONTRASTS.items()
     )
-    bits, ratio, relative, kl = (drawn.estimate((at,), what=what) for at, what in enumerate(names))
-    return ExposureEffect(excess_bits=bits, excess_ratio=ratio, relative_increase=relative, kl_bits=kl)
+    log_ratio = paired_disparity({tag: one[[0, 3]] for tag, one in paired.items()}, rng=rng, families=families)
+    return ExposureEffect(
+        excess_bits=bits, excess_ratio=_exponential(log_ratio), relative_increase=relative, kl_bits=kl
+    )
 
 
 def _measures(table: Damage, spec: str) -> FloatArray:
@@ -133,13 +135,18 @@ def _measures(table: Damage, spec: str) -> FloatArray:
     return np.stack([table.excess_bits(spec), table.nll_full(spec) / np.log(2), table.kl_bits(spec)])
 
 
-def _contrasts(means_BLK: FloatArray) -> FloatArray:
-    """Map means of (excess, full, KL) at low, then at high exposure to the four contrasts: [B, 4]."""
-    low, high = means_BLK[..., :3], means_BLK[..., 3:]
-    with np.errstate(divide="ignore", invalid="ignore"):  # a resampled mean may fall to zero: then undefined
-        log_ratio = np.log(low[..., 0]) - np.log(high[..., 0])
-    relative = 100 * (low[..., 0] / low[..., 1] - high[..., 0] / high[..., 1])
-    each = [low[..., 0] - high[..., 0], log_ratio, relative, low[..., 2] - high[..., 2]]
-    values = np.stack([part.mean(axis=1) for part in each], axis=1)
-    values[:, 1] = np.exp(values[:, 1])
-    return values
+def _relative(means_BLK: FloatArray) -> FloatArray:
+    return 100 * np.asarray(means_BLK[..., 0] / means_BLK[..., 1] - means_BLK[..., 3] / means_BLK[..., 4])
+
+
+CONTRASTS: Mapping[str, MeansStatistic] = {
+    "excess bits": lambda means_BLK: np.asarray(means_BLK[..., 0] - means_BLK[..., 3]),
+    "relative increase": _relative,
+    "KL bits": lambda means_BLK: np.asarray(means_BLK[..., 2] - means_BLK[..., 5]),
+}
+"""One number per language, [B, L], from means of (excess, full, KL) at low and then at high exposure, [B, L, 6]."""
+
+
+def _exponential(log: Estimate) -> Estimate:
+    value, low, high = (None if one is None else math.exp(one) for one in (log.value, log.low, log.high))
+    return replace(log, value=value, low=low, high=high, method=log.method.removeprefix("log "))

@@ -47,18 +47,17 @@ def _row(study: PredictionStudy, name: str, rng: np.random.Generator) -> dict[st
         numbers: dict[str, Any] = dict.fromkeys(("r", "rho", "r2_language_out", "r2_family_out"), nothing)
         return {"metric": name, "label": label, **numbers, "p_value": None}
     strata, y = study.predictors.strata, study.excess_bits
-    straight = pearson(values, y, rng=rng, strata=strata, resamples=RESAMPLES)
-    ranked = spearman(values, y, rng=rng, strata=strata, resamples=RESAMPLES)
+    families = study.predictors.families
+    straight = pearson(values, y, rng=rng, strata=strata, clusters=families, resamples=RESAMPLES)
+    ranked = spearman(values, y, rng=rng, strata=strata, clusters=families, resamples=RESAMPLES)
     return {
         "metric": name,
         "label": label,
         "r": straight.estimate.to_json(),
         "p_value": straight.p_value,
         "rho": ranked.estimate.to_json(),
-        "r2_language_out": held_out_r2(y, {name: values}, rng=rng, resamples=RESAMPLES).to_json(),
-        "r2_family_out": held_out_r2(
-            y, {name: values}, rng=rng, groups=study.predictors.families, resamples=RESAMPLES
-        ).to_json(),
+        "r2_language_out": held_out_r2(y, {name: values}, rng=rng, clusters=families, resamples=RESAMPLES).to_json(),
+        "r2_family_out": held_out_r2(y, {name: values}, rng=rng, groups=families, resamples=RESAMPLES).to_json(),
     }
 
 

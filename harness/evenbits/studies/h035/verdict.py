@@ -188,10 +188,13 @@ def adds_held_out(study: PredictionStudy, *, rng: np.random.Generator) -> Findin
         return silent
     base = usable(study, COMPARATORS)
     added = {NAME: study.predictors.values[NAME]}
-    found = {metric: added_r2(damage, base, added, rng=rng) for metric, damage in study.damage.items()}
-    by_family = added_r2(study.excess_bits, base, added, rng=rng, groups=study.predictors.families)
+    families = study.predictors.families
+    found = {
+        metric: added_r2(damage, base, added, rng=rng, clusters=families) for metric, damage in study.damage.items()
+    }
+    by_family = added_r2(study.excess_bits, base, added, rng=rng, groups=families)
     signed = usable(study, ("first_order",))
-    beyond_signed = added_r2(study.excess_bits, base | signed, added, rng=rng)
+    beyond_signed = added_r2(study.excess_bits, base | signed, added, rng=rng, clusters=families)
     estimate = found.pop("excess_bits")
     if estimate.value is None:
         return Finding(estimate=estimate, verdict=Verdict.NOT_APPLICABLE, because=f"Undefined: {estimate.reason}.")

@@ -41,7 +41,9 @@ def additivity(study: LayerStudy, *, rng: np.random.Generator) -> Finding:
             summary=lacking,
         )
     pairs = {tag: np.stack([sums_LS[place], study.full_bits[place]]) for place, tag in enumerate(study.languages)}
-    drawn = crossed_bootstrap(pairs, _explained, rng=rng)
+    drawn = crossed_bootstrap(
+        pairs, _explained, rng=rng, families=dict(zip(study.languages, study.families, strict=True))
+    )
     explained, ratio, r_squared = (
         drawn.estimate((place,), what=what)
         for place, what in enumerate(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.statistics import Outcome, cliffs_delta
 from evenbits.studies.h036.profiles import ALPHA
-from evenbits.text.languages import describe
+from evenbits.text.languages import describe, families_of
 
 if TYPE_CHECKING:
     from evenbits.observe.activations.statistics import ActivationStatistics
@@ -148,7 +148,8 @@ def _compared(
     rng: np.random.Generator,
 ) -> Outcome:
     groups = [[value(one) for one in group] for group in (low, high)]
-    return cliffs_delta(groups[0], groups[1], rng=rng, strata=strata, alternative="greater")
+    families = list(families_of(one.language for one in (*low, *high)).values())
+    return cliffs_delta(groups[0], groups[1], rng=rng, strata=strata, clusters=families, alternative="greater")
 
 
 def _overlap(one: CriticalLayers, outliers: tuple[int, ...]) -> float:

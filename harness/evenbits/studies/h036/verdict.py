@@ -16,6 +16,7 @@ from evenbits.statistics import CrossedBootstrap, crossed_bootstrap
 from evenbits.studies.h036.depth import where_damage_lies
 from evenbits.studies.h036.protection import Protection, ProtectionStudy
 from evenbits.studies.h036.study import LayerStudy
+from evenbits.text.languages import families_of
 
 __all__ = ["plan_beats_comparators", "protection_recipe", "protection_table"]
 
@@ -199,7 +200,10 @@ def _bootstrap(
 ) -> CrossedBootstrap:
     table = measured.excess_bits if damage is None else damage
     by_language = {tag: table[:, place] for place, tag in enumerate(measured.languages)}
-    return crossed_bootstrap(by_language, statistic, rng=rng, groups=groups, resample_languages=languages)
+    families = families_of(measured.languages)
+    return crossed_bootstrap(
+        by_language, statistic, rng=rng, groups=groups, families=families, resample_languages=languages
+    )
 
 
 def _worst_mean(means_BLK: Float64) -> Float64:

@@ -41,12 +41,13 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ablation:
-    """Excess bits [L, S] after zeroing a `share` of every linear tensor: the largest, and random ones.
+    """Excess bits [L, S] of `languages` after zeroing a `share` of every linear tensor: the largest, and random ones.
 
     `random` is the mean of several draws; `floor_bits` the standard deviation of their means.
     """
 
     share: float
+    languages: tuple[str, ...]
     top: FloatArray
     random: FloatArray
     floor_bits: float
@@ -111,6 +112,7 @@ def _ablation(model: Subject, sample: Corpus, share: float) -> Ablation:
     noise = float(np.std([draw.mean() for draw in random], ddof=1))
     return Ablation(
         share=share,
+        languages=damage.languages,
         top=damage.excess_bits(LARGEST),
         random=np.mean(random, axis=0),
         floor_bits=max(noise, 1e-3),

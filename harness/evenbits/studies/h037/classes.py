@@ -11,6 +11,7 @@ from evenbits.estimates import Finding, Verdict
 from evenbits.observe.weights.statistics import TensorStatistics, WeightStatistics
 from evenbits.statistics import crossed_bootstrap, stability
 from evenbits.studies.h037.ablation import SHARES, Ablation
+from evenbits.text.languages import families_of
 
 __all__ = ["SIGMA", "class_by_ablation", "class_by_weights", "clear_pattern"]
 
@@ -88,11 +89,18 @@ def clear_pattern(
 
 
 def ablation_stability(ablations: Mapping[float, Ablation], label: str, *, rng: np.random.Generator) -> float:
-    """Return the share of resamples of segments and languages in which the class by ablation is `label`."""
+    """Return the share of resamples of segments, families and languages in which the class by ablation is `label`."""
     few, many = (ablations[share] for share in SHARES)
-    languages = range(len(few.top))
-    damage = {str(i): np.stack([few.top[i], few.random[i], many.top[i], many.random[i]]) for i in languages}
-    drawn = crossed_bootstrap(damage, lambda means_BLK: means_BLK.mean(axis=1), rng=rng, resamples=RESAMPLES)
+    damage = {
+        tag: np.stack([few.top[i], few.random[i], many.top[i], many.random[i]]) for i, tag in enumerate(few.languages)
+    }
+    drawn = crossed_bootstrap(
+        damage,
+        lambda means_BLK: means_BLK.mean(axis=1),
+        rng=rng,
+        families=families_of(few.languages),
+        resamples=RESAMPLES,
+    )
     found = 0
     for means in drawn.replicates:
         resampled = {

@@ -21,6 +21,7 @@ from evenbits.records import Corpus
 from evenbits.statistics import crossed_bootstrap
 from evenbits.studies.h037.ablation import SHARES, Ablation, FloatArray, ablation_sample
 from evenbits.studies.h037.classes import SIGMA
+from evenbits.text.languages import families_of
 from evenbits.variants.variant import Variant
 from evenbits.variants.zeroing import without_largest
 
@@ -38,6 +39,7 @@ class Placement:
     level: Level
     share: float
     units: tuple[str, ...]
+    languages: tuple[str, ...]
     excess: FloatArray
 
     @property
@@ -51,9 +53,12 @@ class Placement:
         1 / U where one unit does all the damage, 1 where all do the same: the inverse of the Herfindahl index, per
         unit (the participation ratio). The interval is over segments and languages.
         """
-        damage = {str(place): self.excess[:, place] for place in range(self.excess.shape[1])}
+        damage = {tag: self.excess[:, place] for place, tag in enumerate(self.languages)}
         drawn = crossed_bootstrap(
-            damage, lambda means_BLU: effective_share(np.asarray(means_BLU.mean(axis=1))), rng=rng
+            damage,
+            lambda means_BLU: effective_share(np.asarray(means_BLU.mean(axis=1))),
+            rng=rng,
+            families=families_of(self.languages),
         )
         return drawn.estimate(what=f"effective share of {len(self.units)} {self.level}s by ablation damage")
 
@@ -80,7 +85,9 @@ def place_outliers(model: Subject, corpus: Corpus) -> tuple[Placement, ...]:
         for level, variants in by_level.items():
             damage = measure(model, variants, sample)
             excess = np.stack([damage.excess_bits(name) for name in variants])
-            found.append(Placement(level=level, share=share, units=tuple(variants), excess=excess))
+            found.append(
+                Placement(level=level, share=share, units=tuple(variants), languages=damage.languages, excess=excess)
+            )
     return tuple(found)
 
 

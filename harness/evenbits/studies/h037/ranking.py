@@ -26,10 +26,12 @@ from evenbits.statistics import (
     cluster_means,
     crossed_bootstrap,
     percentile_interval,
+    pooled_means,
     spearman,
 )
 from evenbits.studies.h037.classes import SIGMA, class_by_weights
 from evenbits.studies.h037.friendliness import MIN_RUNS, RECOVERED_PERCENT
+from evenbits.text.languages import families_of
 from evenbits.variants.quantization.spec import QuantSpec
 
 __all__ = ["Candidate", "Ranked", "Ranking", "measure_candidate", "rank_models", "weigh_candidate", "worth_of_weights"]
@@ -67,12 +69,14 @@ class Candidate:
 class Ranked:
     """A candidate at its place: models that cannot be told apart share a `rank`. `reasons`: phrases, the first decides.
 
-    `damage`: mean excess bits per segment. `recovered`: share of it that keeping the largest .1 % takes away.
+    `damage`: mean excess bits per segment; `pooled`: the same of pooled languages, by which models are ordered.
+    `recovered`: share of it that keeping the largest .1 % takes away.
     """
 
     rank: int
     candidate: Candidate
     damage: Estimate
+    pooled: Estimate
     recovered: Estimate
     reasons: tuple[str, ...]
 
@@ -89,6 +93,7 @@ class Ranked:
             "concentration_ratio": one.concentration,
             "bits_per_weight": one.bits_per_weight,
             "damage": self.damage.to_json(),
+            "pooled": self.pooled.to_json(),
             "recovered": self.recovered.to_json(),
             "reasons": list(self.reasons),
         }
@@ -136,9 +141,10 @@ def measure_candidate(model: Subject, spec: QuantSpec, text: Corpus, *, run: str
 def rank_models(candidates: Sequence[Candidate], *, rng: np.random.Generator) -> Ranking:
     """Order candidates: by measured damage where all have it, else by the weight of their tails.
 
-    By damage, a model shares the rank of the best model from which it cannot be told: the 95 % interval of their
-    difference, over segments and languages that are drawn for both at once, holds zero. Among equals, the one of which
-    keeping .1 % recovers more stands first. By weights, models of one kurtosis class share a rank.
+    By damage: by the mean over languages of their pooled damage, drawn towards family and all languages as far as
+    segments are few. A model shares the rank of the best one from which it cannot be told: the 95 % interval of their
+    difference, over segments, families and languages that are drawn for both at once, holds zero. Among equals, the one
+    of which keeping .1 % recovers more stands first. By weights, models of one kurtosis class share a rank.
     """
     if not candidates:
         raise ValueError("there is nothing to rank")
@@ -147,7 +153,9 @@ def rank_models(candidates: Sequence[Candidate], *, rng: np.random.Generator) ->
     if len({one.languages for one in candidates}) > 1:
         raise ValueError("candidates must be measured on the same languages")
     drawn = _bootstrap(candidates, rng)
-    order = sorted(range(len(candidates)), key=lambda place: float(drawn.value[place, BARE]))
+    pooled = [_pooled(one) for one in candidates]
+    raw = drawn.value[:, BARE].tolist()  # too few languages or segments to pool: as they were measured
+    order = sorted(range(len(candidates)), key=lambda place: raw[place] if (v := pooled[place].value) is None else v)
     ranks = _shared_ranks(order, lambda leader, place: _indistinct(drawn, leader, place))
     recovered = [_recovered(one, drawn, place) for place, one in enumerate(candidates)]
     order.sort(key=lambda place: (ranks[place], -(recovered[place].value or 0.0)))
@@ -158,6 +166,7 @@ def rank_models(candidates: Sequence[Candidate], *, rng: np.random.Generator) ->
                 rank=ranks[place],
                 candidate=candidates[place],
                 damage=damage,
+                pooled=pooled[place],
                 recovered=recovered[place],
                 reasons=(_damage_reason(candidates[place], damage), *_reasons(candidates[place], recovered[place])),
             )
@@ -199,6 +208,7 @@ def _by_weights(candidates: Sequence[Candidate]) -> Ranking:
                 rank=ranks[place],
                 candidate=candidates[place],
                 damage=nothing,
+                pooled=nothing,
                 recovered=nothing,
                 reasons=_reasons(candidates[place], nothing),
             )
@@ -223,7 +233,23 @@ def _bootstrap(candidates: Sequence[Candidate], rng: np.random.Generator) -> Cro
     table = np.stack([one.excess for one in candidates if one.excess is not None])  # [M, 2, L, S]
     shape = table.shape[:2]
     damage = {tag: table[:, :, place].reshape(-1, table.shape[-1]) for place, tag in enumerate(candidates[0].languages)}
-    return crossed_bootstrap(damage, lambda means_BLK: np.asarray(means_BLK.mean(axis=1)).reshape(-1, *shape), rng=rng)
+    return crossed_bootstrap(
+        damage,
+        lambda means_BLK: np.asarray(means_BLK.mean(axis=1)).reshape(-1, *shape),
+        rng=rng,
+        families=families_of(candidates[0].languages),
+    )
+
+
+def _pooled(one: Candidate) -> Estimate:
+    """Return the mean over languages of their pooled damage."""
+    excess_LS = np.empty((0, 0)) if one.excess is None else one.excess[BARE]
+    found = pooled_means(dict(zip(one.languages, excess_LS, strict=True)), families_of(one.languages))
+    known = [each.value for each in found.values() if each.value is not None]
+    if len(known) < len(found):
+        return next(iter(found.values()))
+    method = "mean over languages of pooled damage"
+    return Estimate(value=float(np.mean(known)), n=len(known), method=method, reason="no interval: see `damage`")
 
 
 def _indistinct(drawn: CrossedBootstrap, leader: int, place: int) -> bool:

@@ -11,6 +11,7 @@ from evenbits.observe.weights.statistics import WeightStatistics
 from evenbits.statistics import CrossedBootstrap, crossed_bootstrap
 from evenbits.studies.h037.ablation import SHARES, Ablation, FloatArray
 from evenbits.studies.h037.classes import SIGMA
+from evenbits.text.languages import families_of
 
 __all__ = ["outliers_by_size"]
 
@@ -26,7 +27,7 @@ def outliers_by_size(
     if float(many.top.mean()) <= many.floor_bits:
         reason = "zeroing the largest 1 % does no measurable damage"
         return Finding(estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.")
-    damage = {str(place): np.stack([few.top[place], many.top[place]]) for place in range(len(few.top))}
+    damage = {tag: np.stack([few.top[place], many.top[place]]) for place, tag in enumerate(few.languages)}
     ratio = _ratio(damage, rng)
     layers = _layers_holding_half(statistics)
     total = len({tensor.layer for tensor in statistics.tensors})
@@ -51,7 +52,7 @@ def _ratio(damage: Mapping[str, FloatArray], rng: np.random.Generator) -> Crosse
         both = means_BLK.mean(axis=1)
         return np.asarray(np.divide(both[:, 0], both[:, 1], out=np.full(len(both), np.nan), where=both[:, 1] > 0))
 
-    return crossed_bootstrap(damage, of_means, rng=rng)
+    return crossed_bootstrap(damage, of_means, rng=rng, families=families_of(damage))
 
 
 def _layers_holding_half(statistics: WeightStatistics) -> int:

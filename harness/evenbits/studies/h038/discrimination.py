@@ -21,6 +21,7 @@ from evenbits.statistics import LARGE_DELTA, Selection, benjamini_hochberg, clif
 from evenbits.studies.h038.arrangements import ALPHA, Arrangements, arrange, fewest, reachable, standardising
 from evenbits.studies.h038.features import EXPECTED, FeatureTable, Usable
 from evenbits.studies.h038.groups import Float64, Masks, Refusal, ResilienceGroups
+from evenbits.text.languages import families_of
 
 __all__ = ["Discrimination", "deltas", "discriminate", "nested_aucs"]
 
@@ -136,8 +137,19 @@ def _searched(groups: ResilienceGroups, usable: Usable, null: Arrangements, rng:
         for k, name in enumerate(usable.names)
     }
     q = {name: 1.0 if found is None else found for name, found in benjamini_hochberg(p).items()}
+    family = np.array(list(families_of(groups.languages).values()))
+
+    def families(*members: Masks) -> list[str]:
+        return [str(name) for mask in members for name in family[mask]]
+
     found = {
-        name: cliffs_delta(column[resilient], column[vulnerable], rng=rng, permutations=1).estimate
+        name: cliffs_delta(
+            column[resilient],
+            column[vulnerable],
+            rng=rng,
+            clusters=families(resilient, vulnerable),
+            permutations=1,
+        ).estimate
         for name, column in zip(usable.names, usable.table.T, strict=True)
     }
     # Among those found, the largest effect; where none is, the strongest evidence.
@@ -157,15 +169,17 @@ def _searched(groups: ResilienceGroups, usable: Usable, null: Arrangements, rng:
         for k in (usable.names.index(name),)
     )
     inside = resilient | vulnerable
+    expected = usable.table * np.array([signs[name] for name in usable.names])  # more is expected of the resilient
     selection = nested_selection_auc(
-        dict(zip(usable.names, usable.table[inside].T, strict=True)),
+        dict(zip(usable.names, expected[inside].T, strict=True)),
         resilient[inside].tolist(),
         rng=rng,
+        clusters=families(inside),
         permutations=1,
     )
-    auc = float(nested_aucs(usable.table, resilient[None], vulnerable[None])[0])
+    auc = float(nested_aucs(expected, resilient[None], vulnerable[None])[0])
     few = null.first(SELECTIONS)
-    null_B = nested_aucs(usable.table, few.resilient, few.vulnerable)
+    null_B = nested_aucs(expected, few.resilient, few.vulnerable)
     return Discrimination(
         rows=rows,
         best=ranked[0],
@@ -209,8 +223,9 @@ def deltas(table_NK: Float64, resilient_BN: Masks, vulnerable_BN: Masks) -> Floa
 def nested_aucs(table_NK: Float64, resilient_BN: Masks, vulnerable_BN: Masks) -> Float64:
     """Return the AUC of `nested_selection_auc` in every arrangement, whose groups may differ in size: [B].
 
-    For each language left out, the feature with the largest |AUC - 1/2| on the other members is chosen, with its sign;
-    its score is its value standardised by mean and SD of these. The AUC is over the pooled scores.
+    `table_NK`: features turned so that more is expected of the resilient. For each language left out, the feature with
+    the largest AUC on the other members is chosen; its score is its value standardised by mean and SD of these. The AUC
+    is over the pooled scores.
     """
     signs_KNN = np.sign(table_NK.T[:, :, None] - table_NK.T[:, None, :])
     first, second = resilient_BN.astype(np.float64), vulnerable_BN.astype(np.float64)
@@ -218,10 +233,10 @@ def nested_aucs(table_NK: Float64, resilient_BN: Masks, vulnerable_BN: Masks) ->
     over_second_KBN = np.matmul(second, signs_KNN.transpose(0, 2, 1))
     total_KB1 = (over_second_KBN * first).sum(axis=2, keepdims=True)
     left_KBN = np.where(resilient_BN, total_KB1 - over_second_KBN, total_KB1 + over_first_KBN)
-    chosen_BN = np.abs(left_KBN).argmax(axis=0)
+    chosen_BN = left_KBN.argmax(axis=0)
     b, i = np.indices(chosen_BN.shape)
     standard_KBN = _standardised_left_out(table_NK, first + second)
-    scores_BN = np.sign(left_KBN[chosen_BN, b, i]) * standard_KBN[chosen_BN, b, i]
+    scores_BN = standard_KBN[chosen_BN, b, i]
     wins_BNN = np.sign(scores_BN[:, :, None] - scores_BN[:, None, :])
     pairs_BNN = first[:, :, None] * second[:, None, :]
     return np.asarray(((wins_BNN * pairs_BNN).sum(axis=(1, 2)) / pairs_BNN.sum(axis=(1, 2)) + 1) / 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,23 @@ class Pilot(Row):
     languages: tuple[str, ...]
     families: Mapping[str, str]
     tiers: Mapping[str, str | None]
+    scripts: Mapping[str, str | None]
     segments: int
     components: Components
 
     def members(self, tier: str) -> tuple[str, ...]:
         return tuple(tag for tag in self.languages if self.tiers[tag] == tier)
+
+    def times(self, fold: int) -> Pilot:
+        """Return the pilot with so many times its languages, in families of the same sizes."""
+        copies = [(f"{tag}~{copy}", tag, copy) for copy in range(fold) for tag in self.languages]
+        return replace(
+            self,
+            languages=tuple(name for name, _, _ in copies),
+            families={name: f"{self.families[tag]}~{copy}" for name, tag, copy in copies},
+            tiers={name: self.tiers[tag] for name, tag, _ in copies},
+            scripts={name: self.scripts[tag] for name, tag, _ in copies},
+        )
 
 
 def pilot_of(
@@ -61,6 +73,7 @@ def pilot_of(
         languages=tags,
         families={tag: families[tag] for tag in tags},
         tiers={tag: describe(tag, exposure=exposure).tier for tag in tags},
+        scripts={tag: describe(tag).script for tag in tags},
         segments=len(next(iter(known.values()))),
         components=components,
     )

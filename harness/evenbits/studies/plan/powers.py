@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -24,7 +24,6 @@ from evenbits.statistics import (
 from evenbits.studies.h035.study import NEEDED as LANGUAGES_FOR_R
 from evenbits.studies.h039.study import MIN_LANGUAGES
 from evenbits.studies.plan.pilot import Pilot
-from evenbits.text.languages import describe
 
 __all__ = ["TARGET", "Planned", "planned"]
 
@@ -32,6 +31,8 @@ TARGET = 0.8
 """Power from which a decision counts as one that a run can make."""
 ALPHA = 0.05
 RESAMPLES = 300
+FOLDS = (2, 4, 8)
+"""Times the pilot's languages that are tried where no text is enough for a decision about languages."""
 DRAWS = 40
 """Draws per size: power is known to about .07, which is what a choice of sizes needs."""
 
@@ -46,12 +47,17 @@ class Decides(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planned:
-    """A decision: `truth` it is tried on, `power` at each number of segments; or `lacking`, why it cannot be made."""
+    """A decision: `truth` it is tried on, `power` at each number of segments; or `lacking`, why it cannot be made.
+
+    `languages`: how many languages, of the same tiers and sizes of families, have the power that is asked for at the
+    most segments, where the pilot's have not; None where that was not asked, or even `FOLDS` times as many have not.
+    """
 
     decision: str
     truth: str
     power: dict[int, Estimate]
     lacking: str | None = None
+    languages: int | None = None
 
     @property
     def enough(self) -> int | None:
@@ -65,17 +71,43 @@ class Planned:
             "truth": self.truth,
             "lacking": self.lacking,
             "enough": self.enough,
+            "languages": self.languages,
             "power": {str(size): one.to_json() for size, one in self.power.items()},
         }
 
+    def sentence(self, segments: int | None = None) -> str:
+        """Say how often the decision is made at `segments` (None: the most that were tried), and what would do."""
+        if self.lacking:
+            return f"{self.decision}: cannot be decided: {self.lacking}"
+        at = max(self.power) if segments is None else segments
+        said = f"{self.decision}: made in {self.power[at].value or 0.0:.0%} at {at} segments, if {self.truth}"
+        if self.enough is not None:
+            return f"{said}; {self.enough} segments are enough"
+        if self.decision.startswith("gate"):
+            return f"{said}; more than {max(self.power)} segments are needed"
+        if self.languages is None:
+            return f"{said}; even {FOLDS[-1]} times as many languages would not do"
+        return f"{said}; it takes about {self.languages} languages, with {max(self.power)} segments"
+
 
 def planned(pilot: Pilot, sizes: Sequence[int], *, rng: np.random.Generator, draws: int = DRAWS) -> tuple[Planned, ...]:
-    """Return the power of every decision that damage decides, at `sizes` segments per language."""
+    """Return the power of every decision that damage decides, at `sizes` segments per language.
+
+    Where no size is enough for a decision about languages, as many as would be are looked for at the largest.
+    """
+    larger = {fold: {name: decides for name, _, _, decides in _decisions(pilot.times(fold))} for fold in FOLDS}
     found = []
     for name, truth, lacking, decides in _decisions(pilot):
         tried = [] if lacking else sizes
         chances = {size: power(partial(decides, segments=size), rng=rng, draws=draws) for size in tried}
-        found.append(Planned(decision=name, truth=truth, power=chances, lacking=lacking))
+        one = Planned(decision=name, truth=truth, power=chances, lacking=lacking)
+        if not lacking and one.enough is None and not name.startswith("gate"):
+            for fold, decisions in larger.items():
+                chance = power(partial(decisions[name], segments=max(sizes)), rng=rng, draws=draws)
+                if (chance.value or 0.0) >= TARGET:
+                    one = replace(one, languages=fold * len(pilot.languages))
+                    break
+        found.append(one)
     return tuple(found)
 
 
@@ -164,7 +196,7 @@ def _parity(pilot: Pilot) -> Decides:
 
 
 def _predicts(pilot: Pilot, r: float = 0.7) -> Decides:
-    strata = [f"{pilot.families[tag]} {describe(tag).script}" for tag in pilot.languages]
+    strata = [f"{pilot.families[tag]} {pilot.scripts[tag]}" for tag in pilot.languages]
 
     def decides(draw: np.random.Generator, segments: int) -> bool:
         means = _own(pilot, segments, draw).mean(axis=1)
