@@ -59,10 +59,7 @@ def _show(corpus: Corpus, rows: list[dict[str, Any]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    shown = Table(
-        box=SIMPLE_HEAD,
-        caption=f"{corpus.source}; resource level by Joshi class, unless a model says what it was trained on",
-    )
+    shown = Table(box=SIMPLE_HEAD)
     for name in ("language", "script", "family", "level"):
         shown.add_column(name, no_wrap=name != "family")
     shown.add_column("bytes", justify="right", no_wrap=True)
@@ -79,6 +76,7 @@ def _show(corpus: Corpus, rows: list[dict[str, Any]]) -> None:
     heading = f"{corpus.name}: {len(rows)} languages, {len(corpus)} aligned segments each"
     shown_on.print(heading, soft_wrap=True)
     shown_on.print(shown)
+    shown_on.print(f"{corpus.source}; resource level by Joshi class, unless a model says what it was trained on")
     for line in left_out(corpus):
         shown_on.print(line)
 

@@ -34,7 +34,8 @@ def models(settings: Settings, *, as_json: AsJson = False) -> None:
         say_json(document)
         return
     _show(rows)
-    say(f"supported architectures: {', '.join(SUPPORTED)}")
+    if "model" not in settings.typed:
+        say(f"supported architectures: {', '.join(SUPPORTED)}")
 
 
 def _row(local: LocalModel) -> dict[str, Any]:

@@ -39,6 +39,9 @@ VERDICT_WIDTH = len("not applicable") + 1
 SHOWN = 5
 """Languages shown as most and as least harmed."""
 
+NAMED = 8
+"""Languages named of those left out for one reason; the others are counted."""
+
 MOST_LINES, WORST, FEW = 12, 3, 3
 """Models and specs that have a line with their `WORST` languages, where no more than `FEW` verdicts take the room."""
 
@@ -338,7 +341,10 @@ def _in_short(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     for one in entries:
         if one["reason"] not in missed:
             counts[one["what"]] += one["count"]
-    phrases = [f"{', '.join(tags)} ({reason})" for reason, tags in missed.items()]
+    phrases = [
+        f"{', '.join(tags[:NAMED])}{f' and {len(tags) - NAMED} more' if len(tags) > NAMED else ''} ({reason})"
+        for reason, tags in missed.items()
+    ]
     phrases += [f"{count:,} {what}{'s' * (count != 1)}" for what, count in counts.items()]
     return [f"{', '.join(phrases)}; -v says why"]
 
