@@ -528,10 +528,17 @@ class TestInABrowser:
     def test_it_is_read_on_paper_without_controls_and_in_light_colours(self, opened):
         opened.scheme("dark")
         opened.open(opened.file)
+        ink = "getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()"
+        drawn = "document.querySelector('#language-chart svg').outerHTML"
+        assert opened.run(ink) == "#e8ebf0"
+        assert "#e8ebf0" in opened.run(drawn)
         opened.run("window.dispatchEvent(new Event('beforeprint'))")
-        assert opened.run("document.querySelectorAll('details:not([open])').length") == 0
+        assert "#e8ebf0" not in opened.run(drawn)
         opened.send("Emulation.setEmulatedMedia", media="print")
         assert opened.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-        assert opened.run("getComputedStyle(document.querySelector('.filters')).display") == "none"
+        for off in (".filters", "details:not([open])"):
+            assert opened.run(f"getComputedStyle(document.querySelector('{off}')).display") == "none"
         opened.send("Emulation.setEmulatedMedia", media="")
+        opened.run("window.dispatchEvent(new Event('afterprint'))")
+        assert opened.run(ink) == "#e8ebf0"
         opened.scheme("light")

@@ -338,11 +338,15 @@
       setTimeout(function () { label.data = "Copy"; }, 2500);
     });
   });
+  var worn; // the theme to go back to: paper is light, and figures take their colours when they are drawn
   window.addEventListener("beforeprint", function () {
-    each("details:not([open])", function (fold) { fold.open = true; fold.dataset.forPrint = ""; });
+    worn = document.documentElement.dataset.theme;
+    document.documentElement.dataset.theme = "light";
+    themeChanged();
   });
   window.addEventListener("afterprint", function () {
-    each("details[data-for-print]", function (fold) { fold.open = false; delete fold.dataset.forPrint; });
+    if (worn) { document.documentElement.dataset.theme = worn; } else { delete document.documentElement.dataset.theme; }
+    themeChanged();
   });
 
   page.isDark = isDark;
