@@ -200,9 +200,10 @@ def test_a_gate_that_refuses_names_the_languages_the_reasons_each_once_and_what_
     whole = refused(rows)
     assert headline(whole) == "May not ship: yo, sw."
     answers = [answer.text for answer in opening(whole)]
+    assert "May not ship: yo, sw. 3 of 4 checks stand in the way: 2 without a result, 1 above the limit." in answers
     assert sum("there is no result for yo" in text for text in answers) == 1
     assert (
-        "extra loss in bits per segment: sw 12.0 [11.0, 13.0], allowed < 9 (m int3-row). "
+        "Extra loss in bits per segment: sw 12.0 [11.0, 13.0], allowed < 9 (m int3-row). "
         "The whole interval lies above the limit." in answers
     )
     assert any("Measure the languages that are missing" in text for text in answers)
@@ -214,7 +215,7 @@ def test_languages_refused_for_the_same_reason_are_told_in_one_sentence_and_many
     answers = list(opening(refused(rows)))
     reasons = [answer.text for answer in answers if answer.label == "why not"]
     assert len(reasons) == 1
-    assert reasons[0].startswith("extra loss in bits per segment: x0 2.00 [1.00, 3.00], x1 3.00 [2.00, 4.00], ")
+    assert reasons[0].startswith("Extra loss in bits per segment: x0 2.00 [1.00, 3.00], x1 3.00 [2.00, 4.00], ")
     assert reasons[0].endswith("x7 9.00 [8.00, 10.0] and 2 more, allowed < 9 (m int3-row). 6 segments pass nothing.")
     assert headline(refused(rows)) == "May not ship: x0, x1, x2, x3, x4, x5, x6, x7 and 2 more."
 

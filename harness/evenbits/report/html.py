@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from evenbits.errors import ReportError
 from evenbits.numbers import estimate, number, p_value
 from evenbits.printable import printable
-from evenbits.report.actions import actions, advice
+from evenbits.report.actions import Action, actions, advice
 from evenbits.report.cards import NOT_RUN, cards
 from evenbits.report.described import described
 from evenbits.report.figures import figures
@@ -146,7 +146,7 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
         "overview": overview(everything, about),
         "described": about,
         "actions": advice(document),
-        "more_actions": [one for one in actions(document) if one not in advice(document)],
+        "more_actions": _others(document),
         "specs": specs_of(document)[0],
         "sections": sections_of(document),
         "recipes": [_recipe(recipe) for recipe in document["recipes"]],
@@ -158,6 +158,13 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
         "policy": _policy(),
         "page_data": Markup(_embedded(page_data)),  # noqa: S704 - escaped there
     }
+
+
+def _others(document: Mapping[str, Any]) -> list[Action]:
+    """Return the advices that are not shown first; of several tests that say the same, one."""
+    first = {(one.hypothesis, one.text) for one in advice(document)}
+    found = {(one.hypothesis, one.text, one.subjects): one for one in actions(document)}
+    return [one for (hypothesis, text, _), one in found.items() if (hypothesis, text) not in first]
 
 
 @cache

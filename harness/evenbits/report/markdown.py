@@ -112,8 +112,8 @@ def _tables(document: Mapping[str, Any]) -> Iterator[Table]:
             folded=False,
             text=section["text"],
         )
-    every = tuple((one.hypothesis, one.text, ", ".join(one.subjects)) for one in actions(document))
-    yield Table(title="Advice of every test", columns=("hypothesis", "action", "for"), rows=every)
+    every = dict.fromkeys((one.hypothesis, one.text, ", ".join(one.subjects)) for one in actions(document))
+    yield Table(title="Advice of every test", columns=("hypothesis", "action", "for"), rows=tuple(every))
     yield Table(
         title="All measurements",
         columns=("hypothesis", "role", "test", "model", "spec", "verdict", "effect size [interval]", "explanation"),

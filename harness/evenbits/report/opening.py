@@ -8,6 +8,7 @@ words of the trade come after them.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -40,6 +41,8 @@ METRICS = {
     "change": "change since the baseline in bits per segment",
 }
 
+OUTCOMES = {"fail": "above the limit", "inconclusive": "undecided", "missing": "without a result"}
+"""What a case is said to be that does not let through; others are called as they are."""
 
 Tone = Literal["good", "bad", "open", "plain"]
 
@@ -116,7 +119,9 @@ def _gate(document: Mapping[str, Any]) -> Iterator[Answer]:
         text = f"{may_ship(document)}: {passed} of {len(every)} checks are shown to be within the policy{more}."
         yield Answer(label="may it ship", question="May it ship?", text=text, tone="good")
         return
-    refused = f"{may_ship(document)}. {len(blocking)} of {len(every)} checks stand in the way."
+    outcomes = Counter(OUTCOMES.get(case.outcome, case.outcome) for case in blocking)
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+    refused = f"{may_ship(document)}. {len(blocking)} of {len(every)} checks stand in the way: {counted}."
     yield Answer(label="may it ship", question="May it ship?", text=refused, tone="bad")
     reasons = _reasons(blocking)
     for reason in reasons[:REASONS]:
@@ -168,7 +173,7 @@ def _reasons(blocking: Sequence[Case]) -> list[str]:
             words, of = (metric, f"{allowed}{where}. {because}".strip()), f"{subject} {estimate(row['estimate'])}"
         groups.setdefault(words, []).append(of)
     return [
-        f"{metric}: {_listed(list(dict.fromkeys(of)))}{rest}"
+        f"{metric[:1].upper()}{metric[1:]}: {_listed(list(dict.fromkeys(of)))}{rest}"
         if metric
         else f"{_listed(list(dict.fromkeys(of)))}: {rest}"
         for (metric, rest), of in groups.items()
