@@ -61,7 +61,7 @@ def quantize(
         f"wrote {done.folder}: {done.spec}, {done.bits_per_weight:.2f} bits per weight in {done.matrices} matrices, "
         f"{done.kept} weights kept in FP16, {done.size / 1e6:.1f} MB"
     )
-    note("read it with evenbits.variants.export.load_quantized(FOLDER, dtype=...)")
+    note(f"measure it with `evenbits damage {model_of(settings)} --spec checkpoint:{done.folder}`")
 
 
 def _probe(settings: Settings, subject: Subject) -> Corpus:

@@ -95,7 +95,8 @@ def _check_architecture(folder: Path, config: dict[str, Any]) -> None:
     method = quantization(folder, config)
     if method is not None:
         raise ModelError(
-            f"{folder} is already quantized ({method}). Damage is measured from full precision: give the original."
+            f"{folder} is already quantized ({method}). Damage is measured from full precision: give the original, and "
+            f"this as --spec checkpoint:{folder}."
         )
 
 
