@@ -540,5 +540,6 @@ class TestInABrowser:
             assert opened.run(f"getComputedStyle(document.querySelector('{off}')).display") == "none"
         opened.send("Emulation.setEmulatedMedia", media="")
         opened.run("window.dispatchEvent(new Event('afterprint'))")
+        opened.scheme("dark")
         assert opened.run(ink) == "#e8ebf0"
         opened.scheme("light")
