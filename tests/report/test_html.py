@@ -304,10 +304,13 @@ def test_the_page_opens_with_a_spec_that_was_asked_about_and_the_levels_of_its_m
     trained["inputs"]["models"][0]["exposure"] = {"cy": 10**7, "en": 10**4, "de": 10**6}
     for row in trained["damage"]:
         row["spec"] = row["spec"].replace("int4-g64", "a-comparator")  # alphabetically first, but nobody asked for it
-    data = embedded(html(trained))["damage"]
+    page = html(trained)
+    data = embedded(page)["damage"]
     assert data["specs"][data["start"][1]] == "int3-row"
     levels = {data["languages"][row[2]]["tag"]: data["tiers"][row[13]] for row in data["rows"]}
     assert (levels["cy"], levels["en"], levels["am"]) == ("high", "low", "unknown")
+    key = page.split('<figcaption class="key">')[1].split("</figcaption>")[0]
+    assert set(re.findall(r'class="tier tier-(\w+)"', key)) == set(levels.values())
 
 
 def test_a_document_with_nothing_but_the_required_keys_gives_a_page():

@@ -23,7 +23,7 @@ from evenbits.report.cards import NOT_RUN, cards
 from evenbits.report.described import described
 from evenbits.report.figures import figures
 from evenbits.report.glossary import GLOSSARY, plain_metric, tooltip
-from evenbits.report.languages_table import COLUMNS, TIERS, cells, overview, payload
+from evenbits.report.languages_table import COLUMNS, TIER, TIERS, cells, overview, payload
 from evenbits.report.opening import headline, levels_note, opening
 from evenbits.report.sections import sections_of
 from evenbits.report.summary import everything_left_out, left_out
@@ -141,7 +141,7 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
         "pooled": any("pooled_bits" in row for row in document["damage"]),
         "noted": any(row["excess_bits"]["reason"] for row in document["damage"]),
         "tiers": [
-            tier for place, tier in enumerate(TIERS) if any(row[-1] == place for row in page_data["damage"]["rows"])
+            tier for place, tier in enumerate(TIERS) if any(row[TIER] == place for row in page_data["damage"]["rows"])
         ],
         "overview": overview(everything, about),
         "described": about,

@@ -11,7 +11,7 @@ from evenbits.numbers import estimate, interval, number
 from evenbits.report.described import described
 from evenbits.studies.gate.harm import Harm, harms, pooled_bits
 
-__all__ = ["COLUMNS", "TIERS", "cells", "overview", "payload"]
+__all__ = ["COLUMNS", "TIER", "TIERS", "cells", "overview", "payload"]
 
 COLUMNS = (
     ("Language", "text"),
@@ -31,6 +31,8 @@ COLUMNS = (
 
 UNKNOWN = "unknown"
 TIERS = ("low", "middle", "high", UNKNOWN)
+TIER = 13
+"""Place of a language's tier in a row of the payload."""
 
 
 def payload(document: Mapping[str, Any]) -> dict[str, Any]:

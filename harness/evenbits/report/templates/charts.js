@@ -157,7 +157,7 @@
           itemStyle: m ? hollow(styles[m % 4]) : { color: color(styles[m % 4]) },
           data: byk.map(function (point) { return point.ratio[m][0]; }),
           markArea: m ? undefined : { silent: true, itemStyle: { color: color("supported"), opacity: 0.14 },
-            label: { show: true, position: "insideBottomLeft", color: color("supported"), formatter: "parity" },
+            label: { show: true, position: "insideTopLeft", color: color("supported"), formatter: "parity" },
             data: [[{ yAxis: 1 / data.margin }, { yAxis: data.margin }]] },
           markLine: m || data.recommended === null || data.recommended >= byk.length ? undefined : { symbol: "none", silent: true, lineStyle: { color: color("soft"), type: "dotted" },
             label: { formatter: "recommended", color: color("soft"), position: "insideEndTop", rotate: 0, align: "center" }, data: [{ xAxis: data.recommended }] }
