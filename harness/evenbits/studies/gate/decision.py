@@ -321,7 +321,7 @@ def _bare(limit: Limit, estimate: Estimate, language: str | None, segments: int)
     if estimate.value is None:
         return decision(Outcome.MISSING, Verdict.ERROR, "A missing result fails the gate.", None)
     of_tasks = limit.metric == TASK_LOSS
-    units, how = ("documents", "--tasks") if of_tasks else ("segments", "--segments")
+    units, how = ("documents", "--tasks") if of_tasks else ("segments", "--segments; half of the corpus decides")
     where = three_way(estimate, below=limit.bound)
     if where is Verdict.SUPPORTED and segments >= FEWEST_FOR_PASS:
         return decision(Outcome.PASS, None, None, None)
