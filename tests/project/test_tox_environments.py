@@ -106,8 +106,8 @@ def run(commands, cache, texts, tmp_path):
 def test_every_family_has_an_environment_and_reports_into_a_folder_of_its_name(commands):
     assert set(ARCHITECTURES) == set(HUB)
     for name in families():
-        expected = f"pytest evals --family {name} --advisory --report=reports/{name}"
-        assert commands[name]["commands"] == expected
+        workers = " -n 2 --dist loadgroup" if name == "reference" else ""
+        assert commands[name]["commands"] == f"pytest evals --family {name} --advisory --report=reports/{name}{workers}"
         assert f"HF_HUB_OFFLINE={0 if name in HUB else 1}" in commands[name]["set_env"]
     assert commands["train-reference"]["commands"] == "python -m evenbits.fixtures.reference.training.train list"
 
