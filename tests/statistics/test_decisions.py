@@ -310,24 +310,31 @@ def test_fault_3_an_insignificant_value_refutes_nothing():
 # -- 4. layers ---------------------------------------------------------------------------------------------------------
 
 
-def profiles(draw, *, segments, layers=4, languages=11, sizes=0.0, noises=0.0, interaction=0.0):
-    """The same profile over layers in every language, times its size; noise differs between languages."""
+def profiles(draw, *, segments, layers=4, languages=11, sizes=0.0, noises=0.0, interaction=0.0, first=1.0):
+    """The same profile over layers in every language, times its size; noise differs between languages.
+
+    `first`: times the first layer does more than it would; segments then differ by a log SD of .7 in all cells.
+    """
     profile = 1 + 0.5 * np.arange(layers)[:, None]
+    profile[0] *= first
     size = np.exp(sizes * draw.standard_normal(languages))
     own = 1 + interaction * draw.standard_normal((layers, languages))
     noise = np.exp(noises * draw.standard_normal(languages))[None, :, None]
     table = (profile * size * own)[:, :, None] * np.ones(segments)
-    return table + 0.5 * size[None, :, None] * noise * draw.standard_normal(table.shape)
+    table = table + 0.5 * size[None, :, None] * noise * draw.standard_normal(table.shape)
+    return table * np.exp(0.7 * draw.standard_normal(segments)) if first > 1 else table
 
 
 @pytest.mark.parametrize("trials", replicates(60))
-@pytest.mark.parametrize(("sizes", "noises"), [(0.3, 0.0), (0.0, 0.5), (0.3, 1.0)])
+@pytest.mark.parametrize(
+    ("sizes", "noises", "first"), [(0.3, 0.0, 1.0), (0.0, 0.5, 1.0), (0.3, 1.0, 1.0), (0.3, 0.5, 20.0)]
+)
 @pytest.mark.parametrize("segments", [6, 20])
-def test_fault_4_languages_that_rely_on_the_same_layers_are_not_told_apart(segments, sizes, noises, trials):
+def test_fault_4_languages_that_rely_on_the_same_layers_are_not_told_apart(segments, sizes, noises, first, trials):
     hits = 0
     for seed in range(trials):
         draw = rng(14, segments, int(10 * sizes), int(10 * noises), seed)
-        table = profiles(draw, segments=segments, sizes=sizes, noises=noises)
+        table = profiles(draw, segments=segments, sizes=sizes, noises=noises, first=first)
         if (table.mean(axis=(0, 2)) <= 0).any():
             continue
         found = layer_language_interaction(
@@ -345,6 +352,19 @@ def test_fault_4_a_difference_in_layers_is_found():
         p = layer_language_interaction(
             table, rng=draw, scale="share", scheme="signs", resamples=100, permutations=499
         ).p_value
+        found += p < ALPHA
+    assert found >= 19
+
+
+@pytest.mark.parametrize("segments", [6, 24])
+def test_a_layer_that_does_nearly_all_the_damage_hides_no_difference_in_layers(segments):
+    found = 0
+    for seed in range(20):
+        draw = rng(24, segments, seed)
+        table = profiles(draw, segments=segments, interaction=0.4, sizes=0.3, first=20.0)
+        p = layer_language_interaction(
+            table, rng=draw, scale="share", scheme="signs", resamples=100, permutations=499
+        ).p_value  # fmt: skip
         found += p < ALPHA
     assert found >= 19
 

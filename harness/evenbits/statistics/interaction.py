@@ -19,7 +19,7 @@ nothing to the evidence.
 
 What it takes as given: within a segment and family, residual profiles spread alike. Damage often spreads in proportion
 to its size, and a language that loses twice as much in every layer is an interaction in bits though it relies on the
-same layers. `scale="share"` therefore divides each language by its own mean damage and tests the shape of profiles;
+same layers. `scale="share"` therefore takes each layer's share of a language's damage and tests the shape of profiles;
 `scheme="signs"` needs no equal spread: it flips the sign of all residuals of a segment at once, which asks for
 residuals symmetric about 0 under the null.
 
@@ -135,10 +135,13 @@ def layer_language_interaction(
             squares={},
             movable=0,
         )
+    groups = [np.flatnonzero(codes == code) for code in range(int(codes.max()) + 1)]
+    under_null = _shares(y, groups) if scale == "share" else y
     if scale == "share":
-        y = y / y.mean(axis=(0, 2))[None, :, None]
+        y = _shares(y)
     profiles = y - y.mean(axis=0)  # level of each language in each segment removed
-    residuals = profiles - profiles.mean(axis=1, keepdims=True)
+    tested = under_null - under_null.mean(axis=0)
+    residuals = tested - tested.mean(axis=1, keepdims=True)
     squares = sums_of_squares(y)
     degrees = ((layers - 1) * (languages - 1), (layers - 1) * (languages - 1) * (segments - 1))
     error = squares["layer:language:segment"] / degrees[1]
@@ -157,7 +160,7 @@ def layer_language_interaction(
     )
     sizes = np.bincount(codes)[codes]
     movable = int((sizes > 1).sum())
-    p, p_method = _p(residuals, codes, scheme, rng=rng, permutations=permutations)
+    p, p_method = _p(residuals, groups, scheme, rng=rng, permutations=permutations)
     return Interaction(
         estimate=estimate,
         p_value=p,
@@ -169,6 +172,23 @@ def layer_language_interaction(
         # a sum of squares is the same with all signs turned: two of 2^S arrangements reach it at least
         least_p=max(2.0 ** (1 - segments), 1 / (permutations + 1)) if scheme == "signs" else 1 / (permutations + 1),
     )
+
+
+def _shares(y_PLS: FloatArray, groups: Sequence[IntArray] = ()) -> FloatArray:
+    """Return shares of each language's damage by layer, times the number of layers, as what each segment adds to them.
+
+    The ratio, linearised: share + (y - share x total) / mean total, whose mean over segments is the share. Division by
+    a language's mean alone would leave the segments' own sizes in: where one layer does nearly all the damage, hard
+    segments passed for different layers in .22 to .36 of studies. `groups`: around the mean share of each group, as the
+    null hypothesis has it, in place of the language's own.
+    """
+    total_LS = y_PLS.sum(axis=0)
+    share_PL = y_PLS.sum(axis=2) / total_LS.sum(axis=1)
+    expected_PL = share_PL.copy()
+    for group in groups:
+        expected_PL[:, group] = share_PL[:, group].mean(axis=1, keepdims=True)
+    added = (y_PLS - expected_PL[:, :, None] * total_LS) / total_LS.mean(axis=1)[None, :, None]
+    return np.asarray(len(y_PLS) * (expected_PL[:, :, None] + added))
 
 
 def _why_undefined(y: FloatArray, scale: Scale) -> str | None:
@@ -193,10 +213,14 @@ def _omega(effect: float, error: float, df: int, size: int) -> float:
 
 
 def _p(
-    residuals_PLS: FloatArray, codes: IntArray, scheme: Scheme, *, rng: np.random.Generator, permutations: int
+    residuals_PLS: FloatArray,
+    groups: Sequence[IntArray],
+    scheme: Scheme,
+    *,
+    rng: np.random.Generator,
+    permutations: int,
 ) -> tuple[float | None, str]:
     layers, languages, segments = residuals_PLS.shape
-    groups = [np.flatnonzero(codes == code) for code in range(int(codes.max()) + 1)]
     if all(len(group) == 1 for group in groups):
         return None, "none: every language is alone in its family, so no labels can be exchanged"
     within = f"within {len(groups)} families" if len(groups) > 1 else "among all languages"
