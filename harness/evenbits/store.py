@@ -203,6 +203,11 @@ class Store:
                 shutil.rmtree(temporary, ignore_errors=True)
         return path
 
+    def held(self, kind: str, key: Key) -> Path | None:
+        """Return the folder of files where it is whole; it is neither filled nor counted."""
+        path = self._path(kind, key)
+        return path if _fault(path, kind, key) is None else None
+
     def refuse_if_sealed(self, kind: str, key: Key) -> None:
         """Raise `GapError` where nothing may be computed: the sentence says what is missing."""
         if self.sealed:

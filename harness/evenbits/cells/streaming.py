@@ -55,9 +55,10 @@ class Streamed:
         for _, of_one in groupby(sorted(cells, key=lambda cell: cell.dtype), key=lambda cell: cell.dtype):
             some = list(of_one)
             skeleton = self._skeleton(original, some[0])
-            read = [(cell, _passage(skeleton, cell)) for cell in _with_references(some)]
-            for chunk in _chunks(read, width=skeleton.width):
-                _measure(original, skeleton, chunk, progress)
+            with skeleton.outside():
+                read = [(cell, _passage(skeleton, cell)) for cell in _with_references(some)]
+                for chunk in _chunks(read, width=skeleton.width):
+                    _measure(original, skeleton, chunk, progress)
 
     def _skeleton(self, original: Original, cell: Cell) -> Skeleton:
         import torch

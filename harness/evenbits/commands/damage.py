@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evenbits.commands.console import console, say, say_json, say_left_out
-from evenbits.commands.options import MEASURING, AsJson, configured, interval, model_of, note, subject_of, text_of
+from evenbits.commands.options import (
+    MEASURING,
+    AsJson,
+    JustCost,
+    configured,
+    interval,
+    model_of,
+    note,
+    say_cost,
+    subject_of,
+    text_of,
+)
 from evenbits.errors import EngineError
 from evenbits.report.answers import answers_and_bits
 from evenbits.report.familiar import NAMES, familiar
@@ -17,11 +28,12 @@ from evenbits.settings import Settings
 from evenbits.studies.gate.harm import pooled_bits, with_pooled
 
 if TYPE_CHECKING:
+    from evenbits.cells import Subject
     from evenbits.cells.damage import Damage
     from evenbits.cells.tasks import Answers
     from evenbits.records import Corpus
 
-__all__ = ["damage", "measured"]
+__all__ = ["damage", "measured", "say_damage_cost"]
 
 
 Usual = Annotated[bool, typer.Option("--familiar", help="the columns that llama.cpp and model cards print, too")]
@@ -32,12 +44,16 @@ def damage(
     settings: Settings,
     *,
     usual: Usual = False,
+    just_cost: JustCost = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure what each language loses under each spec: the damage table alone, over all segments.
 
     Of a folder of one's own text all languages are measured, also those that the model was not trained on.
     """
+    if just_cost:
+        say_damage_cost(settings, as_json=as_json)
+        return
     table, text = measured(settings)
     rows = with_pooled(table.rows(seed=settings.seed, by_segment=True))
     if as_json:
@@ -63,10 +79,26 @@ def damage(
         raise typer.Exit(EngineError.exit_code)
 
 
+def say_damage_cost(settings: Settings, *, as_json: bool) -> None:
+    """Print what measuring damage would take."""
+    from evenbits.cells import damage_cells
+    from evenbits.studies.study import Wants
+
+    subject, text = _asked(settings)
+    say_cost([(subject, Wants(cells=damage_cells(subject, settings.specs, text)))], text, as_json=as_json)
+
+
 def measured(settings: Settings, given: Corpus | None = None) -> tuple[Damage, Corpus]:
     """Return the damage of the model and the text that it was measured on; `given`: text to take."""
     from evenbits.cells import measure_damage
     from evenbits.cells.tasks import Tasks
+
+    subject, text = _asked(settings, given)
+    return measure_damage(subject, settings.specs, text, tasks=Tasks.of(settings)), text
+
+
+def _asked(settings: Settings, given: Corpus | None = None) -> tuple[Subject, Corpus]:
+    """Return the model, with probe text where a spec needs it, and the text to score."""
     from evenbits.text import parse_corpus, split
     from evenbits.variants.registry import needs
 
@@ -79,7 +111,7 @@ def measured(settings: Settings, given: Corpus | None = None) -> tuple[Damage, C
         note(
             f"statistics for retention come from {len(subject.probe)} probe segments, scores from the other {len(text)}"
         )
-    return measure_damage(subject, settings.specs, text, tasks=Tasks.of(settings)), text
+    return subject, text
 
 
 def _task_table(answers: Answers) -> Any:

@@ -11,12 +11,14 @@ from evenbits.commands.console import console, say, say_json, say_left_out
 from evenbits.commands.options import (
     MEASURING,
     AsJson,
+    JustCost,
     configured,
     model_of,
     models_of,
     note,
     one_spec,
     output_to,
+    say_cost,
     subject_of,
     text_of,
 )
@@ -50,6 +52,7 @@ def diagnose(
         bool, typer.Option("--calibrate", help="measure metrics and damage of MODEL... and write a calibration")
     ] = False,
     output: Annotated[Path | None, output_to("with --calibrate: the file to write")] = None,
+    just_cost: JustCost = False,
     as_json: AsJson = False,
 ) -> None:
     """Forecast what each language would lose, with a 90 % interval, without quantizing the model.
@@ -65,6 +68,9 @@ def diagnose(
         return
     if len(models_of(settings)) != 1 or output is not None:
         raise UsageError("diagnose takes one model; several models and -o belong to --calibrate")
+    if just_cost:
+        _say_cost(settings, calibration, as_json=as_json)
+        return
     found = forecast(settings, calibration)
     if as_json:
         say_json(found.to_json())
@@ -72,21 +78,39 @@ def diagnose(
     _show(found)
 
 
+def _say_cost(settings: Settings, calibration: Path | None, *, as_json: bool) -> None:
+    from evenbits.studies.h035.wants import predictors
+    from evenbits.studies.study import Inputs
+
+    subject, spec, text = _asked(settings, calibration)[1:]
+    wants = predictors(Inputs(subject=subject, spec=spec, corpus=text, probe=text))
+    say_cost([(subject, wants)], text, as_json=as_json)
+
+
 def forecast(settings: Settings, calibration: Path | None = None, given: Corpus | None = None) -> Diagnosis:
     """Return what each language of the model would lose. `calibration`: the reference family's by default."""
     from evenbits.observe.runs import training_run
     from evenbits.studies.h035 import diagnose as diagnosed
-    from evenbits.studies.h035 import load_calibration, measure_predictors
+    from evenbits.studies.h035 import measure_predictors
+
+    known, subject, wanted, text = _asked(settings, calibration, given)
+    say_left_out(text)
+    predictors = measure_predictors(subject, wanted, text)
+    run = training_run(subject.local.text)
+    return diagnosed(predictors, known, local=subject.local, run=run, corpus=text.name)
+
+
+def _asked(
+    settings: Settings, calibration: Path | None, given: Corpus | None = None
+) -> tuple[Calibration, Subject, QuantSpec, Corpus]:
+    """Return the calibration, the model, the spec that is forecast and the text, all checked before measuring."""
+    from evenbits.studies.h035 import load_calibration
 
     known = load_calibration(calibration)
     wanted = one_spec(settings, "a forecast from weights") if "spec" in settings.typed else _calibrated(settings, known)
     known.require(str(wanted))  # before anything is measured
     subject = subject_of(settings, model_of(settings))
-    text = text_of(settings, [subject], given)
-    say_left_out(text)
-    predictors = measure_predictors(subject, wanted, text)
-    run = training_run(subject.local.text)
-    return diagnosed(predictors, known, local=subject.local, run=run, corpus=text.name)
+    return known, subject, wanted, text_of(settings, [subject], given)
 
 
 def _calibrated(settings: Settings, known: Calibration) -> QuantSpec:

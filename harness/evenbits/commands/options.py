@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from evenbits.cells import Subject
     from evenbits.records import Corpus
     from evenbits.store import Store
+    from evenbits.studies.study import Wants
     from evenbits.variants.quantization.spec import QuantSpec
 
 __all__ = [
     "MEASURING",
     "AsJson",
+    "JustCost",
     "ReportFile",
     "configured",
     "explained",
@@ -37,6 +39,7 @@ __all__ = [
     "note",
     "one_spec",
     "output_to",
+    "say_cost",
     "store_of",
     "subject_of",
     "text_of",
@@ -49,6 +52,7 @@ HOW = ("device", "dtype", "runner", "ray-address", "stream-layers")
 MEASURING = ("corpus", "languages", "segments", "seed", *HOW, "store", "offline")
 """Options of whatever runs text through a model."""
 
+JustCost = Annotated[bool, typer.Option("--cost", help="say what it would take, and measure nothing")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 ReportFile = Annotated[Path, typer.Argument(help="report.json of a run", metavar="REPORT", parser=expanded)]
 
@@ -233,6 +237,21 @@ def subject_of(settings: Settings, model: str) -> Subject:
         progress=shown,
         runner=runner_for(settings.runner, address=settings.ray_address, layers=settings.stream_layers),
     )
+
+
+def say_cost(wanted: Sequence[tuple[Subject, Wants]], text: Corpus, *, as_json: bool) -> None:
+    """Print what measuring would take of each model; `text`: what passes are counted over."""
+    from evenbits.commands.console import say, say_json
+    from evenbits.studies.cost import cost_of, lacking
+
+    costs = {}
+    for subject, wants in wanted:
+        costs[subject.local.text] = cost_of(subject, lacking(wants, subject.store).values(), text)
+    if as_json:
+        say_json({"cost": {model: cost.to_json() for model, cost in costs.items()}})
+        return
+    for model, cost in costs.items():
+        say(f"{model}: {cost.sentence()}, for what is not stored yet")
 
 
 def note(text: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evenbits.commands.console import console, say, say_json
-from evenbits.commands.options import MEASURING, AsJson, configured, note
+from evenbits.commands.options import MEASURING, AsJson, JustCost, configured, note
 from evenbits.errors import UsageError
 from evenbits.paths import expanded
 from evenbits.settings import Settings
@@ -34,6 +35,7 @@ def plan(
         typer.Option("--pilot", help="an earlier report.json instead of a pilot", metavar="REPORT", parser=expanded),
     ] = None,
     at: Annotated[str, typer.Option("--at", help="segments per language to plan for", metavar="N,N,...")] = AT,
+    just_cost: JustCost = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run can decide: the power of each decision as it is made, from a pilot of a few segments.
@@ -42,6 +44,11 @@ def plan(
     an earlier report in its place. Power is simulated from its variance components.
     """
     sizes = _sizes(at)
+    if just_cost:
+        from evenbits.commands.damage import say_damage_cost
+
+        say_damage_cost(_small(settings), as_json=as_json)
+        return
     found, decisions, cost = powers(settings, pilot, sizes)
     if as_json:
         say_json({"pilot": found.to_json(), "decisions": [one.to_json() for one in decisions], "cost": cost})
@@ -83,13 +90,11 @@ def _pilot_of_report(file: Path) -> tuple[Pilot, dict[str, Any]]:
 
 def _measured(settings: Settings, corpus: Corpus | None) -> tuple[Pilot, dict[str, Any]]:
     """Measure a pilot; return it with what it took: seconds per segment of all languages, memory, disk per segment."""
-    from dataclasses import replace
-
     from evenbits.commands.damage import measured
     from evenbits.commands.options import model_of, subject_of
     from evenbits.studies.plan import pilot_of
 
-    small = replace(settings, segments=settings.segments or PILOT_SEGMENTS, specs=settings.specs[:1])
+    small = _small(settings)
     exposure = subject_of(small, model_of(small)).local.exposure
     start = time.perf_counter()
     table, text = measured(small, corpus)
@@ -101,6 +106,11 @@ def _measured(settings: Settings, corpus: Corpus | None) -> tuple[Pilot, dict[st
         "memory_bytes": _peak_memory(),
         "disk_bytes_per_segment": 2 * 4 * tokens / max(1, len(text)),  # float32 of every token, full and quantized
     }
+
+
+def _small(settings: Settings) -> Settings:
+    """Return the settings of a pilot: the first spec, on a few segments."""
+    return replace(settings, segments=settings.segments or PILOT_SEGMENTS, specs=settings.specs[:1])
 
 
 def _peak_memory() -> int | None:

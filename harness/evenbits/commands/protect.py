@@ -10,11 +10,13 @@ from evenbits.commands.console import console, say, say_json, say_left_out
 from evenbits.commands.options import (
     MEASURING,
     AsJson,
+    JustCost,
     configured,
     interval,
     model_of,
     note,
     one_spec,
+    say_cost,
     subject_of,
     text_of,
 )
@@ -37,12 +39,17 @@ def protect(
     unit: Annotated[
         str, typer.Option("--unit", help="what is protected: layer, part (attention or MLP), module, or auto")
     ] = "auto",
+    just_cost: JustCost = False,
     as_json: AsJson = False,
 ) -> None:
     """Choose what to keep in high precision under a budget of bits, and measure it beside the usual rules of thumb."""
     from evenbits.variants.recipes import shell
 
-    measured, found = protected(settings, _budget(budget), unit)
+    extra = _budget(budget)
+    if just_cost:
+        _say_cost(settings, as_json=as_json)
+        return
+    measured, found = protected(settings, extra, unit)
     if as_json:
         say_json(found)
         return
@@ -87,6 +94,23 @@ def protected(
         "depth": h036.where_damage_lies(study).to_json(),
         "layer_language": h036.layer_language(study),
     }
+
+
+def _say_cost(settings: Settings, *, as_json: bool) -> None:
+    from evenbits.studies.h036.wants import layer_study, protection
+    from evenbits.studies.study import Inputs, Wants
+    from evenbits.text import split
+
+    subject = subject_of(settings, model_of(settings))
+    text = text_of(settings, [subject])
+    probe, rest = split(text, seed=settings.seed)
+    given = Inputs(subject=subject, spec=one_spec(settings, "a choice of layers"), corpus=rest, probe=probe)
+    parts = (layer_study(given), protection(given))
+    wants = Wants(
+        cells=tuple(cell for part in parts for cell in part.cells),
+        observations=tuple(one for part in parts for one in part.observations),
+    )
+    say_cost([(subject, wants)], text, as_json=as_json)
 
 
 def _exported(local: LocalModel, spec: str) -> dict[str, Any] | None:

@@ -10,11 +10,13 @@ from evenbits.commands.console import say, say_json
 from evenbits.commands.options import (
     MEASURING,
     AsJson,
+    JustCost,
     configured,
     model_of,
     note,
     one_spec,
     output_to,
+    say_cost,
     subject_of,
     text_of,
 )
@@ -23,6 +25,7 @@ from evenbits.settings import Settings
 if TYPE_CHECKING:
     from evenbits.cells import Subject
     from evenbits.records import Corpus
+    from evenbits.variants.quantization.spec import QuantSpec
 
 __all__ = ["quantize"]
 
@@ -32,6 +35,7 @@ def quantize(
     settings: Settings,
     *,
     output: Annotated[Path, output_to("folder to write, which must not exist")],
+    just_cost: JustCost = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a quantized model: packed integers, scales, and the weights that stay in FP16.
@@ -46,6 +50,9 @@ def quantize(
     subject = subject_of(settings, model_of(settings))
     bits_of(chosen, subject)  # refuses a spec that does not fit, before anything is loaded
     probe = _probe(settings, subject) if chosen.needs else None
+    if just_cost:
+        _say_cost(subject, chosen, probe, as_json=as_json)
+        return
     loaded = subject.loaded("float32" if chosen.needs_float32 else None)
     importance = None
     if probe is not None:
@@ -62,6 +69,15 @@ def quantize(
         f"{done.kept} weights kept in FP16, {done.size / 1e6:.1f} MB"
     )
     note(f"measure it with `evenbits damage {model_of(settings)} --spec checkpoint:{done.folder}`")
+
+
+def _say_cost(subject: Subject, spec: QuantSpec, probe: Corpus | None, *, as_json: bool) -> None:
+    from evenbits.records import Corpus
+    from evenbits.studies.study import Inputs, Wants, activations_on
+
+    text = probe or Corpus(name="none", source="none", languages=(), segment_ids=(), texts={})
+    given = Inputs(subject=subject, spec=spec, corpus=text, probe=text)
+    say_cost([(subject, Wants(observations=(activations_on(given, text),)))], text, as_json=as_json)
 
 
 def _probe(settings: Settings, subject: Subject) -> Corpus:

@@ -11,10 +11,12 @@ from evenbits.commands.console import console, say, say_json
 from evenbits.commands.options import (
     MEASURING,
     AsJson,
+    JustCost,
     configured,
     interval,
     models_of,
     one_spec,
+    say_cost,
     subject_of,
     text_of,
 )
@@ -38,9 +40,13 @@ def rank(
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="measure damage, or rank by the weights alone")
     ] = True,
+    just_cost: JustCost = False,
     as_json: AsJson = False,
 ) -> None:
     """Order models as candidates for quantization, with the reasons; those that cannot be told apart share a rank."""
+    if just_cost:
+        _say_cost(settings, as_json=as_json)
+        return
     ranking, worth, known = ranked(settings, measure=measure)
     spec = str(one_spec(settings, "a ranking of candidates").base)
     if as_json:
@@ -54,6 +60,17 @@ def rank(
         return
     _show(ranking, spec)
     say(_worth(worth, of="these models" if measure else "the reference family", installed=known))
+
+
+def _say_cost(settings: Settings, *, as_json: bool) -> None:
+    from evenbits.studies.h037.wants import model_points
+    from evenbits.studies.study import Inputs
+
+    spec = one_spec(settings, "a ranking of candidates")
+    subjects = [subject_of(settings, name) for name in models_of(settings)]
+    text = text_of(settings, subjects)
+    given = [Inputs(subject=subject, spec=spec, corpus=text, probe=text) for subject in subjects]
+    say_cost([(one.subject, model_points(one)) for one in given], text, as_json=as_json)
 
 
 def ranked(settings: Settings, *, measure: bool, given: Corpus | None = None) -> tuple[Ranking, Outcome, bool]:

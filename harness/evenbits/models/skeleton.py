@@ -1,4 +1,4 @@
-"""Skeleton: a model of which only what stands outside the layers is in memory; a layer's weights are read when it runs.
+"""Skeleton: a model without weights; those outside the layers, and a layer's while it runs, are read when needed.
 
 What is read is what loading would have put there: the same tensors of the checkpoint, in the same dtype. That all of
 them are there and finite was seen when the model was resolved.
@@ -6,7 +6,7 @@ them are there and finite was seen when the model was resolved.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,9 +27,10 @@ __all__ = ["Skeleton"]
 
 
 class Skeleton:
-    """`loaded` is the model with its layers on torch's meta device; inside `layer(i)` that one has its weights.
+    """`loaded` is the model with its weights on torch's meta device.
 
-    `width`: numbers of a position between two layers.
+    Inside `outside()` it has those that stand outside the layers, inside `layer(i)` those of that layer. `width`:
+    numbers of a position between two layers.
     """
 
     def __init__(self, local: LocalModel, *, dtype: torch.dtype, device: Device = CPU) -> None:
@@ -45,23 +46,36 @@ class Skeleton:
         for module in model.modules():
             for name, buffer in module.named_buffers(recurse=False):
                 setattr(module, name, buffer.to(device.name))
-        outside = [name for name in dict(model.named_parameters()) if not name.startswith(self._inside)]
-        for name in outside:
-            _put(model, name, self._read(name))
-        model.tie_weights()
         self.width = int(text_config(model).hidden_size)
         self.loaded = LoadedModel(
             local=local, model=model, tokenizer=tokenizer, anatomy=anatomy, dtype=dtype, device=device
         )
 
     @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Hold what stands outside the layers, embedding and head, while the context lasts."""
+        model = self.loaded.model
+        names = [name for name, _ in model.named_parameters() if not name.startswith(self._inside)]
+        try:
+            with self._present(names):
+                model.tie_weights()
+                yield
+        finally:
+            model.tie_weights()
+
+    @contextmanager
     def layer(self, index: int) -> Iterator[None]:
         """Hold the weights of decoder layer `index` while the context lasts."""
+        named = dict(self.loaded.model.named_parameters(remove_duplicate=False))
+        with self._present([name for name in named if name.startswith(self._inside[index])]):
+            yield
+
+    @contextmanager
+    def _present(self, names: Sequence[str]) -> Iterator[None]:
         model = self.loaded.model
-        named = dict(model.named_parameters(remove_duplicate=False))
-        absent = {name: one for name, one in named.items() if name.startswith(self._inside[index])}
+        absent = {name: model.get_parameter(name) for name in names}
         try:
-            for name in absent:
+            for name in names:
                 _put(model, name, self._read(name))
             yield
         finally:

@@ -27,7 +27,7 @@ from evenbits.records import digest_of
 from evenbits.rows import plain
 from evenbits.store import Store
 
-__all__ = ["folder_without_fetching", "resolve"]
+__all__ = ["folder_without_fetching", "is_here", "resolve"]
 
 KNOWN = "models"
 FACTS = tuple(one.name for one in fields(LocalModel) if one.name != "folder")
@@ -91,6 +91,29 @@ def _nowhere(ref: ModelRef) -> Mapping[str, Any]:
     raise ModelError(f"{ref.text} is named as already measured: only a merge of its measurements can take it")
 
 
+def is_here(ref: ModelRef, *, store: Store) -> bool:
+    """Return whether `resolve` would find the model on this machine as it is: nothing to unpack or to dequantize."""
+    if ref.kind == "wheel":
+        pin = wheel.pinned(ref)
+        folder = store.held(*_wheel_key(pin.sha256))
+        file = None if folder is None else next(folder.glob("*.gguf"), None)
+    elif ref.kind == "gguf":
+        file = Path(ref.location).absolute()
+    else:
+        return ref.kind == "hub" or folder_without_fetching(ref) is not None
+    if file is None or not file.is_file():
+        return False
+    return store.held(*_dequantized_key(file_sha256(file, store=store))) is not None
+
+
+def _wheel_key(sha256: str) -> tuple[str, dict[str, Any]]:
+    return "wheels", {"sha256": sha256, "version": 1}
+
+
+def _dequantized_key(sha256: str) -> tuple[str, dict[str, Any]]:
+    return "dequantized", {"sha256": sha256, "dtype": "float32", "version": VERSION}
+
+
 def folder_without_fetching(ref: ModelRef, *, root: Path | None = None) -> Path | None:
     """Return the folder of a model that lies on this machine as it is, None where it must be fetched or unpacked."""
     if ref.kind == "reference":
@@ -123,8 +146,7 @@ def _dequantized(path: Path, *, store: Store, progress: Progress) -> tuple[Path,
         return {}, {"precision": gguf.precision_of(path)}
 
     precision = store.compute("gguf", {"sha256": digest, "version": VERSION}, look).meta["precision"]
-    key = {"sha256": digest, "dtype": "float32", "version": VERSION}
-    folder = store.folder("dequantized", key, lambda target: gguf.dequantize(path, target, progress=progress))
+    folder = store.folder(*_dequantized_key(digest), lambda target: gguf.dequantize(path, target, progress=progress))
     return folder, None if precision is None else str(precision)
 
 
@@ -137,7 +159,7 @@ def _unpacked(ref: ModelRef, *, store: Store, offline: bool, progress: Progress)
             raise ModelError(f"{ref} is not in the store, and downloads are switched off (--offline); run once online")
         wheel.unpack(ref, target, pin=pin, progress=progress)
 
-    folder = store.folder("wheels", {"sha256": pin.sha256, "version": 1}, fill)
+    folder = store.folder(*_wheel_key(pin.sha256), fill)
     return next(folder.glob("*.gguf"))
 
 

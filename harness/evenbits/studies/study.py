@@ -16,10 +16,13 @@ from typing import Any
 import evenbits.studies
 from evenbits.cells import Cell, Subject
 from evenbits.figure import Case, Figure
+from evenbits.observe.activations.lookup import KIND as ACTIVATION_KIND
+from evenbits.observe.activations.lookup import activation_key
 from evenbits.records import Corpus
+from evenbits.store import Store
 from evenbits.variants.registry import Spec
 
-__all__ = ["ACTIVATIONS", "Drawing", "Inputs", "Maker", "Observation", "Study", "Wants", "studies"]
+__all__ = ["Drawing", "Inputs", "Maker", "Observation", "Study", "Wants", "activations_on", "studies"]
 
 Maker = Callable[[Mapping[str, Any], Mapping[str, Any]], "Case | None"]
 """Makes a case of one measurement row, given what is known of each language by tag; None where it has no such data."""
@@ -48,12 +51,28 @@ class Inputs:
 class Observation:
     """Passes over text that are no scoring: activations, gradients; or scoring of what is chosen only on the way.
 
-    `passes`: in passes of scoring over all of `corpus`; `what` names them.
+    `passes`: in passes of scoring over all of `corpus`; `what` names them. `stored(store, language)`: whether
+    a store has it of a language; by default never, where only measuring tells.
     """
 
     what: str
     corpus: Corpus
     passes: float
+    stored: Callable[[Store, str], bool] = lambda _store, _tag: False
+
+    def lacking(self, store: Store) -> list[str]:
+        """Return the languages that `store` lacks."""
+        return [tag for tag in self.corpus.languages if not self.stored(store, tag)]
+
+
+def activations_on(given: Inputs, corpus: Corpus) -> Observation:
+    """Return what statistics of activations on `corpus` take."""
+    model = given.subject.on_demand()
+
+    def stored(store: Store, tag: str) -> bool:
+        return store.has(ACTIVATION_KIND, activation_key(model, corpus.texts[tag]))
+
+    return Observation(what="activations", corpus=corpus, passes=ACTIVATIONS, stored=stored)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,8 +13,9 @@ from evenbits.progress import Progress, Silent
 from evenbits.records import Corpus, text_digest
 from evenbits.store import Store
 
-__all__ = ["activation_statistics", "activations"]
+__all__ = ["KIND", "activation_key", "activation_statistics", "activations"]
 
+KIND = "activations"
 SCHEMA = 1
 
 
@@ -50,17 +51,21 @@ def activation_statistics(
     `sink_segments`: attention to the first token is measured on the first so many segments, which are the same ones in
     every language of an aligned corpus. Activations that are not finite raise `NonFiniteError`.
     """
-    key = {
-        "model": model.local.fingerprint,
-        "texts": text_digest(texts),
-        "dtype": model.arithmetic,
-        "sink_segments": sink_segments,
-        "schema": SCHEMA,
-    }
 
     def measured() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         from evenbits.observe.activations.collection import measure
 
         return packed(measure(model.load(), texts, language=language, sink_segments=sink_segments))
 
-    return unpacked(store.compute("activations", key, measured), language=language)
+    return unpacked(store.compute(KIND, activation_key(model, texts, sink_segments), measured), language=language)
+
+
+def activation_key(model: Loadable, texts: Sequence[str], sink_segments: int = SINK_SEGMENTS) -> dict[str, Any]:
+    """Return what identifies the statistics of `texts` in the store."""
+    return {
+        "model": model.local.fingerprint,
+        "texts": text_digest(texts),
+        "dtype": model.arithmetic,
+        "sink_segments": sink_segments,
+        "schema": SCHEMA,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from evenbits.cells import damage_cells
 from evenbits.cells.spread import spread_of
 from evenbits.studies.established.records import SINK_LANGUAGES
-from evenbits.studies.study import ACTIVATIONS, Inputs, Observation, Wants
+from evenbits.studies.study import Inputs, Wants, activations_on
 from evenbits.variants.registry import simulated
 
 __all__ = ["family_damage", "family_heads"]
@@ -16,11 +16,11 @@ def family_damage(given: Inputs) -> Wants:
     grid = simulated(given.spec, "a comparison of models").base
     return Wants(
         cells=damage_cells(given.subject, [grid], given.corpus),
-        observations=(Observation(what="activations", corpus=given.probe, passes=ACTIVATIONS),),
+        observations=(activations_on(given, given.probe),),
     )
 
 
 def family_heads(given: Inputs) -> Wants:
     """Attention to the first token, in a few languages."""
     sample = given.probe.select(languages=spread_of(given.probe.languages, SINK_LANGUAGES))
-    return Wants(observations=(Observation(what="activations", corpus=sample, passes=ACTIVATIONS),))
+    return Wants(observations=(activations_on(given, sample),))

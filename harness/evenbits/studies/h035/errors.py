@@ -18,7 +18,7 @@ from evenbits.records import Corpus, text_digest
 from evenbits.store import Store
 from evenbits.variants.quantization.spec import QuantSpec
 
-__all__ = ["FISHER_SEGMENTS", "GRADIENT_SEGMENTS", "LocalErrors", "local_errors"]
+__all__ = ["FISHER_SEGMENTS", "GRADIENT_SEGMENTS", "HELD_BYTES", "KIND", "LocalErrors", "error_key", "local_errors"]
 
 Float64 = NDArray[np.float64]
 
@@ -29,6 +29,9 @@ GRADIENT_SEGMENTS = 48
 FISHER_SEGMENTS = 2
 """Segments per language for squared gradients, which need a backward pass of their own: each costs as much as scoring
 ten."""
+
+HELD_BYTES = 4 << 30
+"""Errors and gradients held at once; a larger model is measured some products at a time, in rounds of passes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +73,7 @@ def local_errors(
     missing: dict[str, list[str]] = {}
     for text, spec in chosen.items():
         for tag in corpus.languages:
-            entry = store.get(KIND, _key(model, corpus, spec, tag, seed))
+            entry = store.get(KIND, error_key(model, corpus, spec, tag, seed))
             if entry is None:
                 missing.setdefault(tag, []).append(text)
             else:
@@ -109,12 +112,13 @@ def _fill(
                 name: np.concatenate([getattr(part[text], name) for part in parts[tag]]) for name in LocalErrors.ARRAYS
             }
             one = LocalErrors(language=tag, **arrays)
-            key = _key(loaded, corpus, specs[text], tag, seed)
+            key = error_key(loaded, corpus, specs[text], tag, seed)
             store.compute(KIND, key, lambda arrays=arrays: (arrays, {}))  # type: ignore[misc]
             found[text][tag] = one
 
 
-def _key(model: Loadable, corpus: Corpus, spec: QuantSpec, tag: str, seed: int) -> dict[str, object]:
+def error_key(model: Loadable, corpus: Corpus, spec: QuantSpec, tag: str, seed: int) -> dict[str, object]:
+    """Return what identifies the errors of a language in the store."""
     key: dict[str, object] = {
         "schema": SCHEMA,
         "model": model.local.fingerprint,

@@ -28,7 +28,7 @@ from evenbits.observe.activations.importance import ActivationImportance
 from evenbits.records import Corpus
 from evenbits.scoring.batches import length_limit
 from evenbits.store import Store
-from evenbits.studies.h035.errors import FISHER_SEGMENTS, GRADIENT_SEGMENTS, LocalErrors
+from evenbits.studies.h035.errors import FISHER_SEGMENTS, GRADIENT_SEGMENTS, HELD_BYTES, LocalErrors
 from evenbits.variants.quantization.matrices import quantize_planned
 from evenbits.variants.quantization.patching import checkpoint_source, plan_loaded
 from evenbits.variants.quantization.spec import QuantSpec
@@ -38,9 +38,6 @@ __all__ = ["measure_errors", "product_groups", "weight_errors"]
 Float64 = NDArray[np.float64]
 Deltas = Mapping[str, Mapping[str, torch.Tensor]]
 """Spec -> module -> W - Q(W), O x I."""
-
-HELD_BYTES = 4 << 30
-"""Errors and gradients held at once; a larger model is measured some products at a time, with a pass for each run."""
 
 BATCH_TOKENS = 4096
 GRADIENT_TOKENS = 1024  # logits and what the backward pass keeps are held for a whole batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evenbits.studies.h036.protection import PLAN_SEGMENTS, RANDOM_DRAWS
 from evenbits.studies.h036.study import SWEEP_SEGMENTS, evenly, layer_variants, sizes_of, units_of, whole_model
-from evenbits.studies.study import ACTIVATIONS, Inputs, Observation, Wants
+from evenbits.studies.study import Inputs, Observation, Wants, activations_on
 from evenbits.variants.registry import simulated
 from evenbits.variants.variant import FULL_PRECISION
 
@@ -27,7 +27,7 @@ def layer_study(given: Inputs) -> Wants:
 
 def layer_writes(given: Inputs) -> Wants:
     """What each layer writes into the residual stream."""
-    return Wants(observations=(Observation(what="activations", corpus=given.probe, passes=ACTIVATIONS),))
+    return Wants(observations=(activations_on(given, given.probe),))
 
 
 def protection(given: Inputs) -> Wants:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from evenbits.cells import damage_cells
 from evenbits.cells.spread import spread
 from evenbits.studies.h038.redundancy import DRAWS, KINDS, SEGMENTS
-from evenbits.studies.study import ACTIVATIONS, Inputs, Observation, Wants
+from evenbits.studies.study import Inputs, Wants, activations_on
 from evenbits.variants.variant import FULL_PRECISION
 from evenbits.variants.zeroing import without_parts
 
@@ -14,7 +14,7 @@ __all__ = ["activations", "damage", "language_features"]
 
 def activations(given: Inputs) -> Wants:
     """Statistics of activations on the probe half."""
-    return Wants(observations=(Observation(what="activations", corpus=given.probe, passes=ACTIVATIONS),))
+    return Wants(observations=(activations_on(given, given.probe),))
 
 
 def damage(given: Inputs) -> Wants:
