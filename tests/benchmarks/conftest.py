@@ -1,14 +1,70 @@
-"""Benchmarks compare two programs in one run: rounds are interleaved, so that drift of the machine hits both."""
+"""Benchmarks compare two programs in one run: rounds are interleaved, so that drift of the machine hits both.
+
+Each gives rows of one table, printed at the end: the work, ours, the peer, their ratio in every pair, and the target of
+DESIGN section 6 that it must reach. pytest-benchmark saves ours (`--benchmark-autosave`) and holds later runs against
+it (`--benchmark-compare`).
+"""
 
 from __future__ import annotations
 
+import os
+import statistics
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import pytest
+
+ROUNDS = int(os.environ.get("EVENBITS_BENCH_ROUNDS", "5"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One comparison. `ratios`: of every pair, better or worse as `target` says: `at_least` so many times the peer's
+    speed, or at most so many times what the peer takes. `unit`: of ours and the peer's, seconds by default.
+    """
+
+    work: str
+    ours: Sequence[float]
+    peer: Sequence[float]
+    peer_name: str
+    target: float
+    at_least: bool
+    unit: str = "s"
+
+    @property
+    def ratios(self) -> list[float]:
+        pairs = zip(self.ours, self.peer, strict=True)
+        return [peer / ours if self.at_least else ours / peer for ours, peer in pairs]
+
+    @property
+    def reached(self) -> bool:
+        middle = statistics.median(self.ratios)
+        return middle >= self.target if self.at_least else middle <= self.target
+
+    def cells(self) -> list[str]:
+        ratios = self.ratios
+        return [
+            self.work,
+            f"{statistics.median(self.ours):.3g} {self.unit}",
+            f"{statistics.median(self.peer):.3g} {self.unit} {self.peer_name}",
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)})",
+            f"{'>=' if self.at_least else '<='} {self.target:g}",
+            "reached" if self.reached else "missed",
+        ]
+
+    def __str__(self) -> str:
+        return "  ".join(self.cells())
+
+
+_ROWS = pytest.StashKey[list[Row]]()
+_CURVES = pytest.StashKey[list[str]]()
+HEADINGS = ("work", "ours", "peer", "ratio (min to max, pairs)", "target", "")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "bench: compares speed or memory with a peer; wants a quiet machine")
+    config.stash[_ROWS], config.stash[_CURVES] = [], []
 
 
 def pytest_collection_modifyitems(config, items):
@@ -20,31 +76,69 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="a benchmark: run it alone with -m bench"))
 
 
+def pytest_terminal_summary(terminalreporter, config):
+    """Print the table of all comparisons, then how cost grows."""
+    rows = [list(HEADINGS), *(row.cells() for row in config.stash[_ROWS])]
+    if len(rows) > 1:
+        terminalreporter.section("benchmarks")
+        widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+        for row in rows:
+            terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+    for line in config.stash[_CURVES]:
+        terminalreporter.write_line(line)
+
+
 @pytest.fixture
 def interleaved(benchmark):
-    """`interleaved(contenders, rounds=, main=)` -> seconds of every round by name.
+    """`interleaved(contenders, main=, rounds=)` -> seconds of every round by name.
 
-    `contenders` maps names to functions without arguments. Each round runs all of them, one after the other; `main` is
-    the one that pytest-benchmark reports, the others' times go to its `extra_info`.
+    `contenders` maps names to functions without arguments. All run once for warmth; then each round runs all of them,
+    one after the other. `main` is the one that pytest-benchmark reports, the others' times go to its `extra_info`.
     """
 
-    def run(contenders, *, rounds, main):
-        seconds = {name: [] for name in contenders}
+    def run(contenders: Mapping[str, Callable[[], object]], *, main: str, rounds: int = ROUNDS):
+        seconds: dict[str, list[float]] = {name: [] for name in contenders}
 
-        def others():
-            for name, function in contenders.items():
-                if name != main:
-                    began = time.perf_counter()
-                    function()
-                    seconds[name].append(time.perf_counter() - began)
-
-        def timed():
+        def once(name: str) -> None:
             began = time.perf_counter()
-            contenders[main]()
-            seconds[main].append(time.perf_counter() - began)
+            contenders[name]()
+            seconds[name].append(time.perf_counter() - began)
 
-        benchmark.pedantic(timed, setup=others, rounds=rounds, iterations=1)
-        benchmark.extra_info.update({name: [round(value, 3) for value in times] for name, times in seconds.items()})
+        def others() -> None:
+            for name in contenders:
+                if name != main:
+                    once(name)
+
+        for function in contenders.values():
+            function()
+        benchmark.pedantic(once, args=(main,), setup=others, rounds=rounds, iterations=1)
+        benchmark.extra_info.update({name: [round(value, 4) for value in times] for name, times in seconds.items()})
         return seconds
 
     return run
+
+
+@pytest.fixture
+def row(request):
+    """`row(work=, ours=, peer=, peer_name=, target=, at_least=)` -> the `Row`, which stands in the table."""
+
+    def add(**given) -> Row:
+        made = Row(**given)
+        request.config.stash[_ROWS].append(made)
+        return made
+
+    return add
+
+
+@pytest.fixture
+def curve(request):
+    """`curve(over, sizes, seconds)` -> the exponent e of the fit seconds = c * size^e, which is printed."""
+    import numpy as np
+
+    def add(over: str, sizes: Sequence[float], seconds: Sequence[float]) -> float:
+        exponent = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+        points = ", ".join(f"{size:g}: {value:.3g} s" for size, value in zip(sizes, seconds, strict=True))
+        request.config.stash[_CURVES].append(f"cost over {over}: exponent {exponent:.2f} ({points})")
+        return exponent
+
+    return add

