@@ -183,6 +183,19 @@ class Entries:
         )
         return tuple(found)
 
+    def numbers(self, key: str, *, most: float) -> tuple[float, ...]:
+        """Return the list of numbers at `key`, none larger in size than `most`."""
+        found = self._take(
+            key,
+            f"a list of numbers up to {most:g} in size",
+            MISSING,
+            lambda value: (
+                isinstance(value, list)
+                and all((_whole(one) or isinstance(one, float)) and abs(one) <= most for one in value)
+            ),
+        )
+        return tuple(float(one) for one in found)
+
     def entries(self, key: str) -> Entries:
         """Return the object at `key`."""
         found = self._take(key, "an object", MISSING, lambda value: isinstance(value, Mapping))

@@ -11,12 +11,14 @@ import fault_campaign as campaign
 import pytest
 from evenbits.errors import EvenbitsError
 from evenbits.models.exposure import read_exposure
+from evenbits.models.gguf_header import read_gguf_header
 from evenbits.models.headers import read_header
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.report.document import load
 from evenbits.store import Store
 from evenbits.studies.gate.policy import load_policy
+from evenbits.studies.h035 import best_forecaster, load_calibration
 from evenbits.text import load_corpus
 from evenbits.variants.registry import parse
 from hypothesis import HealthCheck, given, settings
@@ -166,6 +168,50 @@ def test_headers_of_safetensors(tmp_path, header, off, body):
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", max(length, 0)) + header + body)
     with suppress(EvenbitsError):
         read_header(tmp_path / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def gguf_head(tiny_gguf):
+    """The first 4 KiB of a sound GGUF file: most of its header."""
+    return tiny_gguf.read_bytes()[:4096]
+
+
+BYTES = st.tuples(st.integers(0, 4095), st.binary(min_size=1, max_size=8))
+
+
+@fuzzed
+@given(st.lists(BYTES, max_size=6), st.integers(0, 4096), st.binary(max_size=40))
+def test_headers_of_gguf(tmp_path, gguf_head, changes, length, tail):
+    head = bytearray(gguf_head)
+    for place, replacement in changes:
+        head[place : place + len(replacement)] = replacement
+    (tmp_path / "model.gguf").write_bytes(bytes(head[:length]) + tail)
+    with suppress(EvenbitsError):
+        read_gguf_header(tmp_path / "model.gguf")
+
+
+ONE = {
+    "text": "a",
+    "fingerprint": "f",
+    "run": "a",
+    "model_type": "llama",
+    "parameters": 10,
+    "resource_kind": "class",
+    "languages": ["de", "en"],
+    "metrics": {"int4-row": {"token_parity": [1.0, 2.0]}},
+    "excess_bits": {"int4-row": [1.0, 2.0]},
+}
+CALIBRATION = {"schema_version": 1, "corpus": {"name": "gettext"}, "models": [ONE | {"run": run} for run in "abc"]}
+
+
+@fuzzed
+@given(anything() | changed(CALIBRATION))
+def test_calibrations(tmp_path, blob):
+    (tmp_path / "calibration.json").write_bytes(blob)
+    with suppress(EvenbitsError):
+        known = load_calibration(tmp_path / "calibration.json")
+        for spec in known.specs:
+            best_forecaster(known, spec, ("token_parity", "nll_full"))
 
 
 @pytest.fixture(scope="module")

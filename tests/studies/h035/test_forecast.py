@@ -197,13 +197,23 @@ def test_a_calibration_survives_its_file(tmp_path):
     assert read.specs == (SPEC,)
 
 
+ODD = dict.fromkeys(("text", "fingerprint", "run", "model_type"), "a") | {
+    "parameters": 1,
+    "languages": ["de"],
+    "metrics": {"int4-row": {}},
+    "excess_bits": {"int4-row": [None]},
+}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         (None, "is not there, so it is no calibration"),
         ("{", "is not JSON at byte 1 .*, so it is no calibration"),
-        ("[]", "is no calibration of version 1"),
-        (json.dumps({"schema_version": 1, "corpus": {}}), "lacks 'models'"),
+        ("[]", r"must be an object, not \[\], so it is no calibration"),
+        ("{}", "is no calibration of version 1"),
+        (json.dumps({"schema_version": 1, "corpus": {}}), "has no models, which must be a list"),
+        (json.dumps({"schema_version": 1, "corpus": {}, "models": [ODD]}), "int4-row must be a list of numbers up to"),
     ],
 )
 def test_a_file_that_is_no_calibration_is_refused_with_the_remedy(text, words, tmp_path):

@@ -16,7 +16,7 @@ from typing import Any
 
 from evenbits.cells import Subject, measure
 from evenbits.errors import UsageError
-from evenbits.foreign import read_json
+from evenbits.foreign import Entries, read_object
 from evenbits.records import Corpus
 from evenbits.studies.h035.errors import local_errors
 from evenbits.studies.h035.predictors import METRICS, Predictors, measure_predictors
@@ -28,6 +28,8 @@ __all__ = ["CalibratedModel", "Calibration", "calibrated_model", "load_calibrati
 SCHEMA = 1
 SHIPPED = "calibration.json"
 DIGITS = 6
+LARGEST = 1e12
+"""Size of a number that is believed: no metric and no damage comes near."""
 SAME_LIKELIHOOD = 1e-3
 """Relative difference of full-precision NLL, in every language, up to which two models are one function: about what
 arithmetic in bfloat16 moves it."""
@@ -52,6 +54,8 @@ class CalibratedModel:
     excess_bits: Mapping[str, tuple[float, ...]]
 
     def __post_init__(self) -> None:
+        if not self.languages:
+            raise UsageError(f"calibration: {self.text} has no languages; make the calibration again.")
         for spec, damage in self.excess_bits.items():
             for name, values in {"excess_bits": damage, **self.metrics[spec]}.items():
                 if len(values) != len(self.languages):
@@ -77,16 +81,19 @@ class CalibratedModel:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> CalibratedModel:
-        fields = ("text", "fingerprint", "run", "model_type", "parameters", "resource_kind")
+    def read(cls, entry: Entries) -> CalibratedModel:
+        by_spec, damage = entry.entries("metrics"), entry.entries("excess_bits")
+        measured = {spec: by_spec.entries(spec) for spec in damage.content}
         return cls(
-            **{name: data[name] for name in fields},
-            languages=tuple(data["languages"]),
+            **{name: entry.text(name) for name in ("text", "fingerprint", "run", "model_type")},
+            parameters=entry.whole("parameters", least=1),
+            resource_kind=entry.text("resource_kind", None),
+            languages=tuple(entry.texts("languages")),
             metrics={
-                spec: {name: tuple(values) for name, values in by_name.items() if name in METRICS}
-                for spec, by_name in data["metrics"].items()
+                spec: {name: one.numbers(name, most=LARGEST) for name in one.content if name in METRICS}
+                for spec, one in measured.items()
             },
-            excess_bits={spec: tuple(values) for spec, values in data["excess_bits"].items()},
+            excess_bits={spec: damage.numbers(spec, most=LARGEST) for spec in damage.content},
         )
 
 
@@ -190,16 +197,11 @@ def load_calibration(file: Path | None) -> Calibration:
     name = "the reference family (shipped)" if file is None else str(file)
     remake = "make one with `evenbits diagnose --calibrate MODEL... -o FILE`"
     source = Path(str(files("evenbits.studies.h035").joinpath(SHIPPED))) if file is None else file
-    data = read_json(source, error=lambda what: UsageError(f"{what}, so it is no calibration; {remake}."))
-    if not isinstance(data, dict) or data.get("schema_version") != SCHEMA:
+    data = read_object(source, error=lambda what: UsageError(f"{what}, so it is no calibration; {remake}."))
+    if data.content.get("schema_version") != SCHEMA:
         raise UsageError(f"{name} is no calibration of version {SCHEMA}; {remake}.")
-    try:
-        models = tuple(CalibratedModel.from_json(one) for one in data["models"])
-        return Calibration(name=name, corpus=data["corpus"], models=models)
-    except KeyError as error:
-        raise UsageError(f"{name} lacks {error}; {remake}.") from error
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
-        raise UsageError(f"{name} is no calibration ({type(error).__name__}: {error}); {remake}.") from error
+    models = tuple(CalibratedModel.read(one) for one in data.rows("models"))
+    return Calibration(name=name, corpus=data.entries("corpus").content, models=models)
 
 
 def _rounded(value: float) -> float:
