@@ -176,7 +176,9 @@ class Design:
     def widened(self, value: float, replicates: FloatArray, values: FloatArray, *, shared: bool = True) -> FloatArray:
         """Return `replicates` [B] moved from `value` to the spread that few languages or families call for.
 
-        `values` [L]: the contrast's weights times these are the statistic, to first order. `shared`: as in `widening`.
+        `values` [L]: the contrast's weights times these are the statistic, to first order. `shared`: as in `widening`;
+        a ratio, for which it is false, gets its replicates [2 B] with their mirror images: resamples of a ratio are
+        skewed as the ratio itself is, and percentiles would put the longer arm of the interval on the wrong side.
         """
         known = replicates[np.isfinite(replicates)]
         used = np.flatnonzero(self.contrast)
@@ -190,4 +192,5 @@ class Design:
             spread=float(known.std()),
             shared=shared,
         )
-        return value + factor * (replicates - value)
+        moved = factor * (replicates - value)
+        return value + (moved if shared else np.concatenate([moved, -moved]))
