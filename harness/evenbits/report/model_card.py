@@ -84,7 +84,7 @@ def model_card(document: Mapping[str, Any], model: str) -> str:
         f"## Quantization of {markdown_code(model)} by language",
         "",
     ]
-    lines += [line for answer in already(document, model) for line in (markdown_text(answer.text), "")]
+    lines += [line for text in already(document, model) for line in (markdown_text(text), "")]
     corpus = document["inputs"]["corpus"]["text"]
     for harm in _of(document, model):
         lines += [

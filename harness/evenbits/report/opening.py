@@ -67,14 +67,27 @@ def opening(document: Mapping[str, Any]) -> list[Answer]:
         answers += [*_cost(document, lead), _who(document, lead)]
         if not _gated(document):
             answers += [_noise(document, lead), _next(document, lead)]
-    return [*answers, *already(document)] if answers else answers
+    return [*answers, *_original(document)] if answers else answers
 
 
-def already(document: Mapping[str, Any], model: str | None = None) -> Iterator[Answer]:
-    """Say of each model that came quantized, or of `model` alone, what was the original here: the file's precision."""
+def already(document: Mapping[str, Any], model: str) -> Iterator[str]:
+    """Say of a model that came quantized what was the original here: the file's precision, by type of tensor."""
     for entry in document["inputs"]["models"]:
-        if (precision := entry.get("precision")) and model in {None, entry["text"]}:
-            text = f"{entry['text']} was in {precision} already: what is measured comes on top of that."
+        if entry["text"] == model and entry.get("precision"):
+            yield f"{model} was in {entry['precision']} already: what is measured comes on top of that."
+
+
+def _original(document: Mapping[str, Any]) -> Iterator[Answer]:
+    """Say of each model that came quantized in what: the file's label and true size, without the types of tensors."""
+    models = document["inputs"]["models"]
+    for entry in models:
+        if precision := entry.get("precision"):
+            label, _, census = precision.partition(": ")
+            bits = census.rpartition("; ")[2]
+            text = (
+                f"{entry['text'] if len(models) > 1 else 'The model'} was in {label}{f' ({bits})' if bits else ''} "
+                "already: what is measured comes on top of that."
+            )
             yield Answer(label="original", question="Compared with what?", text=text)
 
 
@@ -199,10 +212,11 @@ def _cost(document: Mapping[str, Any], lead: Harm) -> Iterator[Answer]:
         shown = ", ".join(texts[:4]) + (f" and {len(texts) - 4} more specs" if len(texts) > 4 else "")
         count = len(lead.ranked)
         over = f" (mean of {count} languages)" if count > 1 else ""
-        text = f"At predicting the same text{over} {lead.model} gets worse with {shown}."
+        model = lead.model if len(document["inputs"]["models"]) > 1 else "the model"
+        text = f"At predicting the same text{over} {model} gets worse with {shown}."
         if len(texts) == 1:
             spec, _, loss = texts[0].rpartition(" by ")
-            text = f"{spec} makes {lead.model} {loss} worse at predicting the same text{over}."
+            text = f"{spec} makes {model} {loss} worse at predicting the same text{over}."
         yield Answer(label="cost", question="What does it cost?", text=text)
 
 
@@ -258,11 +272,13 @@ def _next(document: Mapping[str, Any], lead: Harm) -> Answer:
     better = _cheaper(document, lead)
     if better is not None:
         harm, saved, bits = better
-        same = {row["language"]: row for row in harm.ranked}.get(lead.ranked[0]["language"])
-        worst = f" ({lead.ranked[0]['language']} {_loss(lead.ranked[0])} becomes {_loss(same)})" if same else ""
+        worst = lead.ranked[0]
+        same = {row["language"]: row for row in harm.ranked}.get(worst["language"])
+        who = _named(worst, described(document, lead.model))
+        fall = f" ({who} from {_loss(worst)} to {_loss(same)})" if same else ""
         text = (
-            f"Use {_short(harm.spec)}, for {bits:+.2g} bits per weight: {_percent(saved)} less loss{worst}, "
-            "the most of what was measured at that size."
+            f"Use {_short(harm.spec)}: {_percent(saved)} less loss{fall} for {bits:+.2g} bits per weight, "
+            "the best measured at about that size."
         )
         return Answer(label="next", question="What next?", text=text)
     advised = advice(document, lead)
@@ -341,5 +357,4 @@ def _percent(share: float) -> str:
 
 
 def _named(row: Mapping[str, Any], about: Mapping[str, Mapping[str, Any]]) -> str:
-    name = about.get(row["language"], {}).get("name")
-    return f"{name} ({row['language']})" if name else str(row["language"])
+    return str(about.get(row["language"], {}).get("name") or row["language"])

@@ -30,7 +30,9 @@ __all__ = ["Line", "Span", "Style", "everything_left_out", "left_out", "summary"
 Style = Literal["plain", "dim", "strong", "supported", "not_supported", "underpowered", "not_applicable", "error"]
 
 ROOM, LEAST = 30, 2
-"""Lines that nobody has to scroll for, and lines of each verdict if there are so many that these are too few."""
+"""Lines that nobody has to scroll for, and lines of each verdict as long as these suffice."""
+
+DECIDED = frozenset({"supported", "not_supported", "error"})
 
 MARGIN = 14
 """Column where the text of a labelled line begins."""
@@ -39,8 +41,8 @@ VERDICT_WIDTH = len("not applicable") + 1
 SHOWN = 5
 """Languages shown as most and as least harmed."""
 
-NAMED = 8
-"""Languages named of those left out for one reason; the others are counted."""
+NAMED = 6
+"""Languages left out for one reason up to which they are named; more are counted."""
 
 MOST_LINES, WORST, FEW = 12, 3, 3
 """Models and specs that have a line with their `WORST` languages, where no more than `FEW` verdicts take the room."""
@@ -130,12 +132,18 @@ def _findings(document: Mapping[str, Any], width: int, *, room: int) -> list[Lin
     verdicts = {name: found for name, found in document["verdicts"].items() if name != "gate"}
     label = max((len(name) for name in verdicts), default=0) + 2
     entries = [list(_in_lines(name, label, decision, width)) for name, decision in verdicts.items()]
-    spare = room - sum(min(len(entry), LEAST) for entry in entries)
+    decided = [decision["verdict"] in DECIDED for decision in verdicts.values()]
+    kept = [min(len(entry), LEAST) for entry in entries]
+    for place in sorted(
+        range(len(entries)), key=lambda place: decided[place]
+    ):  # what is open gives up its reason first
+        kept[place] = 1 if sum(kept) > room else kept[place]
     lines: list[Line] = []
-    for entry in entries:
-        kept = max(min(len(entry), LEAST + max(spare, 0)), min(len(entry), LEAST))
-        spare -= max(kept - LEAST, 0)
-        lines += entry if kept == len(entry) else [*entry[: kept - 1], _cut(entry[kept - 1])]
+    for place, entry in enumerate(entries):
+        if kept[place] == LEAST:
+            kept[place] += min(max(room - sum(kept), 0), len(entry) - LEAST)
+        whole = kept[place] in {1, len(entry)}
+        lines += entry[: kept[place]] if whole else [*entry[: kept[place] - 1], _cut(entry[kept[place] - 1], width)]
     if len(verdicts) > FEW:
         return lines
     shown = list(harms(document))
@@ -167,9 +175,12 @@ def _in_lines(name: str, label: int, decision: Mapping[str, Any], width: int) ->
             yield (Span(text=" " * start + text, style="dim"),)
 
 
-def _cut(line: Line) -> Line:
+def _cut(line: Line, width: int) -> Line:
     *before, last = line
+    room = width - sum(len(span.text) for span in before) - len(" ...")
     words, _, _ = last.text.rpartition(" ")
+    while len(words) > room and " " in words.strip():
+        words, _, _ = words.rpartition(" ")
     return (*before, Span(text=f"{words.rstrip(' ;,')} ...", style=last.style))
 
 
@@ -180,14 +191,14 @@ def _header(document: Mapping[str, Any], width: int) -> Iterator[Line]:
     models = [entry["text"] for entry in inputs["models"]]
     items += models if len(models) <= FEW else [f"{len(models)} models"]
     items.append(_specs(*specs_of(document)))
-    items.append(_corpus(inputs["corpus"]) + f", seed {environment['seed']}, {environment['dtype']}")
+    items.append(f"{_corpus(inputs['corpus'])}, {environment['dtype']}")
     for text in _wrapped([item for item in items if item], width, 2):
         yield (Span(text=text, style="strong"),)
 
 
 def _specs(first: Sequence[str], others: int) -> str:
     named = ", ".join(first) if len(first) <= SHOWN else f"{len(first)} specs"
-    return f"{named} (and {others} to compare with)" if others else named
+    return f"{named} (and {others} more)" if others else named
 
 
 def _corpus(corpus: Mapping[str, Any]) -> str:
@@ -196,7 +207,7 @@ def _corpus(corpus: Mapping[str, Any]) -> str:
         parts.append(f"{len(corpus['languages'])} languages")
     segments = corpus.get("segments") or {}
     if segments:
-        parts.append(" + ".join(str(count) for count in segments.values()) + " segments " + f"({' + '.join(segments)})")
+        parts.append(" + ".join(str(count) for count in segments.values()) + " segments")
     return f"{corpus['text']}: {', '.join(parts)}" if parts else str(corpus["text"])
 
 
@@ -342,7 +353,7 @@ def _in_short(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         if one["reason"] not in missed:
             counts[one["what"]] += one["count"]
     phrases = [
-        f"{', '.join(tags[:NAMED])}{f' and {len(tags) - NAMED} more' if len(tags) > NAMED else ''} ({reason})"
+        f"{', '.join(tags) if len(tags) <= NAMED else f'{len(tags)} languages'} ({reason})"
         for reason, tags in missed.items()
     ]
     phrases += [f"{count:,} {what}{'s' * (count != 1)}" for what, count in counts.items()]
