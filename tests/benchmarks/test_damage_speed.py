@@ -70,7 +70,7 @@ def subject(tmp_path):
 
 
 def test_single_layers_are_swept_faster_than_scored_from_the_start(subject, corpus, interleaved, row):
-    from evenbits.scoring.sweep import Change, _from_the_start, _Text, sweep
+    from evenbits.scoring.sweep import Change, Text, _from_the_start, sweep
     from evenbits.variants.variant import FULL_PRECISION
 
     loaded = subject("reference:a1").loaded("float32")
@@ -82,7 +82,7 @@ def test_single_layers_are_swept_faster_than_scored_from_the_start(subject, corp
         return list(sweep(loaded, corpus.segment_ids, texts, changes, context=1024))
 
     def from_the_start():
-        read = [_Text.of(loaded, tag, corpus.segment_ids, texts[tag], 1024) for tag in texts]
+        read = [Text.of(loaded, tag, corpus.segment_ids, texts[tag], 1024) for tag in texts]
         return _from_the_start(loaded, read, changes, context=1024, batch_tokens=1024, advance=lambda: None)
 
     seconds = interleaved({"from the start": from_the_start, "sweep": swept}, main="sweep")

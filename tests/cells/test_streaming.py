@@ -55,6 +55,29 @@ def test_a_streamed_table_is_that_of_a_run_in_memory_to_the_bit(architecture, ti
     assert not streamed._loaded
 
 
+@pytest.mark.parametrize("architecture", ["bloom", "gemma3_text", "gpt2", "gpt_neox", "olmo2", "opt", "xglm"])
+def test_a_floor_by_a_models_own_layers_is_that_of_a_second_model_to_the_bit(
+    architecture, tiny_model, subject, monkeypatch
+):
+    folder, specs = tiny_model(architecture, layers=3), parse_specs("int4-g32")
+    own = subject(folder, "memory", dtype="bfloat16")
+    monkeypatch.setattr(type(own.runner._streamed), "fits", lambda *_: False)
+    rows = measure_damage(own, specs, corpus_of()).rows(seed=0)
+    monkeypatch.undo()
+    streamed = subject(folder, "streamed", dtype="bfloat16")
+    assert measure_damage(streamed, specs, corpus_of()).rows(seed=0) == rows
+    assert losses_of(streamed.store) == losses_of(own.store)
+    assert list(streamed._loaded) == ["bfloat16"]
+
+
+def test_a_floor_of_experts_needs_no_second_model(tmp_path, subject):
+    import architectures
+
+    streamed = subject(architectures.build("qwen3_moe", tmp_path / "moe"), "streamed", dtype="bfloat16")
+    measure_damage(streamed, parse_specs("int4-row"), corpus_of())
+    assert list(streamed._loaded) == ["bfloat16"]
+
+
 def test_no_two_layers_are_in_memory_at_once(tiny_model, subject, monkeypatch):
     from evenbits.models.skeleton import Skeleton
 

@@ -92,7 +92,7 @@ def test_where_layers_cannot_be_run_one_by_one_every_change_is_scored_from_the_s
     changes = single_layer_changes(loaded)
     [replayed] = module.sweep(loaded, IDS, TEXTS, changes)
     # A final norm that the layers' own results never meet: the check on the first batch must notice.
-    monkeypatch.setattr(module._Replay, "finish", lambda _self, state, _batch: state[0][0])
+    monkeypatch.setattr(module.ReplayLayers, "finish", lambda _self, state, _batch: state[0][0])
     [started] = module.sweep(loaded, IDS, TEXTS, changes)
     for place in range(3):
         for tag in TEXTS:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from evenbits.models.skeleton import Skeleton
     from evenbits.scoring import HiddenStates
     from evenbits.scoring.streamed import Passage
+    from evenbits.scoring.sweep import Layers
 
 __all__ = ["Streamed"]
 
@@ -33,43 +34,59 @@ class Streamed:
     """This process, with one layer of the model in memory at a time."""
 
     _skeletons: dict[str, Skeleton] = field(default_factory=dict, repr=False)
+    _layers: dict[str, Layers | None] = field(default_factory=dict, repr=False)
 
     def release(self) -> None:
         self._skeletons.clear()
+        self._layers.clear()
 
-    def fits(self, original: Original, cell: Cell) -> bool:
-        """Return whether `cell` can be computed layer by layer."""
-        from evenbits.scoring.streamed import can_stream
+    def fits(self, original: Original, cell: Cell, *, whole: bool = True) -> bool:
+        """Return whether `cell` can be computed layer by layer.
 
-        return cell.variant.in_layer is not None and can_stream(self._skeleton(original, cell), context=cell.context)
+        `whole`: the model may be loaded in the run's own dtype, to see whether its layers can be called one by one.
+        """
+        if cell.variant.in_layer is None:
+            return False
+        self._prepare(original, cell, whole=whole)
+        return self._layers[cell.dtype] is not None
 
     def run(self, original: Original, cells: Sequence[Cell], *, progress: Progress) -> None:
         """Compute the cells; `NotApplicableError` names what needs more than a layer at a time."""
         for cell in cells:
-            if not self.fits(original, cell):
+            if not self.fits(original, cell, whole=False):
                 raise NotApplicableError(
                     f"{cell.variant.label} on a {original.local.model_type} model cannot be measured layer by layer: "
                     "that takes a model of llama's kind, and full precision or simulated rounding without statistics "
                     "on text and without @global. Leave --stream-layers out."
                 )
-        for _, of_one in groupby(sorted(cells, key=lambda cell: cell.dtype), key=lambda cell: cell.dtype):
+        for dtype, of_one in groupby(sorted(cells, key=lambda cell: cell.dtype), key=lambda cell: cell.dtype):
             some = list(of_one)
-            skeleton = self._skeleton(original, some[0])
+            self._prepare(original, some[0], whole=False)
+            skeleton, layers = self._skeletons[dtype], self._layers[dtype]
+            if layers is None:
+                raise ValueError(f"{some[0].variant.label} does not fit")
             with skeleton.outside():
                 read = [(cell, _passage(skeleton, cell)) for cell in _with_references(some)]
                 for chunk in _chunks(read, width=skeleton.width):
-                    _measure(original, skeleton, chunk, progress)
+                    _measure(original, skeleton, layers, chunk, progress)
 
-    def _skeleton(self, original: Original, cell: Cell) -> Skeleton:
+    def _prepare(self, original: Original, cell: Cell, *, whole: bool) -> None:
+        """Make the skeleton in the dtype of `cell`, and find out how its layers are run."""
         import torch
 
         from evenbits.models.skeleton import Skeleton
+        from evenbits.scoring.streamed import layers_of
+        from evenbits.scoring.sweep import Text
 
-        if cell.dtype not in self._skeletons:
-            self._skeletons.clear()
-            dtype = getattr(torch, cell.dtype)
-            self._skeletons[cell.dtype] = Skeleton(original.local, dtype=dtype, device=original.device)
-        return self._skeletons[cell.dtype]
+        if cell.dtype in self._layers:
+            return
+        self.release()
+        skeleton = Skeleton(original.local, dtype=getattr(torch, cell.dtype), device=original.device)
+        text = Text.of(skeleton.loaded, cell.language, cell.segment_ids, cell.texts, cell.context)
+        self._skeletons[cell.dtype] = skeleton
+        self._layers[cell.dtype] = layers_of(
+            skeleton, text, context=cell.context, whole=original.loaded if whole else None
+        )
 
 
 def _with_references(cells: Sequence[Cell]) -> list[Cell]:
@@ -116,7 +133,9 @@ def _chunks(read: Sequence[tuple[Cell, Passage]], *, width: int) -> Iterator[lis
         yield chunk
 
 
-def _measure(original: Original, skeleton: Skeleton, chunk: Sequence[tuple[Cell, Passage]], progress: Progress) -> None:
+def _measure(
+    original: Original, skeleton: Skeleton, layers: Layers, chunk: Sequence[tuple[Cell, Passage]], progress: Progress
+) -> None:
     """Take the texts of a chunk through the layers once, then score them."""
     from evenbits.scoring.streamed import stream
 
@@ -124,7 +143,7 @@ def _measure(original: Original, skeleton: Skeleton, chunk: Sequence[tuple[Cell,
     texts = len({cell.text_digest for cell, _ in chunk})
     what = f"{original.local.text}  {len(chunk)} measurements of {texts} texts, layer by layer"
     with progress.task(what, total=len(loaded.anatomy.layers)) as task:
-        bodies = stream(skeleton, [passage for _, passage in chunk], advance=task.advance)
+        bodies = stream(skeleton, layers, [passage for _, passage in chunk], advance=task.advance)
     arithmetic = InMemory(loaded, context=original.context).arithmetic
     referred = {cell.text_digest for cell, _ in chunk if cell.variant.divergence}
     kept: dict[str, HiddenStates | None] = {}

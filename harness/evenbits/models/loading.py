@@ -22,7 +22,7 @@ from evenbits.models.quiet import quiet_transformers
 from evenbits.models.records import LoadedModel, LocalModel
 from evenbits.progress import Progress
 
-__all__ = ["check_vocabulary", "load", "read_tokenizer", "tokenizer_of"]
+__all__ = ["attention_for", "check_vocabulary", "load", "read_tokenizer", "tokenizer_of"]
 
 
 def load(
@@ -81,6 +81,16 @@ def tokenizer_of(local: LocalModel) -> Any:
         return read_tokenizer(local.folder, local.fingerprint, local.allow_code)
 
 
+def attention_for(config: Any) -> str:
+    """Return torch's own attention kernel, or a model's own: bloom and xglm bring no other."""
+    return "sdpa" if getattr(_known_class(config), "_supports_sdpa", False) else "eager"
+
+
+def _known_class(config: Any) -> Any:
+    """Return the class that transformers has for `config` itself, None where the class is the repository's own."""
+    return class_of(config)._model_mapping.get(type(config), None)  # noqa: SLF001 - the public mappings are its parts
+
+
 def _model(
     local: LocalModel, dtype: torch.dtype, weights: Mapping[str, torch.Tensor] | None, quantized: str | None
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
@@ -88,9 +98,7 @@ def _model(
     if quantized and (getattr(config, "quantization_config", None) or {}).get("quant_method") == quantized:
         del config.quantization_config
     automatic = class_of(config)
-    known = automatic._model_mapping.get(type(config), None)  # noqa: SLF001 - the public mappings are its parts
-    # bloom and xglm bring only their own attention
-    sdpa = bool(getattr(known, "_supports_sdpa", False))
+    known = _known_class(config)
     # with weights given, the model's own class: the automatic one would look for files
     maker: Any = automatic if weights is None else known or automatic
     loaded: Any = maker.from_pretrained(
@@ -98,7 +106,7 @@ def _model(
         config=config,
         state_dict=None if weights is None else dict(weights),
         dtype=dtype,
-        attn_implementation="sdpa" if sdpa else "eager",
+        attn_implementation=attention_for(config),
         local_files_only=True,
         **({"trust_remote_code": local.allow_code} if maker is automatic else {}),
         use_safetensors=True,

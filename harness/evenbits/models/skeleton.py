@@ -18,7 +18,7 @@ from evenbits.models import checkpoint
 from evenbits.models.device import CPU, Device, set_up
 from evenbits.models.families import check_type
 from evenbits.models.layout import anatomy_of, text_config
-from evenbits.models.loading import read_tokenizer
+from evenbits.models.loading import attention_for, read_tokenizer
 from evenbits.models.outline import class_of, stored_parameters
 from evenbits.models.quiet import quiet_transformers
 from evenbits.models.records import LoadedModel, LocalModel
@@ -76,17 +76,17 @@ class Skeleton:
         absent = {name: model.get_parameter(name) for name in names}
         try:
             for name in names:
-                _put(model, name, self._read(name))
+                _put(model, name, self._read(name, absent[name].shape))
             yield
         finally:
             for name, parameter in absent.items():
                 _put(model, name, parameter)
 
-    def _read(self, name: str) -> nn.Parameter:
+    def _read(self, name: str, shape: torch.Size) -> nn.Parameter:
         stored = self._tensors[name]
         read = [checkpoint.read(self._folder, tensor) for tensor in stored]
         value = read[0] if len(read) == 1 else torch.cat(read)
-        value = value.to(device=self._device.name, dtype=self._dtype)
+        value = value.reshape(shape).to(device=self._device.name, dtype=self._dtype)
         return nn.Parameter(value, requires_grad=False)
 
 
@@ -97,7 +97,7 @@ def _empty(local: LocalModel, dtype: torch.dtype) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(local.folder, local_files_only=True, trust_remote_code=local.allow_code)
     with init_empty_weights(include_buffers=False):
         model: Any = class_of(config).from_config(
-            config, dtype=dtype, attn_implementation="sdpa", trust_remote_code=local.allow_code
+            config, dtype=dtype, attn_implementation=attention_for(config), trust_remote_code=local.allow_code
         )
     model.tie_weights()
     model.train(mode=False)

@@ -123,9 +123,10 @@ def read_batches(
     context: int,
     batch_tokens: int | None,
 ) -> list[list[Window]]:
-    """Return the batches in which the lean forward scores a text."""
+    """Return the batches in which a text is scored."""
     _, windows = read_text(loaded, language, segment_ids, texts, context=context)
-    return _batches(loaded.model, windows, batch_tokens, padded=False)
+    pack = packed.supports(loaded.model, context=context_limit(text_config(loaded.model), context))
+    return _batches(loaded.model, windows, batch_tokens, padded=not pack)
 
 
 def _batches(model: Any, windows: Sequence[Window], tokens: int | None, *, padded: bool) -> list[list[Window]]:

@@ -7,21 +7,22 @@ the same batches, the same operations.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from evenbits.models.layout import text_config
+from evenbits.models.records import LoadedModel
 from evenbits.models.skeleton import Skeleton
 from evenbits.scoring import packed
 from evenbits.scoring.arithmetic import products_for
 from evenbits.scoring.batches import Window, context_limit
-from evenbits.scoring.likelihood import CONTEXT
-from evenbits.scoring.sweep import PackedLayers
+from evenbits.scoring.likelihood import CONTEXT, batch_tokens_for
+from evenbits.scoring.sweep import Layers, PackedLayers, ReplayLayers, Text, gives_the_same
 
-__all__ = ["Passage", "can_stream", "stream"]
+__all__ = ["Passage", "layers_of", "stream"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -32,14 +33,29 @@ class Passage:
     change: Callable[..., AbstractContextManager[Any]]
 
 
-def can_stream(skeleton: Skeleton, *, context: int = CONTEXT) -> bool:
-    """Return whether the layers of this model can be run one at a time: those that the lean forward knows."""
+def layers_of(
+    skeleton: Skeleton, text: Text, *, context: int = CONTEXT, whole: Callable[[], LoadedModel] | None = None
+) -> Layers | None:
+    """Return what runs the layers one at a time, None where nothing shows that this gives what the model gives.
+
+    The lean forward is held to the model's own by tests. Other types are asked on a batch of `text`, for which `whole`
+    is the model with all its weights, in whatever dtype it is in memory.
+    """
     model = skeleton.loaded.model
-    return packed.supports(model, context=context_limit(text_config(model), context))
+    if packed.supports(model, context=context_limit(text_config(model), context)):
+        return PackedLayers(model)
+    if whole is None or skeleton.loaded.anatomy.projections:
+        return None
+    there = whole()
+    for dry in ("tensor", "tuple"):
+        with suppress(RuntimeError, IndexError, TypeError):  # a model that wants the other of the two
+            if gives_the_same(ReplayLayers(there, dry=dry), there, text, batch_tokens_for(there.model.device)):
+                return ReplayLayers(skeleton.loaded, dry=dry)
+    return None
 
 
 def stream(
-    skeleton: Skeleton, passages: Sequence[Passage], *, advance: Callable[[], None] = lambda: None
+    skeleton: Skeleton, layers: Layers, passages: Sequence[Passage], *, advance: Callable[[], None] = lambda: None
 ) -> list[Callable[[Sequence[Window]], torch.Tensor]]:
     """Run every passage through the layers; return for each what gives the final hidden states of its windows.
 
@@ -47,7 +63,6 @@ def stream(
     """
     loaded = skeleton.loaded
     model: Any = loaded.model
-    layers = PackedLayers(model)
     with torch.inference_mode(), products_for(model.dtype, model.device):
         states = []
         for passage in passages:
@@ -63,7 +78,7 @@ def stream(
         return [_found(layers, passage, held) for passage, held in zip(passages, states, strict=True)]
 
 
-def _found(layers: PackedLayers, passage: Passage, states: Sequence[Any]) -> Callable[[Sequence[Window]], torch.Tensor]:
+def _found(layers: Layers, passage: Passage, states: Sequence[Any]) -> Callable[[Sequence[Window]], torch.Tensor]:
     by_start: dict[int, torch.Tensor] = {}
     for batch, state in zip(passage.batches, states, strict=True):
         hidden_ND = layers.finish(state, batch)

@@ -15,9 +15,9 @@ Shape legend: N positions of a batch, D hidden, P layers of the model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 
@@ -33,7 +33,17 @@ from evenbits.scoring.likelihood import CONTEXT, _Sheet, batch_tokens_for, read_
 if TYPE_CHECKING:
     from evenbits.models.records import LoadedModel
 
-__all__ = ["Change", "PackedLayers", "SweptLosses", "can_sweep", "sweep"]
+__all__ = [
+    "Change",
+    "Layers",
+    "PackedLayers",
+    "ReplayLayers",
+    "SweptLosses",
+    "Text",
+    "can_sweep",
+    "gives_the_same",
+    "sweep",
+]
 
 KEPT_BYTES = 256 << 20
 """Hidden states kept at once; languages are taken in chunks of this size, so that memory does not grow with text."""
@@ -58,7 +68,7 @@ class SweptLosses:
     changed: tuple[Mapping[str, Losses], ...]
 
 
-class _Runner(Protocol):
+class Layers(Protocol):
     """Runs the decoder a layer at a time on the kept state of a batch."""
 
     def enter(self, batch: Sequence[Window]) -> Any:
@@ -91,11 +101,11 @@ def sweep(
     limit = context_limit(text_config(loaded.model), context)
     budget = batch_tokens or batch_tokens_for(loaded.model.device)
     runner = _runner(loaded, context=limit)
-    sheets = {tag: _Text.of(loaded, tag, segment_ids, texts[tag], context) for tag in texts}
+    sheets = {tag: Text.of(loaded, tag, segment_ids, texts[tag], context) for tag in texts}
     chunks = list(_chunks(sheets, int(text_config(loaded.model).hidden_size)))
     expect(len(changes) * len(chunks))
     for tags in chunks:
-        if runner is None or not _gives_the_same(runner, loaded, sheets[tags[0]], budget):
+        if runner is None or not gives_the_same(runner, loaded, sheets[tags[0]], budget):
             chosen = [sheets[tag] for tag in tags]
             yield _from_the_start(loaded, chosen, changes, context=context, batch_tokens=budget, advance=advance)
         else:
@@ -107,14 +117,14 @@ def can_sweep(loaded: LoadedModel, *, context: int = CONTEXT) -> bool:
     return _runner(loaded, context=context_limit(text_config(loaded.model), context)) is not None
 
 
-def _runner(loaded: LoadedModel, *, context: int) -> _Runner | None:
+def _runner(loaded: LoadedModel, *, context: int) -> Layers | None:
     if packed.supports(loaded.model, context=context):
         return PackedLayers(loaded.model)
-    return None if loaded.anatomy.projections else _Replay(loaded)
+    return None if loaded.anatomy.projections else ReplayLayers(loaded)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Text:
+class Text:
     """One language, tokenized."""
 
     tag: str
@@ -124,7 +134,7 @@ class _Text:
     windows: list[Window]
 
     @classmethod
-    def of(cls, loaded: LoadedModel, tag: str, segment_ids: Sequence[str], texts: Sequence[str], context: int) -> _Text:
+    def of(cls, loaded: LoadedModel, tag: str, segment_ids: Sequence[str], texts: Sequence[str], context: int) -> Text:
         tokens, windows = read_text(loaded, tag, segment_ids, texts, context=context)
         return cls(tag=tag, segment_ids=segment_ids, texts=texts, tokens=tokens, windows=windows)
 
@@ -133,7 +143,7 @@ class _Text:
         return sum(len(window) for window in self.windows)
 
 
-def _chunks(sheets: Mapping[str, _Text], width: int) -> Iterator[list[str]]:
+def _chunks(sheets: Mapping[str, Text], width: int) -> Iterator[list[str]]:
     most = KEPT_BYTES // (4 * width)
     chunk: list[str] = []
     used = 0
@@ -162,7 +172,7 @@ class _Kept:
 class _Chunk:
     """The sweep over some languages whose hidden states are held at once."""
 
-    def __init__(self, loaded: LoadedModel, runner: _Runner, texts: list[_Text], batch_tokens: int) -> None:
+    def __init__(self, loaded: LoadedModel, runner: Layers, texts: list[Text], batch_tokens: int) -> None:
         self.loaded, self.runner, self.texts = loaded, runner, texts
         self.layers = len(loaded.anatomy.layers)
         self.batch_tokens = batch_tokens
@@ -301,11 +311,15 @@ class _Calls:
     extra: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
 
 
-class _Replay:
-    """The model's own layers on right-padded batches: state is (hidden B x T x D, the layers' other arguments)."""
+class ReplayLayers:
+    """The model's own layers on right-padded batches: state is (hidden B x T x D, the layers' other arguments).
 
-    def __init__(self, loaded: LoadedModel) -> None:
-        self.loaded = loaded
+    `dry`: the arguments are asked for without running a layer, for models that have none of their weights: a layer then
+    gives back what it was given, as a `tensor` or as a `tuple` that begins with it.
+    """
+
+    def __init__(self, loaded: LoadedModel, *, dry: Literal["tensor", "tuple"] | None = None) -> None:
+        self.loaded, self.dry = loaded, dry
         self.model: Any = loaded.model
         self.layers = [loaded.model.get_submodule(name) for name in loaded.anatomy.layers]
         norm = loaded.anatomy.final_norm
@@ -323,6 +337,8 @@ class _Replay:
         with ExitStack() as stack:
             for layer in self.layers:
                 stack.callback(layer.register_forward_pre_hook(listen, with_kwargs=True).remove)
+                if self.dry is not None:
+                    stack.enter_context(_passed_over(layer, boxed=self.dry == "tuple"))
             padded_hidden(self.model, batch)
         return calls.first, calls.extra
 
@@ -339,7 +355,21 @@ class _Replay:
         )
 
 
-def _gives_the_same(runner: _Runner, loaded: LoadedModel, text: _Text, batch_tokens: int) -> bool:
+@contextmanager
+def _passed_over(layer: torch.nn.Module, *, boxed: bool) -> Iterator[None]:
+    """Let a layer give back the hidden states that it is given, `boxed` in a tuple."""
+
+    def forward(hidden_states: torch.Tensor, *_args: Any, **_kwargs: Any) -> Any:
+        return (hidden_states,) if boxed else hidden_states
+
+    layer.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        del layer.__dict__["forward"]
+
+
+def gives_the_same(runner: Layers, loaded: LoadedModel, text: Text, batch_tokens: int) -> bool:
     """Return whether the layers called one by one give the model's own hidden states, on one batch.
 
     The lean forward is held to the model's own by tests; other architectures are asked here.
@@ -359,7 +389,7 @@ def _gives_the_same(runner: _Runner, loaded: LoadedModel, text: _Text, batch_tok
 
 def _from_the_start(
     loaded: LoadedModel,
-    chosen: Sequence[_Text],
+    chosen: Sequence[Text],
     changes: Sequence[Change],
     *,
     context: int,
