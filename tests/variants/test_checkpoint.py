@@ -254,6 +254,92 @@ def test_codes_that_transformers_cannot_read_are_sent_to_their_server(subject, c
         rows_of(subject, corpus, f"checkpoint:{made}")
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("gptq", "reads with gptqmodel and optimum, and that is not installed: pip install gptqmodel optimum"),
+        ("awq", "reads with gptqmodel, and that is not installed: pip install gptqmodel"),
+        ("auto-round", "pip install auto-round"),
+    ],
+)
+def test_a_format_whose_reader_is_not_here_names_the_package(case, subject, folder, tmp_path, monkeypatch):
+    method, said = case
+    monkeypatch.setattr("evenbits.variants.checkpoint._version", lambda _package: None)
+    made = copied(folder, tmp_path / method, config={"quantization_config": {"quant_method": method, "bits": 4}})
+    with pytest.raises(ModelError, match=said):
+        parse(f"checkpoint:{made}").variant(subject)
+
+
+def gptq(folder, target):
+    """GPTQ's layout: codes of eight inputs in an int32, zero points one less than they are, scales by group."""
+    tensors = {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        if not is_linear(name):
+            tensors[name] = weight
+            continue
+        codes, scale = rounded(weight.float())
+        base, rows, columns = name.removesuffix(".weight"), *codes.shape
+        unsigned = (codes + 8).to(torch.int64).T.contiguous().view(columns // 8, 8, rows)  # inputs x outputs
+        tensors[f"{base}.qweight"] = packed(unsigned, 1)
+        zeros = torch.full((columns // GROUP, rows // 8, 8), 7, dtype=torch.int64)
+        tensors[f"{base}.qzeros"] = packed(zeros, 2)
+        tensors[f"{base}.scales"] = scale.T.contiguous().half()
+        tensors[f"{base}.g_idx"] = (torch.arange(columns) // GROUP).to(torch.int32)
+    config = {
+        "quant_method": "gptq",
+        "bits": 4,
+        "group_size": GROUP,
+        "desc_act": False,
+        "sym": True,
+        "checkpoint_format": "gptq",
+    }
+    return copied(folder, target, tensors=tensors, config={"quantization_config": config})
+
+
+def awq(folder, target):
+    """AWQ's layout (gemm): codes of eight outputs in an int32, in its interleaved order."""
+    order = [0, 2, 4, 6, 1, 3, 5, 7]
+    tensors = {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        if not is_linear(name):
+            tensors[name] = weight
+            continue
+        codes, scale = rounded(weight.float())
+        base, rows, columns = name.removesuffix(".weight"), *codes.shape
+        unsigned = (codes + 8).to(torch.int64).T.contiguous().view(columns, rows // 8, 8)[:, :, order]
+        tensors[f"{base}.qweight"] = packed(unsigned, 2)
+        tensors[f"{base}.qzeros"] = packed(torch.full((columns // GROUP, rows // 8, 8), 8, dtype=torch.int64), 2)
+        tensors[f"{base}.scales"] = scale.T.contiguous().half()
+    config = {"quant_method": "awq", "bits": 4, "group_size": GROUP, "zero_point": True, "version": "gemm"}
+    return copied(folder, target, tensors=tensors, config={"quantization_config": config})
+
+
+def packed(codes, dimension):
+    """Eight 4-bit codes along `dimension` as the bits of one int32, the first lowest."""
+    shifted = [codes.select(dimension, place) << (4 * place) for place in range(8)]
+    whole = torch.stack(shifted).sum(0)
+    return torch.where(whole >= 1 << 31, whole - (1 << 32), whole).to(torch.int32)
+
+
+@pytest.mark.parametrize("made", [gptq, awq])
+def test_codes_of_gptq_and_awq_are_what_their_values_are(made, subject, corpus, folder, tmp_path):
+    pytest.importorskip("gptqmodel", reason="lifted by: pip install gptqmodel optimum")
+    dequantized = {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        dequantized[name] = weight
+        if is_linear(name):
+            codes, scale = rounded(weight.float())
+            dequantized[name] = (codes.view(*scale.shape, GROUP) * scale.half().float()[..., None]).view_as(weight)
+    ours = f"checkpoint:{copied(folder, tmp_path / 'plain', tensors=dequantized)}"
+    theirs = f"checkpoint:{made(folder, tmp_path / 'codes')}"
+    rows = rows_of(subject, corpus, theirs, ours)
+    for tag in corpus.languages:
+        one, other = (rows[spec, tag]["excess_bits"]["value"] for spec in (theirs, ours))
+        assert one == pytest.approx(other, abs=0.05)  # their products round to 16 bits
+        assert rows[theirs, tag]["kl_nats_per_token"]["mean"] > 1e-4
+    assert "gptqmodel" in rows[theirs, "en"]["artefact"]["loaders"]
+
+
 def test_code_of_the_repository_is_not_run(subject, corpus, folder, tmp_path):
     made = copied(folder, tmp_path / "code", config={"auto_map": {"AutoModelForCausalLM": "evil.Model"}})
     with pytest.raises(UnsafeModelError, match="auto_map"):

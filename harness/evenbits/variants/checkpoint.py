@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,22 @@ __all__ = ["Checkpoint", "activations_of", "parse"]
 
 SCHEMA = 1
 """Raised whenever the same checkpoint would be loaded otherwise."""
+
+READERS: Mapping[str, tuple[str, ...]] = {
+    "compressed-tensors": ("compressed-tensors",),
+    "bitsandbytes": ("bitsandbytes",),
+    "gptq": ("gptqmodel", "optimum"),
+    "awq": ("gptqmodel",),
+    "auto-round": ("auto-round",),
+    "torchao": ("torchao",),
+    "hqq": ("hqq",),
+    "quanto": ("optimum-quanto",),
+    "aqlm": ("aqlm",),
+    "vptq": ("vptq",),
+    "eetq": ("eetq",),
+    "quark": ("amd-quark",),
+}
+"""What transformers reads a format with, by the method's name; the others need no package of their own."""
 
 MANIFEST = "evenbits.json"
 ONLY_BFLOAT16 = ("nvfp4", "mxfp4", "fp4")
@@ -64,6 +81,7 @@ class Checkpoint:
                 f"{self}: it is quantized ({method}) in a way that transformers does not read. Serve it with the "
                 "engine that it was made for, and measure that: served:URL#MODEL"
             )
+        _check_reader(self, folder)
         key = {
             "checkpoint": fingerprint(folder, store=original.store),
             "loaders": _loaders(folder),
@@ -203,25 +221,34 @@ def _module_of(tensor: str) -> str:
     return module if found else tensor.rpartition(".")[0]
 
 
+def _method(folder: Path) -> str:
+    """Return the method that a checkpoint names as transformers calls it, empty for a plain one."""
+    return str((_quantization(folder) or {}).get("quant_method", ""))
+
+
 def _loaders(folder: Path) -> dict[str, str]:
     """Return the versions of what reads and multiplies the format: part of the key, as they decide the scores."""
-    from importlib.metadata import PackageNotFoundError, version
+    found = {package: _version(package) for package in ("torch", "transformers", *READERS.get(_method(folder), ()))}
+    return {package: number for package, number in found.items() if number is not None}
 
-    method = str((_quantization(folder) or {}).get("quant_method", ""))
-    packages = {
-        "compressed-tensors": ["compressed-tensors"],
-        "bitsandbytes": ["bitsandbytes"],
-        "gptq": ["gptqmodel", "optimum"],
-        "awq": ["gptqmodel", "autoawq"],
-        "torchao": ["torchao"],
-    }.get(method, [])
-    found = {"torch": version("torch"), "transformers": version("transformers")}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _check_reader(spec: Checkpoint, folder: Path) -> None:
+    """Refuse a format whose reader is not installed, before anything is loaded: transformers would say so late."""
+    method = _method(folder)
+    missing = [package for package in READERS.get(method, ()) if _version(package) is None]
+    if missing:
+        needed = " and ".join(missing)
+        raise ModelError(
+            f"{spec}: it is quantized ({method}), which transformers reads with {needed}, and that is not installed: "
+            f"pip install {' '.join(missing)}. Or serve it, and measure the server: served:URL#MODEL"
+        )
 
 
 def _check_parts(spec: Checkpoint, folder: Path) -> None:
