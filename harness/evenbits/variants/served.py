@@ -1,8 +1,9 @@
 """`served:URL#MODEL`: an endpoint that gives log-probabilities of a prompt's own tokens, asked by token ids.
 
 Servers answer such questions wrongly in ways that look right: with generated tokens only, zeros, values moved by one
-place, or those of an earlier prompt from a cache. So before anything is measured the endpoint is probed, and one that
-fails is refused with what it did. There is no KL: an endpoint names the probabilities of a few tokens, not of all.
+place (as llama-cpp-python's does where no BOS is added), or those of an earlier prompt from a cache. So before anything
+is measured the endpoint is probed, and one that fails is refused with what it did. There is no KL: an endpoint names
+the probabilities of a few tokens, not of all.
 
 Text form::
 
@@ -36,11 +37,13 @@ if TYPE_CHECKING:
 __all__ = ["Endpoint", "Served", "parse", "probe"]
 
 SCHEMA = 1
-LARGEST = 1 << 28  # bytes of an answer; log-probabilities of a long window take some thousands
 """Raised whenever the same endpoint would be asked otherwise."""
+
+LARGEST = 1 << 28  # bytes of an answer; log-probabilities of a long window take some thousands
 
 TIMEOUT = 300.0  # seconds; a cold server compiles at its first request
 TRIES = 4
+SAID = 200  # bytes of a refusal that are shown
 CONCURRENT = 8
 REPEATED = 1e-3  # nats a token; batched kernels do not repeat themselves bit for bit
 PROBES = (
@@ -50,6 +53,14 @@ PROBES = (
 )
 
 Values = tuple[float | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """Log-probabilities by token of a prompt: `values` of the token itself, `tops` of the most likely one there."""
+
+    values: Values
+    tops: Values
 
 
 def parse(text: str) -> Served:
@@ -157,10 +168,10 @@ class Endpoint:
                 with urllib.request.urlopen(request, timeout=self.timeout) as answer:  # noqa: S310 - same
                     found = json.loads(answer.read(LARGEST))
             except urllib.error.HTTPError as error:
+                said = " ".join(error.read(SAID).decode("utf-8", "replace").split())
+                last = f"HTTP {error.code}{f', {said}' if said else ''}"
                 if error.code < 500 and error.code != 429:
-                    said = error.read(500).decode("utf-8", "replace")
-                    raise EngineError(f"{address} answered {error.code}: {said}") from None
-                last = f"HTTP {error.code}"
+                    raise EngineError(f"{address} answered {last}") from None
             except (OSError, ValueError, RecursionError) as error:
                 last = str(error) or type(error).__name__
             else:
@@ -170,53 +181,72 @@ class Endpoint:
             if attempt < TRIES:
                 time.sleep(self.pause * 2 ** (attempt - 1))
         raise EngineError(
-            f"{address} did not answer after {TRIES} tries: {last}. Is the server up, and the address right?"
+            f"{address} gave no answer in {TRIES} tries: {last}. Is the server up, and the address right?"
         )
 
 
-def vllm(endpoint: Endpoint, ids: Sequence[int]) -> Values:
-    """Ask for `prompt_logprobs` (vLLM): per token a table whose entry of the token itself counts."""
-    body = {"prompt": list(ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0, "add_special_tokens": False}
+def vllm(endpoint: Endpoint, ids: Sequence[int]) -> Answer:
+    """Ask for `prompt_logprobs` (vLLM): per token a table of the token itself and the most likely one."""
+    body = {"prompt": list(ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 1, "add_special_tokens": False}
     found = _choice(endpoint.completion(body)).get("prompt_logprobs")
     if not isinstance(found, list):
         raise EngineError("it answers without prompt_logprobs")
-    values: list[float | None] = []
-    for token, table in zip(ids, found, strict=False):
-        entry = table.get(str(token)) if isinstance(table, dict) else None
-        values.append(_number(entry.get("logprob") if isinstance(entry, dict) else entry))
-    return (*values, *[None] * (len(found) - len(values)))
+    rest = len(found) - len(ids)
+    tables = [
+        {key: _number(one.get("logprob") if isinstance(one, dict) else one) for key, one in table.items()}
+        if isinstance(table, dict)
+        else {}
+        for table in found
+    ]
+    values = [table.get(str(token)) for token, table in zip(ids, tables, strict=False)]
+    return Answer(values=(*values, *[None] * rest), tops=tuple(map(_highest, tables)))
 
 
-def echo(endpoint: Endpoint, ids: Sequence[int]) -> Values:
+def echo(endpoint: Endpoint, ids: Sequence[int]) -> Answer:
     """Ask for `echo` with `logprobs` (OpenAI completions): the prompt's own, then the one generated token's."""
     body = {"prompt": list(ids), "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
     found = _choice(endpoint.completion(body)).get("logprobs")
     values = found.get("token_logprobs") if isinstance(found, dict) else None
     if not isinstance(values, list):
         raise EngineError("it answers echo without token_logprobs")
-    if len(values) == len(ids) + 1:  # the token that had to be generated
-        values = values[:-1]
-    return tuple(_number(value) for value in values)
+    tables = found.get("top_logprobs") if isinstance(found, dict) else None
+    count = len(values) - 1 if len(values) == len(ids) + 1 else len(values)  # less the token that had to be generated
+    rows = tables if isinstance(tables, list) else []
+    tops = [
+        _highest({key: _number(one) for key, one in row.items()}) if isinstance(row, dict) else None for row in rows
+    ]
+    return Answer(values=tuple(_number(value) for value in values[:count]), tops=tuple(tops[:count]))
 
 
-def sglang(endpoint: Endpoint, ids: Sequence[int]) -> Values:
+def sglang(endpoint: Endpoint, ids: Sequence[int]) -> Answer:
     """Ask SGLang's own route for `input_token_logprobs`: (log-probability, token id, text) for each token."""
     body = {
         "input_ids": list(ids),
         "sampling_params": {"max_new_tokens": 1, "temperature": 0},
         "return_logprob": True,
         "logprob_start_len": 0,
+        "top_logprobs_num": 1,
     }
     meta = endpoint.generate(body).get("meta_info")
-    rows = meta.get("input_token_logprobs") if isinstance(meta, dict) else None
+    rows, tops = (
+        meta.get(name) if isinstance(meta, dict) else None for name in ("input_token_logprobs", "input_top_logprobs")
+    )
     if not isinstance(rows, list) or any(not isinstance(row, list) or len(row) < 2 for row in rows):
         raise EngineError("it answers without input_token_logprobs")
     if [row[1] for row in rows] != list(ids):
         raise EngineError("its input_token_logprobs are of other tokens than were sent")
-    return tuple(_number(row[0]) for row in rows)
+    firsts = [row[0] if isinstance(row, list) and row else None for row in (tops if isinstance(tops, list) else [])]
+    return Answer(
+        values=tuple(_number(row[0]) for row in rows),
+        tops=tuple(_number(row[0]) if isinstance(row, list) and row else None for row in firsts),
+    )
 
 
-Asking = Callable[[Endpoint, Sequence[int]], Values]
+def _highest(table: Mapping[str, float | None]) -> float | None:
+    return max((value for value in table.values() if value is not None), default=None)
+
+
+Asking = Callable[[Endpoint, Sequence[int]], Answer]
 WAYS: Mapping[str, Asking] = {"prompt_logprobs": vllm, "echo": echo, "SGLang": sglang}
 
 
@@ -234,7 +264,7 @@ def _probed(spec: Served, endpoint: Endpoint, original: Original) -> tuple[str, 
         names = [str(number) for number in range(len(PROBES))]
         prompts = [[ours.prefix, *ids] for ids in ours.tokens("the probe", names, PROBES)]
         way = probe(endpoint, prompts)
-        sums = [sum(value for value in WAYS[way](endpoint, ids) if value is not None) for ids in prompts]
+        sums = [sum(value for value in WAYS[way](endpoint, ids).values if value is not None) for ids in prompts]
         _PROBES[place] = (way, [round(value, 1) for value in sums])
     return _PROBES[place]
 
@@ -244,7 +274,7 @@ def probe(endpoint: Endpoint, prompts: Sequence[Sequence[int]]) -> str:
 
     `prompts`: token ids, the first of each being context. Required, of every prompt: as many entries as tokens; the
     first empty; the rest finite, not above 0 and not all alike; the same when asked again and in another order; and
-    the last token's must change with the token before it, which a shifted or stale answer's does not.
+    each must be of its own place, which those of a shifted or stale answer are not.
     `EngineError` says what each way did wrong.
     """
     wrong = []
@@ -258,20 +288,20 @@ def probe(endpoint: Endpoint, prompts: Sequence[Sequence[int]]) -> str:
         wrong.append(f"{name}: {fault}")
     raise EngineError(
         f"{endpoint.url} cannot be measured: it does not return log-probabilities of the prompt's tokens. "
-        f"{'; '.join(wrong)}. vLLM (without --enable-prefix-caching) and SGLang do; llama.cpp's server does not: "
-        "measure the file itself, gguf:FILE"
+        f"{'; '.join(wrong)}. vLLM (without --enable-prefix-caching) and SGLang do; llama.cpp's server and "
+        "llama-cpp-python's do not: measure the file itself, gguf:FILE"
     )
 
 
 def _fault(endpoint: Endpoint, ask: Asking, prompts: Sequence[Sequence[int]]) -> str | None:
     """Return what is wrong with the answers of one way of asking, None where nothing is."""
     first = [ask(endpoint, ids) for ids in prompts]
-    for ids, values in zip(prompts, first, strict=True):
-        if fault := _malformed(ids, values):
+    for ids, answer in zip(prompts, first, strict=True):
+        if fault := _malformed(ids, answer.values):
             return fault
     again = [ask(endpoint, ids) for ids in reversed(prompts)][::-1]
     for one, two in zip(first, again, strict=True):
-        if _distance(one, two) > REPEATED:
+        if _distance(one.values, two.values) > REPEATED:
             return "the same prompt gets other values when it is asked again in another order"
     return _misplaced(endpoint, ask, prompts[0], first[0])
 
@@ -292,23 +322,28 @@ def _malformed(ids: Sequence[int], values: Values) -> str | None:
     return None
 
 
-def _misplaced(endpoint: Endpoint, ask: Asking, ids: Sequence[int], values: Values) -> str | None:
+def _misplaced(endpoint: Endpoint, ask: Asking, ids: Sequence[int], answer: Answer) -> str | None:
     """Return what is wrong with the places of the values: what stands before a change must not change, the rest must.
 
     The last token but one is exchanged for another of the prompt. Entries before it depend on neither; its own and the
-    last one's do.
+    last one's do. What was most likely in its place was so before anybody knew which token came there.
     """
     place = len(ids) - 2
     other = next((token for token in ids[1:] if token != ids[place]), None)
     if place < 2 or other is None:
         return None
     changed = ask(endpoint, [*ids[:place], other, ids[-1]])
-    if _distance(values[:place], changed[:place]) > REPEATED:
+    if _distance(answer.values[:place], changed.values[:place]) > REPEATED:
         return "entries change with a token that comes after theirs: values are off by a place"
     for entry in (place, len(ids) - 1):
-        before, after = values[entry], changed[entry]
+        before, after = answer.values[entry], changed.values[entry]
         if before is None or after is None or before == after:
             return "entries do not change with the tokens that they are of: the answer is an earlier prompt's, or off"
+    tops = [one.tops[place] if len(one.tops) > place else None for one in (answer, changed)]
+    if None in tops:
+        return "it does not say what was most likely in each place, by which the places of its values are checked"
+    if _distance((tops[0],), (tops[1],)) > REPEATED:
+        return "what was most likely in a place changes with the token that came there: values are off by a place"
     return None
 
 
@@ -362,8 +397,8 @@ class _ServedScorer:
             answers = list(pool.map(lambda prompt: self._ask(self._endpoint, prompt), prompts))
         counts = np.asarray([len(ids) for ids in tokens], dtype=np.int64)
         nll_N = np.full(int(counts.sum()), np.nan)
-        for window, values in zip(windows, answers, strict=True):
-            count = len(window.targets)
+        for window, answer in zip(windows, answers, strict=True):
+            count, values = len(window.targets), answer.values
             found = values[-count:]
             if len(values) != len(window.inputs) + 1 or any(value is None for value in found):
                 raise EngineError(

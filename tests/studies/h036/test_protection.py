@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -141,6 +142,19 @@ def test_the_recipe_is_the_measured_best_within_budget_and_its_spec_parses(measu
     assert recipe["worst_bits"] == min(row["worst_bits"] for row in rows)
     assert str(parse_spec(recipe["spec"])) == recipe["spec"]
     assert recipe["extra_bits_per_weight"] <= measured.budget * (1 + 1e-9)
+
+
+def test_advice_never_proposes_to_spend_a_format_on_protection(study, measured):
+    """Of six layers one costs two bits a weight: shown, and not what to do; at a tenth of that it is."""
+    finding = plan_beats_comparators(study, measured, rng=np.random.default_rng(0))
+    assert recommended(measured).extra_bits > 1
+    assert finding.action.startswith("Spend no bits on protection here")
+    assert "int" not in finding.action
+    assert protection_recipe(measured)["title"].startswith("Shown, not advised")
+    cheap = tuple(replace(one, extra_bits=one.extra_bits / 10) for one in measured.protections)
+    cheaper = replace(measured, protections=cheap)
+    again = plan_beats_comparators(study, cheaper, rng=np.random.default_rng(0))
+    assert again.action.startswith(f"Quantize with {recommended(cheaper).spec}")
 
 
 def test_protections_are_held_against_the_recommended_one_on_the_same_segments_and_languages(measured):

@@ -115,7 +115,7 @@ def protection_recipe(measured: ProtectionStudy) -> dict[str, Any]:
     one = recommended(measured)
     row = next(row for row in measured.table() if row["name"] == one.name)
     return {
-        "title": "Spend bits on protection" if one.kind == "plan" else f"Spend bits by rule: {one.name}",
+        "title": _title(one),
         "hypothesis": "H-036",
         "kind": "protect",
         "model": measured.model,
@@ -247,13 +247,19 @@ DEAR = 1.0
 """Extra bits per weight above which an advice is about another format, not about protecting parts of this one."""
 
 
+def _title(one: Protection) -> str:
+    if one.extra_bits > DEAR:
+        return f"Shown, not advised: +{one.extra_bits:.2g} bits per weight"
+    return "Spend bits on protection" if one.kind == "plan" else f"Spend bits by rule: {one.name}"
+
+
 def _action(one: Protection, rows: Sequence[Mapping[str, Any]]) -> str:
     row = _row(rows, one.name)
     if one.name == "none":
         return "Spend no bits here: nothing within the budget helps the worst language."
     if one.extra_bits > DEAR:
         return (
-            f"Choose a finer format: the best use of the budget, {one.spec}, takes {one.extra_bits:.2g} more bits per "
-            "weight, and is no longer this format with a part protected."
+            f"Spend no bits on protection here: in so small a model the best of it costs {one.extra_bits:.2g} bits per "
+            "weight, as much as another format. Compare formats with `evenbits damage`."
         )
     return f"Quantize with {one.spec} (+{one.extra_bits:.2g} bits per weight): {_changes(row)}."
