@@ -218,6 +218,15 @@ def test_languages_refused_for_the_same_reason_are_told_in_one_sentence_and_many
     assert headline(refused(rows)) == "May not ship: x0, x1, x2, x3, x4, x5, x6, x7 and 2 more."
 
 
+def test_an_advice_that_differs_by_its_number_alone_is_given_once():
+    rows = [gate(f"x{place}", "inconclusive", Verdict.UNDERPOWERED, because="few") for place in range(3)]
+    for row, count in zip(rows, (83, 41759, 25), strict=True):
+        row["action"] = f"Measure more segments (about {count} would decide), or set `inconclusive` in the policy."
+    assert said(refused(rows))["next"] == (
+        "Measure more segments (about 25 to 41759 would decide), or set inconclusive in the policy."
+    )
+
+
 def test_of_several_specs_the_one_that_may_not_ship_is_named():
     rows = [gate("sw", "fail", Verdict.NOT_SUPPORTED), gate("sw", "fail", Verdict.NOT_SUPPORTED, spec="int2-row")]
     assert headline(refused(rows)) == "May not ship: m int3-row: sw; m int2-row: sw."

@@ -30,6 +30,8 @@ NEXT_WORST = 2
 MORE_BITS, LESS_LOSS = 0.15, 0.2
 """A remedy is named if it takes at most this share of bits more, and spares at least this share of the mean loss."""
 
+NUMBER = re.compile(r"(?<![\w.-])\d+(?![\w.%])")
+
 LISTED = re.compile(r"\[(?:[^,\]]+,){3,}[^\]]*\]")
 
 METRICS = {
@@ -145,8 +147,7 @@ def _gate(document: Mapping[str, Any]) -> Iterator[Answer]:
             question="Why not?",
             text=f"{len(reasons) - REASONS} more reasons stand under the gate's cases.",
         )
-    todo = list(dict.fromkeys(case.row["action"] or _remedy(case) for case in blocking))
-    yield Answer(label="next", question="What next?", text=" ".join(todo))
+    yield Answer(label="next", question="What next?", text=" ".join(_todo(blocking)))
 
 
 def _blocking(document: Mapping[str, Any]) -> list[Case]:
@@ -191,6 +192,18 @@ def _reasons(blocking: Sequence[Case]) -> list[str]:
         else f"{_listed(list(dict.fromkeys(of)))}: {rest}"
         for (metric, rest), of in groups.items()
     ]
+
+
+def _todo(blocking: Sequence[Case]) -> Iterator[str]:
+    """Yield what to do, once where the same is advised for several cases: with the least and the largest number."""
+    groups: dict[str, list[str]] = {}
+    for case in blocking:
+        text = str(case.row["action"] or _remedy(case)).replace("`", "")
+        groups.setdefault(NUMBER.sub("#", text), []).append(text)
+    for texts in groups.values():
+        numbers = sorted({found[0] for text in texts if (found := NUMBER.findall(text))}, key=int)
+        span = numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}" if numbers else ""
+        yield NUMBER.sub(span, texts[0], count=1)
 
 
 def _remedy(case: Case) -> str:
