@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.statistics import Outcome, cliffs_delta
+from evenbits.studies.families import without_a_family
 from evenbits.studies.h036.profiles import ALPHA
 from evenbits.text.languages import describe, families_of
 
@@ -95,6 +96,13 @@ def overlap_with_outliers(
     by_set = _compared(low, high, lambda one: _overlap(one, outliers), strata, rng)
     by_write = _compared(low, high, lambda one: float(one.write[list(outliers)].sum() / one.write.sum()), strata, rng)
     places = ", ".join(str(layer) for layer in outliers)
+    tags = {side: [one.language for one in group] for side, group in (("low", low), ("high", high))}
+    family = without_a_family(
+        {one.language: _overlap(one, outliers) for one in (*low, *high)},
+        low=tags["low"],
+        high=tags["high"],
+        families=families_of((*tags["low"], *tags["high"])),
+    )
     means = [float(np.mean([_overlap(one, outliers) for one in group])) for group in (low, high)]
     sentence = (
         f"High-kurtosis layers: {places}. Of critical layers {means[0]:.0%} are among them in low-resource languages, "
@@ -106,7 +114,7 @@ def overlap_with_outliers(
         p_value=by_set.p_value,
         verdict=verdict,
         shown=shown,
-        because=f"{sentence} {why}".strip(),
+        because=" ".join(part for part in (sentence, family, why) if part),
         summary=f"overlap with outlier layers: low-resource {means[0]:.0%}, high-resource {means[1]:.0%}",
         also={"write_share": by_write.estimate},
         data=data | {"write_share": by_write.to_json(), "outlier_layers": list(outliers)},

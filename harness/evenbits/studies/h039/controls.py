@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.statistics import disparity_change, group_contrast, language_mean
+from evenbits.studies.families import without_a_family
 from evenbits.studies.h039.parity import curves_of
 from evenbits.studies.h039.study import RetentionStudy, brief, too_few
 
@@ -52,8 +53,9 @@ def falling(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
     gone = [tag for tag, table in damage.items() if table[1].mean() <= 0 < table[0].mean()]
     return Finding(
         estimate=estimate,
-        because=f"Change over {len(study.low)} low- and {len(study.high)} high-resource languages, all kept in."
-        + (f" Without damage at {percents[-1]} %: {', '.join(gone)}." if gone else ""),
+        because=f"Change over {len(study.low)} low- and {len(study.high)} high-resource languages, all kept in. "
+        + (f"Without damage at {percents[-1]} %: {', '.join(gone)}. " if gone else "")
+        + without_a_family(changes, low=study.low, high=study.high, families=study.families),
         summary=f"change with k, low against high: {brief(estimate)} on the asinh scale",
         data={"percents": [float(k) for k in percents], "changes": changes},
     )
@@ -137,12 +139,16 @@ def at_equal_bits(
         return Finding(estimate=estimate, verdict=Verdict.NOT_APPLICABLE, because=f"Undefined: {estimate.reason}.")
     columns = study.table.columns
     mean = {spec: float(study.table.excess_bits(spec).mean()) for spec in (comparator, matched)}
+    more_L = (study.table.excess_bits(matched) - study.table.excess_bits(comparator)).mean(axis=1)
+    more = dict(zip(study.table.languages, more_L.tolist(), strict=True))
     return Finding(
         estimate=estimate,
         because=" ".join(
             f"{spec} at {columns[spec].bits_per_weight:.3f} bits per weight leaves {left:.1f} bits per segment."
             for spec, left in mean.items()
-        ),
+        )
+        + " Low- minus high-resource languages, retention minus the other: "
+        + without_a_family(more, low=study.low, high=study.high, families=study.families, unit=" bits"),
         also={name: change for name, change in changes.items() if change.value is not None},
         summary=f"equal bits: log disparity {brief(estimate)} against {what}",
         data={"comparator": comparator, "matched": matched, "mean_excess_bits": mean},

@@ -16,12 +16,12 @@ from evenbits.statistics import (
     disparities,
     disparity_change,
     holm,
-    without_each_family,
 )
+from evenbits.studies.families import without_a_family
 from evenbits.studies.h039.recommendation import HARM, harm_of, recommend
 from evenbits.studies.h039.study import ALPHA, BELOW, RetentionStudy, brief, too_few
 
-__all__ = ["by_family", "curves_of", "falls", "harmed", "out_of_reach", "parity", "rows_of", "start_verdict"]
+__all__ = ["curves_of", "falls", "harmed", "out_of_reach", "parity", "rows_of", "start_verdict"]
 
 
 def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
@@ -61,7 +61,8 @@ def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
         harms={percents[place]: harm for place, harm in harms.items()},
         rng=rng,
     )
-    sentence = by_family(study, study.base)
+    means = dict(zip(study.table.languages, study.table.excess_bits(study.base).mean(axis=1).tolist(), strict=True))
+    sentence = without_a_family(means, low=study.low, high=study.high, families=study.families, unit=" bits")
     return Finding(
         estimate=excess[best].ratio,
         p_value=p_value,
@@ -178,27 +179,6 @@ def _parity_verdict(
             return found
     return Verdict.UNDERPOWERED, (
         f"Parity is shown at k, that the disparity falls from k = 0 is not: change {brief(changes[best])}."
-    )
-
-
-def by_family(study: RetentionStudy, spec: str) -> str:
-    """Return a sentence on the disparity with each family left out: whether one carries it."""
-    means = dict(zip(study.table.languages, study.table.excess_bits(spec).mean(axis=1).tolist(), strict=True))
-    families = study.families
-    found = without_each_family(means, low=study.low, high=study.high, families=families)
-    whole = float(np.mean([means[tag] for tag in study.low]) - np.mean([means[tag] for tag in study.high]))
-    alone = sorted({families[tag] for tag in (*study.low, *study.high)} - set(found))
-    if alone:
-        return f"Without {', '.join(alone)} a tier is empty: family and resource level cannot be told apart."
-    if len(found) < 2:
-        return ""
-    least = min(found, key=lambda name: found[name] * np.sign(whole))
-    if found[least] * whole <= 0:
-        return (
-            f"The family {least} carries it: the difference is {found[least]:+.2f} bits without, {whole:+.2f} with it."
-        )
-    return (
-        f"Leaving one family out gives {min(found.values()):+.2f} to {max(found.values()):+.2f} bits of {whole:+.2f}."
     )
 
 
