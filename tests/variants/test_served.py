@@ -239,7 +239,18 @@ def test_a_run_resumes_from_the_store_and_another_model_behind_the_name_is_measu
     assert rows[0]["nll_quantized"] != pytest.approx(rows[0]["nll_full"], rel=1e-3)
 
 
-@pytest.mark.parametrize("text", ["served:", "served:host:80", "served:ftp://host", "served:http://#m"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "served:",
+        "served:host:80",
+        "served:ftp://host",
+        "served:http://#m",
+        "served:http://[",
+        "served:http://[]",
+        "served:http://h:99999",
+    ],
+)
 def test_what_is_no_url_is_refused(text):
     with pytest.raises(SpecError, match="served:http://HOST:PORT#MODEL"):
         parse(text)

@@ -66,8 +66,12 @@ class Answer:
 def parse(text: str) -> Served:
     """Return the endpoint that `text` names; `SpecError` where it is no URL."""
     url, _, model = text.removeprefix("served:").partition("#")
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half an IPv6 address, a port beyond 65535
+        usable = False
+    if not usable:
         raise SpecError(f"spec {text!r}: write served:http://HOST:PORT#MODEL")
     if parts.username or parts.password:
         raise SpecError("a spec is written into reports: put a key into EVENBITS_SERVED_KEY, not into the URL")
