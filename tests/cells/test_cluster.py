@@ -123,7 +123,7 @@ MODULES = [[f"model.layers.{i}.mlp.{part}_proj" for part in ("gate", "up", "down
 @pytest.mark.usefixtures("two_cores")
 def test_a_killed_worker_costs_only_its_open_cells(tiny_llama, tmp_path):
     spec = parse_spec("int4-g32")
-    corpus = corpus_of(tuple(LANGUAGES), segments=60, length=20)
+    corpus = corpus_of(tuple(LANGUAGES), segments=40, length=12)
     whole = measure_damage(subject_of(tiny_llama, tmp_path / "local", Local()), [spec], corpus).rows(seed=0)
     runner = Cluster()
     subject = subject_of(tiny_llama, tmp_path / "ray", runner)
@@ -131,13 +131,13 @@ def test_a_killed_worker_costs_only_its_open_cells(tiny_llama, tmp_path):
     run = threading.Thread(target=lambda: found.update(rows=measure_damage(subject, [spec], corpus).rows(seed=0)))
     run.start()
     folder = tmp_path / "ray" / "losses"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while len(list(folder.glob("[!.]*"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     before = {file: file.stat().st_mtime_ns for file in folder.glob("[!.]*")}
     victim = workers()[0]
     os.kill(victim, signal.SIGKILL)
-    run.join(timeout=240)
+    run.join(timeout=900)
     assert found["rows"] == whole
     assert len(before) < len(list(folder.glob("[!.]*")))  # it was killed in the middle
     assert {file: file.stat().st_mtime_ns for file in before} == before  # what was measured was not measured again
