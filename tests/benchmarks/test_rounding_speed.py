@@ -41,7 +41,7 @@ def rounding(matrices):
     from evenbits.variants.quantization.spec import parse_spec
 
     grid = parse_spec("int4-g64").grid
-    return waiting(lambda: [quantize_matrix(w.float(), grid).values.to(w.dtype) for w in matrices])
+    return waiting(lambda: [quantize_matrix(w, grid, dtype=w.dtype) for w in matrices])
 
 
 def copying(matrices):

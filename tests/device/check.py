@@ -258,7 +258,7 @@ def speed_of_rounding(loaded: Any) -> dict[str, Any]:
             pass
 
     def source(name: str) -> Any:
-        return loaded.model.get_parameter(loaded.anatomy.product(name).parameter).detach().float()
+        return loaded.model.get_parameter(loaded.anatomy.product(name).parameter).detach()
 
     with torch.no_grad():
         once = timed(copied, rounds=5)

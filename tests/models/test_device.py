@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from evenbits.cells import Subject, measure_damage
 from evenbits.cells.cell import cells_of
+from evenbits.cells.streaming import Streamed
 from evenbits.errors import DeviceError
 from evenbits.models.device import CPU, Device, describe, parse_device
 from evenbits.models.loading import load
@@ -25,8 +28,8 @@ from evenbits.studies.h035.rounding import measure_errors, weight_errors
 from evenbits.variants.export import write_quantized
 from evenbits.variants.quantization.patching import quantized
 from evenbits.variants.quantization.spec import parse_spec
-from evenbits.variants.registry import parse
-from evenbits.variants.variant import FULL_PRECISION
+from evenbits.variants.registry import parse, variant_of
+from evenbits.variants.variant import FULL_PRECISION, in_dtype
 from evenbits.variants.zeroing import dropping
 from fake_device import FAKE, SYNCHRONISED, emulated
 
@@ -255,3 +258,21 @@ def test_workers_beside_each_other_take_one_device_each(monkeypatch):
     monkeypatch.setattr("torch.cuda.get_device_name", lambda index: f"GPU {index}")
     assert [parse_device("cuda", worker=number).name for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
     assert parse_device("cuda:1", worker=0) == Device(name="cuda:1", label="GPU 1")
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_layers_are_streamed_to_the_device(architecture, tiny_model, tmp_path):
+    """llama from disk alone; gpt2's float32 floor by its own layers, beside the model in bfloat16."""
+    store = Store(tmp_path / "store")
+    local = resolve(parse_model(str(tiny_model(architecture))), store=store)
+    lean = architecture == "llama"
+    found = []
+    for device in (CPU, ELSEWHERE):
+        own = Subject(
+            local=local, store=store, dtype="bfloat16", device=device, **({"runner": Streamed()} if lean else {})
+        )
+        wanted = in_dtype(variant_of(parse_spec("int4-g16"), own), "float32")
+        found.append(own.losses(replace(wanted, divergence=False), CORPUS))
+        assert list(own._loaded) == ([] if lean else ["bfloat16"])
+    for tag in CORPUS.languages:
+        close(found[0][tag].nll, found[1][tag].nll)

@@ -99,7 +99,7 @@ def _zeroing(
     for number, linear in enumerate(loaded.anatomy.linears):
         if modules is not None and linear.name not in modules:
             continue
-        weight = source(linear.name).cpu().numpy()
+        weight = source(linear.name).float().cpu().numpy()
         chosen = top_positions(weight, share, name=linear.name)
         if seed is not None:
             chosen = random_positions(weight.size, chosen, rng=np.random.default_rng([*seed, number]))

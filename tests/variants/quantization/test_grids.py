@@ -63,6 +63,10 @@ def reference(w, text):
 def test_the_fast_path_equals_the_rules_written_out(text):
     w = random_matrix(40, 64)
     assert torch.equal(quantize(w, grid(text)).values, reference(w, text))
+    few = w.bfloat16()  # what has fewer bits is rounded in float32 all the same
+    assert torch.equal(
+        quantize(few, grid(text), dtype=torch.bfloat16).values, quantize(few.float(), grid(text)).values.bfloat16()
+    )
 
 
 @pytest.mark.parametrize(

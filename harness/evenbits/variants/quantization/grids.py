@@ -100,16 +100,12 @@ def groups(w_OI: Tensor, grid: Grid) -> Tensor:
     return w_OI.view(count, -1)
 
 
-def extents(groups_NS: Tensor, grid: Grid, *, scratch_NS: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the lowest and highest value (N x 1 each) that the grid must span; a symmetric range is mirrored.
-
-    `scratch_NS` is overwritten; with it no memory is allocated.
-    """
+def extents(groups_NS: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Return the lowest and highest value (N x 1 each) that the grid must span; a symmetric range is mirrored."""
     if not grid.symmetric:
         low_N1, high_N1 = groups_NS.amin(1, keepdim=True), groups_NS.amax(1, keepdim=True)
         return low_N1.clamp_(max=0), high_N1.clamp_(min=0)
-    size_NS = groups_NS.abs() if scratch_NS is None else torch.abs(groups_NS, out=scratch_NS)
-    high_N1 = size_NS.amax(1, keepdim=True)
+    high_N1 = groups_NS.abs().amax(1, keepdim=True)
     return -high_N1, high_N1
 
 
@@ -149,38 +145,52 @@ def round_groups(groups_NS: Tensor, scales: Scales, grid: Grid, *, out_NS: Tenso
 
 
 def quantize(
-    w_OI: Tensor, grid: Grid, *, scales: Scales | None = None, out_OI: Tensor | None = None, name: str = "the matrix"
+    w_OI: Tensor,
+    grid: Grid,
+    *,
+    scales: Scales | None = None,
+    dtype: torch.dtype = torch.float32,
+    name: str = "the matrix",
 ) -> Rounded:
-    """Round `w_OI` (O x I, float32, contiguous) to `grid` and return the dequantized float32 values with their scales.
+    """Round `w_OI` (O x I, of any floating dtype) to `grid` and return the dequantized values with their scales.
 
-    `scales`: use these instead of fitting them to `w_OI` (after clipping). `out_OI`: float32 memory for the values, not
-    overlapping `w_OI`. `name` is the tensor that `NonFiniteError` names. `w_OI` is not changed.
+    Computed in float32, a block at a time, so that neither the weights nor the values exist in float32 as a whole where
+    both have fewer bits. `scales`: use these instead of fitting them to `w_OI` (after clipping). `dtype`: of the
+    values. `name` is the tensor that `NonFiniteError` names. `w_OI` is not changed.
     """
     w_OI = w_OI.contiguous()
-    out_OI = torch.empty_like(w_OI) if out_OI is None else out_OI
+    out_OI = torch.empty_like(w_OI, dtype=dtype)
     w_NS, out_NS = groups(w_OI, grid), groups(out_OI, grid)
     block_size = block_of(w_OI)
     if scales is None and len(w_NS) * block_size < w_NS.numel():  # few, long groups: fit first, then round by blocks
-        scales = scales_for(*extents(w_NS, grid, scratch_NS=out_NS), grid, name=name)
+        scales = scales_for(*extents(w_NS.float(), grid), grid, name=name)
     if scales is not None and len(w_NS) == 1:
         for w_1B, out_1B in zip(
             torch.split(w_NS, block_size, dim=1), torch.split(out_NS, block_size, dim=1), strict=True
         ):
-            round_groups(w_1B, scales, grid, out_NS=out_1B)
+            _put_rounded(w_1B.float(), scales, grid, out_1B)
         return Rounded(values=out_OI, scales=scales)
     step = max(1, block_size // w_NS.shape[1])
     fitted = []
     for start in range(0, len(w_NS), step):
         block = slice(start, start + step)
-        w_BS, out_BS = w_NS[block], out_NS[block]
+        w_BS, out_BS = w_NS[block].float(), out_NS[block]
         if scales is None:
-            here = scales_for(*extents(w_BS, grid, scratch_NS=out_BS), grid, name=name)
+            here = scales_for(*extents(w_BS, grid), grid, name=name)
             fitted.append(here)
         else:
             zero_N1 = None if scales.zero is None else scales.zero[block]
             here = Scales(scale=scales.scale[block], zero=zero_N1)
-        round_groups(w_BS, here, grid, out_NS=out_BS)
+        _put_rounded(w_BS, here, grid, out_BS)
     return Rounded(values=out_OI, scales=_joined(fitted) if scales is None else scales)
+
+
+def _put_rounded(w_BS: Tensor, scales: Scales, grid: Grid, out_BS: Tensor) -> None:
+    """Write the rounded block into `out_BS`, by way of float32 where that is of another dtype."""
+    if out_BS.dtype == torch.float32:
+        round_groups(w_BS, scales, grid, out_NS=out_BS)
+    else:
+        out_BS.copy_(round_groups(w_BS, scales, grid, out_NS=torch.empty_like(w_BS)))
 
 
 def _joined(parts: list[Scales]) -> Scales:

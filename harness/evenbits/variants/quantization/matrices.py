@@ -1,6 +1,7 @@
 """Quantized matrices: grid, clipping and retention put together, one weight matrix at a time.
 
-Shapes: O outputs, I inputs, K kept weights. A *source* gives the checkpoint's own values of a module as O x I float32.
+Shapes: O outputs, I inputs, K kept weights. A *source* gives the checkpoint's own values of a module, O x I, in
+whatever floating dtype holds them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Source = Callable[[str], Tensor]
 class QuantizedMatrix:
     """A weight matrix as it will be used, and what it is made of.
 
-    `values`: O x I float32, dequantized, with the kept weights in place. `scales`: of the grid. `kept`: K flat indices
+    `values`: O x I, dequantized, with the kept weights in place. `scales`: of the grid. `kept`: K flat indices
     (int64, ascending) into O x I. `kept_values`: their K FP16 values.
     """
 
@@ -58,9 +59,12 @@ def quantize_matrix(
     clip: bool = False,
     clip_weight_I: Tensor | None = None,
     refit: bool = True,
+    dtype: torch.dtype = torch.float32,
     name: str = "the matrix",
 ) -> QuantizedMatrix:
-    """Quantize `w_OI` (O x I, float32) and put the weights `kept_K` (flat indices) back in FP16.
+    """Quantize `w_OI` (O x I; float32 where weights are kept or clipped) and put `kept_K` (flat indices) back in FP16.
+
+    `dtype`: of the values, which are those of float32, rounded once more where it has fewer bits.
 
     With `refit` (the rule) the kept weights are taken out before the grid is fitted, so that the scale spans the rest;
     `refit=False` leaves the grid as it would be without retention, for comparison only. `clip` searches the range with
@@ -77,8 +81,8 @@ def quantize_matrix(
         rest_OI = w_OI.clone()
         rest_OI.view(-1)[kept_K] = 0  # zero is inside every range, so it never widens one
     scales = clipped_scales(rest_OI, grid, weight_I=clip_weight_I, name=name) if clip else None
-    rounded = quantize(rest_OI, grid, scales=scales, name=name)
-    rounded.values.view(-1)[kept_K] = kept_values_K.float()
+    rounded = quantize(rest_OI, grid, scales=scales, dtype=dtype, name=name)
+    rounded.values.view(-1)[kept_K] = kept_values_K.float().to(dtype)
     return QuantizedMatrix(
         name=name,
         values=rounded.values,
@@ -89,12 +93,17 @@ def quantize_matrix(
 
 
 def quantize_planned(
-    plan: Plan, source: Source, *, importance: Importance | None = None, seed: int = 0
+    plan: Plan,
+    source: Source,
+    *,
+    importance: Importance | None = None,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[QuantizedMatrix]:
     """Yield every quantized tensor of `plan`, in the plan's order, one in memory at a time.
 
     `importance`: the measurements that `plan.spec.needs` names; `SpecError` where one is missing, before the first
-    tensor. `seed`: of random retention. With scope `global` the tensors are read twice.
+    tensor. `seed`: of random retention. `dtype`: of the values. With scope `global` the tensors are read twice.
     """
     if plan.spec.needs and importance is None:
         needed = " and ".join(sorted(plan.spec.needs))
@@ -102,7 +111,8 @@ def quantize_planned(
     _measure_first(plan, importance)
     choice = _choose_globally(plan, source, importance, seed)
     for tensor in plan.quantized:
-        w_OI = _read(tensor, source)
+        plain = choice is None and not tensor.kept and plan.spec.clip is None
+        w_OI = _read(tensor, source, as_stored=plain)
         if choice is not None:
             kept_K: Tensor | None = choice.kept(tensor.name)
         elif tensor.kept:
@@ -115,6 +125,7 @@ def quantize_planned(
             kept_K=kept_K,
             clip=plan.spec.clip is not None,
             clip_weight_I=_clip_weight(plan.spec, tensor, importance, w_OI),
+            dtype=dtype,
             name=tensor.name,
         )
 
@@ -180,8 +191,8 @@ def _grid(tensor: PlannedTensor) -> Grid:
     return tensor.grid
 
 
-def _read(tensor: PlannedTensor, source: Source) -> Tensor:
+def _read(tensor: PlannedTensor, source: Source, *, as_stored: bool = False) -> Tensor:
     w_OI = source(tensor.name)
     if tuple(w_OI.shape) != tensor.shape:
         raise SpecError(f"{tensor.name}: the plan says {tensor.shape} (O x I), the weights have {tuple(w_OI.shape)}")
-    return w_OI.float()
+    return w_OI if as_stored else w_OI.float()

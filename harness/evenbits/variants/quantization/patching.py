@@ -64,7 +64,9 @@ def quantized(
         source = checkpoint_source(loaded)
     with ExitStack() as stack, torch.no_grad():
         for matrix, tensor in zip(
-            quantize_planned(planned, source, importance=importance, seed=seed), planned.quantized, strict=True
+            quantize_planned(planned, source, importance=importance, seed=seed, dtype=loaded.dtype),
+            planned.quantized,
+            strict=True,
         ):
             parameter = _replacement(loaded, tensor.name, matrix.values)
             for name in (tensor.name, *tensor.shared_with):
@@ -128,7 +130,7 @@ def shapes_of(model: nn.Module, anatomy: Anatomy) -> dict[str, tuple[int, int]]:
 
 
 def checkpoint_source(loaded: LoadedModel) -> Source:
-    """Return the source of the checkpoint's own values: O x I, float32, by module path.
+    """Return the source of the checkpoint's own values: O x I, in a dtype that holds them, by module path.
 
     A model in the checkpoint's own dtype, or in float32, holds them. Any other dtype has rounded them, so they are read
     from the checkpoint, and moved to where the model has the weight.
@@ -147,10 +149,10 @@ def checkpoint_source(loaded: LoadedModel) -> Source:
             return linear.matrix(held).contiguous()
         tensors = stored_names()[linear.parameter]
         if checkpoint.dtype_of(loaded.local.folder, tensors[0]) == held.dtype:
-            return linear.matrix(held).float().contiguous()
+            return linear.matrix(held).contiguous()
         read = [checkpoint.read(loaded.local.folder, tensor) for tensor in tensors]
         w_OI = linear.matrix(read[0]) if len(read) == 1 else torch.cat(read)
-        return w_OI.to(held.device).float().contiguous()
+        return w_OI.to(held.device).contiguous()
 
     return source
 
