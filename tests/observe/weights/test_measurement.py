@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import torch
 from evenbits.errors import ModelError, NonFiniteError
-from evenbits.observe.weights import magnitudes, matrix
+from evenbits.observe.weights import magnitudes, matrix, measurement
 from evenbits.observe.weights.matrix import ArrayMatrix
 from evenbits.observe.weights.measurement import matrix_statistics
 from hypothesis import example, given, settings
@@ -76,6 +76,22 @@ def test_a_column_far_from_the_others_is_measured_about_its_own_mean():
     w[:, 3] = 1e4 + rng.standard_normal(500).astype(np.float32)
     expected = scipy.stats.kurtosis(w.astype(np.float64), axis=0)
     np.testing.assert_allclose(statistics_of(w).column_kurtosis, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_lines_of_zeros_are_taken_a_few_at_a_time_and_are_flat(monkeypatch):
+    """Unused tokens leave rows of zeros, however many: they lie away from the matrix's mean, and are measured again."""
+    taken, real = [], measurement.moments_of
+    monkeypatch.setattr(measurement, "HELD_ELEMENTS", 400)
+    monkeypatch.setattr(measurement, "moments_of", lambda x: (taken.append(x.size), real(x))[1])
+    w = np.zeros((200, 16), dtype=np.float32)
+    w[:5, :12] = 1 + np.random.default_rng(0).random((5, 12), dtype=np.float32)
+    found = statistics_of(w)
+    x = w.astype(np.float64)
+    np.testing.assert_allclose(found.row_std, x.std(axis=1), rtol=1e-10, atol=1e-15)
+    np.testing.assert_allclose(found.column_std, x.std(axis=0), rtol=1e-10, atol=1e-15)
+    assert found.std == pytest.approx(x.std(), rel=1e-12)
+    assert sum(taken) >= 195 * 16  # every row of zeros
+    assert max(taken) <= 200  # 400 / 4 weights at a time, at least one line: a column has 200
 
 
 def test_sigma_counts_are_those_beyond_multiples_of_the_standard_deviation():

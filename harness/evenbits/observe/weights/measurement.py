@@ -197,24 +197,29 @@ def _require_finite(largest: Float32, first_row: int, name: str) -> None:
 def _retake(
     matrix: Matrix, rows: Moments, bad_rows: NDArray[np.int64], columns: Moments, bad_columns: NDArray[np.int64]
 ) -> None:
-    """Measure again, about their own means, the few lines that lie too far from the matrix's mean."""
-    if not bad_rows.size and not bad_columns.size:
-        return
-    kept_rows, kept_columns, first = [], [], 0
-    for piece in matrix.pieces():
-        values = piece.float().numpy()
-        inside = bad_rows[(bad_rows >= first) & (bad_rows < first + len(values))] - first
-        kept_rows.append(values[inside])
-        kept_columns.append(values[:, bad_columns])
-        first += len(values)
-    for moments, lines, values in (
-        (rows, bad_rows, np.concatenate(kept_rows)),
-        (columns, bad_columns, np.concatenate(kept_columns).T),
-    ):
-        if lines.size:
-            again = moments_of(values)
-            for field in ("mean", "std", "skew", "kurtosis", "flat"):
-                getattr(moments, field)[lines] = getattr(again, field)
+    """Measure again, about their own means, the lines that lie too far from the matrix's mean, some at a time."""
+    first = 0
+    for piece in matrix.pieces() if bad_rows.size else ():
+        inside = bad_rows[(bad_rows >= first) & (bad_rows < first + len(piece))]
+        for lines in _some(inside, piece.shape[1]):
+            _put(rows, lines, piece[torch.from_numpy(lines - first)].float().numpy())
+        first += len(piece)
+    for lines in _some(bad_columns, matrix.shape[0]):
+        chosen = torch.from_numpy(lines)
+        _put(columns, lines, np.concatenate([piece[:, chosen].float().numpy() for piece in matrix.pieces()]).T)
+
+
+def _some(lines: NDArray[np.int64], length: int) -> Iterator[NDArray[np.int64]]:
+    """Yield lines of `length` weights, as many at a time as keep their float64 powers to some 40 MiB."""
+    step = max(1, HELD_ELEMENTS // 4 // length)
+    for start in range(0, len(lines), step):
+        yield lines[start : start + step]
+
+
+def _put(moments: Moments, lines: NDArray[np.int64], values: Float32) -> None:
+    again = moments_of(values)
+    for field in ("mean", "std", "skew", "kurtosis", "flat"):
+        getattr(moments, field)[lines] = getattr(again, field)
 
 
 def _tails(matrix: Matrix, mean: float, std: float) -> NDArray[np.int64]:
