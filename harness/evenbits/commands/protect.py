@@ -57,6 +57,8 @@ def protect(
     recipe = found["recipe"]
     say(found["depth"]["sentence"])
     say(f"recipe  {recipe['spec']}  (+{recipe['extra_bits_per_weight']:.3g} bits per weight)")
+    if found["plan"] is not None and found["plan"] != recipe["spec"]:
+        say(f"where the format is to stay  {found['plan']}")
     for line in shell(found["exports"]) if found["exports"] else ():
         say(line)
 
@@ -86,11 +88,13 @@ def protected(
     kurtosis = h036.unit_kurtosis(study.units, subject.weight_statistics())
     rng = np.random.default_rng(seed)
     measured = h036.study_protection(subject, study, rest, budget=extra, kurtosis=kurtosis, rng=rng)
-    recipe = h036.protection_recipe(measured)
+    recipe = h036.protection_recipe(measured, dear=extra)  # what was asked for is not too dear
+    plan = h036.best_plan(measured)
     return measured, {
         "plans": h036.protection_table(measured, rng=rng),
         "recipe": recipe,
-        "exports": _exported(subject.local, str(recipe["spec"])),
+        "plan": None if plan is None else plan.spec,
+        "exports": None if plan is None else _exported(subject.local, plan.spec),
         "depth": h036.where_damage_lies(study).to_json(),
         "layer_language": h036.layer_language(study),
     }
@@ -114,7 +118,7 @@ def _say_cost(settings: Settings, *, as_json: bool) -> None:
 
 
 def _exported(local: LocalModel, spec: str) -> dict[str, Any] | None:
-    """Return what the recipe is in the words of other tools; None where it protects nothing."""
+    """Return what the best plan is in the words of other tools; None where it protects nothing."""
     from evenbits.models.outline import outline_anatomy
     from evenbits.variants.quantization.spec import parse_spec
     from evenbits.variants.recipes import recipes

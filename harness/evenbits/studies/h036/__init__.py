@@ -12,7 +12,7 @@ from evenbits.studies.h036.depth import Depth, where_damage_lies
 from evenbits.studies.h036.profiles import different_layers, layer_language
 from evenbits.studies.h036.protection import ProtectionStudy, rule_budget, study_protection
 from evenbits.studies.h036.study import KINDS, LayerStudy, Unit, sizes_of, study_layers, whole_model
-from evenbits.studies.h036.verdict import plan_beats_comparators, protection_recipe, protection_table
+from evenbits.studies.h036.verdict import best_plan, plan_beats_comparators, protection_recipe, protection_table
 from evenbits.studies.study import Drawing, Study
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Unit",
     "additive_savings",
     "additivity",
+    "best_plan",
     "choose",
     "critical_layers",
     "different_layers",

@@ -18,10 +18,13 @@ from evenbits.studies.h036.protection import Protection, ProtectionStudy
 from evenbits.studies.h036.study import LayerStudy
 from evenbits.text.languages import families_of
 
-__all__ = ["plan_beats_comparators", "protection_recipe", "protection_table"]
+__all__ = ["best_plan", "plan_beats_comparators", "protection_recipe", "protection_table"]
 
 Float64 = NDArray[np.float64]
 PLAN = "plan:worst"
+
+DEAR = 1.0
+"""Extra bits per weight above which an advice is about another format, not about protecting parts of this one."""
 
 
 def plan_beats_comparators(study: LayerStudy, measured: ProtectionStudy, *, rng: np.random.Generator) -> Finding:
@@ -110,12 +113,15 @@ def protection_table(measured: ProtectionStudy, *, rng: np.random.Generator) -> 
     return rows
 
 
-def protection_recipe(measured: ProtectionStudy) -> dict[str, Any]:
-    """Return the recipe of the protection within budget that leaves the worst language best off, as measured."""
+def protection_recipe(measured: ProtectionStudy, *, dear: float = DEAR) -> dict[str, Any]:
+    """Return the recipe of the protection within budget that leaves the worst language best off, as measured.
+
+    `dear`: extra bits per weight from which on it is shown and not advised.
+    """
     one = recommended(measured)
     row = next(row for row in measured.table() if row["name"] == one.name)
     return {
-        "title": _title(one),
+        "title": _title(one, dear),
         "hypothesis": "H-036",
         "kind": "protect",
         "model": measured.model,
@@ -132,6 +138,13 @@ def protection_recipe(measured: ProtectionStudy) -> dict[str, Any]:
         "gap_change": row["gap_change"],
         "command": f"evenbits quantize {measured.model} --spec {one.spec}",
     }
+
+
+def best_plan(measured: ProtectionStudy) -> Protection | None:
+    """Return the plan, of those that protect parts, with the least damage of its worst language; None without one."""
+    worst = measured.excess_bits.mean(axis=2).max(axis=1)
+    plans = [(float(worst[number]), number) for number, one in enumerate(measured.protections) if one.kind == "plan"]
+    return measured.protections[min(plans)[1]] if plans else None
 
 
 def recommended(measured: ProtectionStudy) -> Protection:
@@ -243,12 +256,8 @@ def _beyond(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"Dearer than the budget, shown without competing: {', '.join(dear)}. " if dear else ""
 
 
-DEAR = 1.0
-"""Extra bits per weight above which an advice is about another format, not about protecting parts of this one."""
-
-
-def _title(one: Protection) -> str:
-    if one.extra_bits > DEAR:
+def _title(one: Protection, dear: float) -> str:
+    if one.extra_bits > dear * (1 + 1e-6):
         return f"Shown, not advised: +{one.extra_bits:.2g} bits per weight"
     return "Spend bits on protection" if one.kind == "plan" else f"Spend bits by rule: {one.name}"
 
