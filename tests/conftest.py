@@ -8,9 +8,10 @@ import pytest
 import tiny_models
 from hypothesis import settings
 
-# A run gives the same verdict on the same code; `--hypothesis-profile=explore` looks for new examples.
-settings.register_profile("repeat", derandomize=True)
-settings.register_profile("explore", max_examples=1000, derandomize=False)
+# A run gives the same verdict on the same code, however busy the machine (no deadlines); `--hypothesis-profile=explore`
+# looks for new examples.
+settings.register_profile("repeat", derandomize=True, deadline=None)
+settings.register_profile("explore", max_examples=1000, derandomize=False, deadline=None)
 settings.load_profile("repeat")
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test talks to a hub
