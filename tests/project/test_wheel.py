@@ -143,7 +143,7 @@ def test_run_policy_gate_and_damage_work_from_any_folder(evenbits):
     assert refused.returncode == 1, refused.stdout + refused.stderr
     assert "ko" in refused.stdout
 
-    rows = evenbits("damage", "reference:a1", "--spec", "int3-row", "--segments", "10", "--languages", "de,ga", "--json")
+    rows = evenbits("damage", *WHAT[1:-1], "de,ga", "--json")
     assert rows.returncode == 0, rows.stderr
     assert [row["language"] for row in json.loads(rows.stdout)["damage"]] == ["de", "ga"]
 

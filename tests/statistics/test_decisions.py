@@ -364,7 +364,7 @@ def test_a_layer_that_does_nearly_all_the_damage_hides_no_difference_in_layers(s
         table = profiles(draw, segments=segments, interaction=0.4, sizes=0.3, first=20.0)
         p = layer_language_interaction(
             table, rng=draw, scale="share", scheme="signs", resamples=100, permutations=499
-        ).p_value  # fmt: skip
+        ).p_value
         found += p < ALPHA
     assert found >= 19
 

@@ -411,8 +411,13 @@ def write_lines(folder, stem, *records):
 
 def test_json_lines_may_name_the_document_of_a_segment(tmp_path):
     write_json(tmp_path, de={"a": "eins", "b": "zwei", "c": "vier"})
-    text = write_lines(tmp_path, "en", {"id": "a", "text": "one", "document": "x"},
-                       {"id": "b", "text": "two", "document": "x"}, {"id": "c", "text": "four"})  # fmt: skip
+    text = write_lines(
+        tmp_path,
+        "en",
+        {"id": "a", "text": "one", "document": "x"},
+        {"id": "b", "text": "two", "document": "x"},
+        {"id": "c", "text": "four"},
+    )
     assert load_corpus(text, languages="all").documents == ("x", "x", "c")
     write_lines(tmp_path, "fr", {"id": "a", "text": "un", "document": "y"})
     with pytest.raises(CorpusError, match="segment a is of document 'y', in another file of 'x'"):

@@ -94,8 +94,10 @@ def test_impossible_sizes_and_seeds_are_refused():
 
 def test_halves_divide_no_document():
     whole = corpus([f"s{number}" for number in range(60)])
-    named = Corpus(**{name: getattr(whole, name) for name in ("name", "source", "languages", "segment_ids", "texts")},
-                   documents=tuple(f"d{number // 5}" for number in range(60)))  # fmt: skip
+    named = Corpus(
+        **{name: getattr(whole, name) for name in ("name", "source", "languages", "segment_ids", "texts")},
+        documents=tuple(f"d{number // 5}" for number in range(60)),
+    )
     probe, evaluation = split(named, seed=3)
     assert not set(probe.documents) & set(evaluation.documents)
     assert len(probe) == len(evaluation) == 30
@@ -104,13 +106,17 @@ def test_halves_divide_no_document():
 
 def test_text_of_a_single_document_is_divided_by_segment():
     whole = corpus(["a", "b", "c"])
-    one = Corpus(**{name: getattr(whole, name) for name in ("name", "source", "languages", "segment_ids", "texts")},
-                 documents=("d",) * 3)  # fmt: skip
+    one = Corpus(
+        **{name: getattr(whole, name) for name in ("name", "source", "languages", "segment_ids", "texts")},
+        documents=("d",) * 3,
+    )
     assert len(split(one, seed=0)[0]) == 1
 
 
 def test_documents_are_of_all_segments_or_of_none():
     whole = corpus(["a", "b", "c"])
     with pytest.raises(CorpusError, match="2 documents for 3 segments"):
-        Corpus(**{name: getattr(whole, name) for name in ("name", "source", "languages", "segment_ids", "texts")},
-               documents=("d", "e"))  # fmt: skip
+        Corpus(
+            **{name: getattr(whole, name) for name in ("name", "source", "languages", "segment_ids", "texts")},
+            documents=("d", "e"),
+        )
