@@ -23,7 +23,7 @@ from evenbits.models.sources import resolve
 from evenbits.observe.weights.checkpoint import weight_statistics
 from evenbits.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.bench]
 
 ROOT = Path(__file__).resolve().parents[2]
 FASTER = 5.0
