@@ -81,7 +81,7 @@ def test_a_column_far_from_the_others_is_measured_about_its_own_mean():
 def test_lines_of_zeros_are_taken_a_few_at_a_time_and_are_flat(monkeypatch):
     """Unused tokens leave rows of zeros, however many: they lie away from the matrix's mean, and are measured again."""
     taken, real = [], measurement.moments_of
-    monkeypatch.setattr(measurement, "HELD_ELEMENTS", 400)
+    monkeypatch.setattr(measurement, "HELD_ELEMENTS", 1600)
     monkeypatch.setattr(measurement, "moments_of", lambda x: (taken.append(x.size), real(x))[1])
     w = np.zeros((200, 16), dtype=np.float32)
     w[:5, :12] = 1 + np.random.default_rng(0).random((5, 12), dtype=np.float32)
@@ -91,7 +91,7 @@ def test_lines_of_zeros_are_taken_a_few_at_a_time_and_are_flat(monkeypatch):
     np.testing.assert_allclose(found.column_std, x.std(axis=0), rtol=1e-10, atol=1e-15)
     assert found.std == pytest.approx(x.std(), rel=1e-12)
     assert sum(taken) >= 195 * 16  # every row of zeros
-    assert max(taken) <= 200  # 400 / 4 weights at a time, at least one line: a column has 200
+    assert max(taken) <= 200  # 1600 / 16 weights at a time, at least one line: a column has 200
 
 
 def test_sigma_counts_are_those_beyond_multiples_of_the_standard_deviation():

@@ -210,8 +210,8 @@ def _retake(
 
 
 def _some(lines: NDArray[np.int64], length: int) -> Iterator[NDArray[np.int64]]:
-    """Yield lines of `length` weights, as many at a time as keep their float64 powers to some 40 MiB."""
-    step = max(1, HELD_ELEMENTS // 4 // length)
+    """Yield lines of `length` weights, as many at a time as keep their float64 powers to some 10 MiB."""
+    step = max(1, HELD_ELEMENTS // 16 // length)
     for start in range(0, len(lines), step):
         yield lines[start : start + step]
 
