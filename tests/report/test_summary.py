@@ -271,17 +271,6 @@ def test_where_lines_are_scarce_what_is_open_gives_up_its_reason_first():
     assert sum("why H-" in line for line in lines) < 5
 
 
-def test_a_few_languages_left_out_are_named_and_many_counted():
-    def left_out(tags):
-        whole = document()
-        rows = [{"what": "language", "language": tag, "count": 1, "reason": "no text"} for tag in tags]
-        whole["inputs"]["corpus"]["left_out"] = rows
-        return " ".join(" ".join(text(whole)).split())
-
-    assert "left out de, en (no text)" in left_out(["de", "en"])
-    assert "left out 7 languages (no text)" in left_out(["ar", "de", "en", "fi", "fr", "ga", "gd"])
-
-
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_line_is_wider_than_the_terminal(width):
     action = "protect " + ", ".join(f"layer {layer}" for layer in range(60))

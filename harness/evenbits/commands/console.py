@@ -43,7 +43,7 @@ def say_json(document: object) -> None:
 
 def say_left_out(corpus: Corpus) -> None:
     """Print to standard error what of a corpus was not used, and why."""
-    from evenbits.report.summary import left_out
+    from evenbits.report.omissions import left_out
 
     for phrase in left_out(one.to_json() for one in corpus.left_out):
         typer.secho(printable(f"left out: {phrase}"), err=True, dim=True)

@@ -83,7 +83,7 @@ def _show(corpus: Corpus, rows: list[dict[str, Any]]) -> None:
 
 def left_out(corpus: Corpus) -> list[str]:
     """Return what was left out, a line per kind and reason: how many, and in which languages."""
-    from evenbits.report.summary import by_reason
+    from evenbits.report.omissions import by_reason
 
     lines = []
     for (what, reason), group in sorted(by_reason(one.to_json() for one in corpus.left_out).items()):

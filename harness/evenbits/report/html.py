@@ -24,9 +24,9 @@ from evenbits.report.described import described
 from evenbits.report.figures import figures
 from evenbits.report.glossary import GLOSSARY, plain_metric, tooltip
 from evenbits.report.languages_table import COLUMNS, TIER, TIERS, cells, overview, payload
+from evenbits.report.omissions import everything_left_out, left_out
 from evenbits.report.opening import headline, levels_note, opening
 from evenbits.report.sections import sections_of
-from evenbits.report.summary import everything_left_out, left_out
 from evenbits.studies.gate.harm import harms, specs_of
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from evenbits.numbers import estimate, number, p_value
 from evenbits.report.actions import actions, advice
 from evenbits.report.cards import claims
 from evenbits.report.escaping import markdown_code, markdown_text
+from evenbits.report.omissions import everything_left_out
 from evenbits.report.opening import headline, opening
 from evenbits.report.sections import sections_of, shown
-from evenbits.report.summary import everything_left_out
 from evenbits.studies.gate.decision import Case, baseline_warning, cases
 from evenbits.studies.gate.harm import Harm, harms, pooled_bits, specs_of
 

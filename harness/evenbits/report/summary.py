@@ -20,12 +20,13 @@ from evenbits.numbers import estimate, interval, number, p_value
 from evenbits.printable import printable
 from evenbits.report.actions import actions, subject
 from evenbits.report.cards import claims
+from evenbits.report.omissions import everything_left_out, in_short, left_out
 from evenbits.report.opening import opening
 from evenbits.report.sections import sections_of
 from evenbits.studies.gate.decision import baseline_warning, cases
 from evenbits.studies.gate.harm import Harm, harms, specs_of
 
-__all__ = ["Line", "Span", "Style", "everything_left_out", "left_out", "summary"]
+__all__ = ["Line", "Span", "Style", "summary"]
 
 Style = Literal["plain", "dim", "strong", "supported", "not_supported", "underpowered", "not_applicable", "error"]
 
@@ -40,9 +41,6 @@ MARGIN = 14
 VERDICT_WIDTH = len("not applicable") + 1
 SHOWN = 5
 """Languages shown as most and as least harmed."""
-
-NAMED = 6
-"""Languages left out for one reason up to which they are named; more are counted."""
 
 MOST_LINES, WORST, FEW = 12, 3, 3
 """Models and specs that have a line with their `WORST` languages, where no more than `FEW` verdicts take the room."""
@@ -334,63 +332,9 @@ def _skipped(document: Mapping[str, Any], width: int) -> Iterator[Line]:
 
 def _left_out(document: Mapping[str, Any], width: int, *, verbose: bool) -> Iterator[Line]:
     entries = everything_left_out(document)
-    items = left_out(entries, verbose=True) if verbose else _in_short(entries)
+    items = left_out(entries, verbose=True) if verbose else in_short(entries)
     for item in items:
         yield from _labelled("left out", item.split(), width, gap=" ", style="dim")
-
-
-def _in_short(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what was left out in a phrase: languages that somebody may miss by name, everything else counted."""
-    if not entries:
-        return []
-    missed = {
-        reason: sorted(one["language"] for one in group)
-        for (what, reason), group in by_reason(entries).items()
-        if what == "language" and all(one["language"] for one in group)
-    }
-    counts: Counter[str] = Counter()
-    for one in entries:
-        if one["reason"] not in missed:
-            counts[one["what"]] += one["count"]
-    phrases = [
-        f"{', '.join(tags) if len(tags) <= NAMED else f'{len(tags)} languages'} ({reason})"
-        for reason, tags in missed.items()
-    ]
-    phrases += [f"{count:,} {what}{'s' * (count != 1)}" for what, count in counts.items()]
-    return [f"{', '.join(phrases)}; -v says why"]
-
-
-def everything_left_out(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return what the run did not measure: evals that it did not take, and text that it could not."""
-    inputs = document["inputs"]
-    return [*(inputs.get("not_run") or []), *(inputs["corpus"].get("left_out") or [])]
-
-
-def left_out(entries: Iterable[Mapping[str, Any]], *, verbose: bool = False) -> list[str]:
-    """Return what was not measured as phrases: added up over languages by kind and reason, or (`verbose`) each."""
-    if verbose:
-        return [_counted(entry["what"], entry["reason"], [entry]) for entry in entries]
-    return [_counted(what, reason, group) for (what, reason), group in by_reason(entries).items()]
-
-
-def by_reason(entries: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
-    """Return what was left out by kind and reason, in the order in which these first come up."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for entry in entries:
-        groups.setdefault((entry["what"], entry["reason"]), []).append(entry)
-    return groups
-
-
-def _counted(what: str, reason: str, group: Sequence[Mapping[str, Any]]) -> str:
-    total = sum(entry["count"] for entry in group)
-    languages = {entry["language"] for entry in group if entry["language"]}
-    name = what if total == 1 or what.endswith("s") else f"{what}s"
-    if not languages:
-        return f"{total} {name}: {reason}"
-    if what == "language":
-        return f"{total} {name} ({', '.join(sorted(languages))}): {reason}"
-    where = f"{len(languages)} languages" if len(languages) > 1 else next(iter(languages))
-    return f"{total} {name} in {where}: {reason}"
 
 
 def _labelled(
