@@ -294,7 +294,8 @@ def test_the_run_ends_with_the_summary_within_80_columns(suite):
     assert lines[0].startswith("evenbits 0.1.0  a/b  int4-g64")
     result.stdout.fnmatch_lines(
         [
-            "may it ship   May not ship: test_silent. 1 of 1 checks stand in the way.",
+            "may it ship   May not ship: test_silent. 1 of 1 checks stand in the way: 1",
+            "              error.",
             "why not       test_silent: test_silent passed without recording a measurement*",
             "H-037  supported       Models with sparse outliers are easier to fix",
             "H-036  error           Languages rely on different layers",
