@@ -6,15 +6,15 @@ zero, because the norm before the MLP gives it no gain: full precision does not 
 span it and rounds the row away. The dose is the number of channels. At dose 0 the input is dead all the same, so that
 doses differ in nothing but the rows.
 
-*The bench.* Parity can only be shown where rounding alone takes about the same from every language. So the model, the
-grid and the languages are such that it does, before anything is planted: the model in `trained/` at
-`int3-row+include:head`, the languages of high and of low exposure in Latin script (ratio 1.03, 95 % interval .89 to
-1.19). What else was looked at, and why it will not do, is in docs/method-reference.md.
+*The bench.* Parity can only be shown where rounding alone takes about the same from every language, and of many enough
+languages. So the model is `eq` of the reference family, which saw as much text of each of its 33 languages, at a grid
+that takes much the same from all of them; which languages are hurt, and stand for the low-resource tier, is dealt by
+lot within families. What else was looked at, and why it will not do, is in docs/method-reference.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +27,7 @@ from evenbits.fixtures.reference.training.tables import bench
 from evenbits.records import Losses, digest_of
 from evenbits.studies.h039 import RetentionStudy, parity, study_retention
 from evenbits.studies.h039.study import brief
-from evenbits.text.languages import describe, tiers
+from evenbits.text.languages import families_of
 from evenbits.variants.quantization.spec import parse_spec
 from numpy.typing import NDArray
 
@@ -46,6 +46,7 @@ __all__ = [
     "SPEC",
     "USUAL",
     "app",
+    "dealt",
     "judged",
     "main",
     "plain_bench",
@@ -58,12 +59,14 @@ __all__ = [
 Float64 = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-MODEL = Path(__file__).with_name("trained")
-SPEC = "int3-row+include:head"
-SCRIPT = "Latn"
-DOSES = (0, 12, 24, 48, 96)
-USUAL = 48
-"""Of 384 channels in each layer. k keeps so many weights of such a matrix: 5, 15, 49, 147 and 492."""
+MODEL = "reference:eq"
+SPEC = "int3-row"
+PROBED = 24
+LOT = 1
+"""The first seed whose two tiers lose the same within 2 % before anything is planted (log ratio -.006; seed 0: .12)."""
+DOSES = (0, 24, 48, 64)
+USUAL = 64
+"""Of 256 channels in each layer. k keeps so many weights of such a matrix: 7, 20, 66, 197 and 655."""
 PARITY = Threshold(metric="disparity_ratio", op="<", bound=1.25, why="as in the eval")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -71,22 +74,31 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 def plain_bench(store: Store, *, seed: int = 0) -> Subject:
     """Return the model that effects are planted into."""
-    return bench(str(MODEL), store, seed=seed)
+    return bench(MODEL, store, seed=seed)
 
 
 def texts(subject: Subject, *, seed: int = 0) -> tuple[Corpus, Corpus]:
-    """Return probe and evaluation half in the Latin-script languages whose exposure is low or high."""
-    from evenbits.text import load_corpus, split
+    """Return `PROBED` segments to choose channels on, and all others, in the languages the model was trained on."""
+    from evenbits.text import load_corpus, sample
 
-    exposure = subject.local.exposure or {}
-    chosen = [tag for tag in tiers(sorted(exposure), exposure=exposure) if describe(tag).script == SCRIPT]
-    return split(load_corpus("gettext", languages=chosen, seed=seed, store=subject.store), seed=seed)
+    whole = load_corpus("gettext", languages=sorted(subject.local.exposure or {}), seed=seed, store=subject.store)
+    probe = sample(whole, PROBED, seed=seed)
+    others = tuple(place for place, name in enumerate(whole.segment_ids) if name not in probe.segment_ids)
+    return probe, whole.select(indices=others, part="evaluation")
+
+
+def dealt(languages: Sequence[str]) -> dict[str, str]:
+    """Return a tier for each language by lot: half of each family is low, so that no family carries the difference."""
+    families = families_of(languages)
+    lots = np.random.default_rng(LOT).permutation(len(languages))
+    order = sorted(range(len(languages)), key=lambda place: (families[languages[place]], lots[place]))
+    return {languages[place]: ("low", "high")[rank % 2] for rank, place in enumerate(order)}
 
 
 def planted_bench(subject: Subject, probe: Corpus, *, channels: int, directed: bool = True) -> Subject:
     """Return a copy of the model with `channels` ruined rows in each layer, written once into the store's folder.
 
-    `directed`: the channels most specific to low-exposure languages; else random ones, which are everybody's.
+    `directed`: the channels most specific to the languages dealt low; else random ones, which are everybody's.
     """
     from evenbits.observe.activations.lookup import activations
     from evenbits.variants.interventions import (
@@ -111,7 +123,7 @@ def planted_bench(subject: Subject, probe: Corpus, *, channels: int, directed: b
         loaded = subject.loaded()
         shape = llama_shape(loaded.anatomy, loaded.model.config, needs=SCALABLE, what="ruining rows")
         used = activations(loaded, probe, store=subject.store)
-        tier = tiers(probe.languages, exposure=subject.local.exposure)
+        tier = dealt(probe.languages)
         weights = weights_of(loaded)
         if not channels:
             chosen = Channels()
@@ -146,14 +158,14 @@ def _ruined(
 
 
 def planted_study(planted: Subject, evaluation: Corpus) -> RetentionStudy:
-    """The study of H-039 on the planted copy, as the eval makes it: tiers are those of the copy's own exposure."""
-    tier = tiers(evaluation.languages, exposure=planted.local.exposure)
+    """The study of H-039 on the planted copy, as the eval makes it, but for tiers, which were dealt."""
+    tier = dealt(evaluation.languages)
     return study_retention(planted, parse_spec(SPEC), evaluation, tier=tier)
 
 
 def judged(study: RetentionStudy, *, rng: np.random.Generator) -> Measurement:
     """The criterion of H-039, judged as the eval judges it."""
-    return judge(parity(study, rng=rng), PARITY, hypothesis="H-039", test="control", role="control", model=MODEL.name)
+    return judge(parity(study, rng=rng), PARITY, hypothesis="H-039", test="control", role="control", model=MODEL)
 
 
 def redrawn(study: RetentionStudy, *, rng: np.random.Generator) -> RetentionStudy:

@@ -1,13 +1,14 @@
-"""Positive control of H-039 on a trained model: rows of low-exposure languages ruined, and what retention mends."""
+"""Positive control of H-039 on a trained model: rows of half of the languages ruined, and what retention mends."""
 
 import numpy as np
 import pytest
 from evenbits.estimates import Verdict
 from evenbits.store import Store
 from evenbits.studies.h039 import study
+from evenbits.text.languages import families_of
 from evenbits.variants.variant import FULL_PRECISION
 
-from controls.ruined_rows import USUAL, judged, plain_bench, planted_bench, planted_study, texts
+from controls.ruined_rows import USUAL, dealt, judged, plain_bench, planted_bench, planted_study, texts
 
 pytestmark = pytest.mark.control
 
@@ -41,51 +42,43 @@ def ratios(result):
     return {row["percent"]: row["disparity"]["excess_bits"]["ratio"]["value"] for row in result.data["rows"]}
 
 
-def test_enough_languages_of_either_tier_and_none_in_between(plain, halves):
+def test_each_tier_has_half_of_the_languages_and_of_every_family(halves):
     _, evaluation = halves
-    exposure = plain.local.exposure
-    assert len(evaluation.languages) == 13
-    # the tiers are 400,000 and 12,000 bytes
-    assert sum(exposure[tag] < 20_000 for tag in evaluation.languages) == 6
-    assert sum(exposure[tag] > 300_000 for tag in evaluation.languages) == 7
+    tier, families = dealt(evaluation.languages), families_of(evaluation.languages)
+    assert sorted(list(tier.values()).count(name) for name in ("low", "high")) == [16, 17]
+    for name in set(families.values()):
+        counts = [sum(tier[tag] == side for tag in tier if families[tag] == name) for side in ("low", "high")]
+        assert abs(counts[0] - counts[1]) <= 1
 
 
 def test_full_precision_does_not_see_the_ruined_rows(plain, halves):
     probe, evaluation = halves
-    few = evaluation.select(indices=tuple(range(4)))
+    few = evaluation.select(languages=("de", "ja", "sv"), indices=tuple(range(4)))
     scores = [planted_bench(plain, probe, channels=channels).losses(FULL_PRECISION, few) for channels in (0, USUAL)]
     for tag in few.languages:
         np.testing.assert_array_equal(scores[0][tag].nll, scores[1][tag].nll)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("criterion_only")
-def test_rows_ruined_for_low_exposure_languages_are_mended_at_the_k_that_holds_them(plain, halves):
+def test_rows_ruined_for_one_tier_are_mended_at_the_k_that_holds_them(plain, halves):
     result = judged_at(plain, halves, USUAL)
-    # 6 + 7 languages show the ratio, and not that it lies outside the band: so says the verdict, and how many would do.
-    # With as many languages as that needs the plant is `supported`: tests/controls/test_h039.py, on drawn studies.
-    assert result.verdict is Verdict.UNDERPOWERED, result.explain()
-    assert "languages would decide" in result.explain()
-    # k = .1 % keeps 49 weights of a matrix and so the 48 planted ones; .03 % keeps 15
-    found = ratios(result)
-    assert min(found[k] for k in (0, 0.01, 0.03)) > 1.25 > found[0.1]
+    assert result.verdict is Verdict.SUPPORTED, result.explain()  # at k = 0 1.65 [1.26, 2.14]: 33 languages just do
+    rows = {row["percent"]: row["disparity"]["excess_bits"] for row in result.data["rows"]}
+    # k = .1 % keeps 66 weights of a matrix and so the 64 planted ones; .03 % keeps 20
+    assert rows[0.1]["parity"]["equivalent"]
+    assert not rows[0.03]["parity"]["equivalent"]
     assert "keep0.1%" in result.action
 
 
 @pytest.mark.slow
-def test_half_and_a_quarter_of_the_channels_are_supported_too(plain, halves):
-    for channels, holds in ((24, 0.1), (12, 0.03)):
-        result = judged_at(plain, halves, channels)
-        assert result.verdict is Verdict.UNDERPOWERED, result.explain()  # as above: 13 languages are too few to show it
-        assert ratios(result)[0] > 1.25 > ratios(result)[holds]
-
-
-@pytest.mark.slow
+@pytest.mark.usefixtures("criterion_only")
 @pytest.mark.parametrize(
     ("channels", "directed"),
     [(0, True), (USUAL, False)],
     ids=["dead input without ruined rows", "channels of everybody"],
 )
-def test_without_rows_of_low_exposure_languages_there_is_nothing_to_support(plain, halves, channels, directed):
+def test_without_rows_of_one_tier_there_is_nothing_to_support(plain, halves, channels, directed):
     result = judged_at(plain, halves, channels, directed=directed)
-    assert result.verdict is Verdict.NOT_APPLICABLE, result.explain()
+    assert result.verdict in {Verdict.NOT_APPLICABLE, Verdict.UNDERPOWERED}, result.explain()
     assert ratios(result)[0] < 1.25
