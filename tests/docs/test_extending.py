@@ -73,7 +73,7 @@ def test_the_built_in_hypothesis_is_measured_judged_and_shown_by_its_folder_alon
         return done.stdout
 
     # 6 languages under the spec and in full precision; the noise floor's sample: both, in two batch compositions
-    assert re.search(r"1 tests, (\d+) cells", pytest_says("--collect-only")).group(1) == str(12 + 24)
+    assert re.search(r"1 tests: (\d+) cells", pytest_says("--collect-only")).group(1) == str(12 + 24)
     pytest_says()
     document = json.loads((here / "out" / "report.json").read_text(encoding="utf-8"))
     assert set(document["verdicts"]) == {"H-040"}
