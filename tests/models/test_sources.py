@@ -9,6 +9,7 @@ import pytest
 from evenbits.errors import IntegrityError, ModelError, UnsafeModelError
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
+from evenbits.store import SEAL, Store
 from tiny_models import ARCHITECTURES
 
 
@@ -323,3 +324,13 @@ def test_truncated_weights_are_refused_by_file_and_byte(model, refuse):
 def test_weights_that_do_not_belong_to_the_configuration_are_refused(model, refuse):
     edit(model / "config.json", num_hidden_layers=4)
     refuse(model, ModelError, r"lacks 9 of 38 weights .*model\.layers\.3\.")
+
+
+def test_a_pooled_store_knows_the_models_of_a_run_by_their_names_whoever_named_them(store, tmp_path):
+    """A family names its models itself, so a merge cannot say of them that they were measured elsewhere."""
+    ref = parse_model("reference:a1")
+    measured = resolve(ref, store=store)
+    store.keep(tmp_path / "pool")
+    (tmp_path / "pool" / SEAL).touch()
+    known = resolve(ref, store=Store(tmp_path / "pool"), root=tmp_path / "no such folder")
+    assert (known.text, known.fingerprint, known.exposure) == ("reference:a1", measured.fingerprint, measured.exposure)

@@ -128,6 +128,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch):
+    """A server is asked again at once: how long a run waits is no matter of these tests."""
+    monkeypatch.setattr(served.time, "sleep", lambda _seconds: None)
+
+
 @pytest.fixture(scope="module")
 def model(tiny_llama):
     from transformers import AutoModelForCausalLM
@@ -203,15 +209,13 @@ def test_a_server_whose_places_cannot_be_checked_is_refused(model, subject, corp
         measure_damage(subject, [parse(f"served:{server.url}")], corpus)
 
 
-def test_a_server_that_answers_after_some_errors_is_asked_again(model, subject, corpus, monkeypatch):
-    monkeypatch.setattr(served.time, "sleep", lambda _seconds: None)
+def test_a_server_that_answers_after_some_errors_is_asked_again(model, subject, corpus):
     with serving(model, failures=3) as server:
         rows = measure_damage(subject, [parse(f"served:{server.url}")], corpus).rows(seed=0)
     assert rows[0]["nll_quantized"] == pytest.approx(rows[0]["nll_full"], rel=1e-5)
 
 
-def test_nobody_at_the_address_is_a_sentence(subject, corpus, monkeypatch):
-    monkeypatch.setattr(served.time, "sleep", lambda _seconds: None)
+def test_nobody_at_the_address_is_a_sentence(subject, corpus):
     with pytest.raises(EngineError, match=r"gave no answer in 4 tries.*Is the server up"):
         measure_damage(subject, [parse("served:http://127.0.0.1:9")], corpus)
 
