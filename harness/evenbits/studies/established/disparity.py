@@ -81,7 +81,7 @@ def outliers_explain_disparity(models: Sequence[ModelDamage], *, rng: np.random.
     return Finding(
         estimate=outcome.estimate,
         p_value=outcome.p_value,
-        shown=outcome.p_value < 0.05,
+        shown=outcome.p_value < 0.05 and _below_zero(outcome.estimate),
         because=_because(outcome, usable, within),
         also=also,
         summary=f"largest kurtosis against disparity over {runs} training runs",
@@ -126,6 +126,11 @@ def _difference(usable: Sequence[ModelDamage], *, rng: np.random.Generator) -> E
     return pearson(tails, cluster_means([difference(one) for one in usable], labels)[1], rng=rng).estimate
 
 
+def _below_zero(estimate: Estimate) -> bool:
+    """Whether the whole interval has the sign of the claim: a p makes no verdict that the interval beside it denies."""
+    return estimate.high is not None and estimate.high < 0
+
+
 def _because(outcome: Outcome, usable: Sequence[ModelDamage], within: Estimate) -> str:
     tails, ratios = _values(usable, "excess_bits")
     runs = sorted({one.run for one in usable})
@@ -134,6 +139,8 @@ def _because(outcome: Outcome, usable: Sequence[ModelDamage], within: Estimate) 
     parts = [f"One-sided permutation p {outcome.p_value:.3g}, in the direction of the claim."]
     if (outcome.estimate.value or 0.0) > 0:
         parts.append("The sign is the other one: models with heavier tails have more disparity, as H-035 would expect.")
+    elif outcome.p_value is not None and outcome.p_value < 0.05 and not _below_zero(outcome.estimate):
+        parts.append("The interval does not exclude 0: more training runs would.")
     if known:
         parts.append(f"Leaving one run out gives {min(known):.2f} to {max(known):.2f}.")
     return " ".join([*parts, _within_sentence(within)])
