@@ -49,7 +49,7 @@ def different_layers(study: LayerStudy, *, rng: np.random.Generator) -> Finding:
         verdict=_verdict(shares),
         shown=shares.p_value is not None and shares.p_value < ALPHA,
         because=f"{_because(shares)}{left_out} In bits {_brief(bits)}: {_reading(bits, shares)}. {place.sentence}",
-        summary=f"languages' own layers explain {_brief(shares)}; damage {place.brief}",
+        summary=f"languages' own layers explain {_brief(shares)}{_decided_by(shares)}; damage {place.brief}",
         action=place.advice,
         also={"bits": bits.estimate, "relative_increase": relative.estimate},
         sensitive=False if shares.estimate.value is None else None,
@@ -61,6 +61,13 @@ def different_layers(study: LayerStudy, *, rng: np.random.Generator) -> Finding:
             "nll_full_bits": dict(zip(study.languages, study.nll_bits.tolist(), strict=True)),
         },
     )
+
+
+def _decided_by(found: Interaction) -> str:
+    """Return why a small effect is shown although its interval holds 0; empty where there is nothing to explain."""
+    estimate = found.estimate
+    holds_0 = estimate.low is not None and estimate.low <= 0
+    return " (p decides, the interval is of the size)" if holds_0 and (found.p_value or 1.0) < ALPHA else ""
 
 
 def layer_language(study: LayerStudy) -> dict[str, Any]:
