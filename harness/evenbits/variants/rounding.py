@@ -60,16 +60,25 @@ def rounded(spec: QuantSpec, original: Original, *, divergence: bool = True) -> 
 
 
 def bits_per_weight(spec: QuantSpec, original: Original) -> float:
-    """Return the storage of a linear weight under `spec`; `SpecError` where the spec does not fit the model."""
+    """Return the storage of a linear weight under `spec`; `SpecError` where the spec does not fit the model.
+
+    That it does not fit is stored, too: a merge, which has no model to plan for, has to know it.
+    """
 
     def count() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         from evenbits.variants.quantization.patching import plan_for
         from evenbits.variants.quantization.planning import bits_per_weight as bits_of
 
-        return {}, {"bits": bits_of(plan_for(original.local, spec))}
+        try:
+            return {}, {"bits": bits_of(plan_for(original.local, spec))}
+        except SpecError as error:
+            return {}, {"refused": str(error)}
 
     key = {"schema": SCHEMA, "model": original.local.fingerprint, "spec": str(spec)}
-    return float(original.store.compute("plans", key, count).meta["bits"])
+    found = original.store.compute("plans", key, count).meta
+    if "refused" in found:
+        raise SpecError(found["refused"])
+    return float(found["bits"])
 
 
 def _importance(loaded: LoadedModel, spec: QuantSpec, original: Original) -> Importance | None:
