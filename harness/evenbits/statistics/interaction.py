@@ -67,6 +67,19 @@ class Interaction(Row):
     movable: int
     least_p: float = 0.0
 
+    @classmethod
+    def undefined(cls, estimate: Estimate) -> Interaction:
+        """Return an interaction that could not be tested; the undefined `estimate` says why."""
+        return cls(
+            estimate=estimate,
+            p_value=None,
+            p_method=f"none: {estimate.reason}",
+            f=None,
+            degrees=(0, 0),
+            squares={},
+            movable=0,
+        )
+
 
 def sums_of_squares(damage: ArrayLike) -> dict[str, float]:
     """Return the sums of squares of the complete three-way layout [P, L, S]; they add up to the total.
@@ -126,15 +139,7 @@ def layer_language_interaction(
     method = f"partial omega squared of layer x language ({scale}), {layers} layers, {languages} languages"
     reason = _why_undefined(y, scale)
     if reason:
-        return Interaction(
-            estimate=Estimate.undefined(reason, n=segments, method=method),
-            p_value=None,
-            p_method=f"none: {reason}",
-            f=None,
-            degrees=(0, 0),
-            squares={},
-            movable=0,
-        )
+        return Interaction.undefined(Estimate.undefined(reason, n=segments, method=method))
     groups = [np.flatnonzero(codes == code) for code in range(int(codes.max()) + 1)]
     under_null = _shares(y, groups) if scale == "share" else y
     if scale == "share":

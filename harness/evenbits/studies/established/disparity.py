@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.estimates import Estimate, Finding, Verdict
+from evenbits.estimates import Estimate, Finding, Verdict, three_way
 from evenbits.statistics import Outcome, cluster_means, leave_group_out, pearson
 from evenbits.studies.established.pooled import Sample, family_codes, pooled_correlation
 from evenbits.studies.established.records import ModelDamage
@@ -128,7 +128,7 @@ def _difference(usable: Sequence[ModelDamage], *, rng: np.random.Generator) -> E
 
 def _below_zero(estimate: Estimate) -> bool:
     """Whether the whole interval has the sign of the claim: a p makes no verdict that the interval beside it denies."""
-    return estimate.high is not None and estimate.high < 0
+    return three_way(estimate, below=0.0) is Verdict.SUPPORTED
 
 
 def _because(outcome: Outcome, usable: Sequence[ModelDamage], within: Estimate) -> str:

@@ -99,15 +99,7 @@ def _in_shares(study: LayerStudy, rng: np.random.Generator) -> tuple[Interaction
     sentence = f" Left out, as their damage is below three noise floors: {', '.join(out)}." if out else ""
     if len(kept.languages) < 2:
         reason = f"{len(kept.languages)} of {len(above)} languages have single-layer damage above three noise floors"
-        return Interaction(
-            estimate=Estimate.undefined(reason),
-            p_value=None,
-            p_method=f"none: {reason}",
-            f=None,
-            degrees=(0, 0),
-            squares={},
-            movable=0,
-        ), sentence
+        return Interaction.undefined(Estimate.undefined(reason)), sentence
     found = layer_language_interaction(kept.excess_bits, rng=rng, families=kept.families, scale="share", scheme="signs")
     return found, sentence
 
