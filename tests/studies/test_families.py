@@ -33,3 +33,14 @@ def test_a_tier_of_one_family_cannot_be_told_from_it():
 
 def test_where_there_is_no_difference_there_is_nothing_to_carry():
     assert said(dict.fromkeys("abcdeh", 1.0)) == ""
+
+
+def test_differences_within_languages_are_left_out_by_family_alike():
+    values = {"a": 10.0, "b": 10.0, "c": 1.0}
+    # mean of a, b, c: 7; without f: 1; without g: 10
+    assert without_a_family(values, low=list(values), families=FAMILIES) == (
+        "Leaving one family out gives +1.00 to +10.00 of +7.00."
+    )
+    carried = without_a_family(values | {"c": -1.0}, low=list(values), families=FAMILIES)
+    assert carried == "The family f carries it: the difference is -1.00 without, +6.33 with it."
+    assert without_a_family({"a": 1.0, "b": 2.0}, low=["a", "b"], families=FAMILIES) == ""

@@ -56,6 +56,9 @@ def protect(
     _show_plans(measured, found["plans"])
     recipe = found["recipe"]
     say(found["depth"]["sentence"])
+    for row in found["plans"]:
+        if row["gap_family"] and row["spec"] in {measured.spec, recipe["spec"]}:
+            say(f"gap with {row['name']}: {row['gap_family']}")
     say(f"recipe  {recipe['spec']}  (+{recipe['extra_bits_per_weight']:.3g} bits per weight)")
     if found["plan"] is not None and found["plan"] != recipe["spec"]:
         say(f"where the format is to stay  {found['plan']}")

@@ -363,15 +363,15 @@ def _over_all(tags: Sequence[str], families: Mapping[str, str] | None) -> Design
 
 
 def without_each_family(
-    means: Mapping[str, float], *, low: Sequence[str], high: Sequence[str], families: Mapping[str, str]
+    means: Mapping[str, float], *, low: Sequence[str], high: Sequence[str] = (), families: Mapping[str, str]
 ) -> dict[str, float]:
-    """Return low - high of the means over languages with each family left out in turn.
+    """Return low - high of the means over languages with each family left out in turn; without `high`, low alone.
 
     A family without which a tier is empty is left out of the answer: tier and family cannot be told apart then.
     """
     found = {}
     for name in dict.fromkeys(families[tag] for tag in (*low, *high)):
-        sides = [[means[tag] for tag in tags if families[tag] != name] for tags in (low, high)]
+        sides = [[means[tag] for tag in tags if families[tag] != name] for tags in (low, high) if tags]
         if all(sides):
-            found[name] = float(np.mean(sides[0]) - np.mean(sides[1]))
+            found[name] = float(np.mean(sides[0]) - (np.mean(sides[1]) if high else 0.0))
     return found

@@ -12,16 +12,22 @@ __all__ = ["without_a_family"]
 
 
 def without_a_family(
-    values: Mapping[str, float], *, low: Sequence[str], high: Sequence[str], families: Mapping[str, str], unit: str = ""
+    values: Mapping[str, float],
+    *,
+    low: Sequence[str],
+    high: Sequence[str] = (),
+    families: Mapping[str, str],
+    unit: str = "",
 ) -> str:
     """Return a sentence on the mean of low- minus that of high-resource languages with each family left out.
 
-    `values`: by language. `unit`: with the blank before it. Empty where there is one family, or no difference at all.
+    `values`: by language; without `high` they are differences already, and their mean over `low` is what is said.
+    `unit`: with the blank before it. Empty where there is one family, or no difference at all.
     """
     found = without_each_family(values, low=low, high=high, families=families)
-    whole = float(np.mean([values[tag] for tag in low]) - np.mean([values[tag] for tag in high]))
+    whole = float(np.mean([values[tag] for tag in low]) - (np.mean([values[tag] for tag in high]) if high else 0.0))
     alone = sorted({families[tag] for tag in (*low, *high)} - set(found))
-    if alone:
+    if alone and high:
         return f"Without {', '.join(alone)} a tier is empty: family and resource level cannot be told apart."
     if len(found) < 2 or whole == 0:
         return ""

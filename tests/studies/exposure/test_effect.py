@@ -54,6 +54,7 @@ def test_every_spec_has_a_verdict_of_its_own_with_the_ratio_and_the_other_metric
         assert {"low_over_high", "relative_increase", "kl"} == set(finding.also)
         assert finding.estimate.n == len(LANGUAGES)
         assert "10 languages in 2 models" in finding.summary
+        assert "Leaving one family out gives" in finding.because
 
 
 def test_a_spec_whose_engine_is_not_there_is_not_applicable_and_the_others_are_decided():

@@ -173,6 +173,14 @@ def test_protections_are_held_against_the_recommended_one_on_the_same_segments_a
     assert beyond["high"] - beyond["low"] < (none["high"] - none["low"]) + (kept["high"] - kept["low"])
 
 
+def test_a_gap_that_is_one_of_families_is_said_to_be_one(study, measured):
+    """German and English are the high-resource tier, and both are Germanic."""
+    sentence = "Without Indo-European a tier is empty: family and resource level cannot be told apart."
+    assert {row["gap_family"] for row in measured.table()} == {sentence}
+    assert sentence in plan_beats_comparators(study, measured, rng=np.random.default_rng(0)).because
+    assert replace(measured, tier=dict.fromkeys(LANGUAGES, "low")).table()[0]["gap_family"] == ""
+
+
 def test_a_budget_that_buys_nothing_is_not_applicable_and_names_the_cheapest(bench, study):
     small = study_protection(
         bench, study, corpus_of(8, shift=5), budget=0.01, kurtosis=np.zeros(6), rng=np.random.default_rng(0)

@@ -18,6 +18,7 @@ from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
 from evenbits.statistics import MeansStatistic, language_mean, paired_disparity
 from evenbits.studies.exposure.wants import SPECS, specs_of
+from evenbits.studies.families import without_a_family
 from evenbits.text.languages import families_of, tiers
 
 __all__ = ["ExposedModel", "ExposureEffect", "exposed_tables", "exposure_effect", "exposure_findings"]
@@ -42,13 +43,15 @@ class ExposureEffect:
 
     `excess_bits`: mean over languages of low minus high, bits per segment. `excess_ratio`: mean over languages at low
     over mean at high exposure, so that a language that loses nothing counts as well.
-    `relative_increase`: low minus high, in percentage points. `kl_bits`: low minus high, bits per segment.
+    `relative_increase`: low minus high, in percentage points. `kl_bits`: low minus high, bits per segment. `family`:
+    a sentence on what is left of the difference in bits without each family.
     """
 
     excess_bits: Estimate
     excess_ratio: Estimate
     relative_increase: Estimate
     kl_bits: Estimate
+    family: str
 
 
 def exposed_tables(subject: Subject, corpus: Corpus) -> ExposedModel:
@@ -87,7 +90,8 @@ def exposure_findings(models: Mapping[str, ExposedModel], *, seed: int) -> dict[
             estimate=effect.excess_bits,
             also={"low_over_high": ratio, "relative_increase": effect.relative_increase, "kl": effect.kl_bits},
             summary=f"low against high exposure of {effect.excess_bits.n} languages in {len(models)} models{said}",
-            because="The interval is over families, languages and segments, and speaks of these training runs.",
+            because="The interval is over families, languages and segments, and speaks of these training runs."
+            + (f" {effect.family}" if effect.family else ""),
         )
     return found
 
@@ -125,8 +129,13 @@ def exposure_effect(
         for what, change in CONTRASTS.items()
     )
     log_ratio = paired_disparity({tag: one[[0, 3]] for tag, one in paired.items()}, rng=rng, families=families)
+    differences = {tag: float(one[0].mean() - one[3].mean()) for tag, one in paired.items()}
     return ExposureEffect(
-        excess_bits=bits, excess_ratio=_exponential(log_ratio), relative_increase=relative, kl_bits=kl
+        excess_bits=bits,
+        excess_ratio=_exponential(log_ratio),
+        relative_increase=relative,
+        kl_bits=kl,
+        family=without_a_family(differences, low=list(paired), families=families, unit=" bits"),
     )
 
 

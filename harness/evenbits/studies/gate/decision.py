@@ -8,8 +8,8 @@ that `evenbits merge` decides what no shard could: disparity, and the comparison
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -18,8 +18,9 @@ import numpy as np
 
 from evenbits.estimates import Estimate, Finding, Threshold, Verdict, three_way, units_needed
 from evenbits.statistics.means import FEWEST_FOR_PASS
+from evenbits.studies.families import without_a_family
 from evenbits.studies.gate.policy import LANGUAGE_METRICS, Limit, Policy, Waiver
-from evenbits.text.languages import describe
+from evenbits.text.languages import describe, families_of
 
 __all__ = [
     "BY_SEGMENT",
@@ -169,7 +170,19 @@ def decide_disparity(
     estimate = disparity_estimates(rows, seed=seed, exposure=exposure)[metric]
     waiver = policy.waiver(metric, language=None, model=model, spec=spec)
     segments = min((units_of(row) for row in rows), default=0)
-    return _decide(limit, estimate, waiver, None, today, segments=segments)
+    decision = _decide(limit, estimate, waiver, None, today, segments=segments)
+    if estimate.value is None:
+        return decision
+    means = {row["language"]: float(row["excess_bits"]["value"]) for row in rows}
+    low, high = _tiers(means, exposure)
+    family = without_a_family(means, low=low, high=high, families=families_of(means), unit=" bits")
+    return replace(decision, because=" ".join(part for part in (decision.because, family) if part) or None)
+
+
+def _tiers(languages: Iterable[str], exposure: Mapping[str, int] | None) -> tuple[list[str], list[str]]:
+    """Return the low- and the high-resource ones."""
+    tiers = {tag: describe(tag, exposure=exposure).tier for tag in languages}
+    return [tag for tag in tiers if tiers[tag] == "low"], [tag for tag in tiers if tiers[tag] == "high"]
 
 
 def disparity_estimates(
@@ -185,8 +198,7 @@ def disparity_estimates(
     usable = {row["language"]: segments_of(row) for row in sorted(rows, key=lambda row: str(row["language"]))}
     lost = sorted(tag for tag, values in usable.items() if values is None)
     damage = {tag: values for tag, values in usable.items() if values is not None}
-    tiers = {tag: describe(tag, exposure=exposure).tier for tag in damage}
-    low, high = ([tag for tag in damage if tiers[tag] == tier] for tier in ("low", "high"))
+    low, high = _tiers(damage, exposure)
     reason = None
     if lost:
         reason = f"no damage by segment for {', '.join(lost)}"

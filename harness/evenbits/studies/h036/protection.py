@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from evenbits.cells import Subject, measure
 from evenbits.records import Corpus
+from evenbits.studies.families import without_a_family
 from evenbits.studies.h036.choice import OBJECTIVES, Choice, additive_savings, choose
 from evenbits.studies.h036.comparators import affordable, by_rule, random_units, uniform_spec
 from evenbits.studies.h036.study import LayerStudy, Sizes, evenly, sizes_of
+from evenbits.text.languages import families_of
 from evenbits.variants.quantization.spec import QuantSpec, parse_spec
 from evenbits.variants.rounding import rounded
 
@@ -86,7 +88,10 @@ class ProtectionStudy:
         return tuple(tag for tag in self.languages if self.tier.get(tag) == tier)
 
     def table(self) -> list[dict[str, Any]]:
-        """Return one row per protection: cost, worst language, mean and gap in bits per segment, and the change."""
+        """Return one row per protection: cost, worst language, mean and gap in bits per segment, and the change.
+
+        `gap_family`: a sentence on what is left of the gap without each family, empty where there is none.
+        """
         return [self._row(number) for number in range(len(self.protections))]
 
     def _row(self, number: int) -> dict[str, Any]:
@@ -106,6 +111,7 @@ class ProtectionStudy:
             "worst_bits": float(means_L[worst]),
             "mean_bits": float(means_L.mean()),
             "gap_bits": self._gap(means_L),
+            "gap_family": self._without_a_family(means_L),
             "worst_change": _change(float(means_L.max()), float(none_L.max())),
             "mean_change": _change(float(means_L.mean()), float(none_L.mean())),
             "gap_change": _change(self._gap(means_L), self._gap(none_L)),
@@ -119,6 +125,12 @@ class ProtectionStudy:
         if not low or not high:
             return None
         return float(means_L[low].mean() - means_L[high].mean())
+
+    def _without_a_family(self, means_L: Float64) -> str:
+        low, high, means = self.members("low"), self.members("high"), dict(zip(self.languages, means_L, strict=True))
+        if not low or not high:
+            return ""
+        return without_a_family(means, low=low, high=high, families=families_of(means), unit=" bits")
 
 
 def study_protection(

@@ -246,7 +246,7 @@ def _changes(row: Mapping[str, Any]) -> str:
 def _sentence(row: Mapping[str, Any]) -> str:
     return (
         f"The plan protects {', '.join(row['protects'])} for {row['extra_bits_per_weight']:.3g} bits per weight: "
-        f"{_changes(row)}."
+        f"{_changes(row)}." + (f" Of the gap that is left: {row['gap_family']}" if row["gap_family"] else "")
     )
 
 
