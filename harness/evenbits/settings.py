@@ -420,7 +420,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="until-decided",
-        about="gate: add segments to each language until its limits are decided, at the error rates of one look",
+        about="add segments until limits of the gate, H-036 and H-039 are decided, at the error rates of one look",
         metavar=None,
         check=_switch,
         kinds=(bool,),

@@ -95,12 +95,14 @@ def retention_study(
     sigma: float = 0.15,
     segments: int = 24,
     each: int = 12,
+    noise: float = 0.2,
     tier: Mapping[str, str] | None = None,
 ) -> RetentionStudy:
     """Damage at each k of the programme's grid, low-resource languages at `ratios` times the high-resource mean.
 
-    Log damage of a language is normal around its group with deviation `sigma`; its mean is the planted one. With two
-    ratios, k is 0 and .1 %. `tier`: other labels for the same languages.
+    Log damage of a language is normal around its group with deviation `sigma`; its mean is the planted one, around
+    which segments vary by `noise` times as much. With two ratios, k is 0 and .1 %. `tier`: other labels for the same
+    languages.
     """
     percents = PERCENTS if len(ratios) == len(PERCENTS) else (PERCENTS[0], PERCENTS[3])
     planted = {f"l{i:02d}": "low" for i in range(each)} | {f"h{i:02d}": "high" for i in range(each)}
@@ -112,7 +114,7 @@ def retention_study(
     full = np.full((len(languages), segments), 200.0)
     for step, (spec, ratio) in enumerate(zip(kept.values(), ratios, strict=True)):
         mean_L = 10 * 0.8**step * own * np.where(low, ratio, 1.0)
-        excess = mean_L[:, None] * (1 + 0.2 * rng.standard_normal((len(languages), segments)))
+        excess = mean_L[:, None] * (1 + noise * rng.standard_normal((len(languages), segments)))
         columns[spec] = Column(
             spec=spec,
             dtype="float32",

@@ -126,6 +126,20 @@ def test_shards_that_divide_the_languages_of_the_gate_and_repeat_all_other_evals
     assert text(joined("s1", "s2")) == text(whole)
 
 
+def test_segments_are_added_until_criteria_are_decided_and_a_merge_stops_at_the_same_look(
+    run, joined, models, tagged_texts
+):
+    files = ("test_h036_layer_contribution.py", "test_h039_outlier_retention.py")
+    corpus = f"--corpus=dir:{tagged_texts(HIGH + LOW, 48)}"
+    whole = run("whole", files, models[1:2], ["int3-row"], corpus, "--until-decided", "--robustness")
+    found = {row["test"]: row for row in whole["measurements"]}
+    assert found["test_languages_rely_on_different_layers"]["estimate"]["n"] == 24  # segments: nothing is shown here
+    for test in ("test_languages_rely_on_different_layers", "test_disparity_falls_with_k"):
+        assert "98% percentile interval" in found[test]["estimate"]["method"]  # of the last of several looks
+    assert {row["segments"] for row in whole["damage"]} == {24}
+    assert text(joined("whole")) == text(whole)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [False, True])
 def test_every_hypothesis_in_shards_by_model_and_by_spec(run, joined, models, workers):

@@ -30,7 +30,7 @@ from evenbits.statistics.effects import LARGE_DELTA, cliffs_delta
 from evenbits.statistics.equivalence import LOG_PARITY, Equivalence, bootstrap_equivalence
 from evenbits.statistics.flips import JointFlips, joint_flips
 from evenbits.statistics.front import pareto
-from evenbits.statistics.interaction import Interaction, layer_language_interaction, sums_of_squares
+from evenbits.statistics.interaction import Interaction, Scale, layer_language_interaction, sums_of_squares
 from evenbits.statistics.means import FEWEST_FOR_PASS, mean_interval, ratio_of_sums, relative_increase
 from evenbits.statistics.multiplicity import benjamini_hochberg, holm
 from evenbits.statistics.noninferiority import NoHarm, no_harm
@@ -61,6 +61,7 @@ __all__ = [
     "MeansStatistic",
     "NoHarm",
     "Outcome",
+    "Scale",
     "Selection",
     "Stability",
     "added_r2",

@@ -24,8 +24,6 @@ __all__ = ["by_cluster", "drawn_counts", "drawn_units", "leave_out", "mixture_ha
 CORRELATIONS = np.linspace(0.0, 0.95, 20)
 """Intraclass correlations that are averaged over, all as likely beforehand."""
 
-NORMAL_HALF_WIDTH = 1.959963984540054
-
 
 def drawn_units(clusters: Sequence[Hashable], *, rng: np.random.Generator, resamples: int) -> IntArray:
     """Return which unit stands at each place of each resample, [B, N]: clusters drawn first, then their units."""
@@ -118,19 +116,23 @@ def widening(
     *,
     spread: float,
     shared: bool = True,
+    confidence: float = 0.95,
 ) -> float:
-    """Return the factor that brings resamples with standard deviation `spread` to the width of the mixture.
+    """Return the factor that brings resamples with standard deviation `spread` to the mixture's width at `confidence`.
 
     `contrast @ values` [N] is the statistic, or what it is to first order: a log ratio of two means is the difference
     of the means of value / group mean. `shared`: segments that are hard for all units at once move the statistic too,
     which deviations of units cannot show; the factor is then at least 1, so that what resamples know of it stays.
     Where it cancels, as in a ratio, they say nothing that the mixture lacks, and too wide ones are drawn in.
     """
+    from scipy.special import ndtri
+
     n = len(values)
-    half = mixture_half_width(values, contrast, group_codes(groups, n, "groups"), group_codes(clusters, n, "clusters"))
+    codes = group_codes(groups, n, "groups"), group_codes(clusters, n, "clusters")
+    half = mixture_half_width(values, contrast, *codes, confidence=confidence)
     if half is None or spread <= 0:
         return 1.0
-    factor = half / (NORMAL_HALF_WIDTH * spread)
+    factor = half / (float(ndtri((1 + confidence) / 2)) * spread)
     return max(1.0, factor) if shared else factor
 
 

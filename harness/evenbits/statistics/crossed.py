@@ -173,7 +173,15 @@ class Design:
     groups: tuple[str, ...]
     clusters: tuple[str, ...] | None
 
-    def widened(self, value: float, replicates: FloatArray, values: FloatArray, *, shared: bool = True) -> FloatArray:
+    def widened(
+        self,
+        value: float,
+        replicates: FloatArray,
+        values: FloatArray,
+        *,
+        shared: bool = True,
+        confidence: float = 0.95,
+    ) -> FloatArray:
         """Return `replicates` [B] moved from `value` to the spread that few languages or families call for.
 
         `values` [L]: the contrast's weights times these are the statistic, to first order. `shared`: as in `widening`;
@@ -191,6 +199,7 @@ class Design:
             [self.clusters[place] for place in used],
             spread=float(known.std()),
             shared=shared,
+            confidence=confidence,
         )
         moved = factor * (replicates - value)
         return value + (moved if shared else np.concatenate([moved, -moved]))

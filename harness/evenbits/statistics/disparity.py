@@ -184,7 +184,7 @@ def _one(
     def mean(name: str) -> Estimate:
         side, value, replicates = (is_low, low, lows) if name == "low" else (~is_low, high, highs)
         own = replace(design, contrast=tuple(side / side.sum()))
-        found = own.widened(value, replicates, languages)
+        found = own.widened(value, replicates, languages, confidence=confidence)
         method = f"mean of {name}-resource languages; {drawn.method}"
         return bounded_estimate(value, found, n=int(side.sum()), method=method, confidence=confidence)
 
@@ -196,7 +196,7 @@ def _one(
         high=mean("high"),
         difference=bounded_estimate(
             low - high,
-            design.widened(low - high, lows - highs, languages),
+            design.widened(low - high, lows - highs, languages, confidence=confidence),
             n=n,
             method=f"disparity difference; {drawn.method}",
             confidence=confidence,
@@ -238,7 +238,7 @@ def _ratios(  # noqa: PLR0917 - private: what `_one` has at hand
         nothing = Equivalence.undefined(why, margin=margin, alpha=alpha, n=n)
         return ratio, Estimate.undefined(why, n=n, method=method_log), nothing
     value = math.log(low / high)
-    wide = design.widened(value, logs, relative, shared=False)
+    wide = design.widened(value, logs, relative, shared=False, confidence=confidence)
     log_ratio = bounded_estimate(value, wide, n=n, method=method_log, confidence=confidence)
     ratio = replace(log_ratio, value=low / high, low=_exp(log_ratio.low), high=_exp(log_ratio.high), method=method)
     return ratio, log_ratio, bootstrap_equivalence(value, wide, n=n, margin=margin, alpha=alpha)
@@ -262,7 +262,8 @@ def disparity_change(before: Disparity, after: Disparity, *, confidence: float =
         changes = after.log_ratio_replicates - before.log_ratio_replicates
     method = f"change of log disparity ratio, paired draws, {len(changes)} resamples"
     change = values[1] - values[0]
-    wide = after.design.widened(change, changes, after.relative - before.relative, shared=False)
+    relative = after.relative - before.relative
+    wide = after.design.widened(change, changes, relative, shared=False, confidence=confidence)
     return bounded_estimate(change, wide, n=n, method=method, confidence=confidence)
 
 
@@ -295,7 +296,9 @@ def group_contrast(
     )
     value, numbers = float(drawn.value[-1]), drawn.value[:-1]
     clusters = tuple(groups) if families is None else tuple(families[tag] for tag in groups)
-    wide = _design(groups, clusters).widened(value, drawn.replicates[:, -1], numbers, shared=False)
+    wide = _design(groups, clusters).widened(
+        value, drawn.replicates[:, -1], numbers, shared=False, confidence=confidence
+    )
     return bounded_estimate(value, wide, n=len(groups), method=f"{what}; {drawn.method}", confidence=confidence)
 
 
@@ -326,7 +329,9 @@ def paired_disparity(
     if not math.isfinite(value):
         return Estimate.undefined("a mean over languages is not above 0", n=len(tags), method=method)
     relative = means_L2[:, 0] / means_L2[:, 0].mean() - means_L2[:, 1] / means_L2[:, 1].mean()
-    wide = _over_all(tags, families).widened(value, drawn.replicates[:, -1], relative, shared=False)
+    wide = _over_all(tags, families).widened(
+        value, drawn.replicates[:, -1], relative, shared=False, confidence=confidence
+    )
     return bounded_estimate(value, wide, n=len(tags), method=f"{method}; {drawn.method}", confidence=confidence)
 
 
@@ -352,7 +357,7 @@ def language_mean(
 
     drawn = crossed_bootstrap(damage, mean, rng=rng, families=families, resamples=resamples)
     value, numbers = float(drawn.value[-1]), drawn.value[:-1]
-    wide = _over_all(tags, families).widened(value, drawn.replicates[:, -1], numbers)
+    wide = _over_all(tags, families).widened(value, drawn.replicates[:, -1], numbers, confidence=confidence)
     return bounded_estimate(value, wide, n=len(tags), method=f"{what}; {drawn.method}", confidence=confidence)
 
 

@@ -42,7 +42,7 @@ from evenbits.statistics.clusters import drawn_counts
 from evenbits.statistics.permutation import permutation_p, sign_flips
 from evenbits.statistics.samples import FloatArray, IntArray, checked_confidence, finite, group_codes
 
-__all__ = ["Interaction", "layer_language_interaction", "sums_of_squares"]
+__all__ = ["Interaction", "Scale", "layer_language_interaction", "sums_of_squares"]
 
 BLOCK = 4_000_000  # numbers held at once: 32 MB
 Scale = Literal["bits", "share"]

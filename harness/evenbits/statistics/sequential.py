@@ -43,11 +43,12 @@ def schedule(most: int, *, first: int, growth: float = 1.5) -> tuple[int, ...]:
     return tuple(min(size, most) for size in sizes)
 
 
-def looks(sizes: Sequence[int], *, confidence: float = 0.95) -> Looks:
+def looks(sizes: Sequence[int], *, confidence: float = 0.95, squares: bool = False) -> Looks:
     """Return the looks at `sizes` segments; the chance that any interval misses the true mean is 1 - `confidence`.
 
     Each side spends half of it. The level of a look is that of a normal mean; with an interval for few segments in its
-    place the rate is kept as well as that interval keeps its own.
+    place the rate is kept as well as that interval keeps its own. `squares`: what is tested is a sum of squares of such
+    means, whose values at two looks are correlated as the square: those of a walk in the square of its time.
     """
     from scipy.special import ndtr
 
@@ -57,7 +58,8 @@ def looks(sizes: Sequence[int], *, confidence: float = 0.95) -> Looks:
         raise ValueError(f"sizes must be ascending numbers of segments, got {planned}")
     side = (1 - confidence) / 2
     spent = [side * math.log(1 + (math.e - 1) * size / planned[-1]) for size in planned]
-    bounds = _bounds(np.array(planned) / planned[-1], np.diff([0.0, *spent]))
+    times = np.array(planned) / planned[-1]
+    bounds = _bounds(times**2 if squares else times, np.diff([0.0, *spent]))
     return Looks(sizes=planned, confidence=tuple(float(2 * ndtr(bound) - 1) for bound in bounds))
 
 

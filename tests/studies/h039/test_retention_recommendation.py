@@ -90,11 +90,11 @@ def test_several_k_are_adjusted_by_holm_and_the_first_stands_alone():
     # 199 replicates at 0 and none beyond the bounds: p = 1 / 200 at each k, times 2 at most by Holm: all shown
     logs = np.zeros((199, 3))
     tested = np.array([True, True, True])
-    assert _shown(logs, np.zeros(3), tested=tested).all()
-    assert not _shown(logs, np.zeros(3), tested=~tested).any()
+    assert _shown(logs, np.zeros(3), tested=tested, alpha=0.05).all()
+    assert not _shown(logs, np.zeros(3), tested=~tested, alpha=0.05).any()
     # 7 of 199 beyond: p = 8 / 200 = .04; alone that is shown, as one of two with p = .04 it is not (.08)
     logs[:7] = 1.0
-    assert _shown(logs, np.zeros(3), tested=tested)[50].tolist() == [True, False, False]
+    assert _shown(logs, np.zeros(3), tested=tested, alpha=0.05)[50].tolist() == [True, False, False]
 
 
 def test_the_recipe_names_the_spec_and_the_command():

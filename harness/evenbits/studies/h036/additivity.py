@@ -45,7 +45,7 @@ def additivity(study: LayerStudy, *, rng: np.random.Generator) -> Finding:
         pairs, _explained, rng=rng, families=dict(zip(study.languages, study.families, strict=True))
     )
     explained, ratio, r_squared = (
-        drawn.estimate((place,), what=what)
+        drawn.estimate((place,), what=what, confidence=study.confidence)
         for place, what in enumerate(
             (
                 "share of variance explained by the sum of single layers",

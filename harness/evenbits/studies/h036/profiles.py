@@ -12,13 +12,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate, Finding, Verdict
-from evenbits.statistics import Interaction, layer_language_interaction
+from evenbits.statistics import Interaction, Scale, layer_language_interaction
 from evenbits.studies.h036.depth import where_damage_lies
 from evenbits.studies.h036.study import LayerStudy
 
 __all__ = ["ALPHA", "MIN_LANGUAGES", "different_layers", "layer_language"]
+
+Float64 = NDArray[np.float64]
 
 ALPHA = 0.05
 MIN_LANGUAGES = 10
@@ -39,17 +42,18 @@ def different_layers(study: LayerStudy, *, rng: np.random.Generator) -> Finding:
     if lacking is not None:
         return lacking
     shares, left_out = _in_shares(study, rng)
-    bits = layer_language_interaction(study.excess_bits, rng=rng, families=study.families, scheme="signs")
-    scaled = study.excess_bits / study.nll_bits[None, :, None]
-    relative = layer_language_interaction(scaled, rng=rng, families=study.families, scheme="signs")
+    bits = _interaction(study, study.excess_bits, rng)
+    relative = _interaction(study, study.excess_bits / study.nll_bits[None, :, None], rng)
     place = where_damage_lies(study)
     return Finding(
         estimate=shares.estimate,
         p_value=shares.p_value,
-        verdict=_verdict(shares),
-        shown=shares.p_value is not None and shares.p_value < ALPHA,
-        because=f"{_because(shares)}{left_out} In bits {_brief(bits)}: {_reading(bits, shares)}. {place.sentence}",
-        summary=f"languages' own layers explain {_brief(shares)}{_decided_by(shares)}; damage {place.brief}",
+        verdict=_verdict(shares, study.alpha),
+        shown=shares.p_value is not None and shares.p_value < study.alpha,
+        because=f"{_because(shares, study.alpha)}{left_out} In bits {_brief(bits)}: "
+        f"{_reading(bits, shares, study.alpha)}. {place.sentence}",
+        summary=f"languages' own layers explain {_brief(shares)}{_decided_by(shares, study.alpha)}; "
+        f"damage {place.brief}",
         action=place.advice,
         also={"bits": bits.estimate, "relative_increase": relative.estimate},
         sensitive=False if shares.estimate.value is None else None,
@@ -63,11 +67,17 @@ def different_layers(study: LayerStudy, *, rng: np.random.Generator) -> Finding:
     )
 
 
-def _decided_by(found: Interaction) -> str:
+def _interaction(study: LayerStudy, damage: Float64, rng: np.random.Generator, scale: Scale = "bits") -> Interaction:
+    return layer_language_interaction(
+        damage, rng=rng, families=study.families, scale=scale, scheme="signs", confidence=study.confidence
+    )
+
+
+def _decided_by(found: Interaction, alpha: float) -> str:
     """Return why a small effect is shown although its interval holds 0; empty where there is nothing to explain."""
     estimate = found.estimate
     holds_0 = estimate.low is not None and estimate.low <= 0
-    return " (p decides, the interval is of the size)" if holds_0 and (found.p_value or 1.0) < ALPHA else ""
+    return " (p decides, the interval is of the size)" if holds_0 and (found.p_value or 1.0) < alpha else ""
 
 
 def layer_language(study: LayerStudy) -> dict[str, Any]:
@@ -79,14 +89,14 @@ def layer_language(study: LayerStudy) -> dict[str, Any]:
     }
 
 
-def _verdict(found: Interaction) -> Verdict | None:
+def _verdict(found: Interaction, alpha: float) -> Verdict | None:
     """Return the verdict where number and test cannot decide, or where the effect is shown to be negligible."""
     estimate = found.estimate
     if estimate.value is None:
         return Verdict.NOT_APPLICABLE
-    if found.p_value is None or found.least_p >= ALPHA:
+    if found.p_value is None or found.least_p >= alpha:
         return Verdict.UNDERPOWERED
-    if found.p_value >= ALPHA and estimate.high is not None and estimate.high < NEGLIGIBLE:
+    if found.p_value >= alpha and estimate.high is not None and estimate.high < NEGLIGIBLE:
         return Verdict.NOT_SUPPORTED
     return None
 
@@ -100,8 +110,7 @@ def _in_shares(study: LayerStudy, rng: np.random.Generator) -> tuple[Interaction
     if len(kept.languages) < 2:
         reason = f"{len(kept.languages)} of {len(above)} languages have single-layer damage above three noise floors"
         return Interaction.undefined(Estimate.undefined(reason)), sentence
-    found = layer_language_interaction(kept.excess_bits, rng=rng, families=kept.families, scale="share", scheme="signs")
-    return found, sentence
+    return _interaction(kept, kept.excess_bits, rng, "share"), sentence
 
 
 def _too_few(study: LayerStudy) -> Finding | None:
@@ -121,23 +130,23 @@ def _too_few(study: LayerStudy) -> Finding | None:
     )
 
 
-def _because(found: Interaction) -> str:
+def _because(found: Interaction, alpha: float) -> str:
     if found.p_value is None:
         return f"{_capital(found.p_method)}."
-    if found.least_p >= ALPHA:
+    if found.least_p >= alpha:
         return f"p cannot fall below {found.least_p:.2g} with {found.estimate.n} segments; take 6 or more."
     against = (
-        "" if found.p_value < ALPHA else f", needed below {ALPHA:g}, and an upper limit below {NEGLIGIBLE:g} refutes"
+        "" if found.p_value < alpha else f", needed below {alpha:.2g}, and an upper limit below {NEGLIGIBLE:g} refutes"
     )
     return f"p {_p(found.p_value)}{against} ({found.p_method})."
 
 
-def _reading(bits: Interaction, shares: Interaction) -> str:
+def _reading(bits: Interaction, shares: Interaction, alpha: float) -> str:
     if shares.p_value is None or bits.p_value is None:
         return "that scale decides nothing here"
-    if shares.p_value < ALPHA:
+    if shares.p_value < alpha:
         return "the shape over layers differs between languages, not only the size"
-    if bits.p_value < ALPHA:
+    if bits.p_value < alpha:
         return "what is shown is difference in size, languages lose more or less of one profile over layers"
     return "neither shape nor size over layers is shown to differ between languages"
 

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.cells import FLOORS_NEEDED, Subject, measure, noise_floor
+from evenbits.cells.damage import Damage
 from evenbits.errors import SpecError
 from evenbits.estimates import Estimate
 from evenbits.models.anatomy import Anatomy
 from evenbits.models.blueprint import blueprint
 from evenbits.records import Corpus
+from evenbits.studies.sequential import Until
 from evenbits.text.languages import describe
 from evenbits.variants.quantization.planning import bits_per_weight, plan
 from evenbits.variants.quantization.spec import QuantSpec
@@ -68,6 +70,8 @@ class LayerStudy:
     only that unit is quantized. `full_bits` [L, S]: where all of them are. `nll_bits` [L]: mean full-precision NLL in
     bits per segment. `cost` [P]: bits per weight that protecting the unit adds; `bits_per_weight` is that of `spec`.
     `floor`: noise floor of a language's mean with one unit quantized (that in the middle). `tier`: `low` or `high`.
+    `confidence`: of every interval, and 1 minus it the level of every test, which a look asks for that may have been
+    followed by others.
     """
 
     model: str
@@ -82,6 +86,7 @@ class LayerStudy:
     cost: Float64
     bits_per_weight: float
     floor: Estimate
+    confidence: float = 0.95
 
     def __post_init__(self) -> None:
         shape = (len(self.units), len(self.languages))
@@ -90,6 +95,10 @@ class LayerStudy:
                 f"damage of shape {self.excess_bits.shape} and {self.full_bits.shape} does not fit {shape[0]} units "
                 f"and {shape[1]} languages"
             )
+
+    @property
+    def alpha(self) -> float:
+        return round(1 - self.confidence, 12)
 
     @property
     def means(self) -> Float64:
@@ -131,31 +140,39 @@ def study_layers(
     tier: Mapping[str, str],
     kind: Kind = "layer",
     segments: int = SWEEP_SEGMENTS,
+    until: Until[LayerStudy] | None = None,
 ) -> LayerStudy:
     """Quantize every unit alone, and all together, and score `text` (at most `segments` of each language).
 
-    Protection and selection in `spec` are set aside. `SpecError` where the spec does not fit the model.
+    Protection and selection in `spec` are set aside. `until`: on as many segments as it takes. `SpecError` where the
+    spec does not fit the model.
     """
     whole = whole_model(spec)
     sizes = sizes_of(model)
     units = units_of(sizes.anatomy, kind)
     sample = evenly(text, segments)
     variants = layer_variants(model, whole, units)
-    damage = measure(model, variants, sample)
-    return LayerStudy(
-        model=model.local.text,
-        spec=whole,
-        units=units,
-        layers=len(sizes.anatomy.layers),
-        languages=sample.languages,
-        tier=dict(tier),
-        excess_bits=np.stack([damage.excess_bits(unit.label) for unit in units]),
-        full_bits=damage.excess_bits(WHOLE),
-        nll_bits=damage.nll_bits(WHOLE).mean(axis=1),
-        cost=costs_of(sizes, whole, units),
-        bits_per_weight=sizes.bits_per_weight(whole),
-        floor=noise_floor(model, variants[units[len(units) // 2].label], sample),
-    )
+
+    def study(damage: Damage, _places: Sequence[int] = (), confidence: float = 0.95) -> LayerStudy:
+        return LayerStudy(
+            model=model.local.text,
+            spec=whole,
+            units=units,
+            layers=len(sizes.anatomy.layers),
+            languages=sample.languages,
+            tier=dict(tier),
+            excess_bits=np.stack([damage.excess_bits(unit.label) for unit in units]),
+            full_bits=damage.excess_bits(WHOLE),
+            nll_bits=damage.nll_bits(WHOLE).mean(axis=1),
+            cost=costs_of(sizes, whole, units),
+            bits_per_weight=sizes.bits_per_weight(whole),
+            floor=noise_floor(model, variants[units[len(units) // 2].label], sample),
+            confidence=confidence,
+        )
+
+    if until is None:
+        return study(measure(model, variants, sample))
+    return until.study(len(text), lambda places: measure(model, variants, text.select(indices=tuple(places))), study)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

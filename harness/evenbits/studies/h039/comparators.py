@@ -145,7 +145,8 @@ def study_comparators(
     )
     matched = None if protected is None else at_bits_of(model, grid, protected)
     pair = [protected, matched] if protected is not None and matched is not None else []
-    more = measure_damage(model, [reference, *specs.values(), *(one for one in pair if one is not None)], corpus)
+    wanted = [reference, *specs.values(), *(one for one in pair if one is not None)]
+    more = measure_damage(model, wanted, corpus, indices=study.places)
     table = replace(study.table, columns={**study.table.columns, **more.columns})
     return ComparatorStudy(
         retention=replace(study, table=table),

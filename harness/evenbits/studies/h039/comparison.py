@@ -21,7 +21,7 @@ from evenbits.studies.h039.comparators import AWARE, PERCENT, ComparatorStudy
 from evenbits.studies.h039.controls import at_equal_bits, saved_bits
 from evenbits.studies.h039.parity import curves_of, falls, harmed, out_of_reach, rows_of, start_verdict
 from evenbits.studies.h039.recommendation import harm_of
-from evenbits.studies.h039.study import ALPHA, brief, too_few
+from evenbits.studies.h039.study import brief, too_few
 from evenbits.variants.quantization.spec import parse_spec
 
 __all__ = ["against_protection", "better_choice", "language_awareness", "parity_elsewhere"]
@@ -56,9 +56,11 @@ def parity_elsewhere(study: ComparatorStudy, *, rng: np.random.Generator) -> Fin
     best = min(tested, key=lambda name: (tested[name], abs(excess[study.specs[name]].log_ratio.value or 0.0)))
     spec, p_value = study.specs[best], tested[best]
     start = excess[study.retention.base]
-    fall = {name: disparity_change(start, excess[study.specs[name]]) for name in tested}
+    confidence = study.retention.confidence
+    fall = {name: disparity_change(start, excess[study.specs[name]], confidence=confidence) for name in tested}
     ruled_out = all(out_of_reach(start, excess[study.specs[name]], change) for name, change in fall.items())
-    verdict, because = _elsewhere_verdict(start, reference, best, p_value, ruled_out=ruled_out)
+    parity = p_value < study.retention.alpha
+    verdict, because = _elsewhere_verdict(start, reference, best, p_value, parity=parity, ruled_out=ruled_out)
     if verdict is None and not falls(fall[best]):
         verdict = Verdict.UNDERPOWERED
         because = f"Parity is shown, that the disparity falls from k = 0 is not: change {brief(fall[best])}."
@@ -79,7 +81,7 @@ def parity_elsewhere(study: ComparatorStudy, *, rng: np.random.Generator) -> Fin
 
 
 def _elsewhere_verdict(
-    start: Disparity, reference: Disparity, best: str, p_value: float, *, ruled_out: bool
+    start: Disparity, reference: Disparity, best: str, p_value: float, *, parity: bool, ruled_out: bool
 ) -> tuple[Verdict | None, str | None]:
     settled = start_verdict(start)
     if settled is not None:
@@ -88,7 +90,7 @@ def _elsewhere_verdict(
         return Verdict.NOT_APPLICABLE, f"Keeping the {PERCENT} % largest is at parity itself: {brief(reference.ratio)}."
     if ruled_out:
         return Verdict.NOT_SUPPORTED, f"Parity is ruled out for every other choice of {PERCENT} %."
-    if p_value >= ALPHA:
+    if not parity:
         return Verdict.UNDERPOWERED, (
             f"No other choice of {PERCENT} % is shown to be inside a factor of 1.25: "
             f"the smallest p, Holm over choices, is {p_value:.2g} ({best}); nor is parity ruled out. Add languages."
@@ -121,7 +123,13 @@ def _front(study: ComparatorStudy, curves: Mapping[str, tuple[Disparity, ...]]) 
 def _changes(study: ComparatorStudy, excess: Mapping[str, Disparity]) -> list[dict[str, Any]]:
     """Return what each comparator changes in the log disparity ratio against the reference, paired."""
     return [
-        {"name": name, "spec": spec, "log_disparity_change": disparity_change(excess[study.reference], excess[spec])}
+        {
+            "name": name,
+            "spec": spec,
+            "log_disparity_change": disparity_change(
+                excess[study.reference], excess[spec], confidence=study.retention.confidence
+            ),
+        }
         for name, spec in study.specs.items()
     ]
 
@@ -137,12 +145,12 @@ def better_choice(study: ComparatorStudy, *, rng: np.random.Generator) -> Findin
     pairs = {name: (study.reference, spec) for name, spec in study.specs.items()}
     found, best = _strongest(study, pairs, study.retention.table.languages, rng=rng)
     spec = study.specs[best]
-    supported = _significant(found[best])
+    supported = _below(found[best].adjusted_p, study.retention.alpha)
     return Finding(
         estimate=found[best].estimate,
         p_value=found[best].adjusted_p,
         shown=supported,
-        because=f"Strongest: {best}; {_evidence(found[best], len(found))}.",
+        because=f"Strongest: {best}; {_evidence(found[best], len(found), study.retention.alpha)}.",
         also=_on_metrics(study, study.reference, spec, study.retention.table.languages, rng),
         summary=f"k {PERCENT} %: {best} saves {brief(found[best].estimate)} bits per segment against magnitude",
         action=f"Choose the {PERCENT} % by {best} ({spec}): less damage for the same bits." if supported else None,
@@ -166,7 +174,7 @@ def language_awareness(study: ComparatorStudy, *, rng: np.random.Generator) -> F
     low, high = study.retention.low, study.retention.high
     specs = {name: (study.specs[blind], study.specs[aware]) for name, (blind, aware) in pairs.items()}
     found, best = _strongest(study, specs, low, rng=rng)
-    supported = _significant(found[best])
+    supported = _below(found[best].adjusted_p, study.retention.alpha)
     rows = [
         {
             "name": name,
@@ -181,7 +189,7 @@ def language_awareness(study: ComparatorStudy, *, rng: np.random.Generator) -> F
         estimate=found[best].estimate,
         p_value=found[best].adjusted_p,
         shown=supported,
-        because=f"Strongest: {best}; {_evidence(found[best], len(found))}.",
+        because=f"Strongest: {best}; {_evidence(found[best], len(found), study.retention.alpha)}.",
         also=_on_metrics(study, *specs[best], low, rng),
         summary=f"{best} on low-resource languages saves them {brief(found[best].estimate)} bits per segment",
         action=f"Take statistics on the low-resource languages: {specs[best][1]}." if supported else None,
@@ -232,15 +240,14 @@ def _strongest(
     return found, min(order, key=lambda name: order[name])
 
 
-def _significant(outcome: Outcome) -> bool:
-    return outcome.adjusted_p is not None and outcome.adjusted_p < ALPHA
+def _below(p_value: float | None, alpha: float) -> bool:
+    return p_value is not None and p_value < alpha
 
 
-def _evidence(outcome: Outcome, count: int) -> str:
+def _evidence(outcome: Outcome, count: int, alpha: float) -> str:
     p = "undefined" if outcome.adjusted_p is None else f"{outcome.adjusted_p:.2g}"
-    least = (
-        "" if outcome.least_p is None or outcome.least_p < ALPHA else f", the least possible is {outcome.least_p:.2g}"
-    )
+    reachable = outcome.least_p is None or outcome.least_p < alpha
+    least = "" if reachable else f", the least possible is {outcome.least_p:.2g}"
     return f"p {p}, family-wise over {count}{least}"
 
 

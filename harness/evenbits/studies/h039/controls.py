@@ -48,6 +48,7 @@ def falling(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
         rng=rng,
         families=study.families,
         what=f"change of asinh(bits) from k = 0 to {percents[-1]} %, low minus high",
+        confidence=study.confidence,
     )
     changes = {tag: float(change(table.mean(axis=1)[None, None])[0, 0]) for tag, table in damage.items()}
     gone = [tag for tag, table in damage.items() if table[1].mean() <= 0 < table[0].mean()]
@@ -78,6 +79,7 @@ def saved_bits(
         rng=rng,
         families=study.families,
         what="mean saving over languages",
+        confidence=study.confidence,
     )
 
 
@@ -133,7 +135,9 @@ def at_equal_bits(
     retention does better.
     """
     curves = curves_of(study, [comparator, matched], rng=rng)
-    changes = {name: disparity_change(before, after) for name, (before, after) in curves.items()}
+    changes = {
+        name: disparity_change(before, after, confidence=study.confidence) for name, (before, after) in curves.items()
+    }
     estimate = changes["excess_bits"]
     if estimate.value is None:
         return Finding(estimate=estimate, verdict=Verdict.NOT_APPLICABLE, because=f"Undefined: {estimate.reason}.")

@@ -19,7 +19,7 @@ from evenbits.statistics import (
 )
 from evenbits.studies.families import without_a_family
 from evenbits.studies.h039.recommendation import HARM, harm_of, recommend
-from evenbits.studies.h039.study import ALPHA, BELOW, RetentionStudy, brief, too_few
+from evenbits.studies.h039.study import BELOW, RetentionStudy, brief, too_few
 
 __all__ = ["curves_of", "falls", "harmed", "out_of_reach", "parity", "rows_of", "start_verdict"]
 
@@ -46,12 +46,11 @@ def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
     if not defined:
         reason = excess[0].ratio.reason or excess[below[0]].ratio.reason or "no k < 1 % has a disparity ratio"
         return _undefined(study, reason, data_of(study, found))
-    harms = {place: harm_of(study, specs[place], rng=rng) for p, place in defined if p < ALPHA}
-    changes = {place: disparity_change(excess[0], excess[place]) for _, place in defined}
-    whole = [(p, place) for p, place in defined if p < ALPHA and harms[place].shown and falls(changes[place])]
-    p_value, best = min(
-        whole or [(p, place) for p, place in defined if p < ALPHA and not harms[place].worse] or defined
-    )
+    harms = {place: harm_of(study, specs[place], rng=rng) for p, place in defined if p < study.alpha}
+    changes = {place: disparity_change(excess[0], excess[place], confidence=study.confidence) for _, place in defined}
+    inside = [(p, place) for p, place in defined if place in harms]
+    whole = [(p, place) for p, place in inside if harms[place].shown and falls(changes[place])]
+    p_value, best = min(whole or [(p, place) for p, place in inside if not harms[place].worse] or defined)
     verdict, because = start_verdict(excess[0]) or (
         (None, None) if whole else _parity_verdict(excess, changes, harms, p_value, best)
     )
@@ -67,7 +66,7 @@ def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
         estimate=excess[best].ratio,
         p_value=p_value,
         verdict=verdict,
-        shown=True,
+        shown=excess[0].ratio.value is not None,
         because=" ".join(part for part in (because, sentence) if part) or None,
         also={name: curve[best].ratio for name, curve in found.items() if curve[best].ratio.value is not None},
         summary=f"disparity {brief(excess[0].ratio)} at k 0, {brief(excess[best].ratio)} at k {percents[best]} %",
@@ -90,6 +89,7 @@ def _undefined(study: RetentionStudy, reason: str, data: Mapping[str, Any]) -> F
     return Finding(
         estimate=Estimate.undefined(reason, n=len(study.low) + len(study.high)),
         verdict=Verdict.NOT_APPLICABLE,
+        shown=False,
         because=f"The disparity ratio is undefined: {reason}. Measure a coarser spec, where damage is real.",
         data=data,
     )
@@ -107,7 +107,14 @@ def curves_of(
         damage = {tag: np.stack([metric[name][place] for metric in metrics]) for tag, place in chosen.items()}
         noise = floors if name == "excess_bits" else 0.0
         curves[name] = disparities(
-            damage, low=study.low, high=study.high, rng=rng, families=families, noise_floor=noise
+            damage,
+            low=study.low,
+            high=study.high,
+            rng=rng,
+            families=families,
+            noise_floor=noise,
+            alpha=study.alpha,
+            confidence=study.confidence,
         )
     return curves
 

@@ -32,7 +32,7 @@ from evenbits.statistics import (
     percentile_interval,
 )
 from evenbits.statistics.crossed import Design
-from evenbits.studies.h039.study import ALPHA, BELOW, CRITERION, RetentionStudy
+from evenbits.studies.h039.study import BELOW, CRITERION, RetentionStudy
 
 __all__ = ["HARM", "Recommendation", "harm_of", "recommend", "retention_recipe"]
 
@@ -114,13 +114,14 @@ def recommend(
     logs_K, damage_K, high_K = drawn.value.T
     floor = study.table.columns[study.base].floor
     allowed_K = np.array([k < BELOW and k not in harmful for k in percents])
-    shown_BK = _shown(drawn.replicates[:, :, 0], logs_K, tested=allowed_K & np.isfinite(logs_K) & (high_K > floor))
+    tested_K = allowed_K & np.isfinite(logs_K) & (high_K > floor)
+    shown_BK = _shown(drawn.replicates[:, :, 0], logs_K, tested=tested_K, alpha=study.alpha)
     chosen_B = _first_or_least(shown_BK, drawn.replicates[:, :, 1])
     shown_K = allowed_K & np.array([k in shown for k in percents])
     best, because = _decided(shown_K, damage_K)
     k_K = np.array([float(k) for k in percents])
-    low, high = percentile_interval(k_K[chosen_B])
-    method = f"the rule applied again to each resample; {drawn.method}; 95% percentile interval"
+    low, high = percentile_interval(k_K[chosen_B], study.confidence)
+    method = f"the rule applied again to each resample; {drawn.method}; {study.confidence:.0%} percentile interval"
     columns, spec = study.table.columns, study.kept[percents[best]]
     return Recommendation(
         percent=Estimate(value=k_K[best], low=low, high=high, n=len(study.table.languages), method=method),
@@ -143,7 +144,8 @@ def harm_of(study: RetentionStudy, spec: str, *, rng: np.random.Generator) -> No
     places = {tag: study.table.languages.index(tag) for tag in study.high}
     floor = study.table.columns[study.base].floor
     margin = max(HARM * float(before[list(places.values())].mean()), floor, 1e-9)
-    return no_harm({tag: after[place] - before[place] for tag, place in places.items()}, margin=margin, rng=rng)
+    changes = {tag: after[place] - before[place] for tag, place in places.items()}
+    return no_harm(changes, margin=margin, rng=rng, alpha=study.alpha)
 
 
 def _resampled(
@@ -174,13 +176,13 @@ def _resampled(
         own = np.where(sides["low"], means_LK[sides["low"], place].mean(), means_LK[sides["high"], place].mean())
         if np.isfinite(value):
             drawn.replicates[:, place, 0] = design.widened(
-                float(value), drawn.replicates[:, place, 0], means_LK[:, place] / own
+                float(value), drawn.replicates[:, place, 0], means_LK[:, place] / own, confidence=study.confidence
             )
     return drawn
 
 
-def _shown(logs_BK: Float64, logs_K: Float64, *, tested: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return, for each resample, at which k its tests show parity, [B, K]; only `tested` k can.
+def _shown(logs_BK: Float64, logs_K: Float64, *, tested: NDArray[np.bool_], alpha: float) -> NDArray[np.bool_]:
+    """Return, for each resample, at which k its tests show parity at level `alpha`, [B, K]; only `tested` k can.
 
     k = 0 (the first) is tested by itself, the others are adjusted by Holm.
     """
@@ -189,14 +191,14 @@ def _shown(logs_BK: Float64, logs_K: Float64, *, tested: NDArray[np.bool_]) -> N
     p_BK = np.ones(logs_BK.shape)
     for place in places:
         p_BK[:, place] = _parity_p(logs_BK[:, place], float(logs_K[place]))
-    found_BK[:, 0] = tested[0] & (p_BK[:, 0] < ALPHA)
+    found_BK[:, 0] = tested[0] & (p_BK[:, 0] < alpha)
     several = places[places > 0]
     if len(several):
         order = np.argsort(p_BK[:, several], axis=1, kind="stable")
         stepped = np.take_along_axis(p_BK[:, several], order, axis=1) * np.arange(len(several), 0, -1)
         adjusted = np.empty_like(stepped)
         np.put_along_axis(adjusted, order, np.maximum.accumulate(stepped, axis=1), axis=1)
-        found_BK[:, several] = adjusted < ALPHA
+        found_BK[:, several] = adjusted < alpha
     return found_BK
 
 

@@ -14,12 +14,12 @@ from evenbits.cells.damage import Damage
 from evenbits.errors import SpecError
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
+from evenbits.studies.sequential import Until
 from evenbits.text.languages import families_of
 from evenbits.variants.quantization.spec import Criterion, QuantSpec, parse_spec
 from evenbits.variants.rounding import bits_per_weight
 
 __all__ = [
-    "ALPHA",
     "BELOW",
     "CRITERION",
     "MIN_LANGUAGES",
@@ -48,7 +48,6 @@ BELOW = Decimal(1)
 MIN_LANGUAGES = 5
 """Languages per tier below which a disparity is underpowered: a bootstrap over fewer understates by a fifth or more."""
 
-ALPHA = 0.05
 COMPARATOR_GROUP = 64
 MOST_MATCHED = 5
 """Percent of weights kept, at most, to match a comparator's bits."""
@@ -61,6 +60,8 @@ class RetentionStudy:
     `kept`: k -> spec, k ascending from 0. `random`: k -> spec keeping as many random weights. `comparator`: the grid
     with smaller groups and nothing kept; `matched`: the grid keeping so many weights that it costs that one's bits.
     Both are None where no smaller group divides the layers. `tier`: `low` or `high` by language, others left out.
+    `places`: the segments it stands on, None where these are all of the text; `confidence`: of every interval, and 1
+    minus it the level of every test, which a look asks for that may have been followed by others.
     """
 
     table: Damage
@@ -69,6 +70,12 @@ class RetentionStudy:
     comparator: str | None
     matched: str | None
     tier: Mapping[str, str]
+    places: tuple[int, ...] | None = None
+    confidence: float = 0.95
+
+    @property
+    def alpha(self) -> float:
+        return round(1 - self.confidence, 12)
 
     @property
     def low(self) -> tuple[str, ...]:
@@ -94,18 +101,36 @@ def retention_specs(
     return {percent: base.with_keep(percent, criterion) for percent in percents}
 
 
-def study_retention(model: Subject, base: QuantSpec, corpus: Corpus, *, tier: Mapping[str, str]) -> RetentionStudy:
-    """Measure `base` (its retention is ignored) at every k, its random control, and its comparator at equal bits."""
+def study_retention(
+    model: Subject,
+    base: QuantSpec,
+    corpus: Corpus,
+    *,
+    tier: Mapping[str, str],
+    until: Until[RetentionStudy] | None = None,
+) -> RetentionStudy:
+    """Measure `base` (its retention is ignored) at every k, its random control, and its comparator at equal bits.
+
+    `until`: on as many segments of `corpus` as it takes; all of them where it is None.
+    """
     kept, random, comparator, matched = _specs(model, base)
-    table = measure_damage(model, retention_grid(model, base), corpus)
-    return RetentionStudy(
-        table=table,
-        kept={percent: str(spec) for percent, spec in kept.items()},
-        random={percent: str(spec) for percent, spec in random.items()},
-        comparator=None if comparator is None else str(comparator),
-        matched=None if matched is None else str(matched),
-        tier=dict(tier),
-    )
+    grid = retention_grid(model, base)
+
+    def study(table: Damage, places: Sequence[int] | None = None, confidence: float = 0.95) -> RetentionStudy:
+        return RetentionStudy(
+            table=table,
+            kept={percent: str(spec) for percent, spec in kept.items()},
+            random={percent: str(spec) for percent, spec in random.items()},
+            comparator=None if comparator is None else str(comparator),
+            matched=None if matched is None else str(matched),
+            tier=dict(tier),
+            places=None if places is None else tuple(places),
+            confidence=confidence,
+        )
+
+    if until is None:
+        return study(measure_damage(model, grid, corpus))
+    return until.study(len(corpus), lambda places: measure_damage(model, grid, corpus, indices=places), study)
 
 
 def retention_grid(model: Subject, base: QuantSpec) -> tuple[QuantSpec, ...]:

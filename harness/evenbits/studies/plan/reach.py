@@ -11,10 +11,29 @@ from evenbits.studies.h036.profiles import ALPHA, MIN_LANGUAGES
 from evenbits.studies.h037.friendliness import MIN_RUNS
 from evenbits.studies.h039.study import MIN_LANGUAGES as MIN_TIER
 
-__all__ = ["out_of_reach"]
+__all__ = ["DECIDED_OVER", "not_by_text", "out_of_reach"]
 
 FLIPS_NEEDED = next(size for size in range(1, 64) if 2.0 ** (1 - size) < ALPHA)
 """Segments from which sign flips of whole segments, two-sided, can have p < .05."""
+
+
+DECIDED_OVER = {
+    "H-035": "languages",
+    "H-037": "tensors and models",
+    "H-038": "languages and training runs",
+    "X-1": "languages and training runs",
+    **dict.fromkeys(("E-1", "E-2", "E-3", "E-4", "E-5"), "languages, layers and models"),
+}
+"""What hypotheses are decided over whose criterion no segments, however many, decide."""
+
+
+def not_by_text(asked: Collection[str]) -> Iterator[str]:
+    """Yield a sentence for those of the hypotheses `asked` that `--until-decided` adds no segments for."""
+    by_unit: dict[str, list[str]] = {}
+    for name in sorted(set(asked) & set(DECIDED_OVER)):
+        by_unit.setdefault(DECIDED_OVER[name], []).append(name)
+    for units, names in by_unit.items():
+        yield f"{', '.join(names)} sooner than with all segments: decided over {units}, which no text makes more"
 
 
 def out_of_reach(

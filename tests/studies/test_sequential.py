@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from evenbits.cells.damage import Column, Damage
 from evenbits.errors import UsageError
-from evenbits.estimates import Estimate
+from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Losses
 from evenbits.statistics import FEWEST_FOR_PASS, binomial_band
 from evenbits.studies.gate.decision import Outcome, decide_language
 from evenbits.studies.gate.policy import Policy
-from evenbits.studies.gate.sequential import measured_until_decided, planned_looks
+from evenbits.studies.sequential import Until, measured_until_decided, planned_looks
 
 LN2 = np.log(2)
 LIMIT = 10.0
@@ -108,3 +108,37 @@ def test_too_little_text_to_begin_with_is_a_usage_error():
     with pytest.raises(UsageError, match=f"starts with {FEWEST_FOR_PASS} segments, and there are only 4"):
         planned_looks(None, 4)
     assert planned_looks(30, 200).sizes[-1] == 30
+
+
+VALUE = Estimate(value=1.0, low=0.0, high=2.0, n=10, method="given")
+
+
+@pytest.mark.parametrize(
+    ("finding", "looks"),
+    [
+        (Finding(estimate=VALUE, shown=True), 1),
+        (Finding(estimate=VALUE, shown=False), len(PLANNED.sizes)),
+        (Finding(estimate=VALUE, verdict=Verdict.NOT_SUPPORTED, because="so it is", shown=False), 1),
+        (Finding(estimate=VALUE, verdict=Verdict.UNDERPOWERED, because="so it is"), len(PLANNED.sizes)),
+        (Finding(estimate=Estimate.undefined("2 languages"), verdict=Verdict.UNDERPOWERED, because="so it is"), 1),
+        (
+            Finding(estimate=VALUE, verdict=Verdict.NOT_APPLICABLE, because="so it is"),
+            1,
+        ),  # parity is shown where nothing is kept
+        (
+            Finding(estimate=VALUE, verdict=Verdict.NOT_APPLICABLE, because="so it is", shown=False),
+            len(PLANNED.sizes),
+        ),  # undefined so far
+    ],
+)
+def test_a_study_gets_segments_until_its_criterion_is_settled(finding, looks):
+    text = Text({"de": 1.0, "sw": 40.0})
+    until = Until(planned=PLANNED, seed=0, decide=lambda _: finding)
+    damage, places, confidence = until.study(
+        200, lambda places: text.measure(("de", "sw"), places), lambda *study: study
+    )
+    assert len(text.asked) == looks
+    assert damage.segment_ids == tuple(f"s{place}" for place in places)
+    assert damage.languages == ("de", "sw")
+    assert (len(places), confidence) == (PLANNED.sizes[looks - 1], PLANNED.confidence[looks - 1])
+    assert all(languages == ("de", "sw") for languages, _ in text.asked)
