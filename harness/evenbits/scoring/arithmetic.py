@@ -1,8 +1,8 @@
 """How products of bfloat16 weights are computed on the machine at hand.
 
-With AMX a CPU multiplies bfloat16 several times faster than float32, and so does a GPU. Without it the vector
-instructions for bfloat16 reach about half the speed of float32's, so there the products of a bfloat16 model run in
-float32 on the same weights: faster, and with less rounding.
+With instructions for it (AMX, or AVX-512's dot product of bfloat16) a CPU multiplies bfloat16 two to nine times faster
+than float32, and so does a GPU. Without them the products are put together from float32's at about half the speed, so
+there those of a bfloat16 model run in float32 on the same weights: faster, and with less rounding.
 """
 
 from __future__ import annotations
@@ -79,15 +79,15 @@ def _is_foreign(value: Any) -> bool:
 
 
 @cache
-def _has_matrix_units() -> bool:
-    """Return whether this CPU has AMX; where torch does not say, its own kernels are trusted."""
-    ask = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return True if ask is None else bool(ask())
+def _multiplies_bfloat16() -> bool:
+    """Return whether this CPU has instructions for products of bfloat16; where torch does not say, it is trusted."""
+    asked = [getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")]
+    return any(ask is None or ask() for ask in asked)
 
 
 def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """Return the dtype in which a model of `dtype` on `device` multiplies fastest."""
-    if dtype is torch.bfloat16 and device.type == "cpu" and not _has_matrix_units():
+    if dtype is torch.bfloat16 and device.type == "cpu" and not _multiplies_bfloat16():
         return torch.float32
     return dtype
 

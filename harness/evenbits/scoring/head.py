@@ -252,12 +252,9 @@ class Reduction:
         place_S = (self._targets_S - tile.begin).clamp_(0, tile.end - tile.begin - 1)
         self._target_S = torch.where(here_S, logits_SU.gather(1, place_S[:, None]).squeeze(1), self._target_S)
         tile_max_S = logits_SU.amax(dim=1)
-        if self._top1_S is not None and logits_SU.device.type != "cpu":  # without waiting to learn which are new
-            place_S = logits_SU.argmax(dim=1) + tile.begin
+        if self._top1_S is not None:
+            place_S = _argmax(logits_SU) + tile.begin
             self._top1_S = torch.where(tile_max_S > self._max_S, place_S, self._top1_S)
-        elif self._top1_S is not None:  # looking for the place costs several times the maximum: only where it is new
-            new = (tile_max_S > self._max_S).nonzero().squeeze(1)
-            self._top1_S[new] = logits_SU[new].argmax(dim=1) + tile.begin
         max_S = torch.maximum(self._max_S, tile_max_S)
         tile_sum_S = logits_SU.sub_(max_S[:, None]).exp_().sum(dim=1)
         self._sum_S = self._sum_S * (self._max_S - max_S).double().exp() + tile_sum_S.double()
@@ -267,3 +264,21 @@ class Reduction:
         return Prediction(
             lse=self._max_S.double() + self._sum_S.log(), target=self._target_S.double(), top1=self._top1_S
         )
+
+
+BLOCK = 64
+"""Vocabulary entries that the search for the most likely token looks at together."""
+
+
+def _argmax(logits_SU: torch.Tensor) -> torch.Tensor:
+    """Return the place of each row's maximum, the first of equals; NaN where it stands first, as torch has it.
+
+    torch's own search takes twenty times as long on a CPU as finding the maximum does. So the block that holds it is
+    found by the maxima of blocks, and only that block is searched.
+    """
+    size, width = logits_SU.shape
+    if logits_SU.device.type != "cpu" or width % BLOCK:
+        return logits_SU.argmax(dim=1)
+    blocks_SBK = logits_SU.view(size, -1, BLOCK)
+    block_S = blocks_SBK.amax(dim=2).argmax(dim=1)
+    return block_S * BLOCK + blocks_SBK[torch.arange(size), block_S].argmax(dim=1)

@@ -145,21 +145,16 @@ def _norm(module: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 class _Rotary:
-    """Rotary tables of N positions, split in halves so that rotating needs no concatenated copy."""
+    """Rotary tables of N positions; the sign of the rotated half lies in the sine, so that rotating is one roll."""
 
     def __init__(self, cos_NC: torch.Tensor, sin_NC: torch.Tensor) -> None:
-        half = cos_NC.shape[-1] // 2
-        self.half = half
+        self.half = cos_NC.shape[-1] // 2
         self.cos_N1C = cos_NC[:, None]
-        self.low_N1C = -sin_NC[:, None, :half]
-        self.high_N1C = sin_NC[:, None, half:]
+        self.sin_N1C = torch.cat((-sin_NC[:, : self.half], sin_NC[:, self.half :]), dim=1)[:, None]
 
     def __call__(self, x_NHC: torch.Tensor) -> torch.Tensor:
         """Return `x * cos + rotate_half(x) * sin`."""
-        turned = x_NHC * self.cos_N1C
-        turned[..., : self.half].addcmul_(x_NHC[..., self.half :], self.low_N1C)
-        turned[..., self.half :].addcmul_(x_NHC[..., : self.half], self.high_N1C)
-        return turned
+        return (x_NHC * self.cos_N1C).addcmul_(x_NHC.roll(self.half, dims=-1), self.sin_N1C)
 
 
 def _attention(module: Any, x_ND: torch.Tensor, rotary: _Rotary, spans: Spans) -> torch.Tensor:
