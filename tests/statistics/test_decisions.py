@@ -35,6 +35,7 @@ from evenbits.statistics import (
 )
 from evenbits.studies.gate.decision import LET_THROUGH, Outcome, decide_language
 from evenbits.studies.gate.policy import BaselineRule, Policy
+from evenbits.studies.h039.parity import start_verdict
 
 ALPHA = 0.05
 QUICK, MANY = 40, 1000
@@ -450,6 +451,64 @@ def test_segments_until_decided_are_at_most_half_of_the_fixed_design_where_langu
         mean = 10.0 * math.exp(draw.normal(-1.0, 0.7))  # most well below the limit, some above, some close
         sizes.append(sequential(draw, mean)[1])
     assert np.mean(sizes) <= 50
+
+
+def tiers_at_looks(draw, *, ratio, spread=0.15):
+    """Return what is said of a disparity where nothing is kept (H-039), and the segments that took."""
+    table, low, high, families = drawn(draw, (20, 20), PLANNED.sizes[-1], ratio=ratio, spread=spread, mixed=True)
+    for size, confidence in zip(PLANNED.sizes, PLANNED.confidence, strict=True):
+        found = disparity(
+            {tag: values[:size] for tag, values in table.items()},
+            low=low,
+            high=high,
+            families=families,
+            rng=draw,
+            alpha=1 - confidence,
+            confidence=confidence,
+            resamples=1000,
+        )
+        verdict, _ = start_verdict(found) or (Verdict.SUPPORTED, "")
+        if verdict is not Verdict.UNDERPOWERED:
+            break
+    return verdict, size
+
+
+@pytest.mark.parametrize("trials", replicates(QUICK))
+def test_looking_again_at_a_disparity_at_the_margin_shows_neither_it_nor_parity_too_often(trials):
+    found = [tiers_at_looks(rng(25, seed), ratio=1.25)[0] for seed in range(trials)]
+    assert no_more_often_than(found.count(Verdict.SUPPORTED), trials, 0.025)
+    assert no_more_often_than(found.count(Verdict.NOT_APPLICABLE), trials, ALPHA)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict", "most"), [(2.0, Verdict.SUPPORTED, 20), (1.0, Verdict.NOT_APPLICABLE, 75)]
+)
+def test_looking_again_at_tiers_that_differ_clearly_or_not_at_all_ends_early(ratio, verdict, most):
+    found = [tiers_at_looks(rng(26, seed), ratio=ratio) for seed in range(20)]
+    assert [one for one, _ in found].count(verdict) >= 18
+    assert np.mean([size for _, size in found]) <= most  # of 100
+
+
+def layers_at_looks(draw, *, interaction, most=48):
+    """Return whether languages are told apart by layers (H-036), and the segments that took."""
+    planned = looks(schedule(most, first=FEWEST_FOR_PASS), squares=True)
+    table = profiles(draw, segments=most, interaction=interaction, sizes=0.3)
+    for size, confidence in zip(planned.sizes, planned.confidence, strict=True):
+        found = layer_language_interaction(
+            table[:, :, :size], rng=draw, scale="share", scheme="signs", resamples=100, permutations=499
+        )
+        if found.p_value < 1 - confidence:
+            return True, size
+    return False, most
+
+
+@pytest.mark.parametrize("trials", replicates(QUICK))
+def test_looking_again_at_layers_finds_no_more_where_there_is_nothing_and_a_difference_sooner(trials):
+    found = [layers_at_looks(rng(27, seed), interaction=0.0)[0] for seed in range(trials)]
+    assert no_more_often_than(sum(found), trials, ALPHA)
+    there = [layers_at_looks(rng(28, seed), interaction=0.1) for seed in range(20)]
+    assert sum(shown for shown, _ in there) >= 19
+    assert np.mean([size for _, size in there]) <= 20  # of 48
 
 
 def test_the_most_harmed_language_is_not_overstated():
