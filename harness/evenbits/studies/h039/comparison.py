@@ -67,12 +67,13 @@ def parity_elsewhere(study: ComparatorStudy, *, rng: np.random.Generator) -> Fin
     if verdict is None:
         verdict, because = harmed(harm_of(study.retention, spec, rng=rng)) or (None, None)
     place = specs.index(spec)
+    family = study.retention.without_a_family(study.retention.table.excess_bits(spec))
     return Finding(
         estimate=excess[spec].ratio,
         p_value=p_value,
         verdict=verdict,
         shown=True,
-        because=because,
+        because=" ".join(part for part in (because, family) if part) or None,
         also={name: curve[place].ratio for name, curve in curves.items() if curve[place].ratio.value is not None},
         summary=f"k {PERCENT} %: disparity {brief(excess[spec].ratio)} by {best}, magnitude {brief(reference.ratio)}",
         action=f"Keep {PERCENT} % by {best} ({spec})." if verdict is None else None,
@@ -175,6 +176,7 @@ def language_awareness(study: ComparatorStudy, *, rng: np.random.Generator) -> F
     specs = {name: (study.specs[blind], study.specs[aware]) for name, (blind, aware) in pairs.items()}
     found, best = _strongest(study, specs, low, rng=rng)
     supported = _below(found[best].adjusted_p, study.retention.alpha)
+    blind, aware = (study.retention.table.excess_bits(spec) for spec in specs[best])
     rows = [
         {
             "name": name,
@@ -189,7 +191,8 @@ def language_awareness(study: ComparatorStudy, *, rng: np.random.Generator) -> F
         estimate=found[best].estimate,
         p_value=found[best].adjusted_p,
         shown=supported,
-        because=f"Strongest: {best}; {_evidence(found[best], len(found), study.retention.alpha)}.",
+        because=f"Strongest: {best}; {_evidence(found[best], len(found), study.retention.alpha)}. "
+        + study.retention.without_a_family(blind - aware, low_alone=True),
         also=_on_metrics(study, *specs[best], low, rng),
         summary=f"{best} on low-resource languages saves them {brief(found[best].estimate)} bits per segment",
         action=f"Take statistics on the low-resource languages: {specs[best][1]}." if supported else None,

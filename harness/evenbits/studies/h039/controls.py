@@ -143,8 +143,6 @@ def at_equal_bits(
         return Finding(estimate=estimate, verdict=Verdict.NOT_APPLICABLE, because=f"Undefined: {estimate.reason}.")
     columns = study.table.columns
     mean = {spec: float(study.table.excess_bits(spec).mean()) for spec in (comparator, matched)}
-    more_L = (study.table.excess_bits(matched) - study.table.excess_bits(comparator)).mean(axis=1)
-    more = dict(zip(study.table.languages, more_L.tolist(), strict=True))
     return Finding(
         estimate=estimate,
         because=" ".join(
@@ -152,7 +150,7 @@ def at_equal_bits(
             for spec, left in mean.items()
         )
         + " Low- minus high-resource languages, retention minus the other: "
-        + without_a_family(more, low=study.low, high=study.high, families=study.families, unit=" bits"),
+        + study.without_a_family(study.table.excess_bits(matched) - study.table.excess_bits(comparator)),
         also={name: change for name, change in changes.items() if change.value is not None},
         summary=f"equal bits: log disparity {brief(estimate)} against {what}",
         data={"comparator": comparator, "matched": matched, "mean_excess_bits": mean},

@@ -17,7 +17,6 @@ from evenbits.statistics import (
     disparity_change,
     holm,
 )
-from evenbits.studies.families import without_a_family
 from evenbits.studies.h039.recommendation import HARM, harm_of, recommend
 from evenbits.studies.h039.study import BELOW, RetentionStudy, brief, too_few
 
@@ -60,8 +59,7 @@ def parity(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
         harms={percents[place]: harm for place, harm in harms.items()},
         rng=rng,
     )
-    means = dict(zip(study.table.languages, study.table.excess_bits(study.base).mean(axis=1).tolist(), strict=True))
-    sentence = without_a_family(means, low=study.low, high=study.high, families=study.families, unit=" bits")
+    sentence = study.without_a_family(study.table.excess_bits(study.base))
     return Finding(
         estimate=excess[best].ratio,
         p_value=p_value,

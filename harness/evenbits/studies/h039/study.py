@@ -14,6 +14,8 @@ from evenbits.cells.damage import Damage
 from evenbits.errors import SpecError
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
+from evenbits.statistics.samples import FloatArray
+from evenbits.studies.families import without_a_family
 from evenbits.studies.sequential import Until
 from evenbits.text.languages import families_of
 from evenbits.variants.quantization.spec import Criterion, QuantSpec, parse_spec
@@ -92,6 +94,12 @@ class RetentionStudy:
     @property
     def base(self) -> str:
         return self.kept[Decimal(0)]
+
+    def without_a_family(self, bits_LS: FloatArray, *, low_alone: bool = False) -> str:
+        """Return a sentence on low minus high (`low_alone`: on low) of the means over segments, by family left out."""
+        means = dict(zip(self.table.languages, bits_LS.mean(axis=1).tolist(), strict=True))
+        high = () if low_alone else self.high
+        return without_a_family(means, low=self.low, high=high, families=self.families, unit=" bits")
 
 
 def retention_specs(
