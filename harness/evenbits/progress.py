@@ -44,8 +44,11 @@ class Task(Protocol):
 class Progress(Protocol):
     """Where running work is shown."""
 
-    def task(self, description: str, total: int | None = None) -> AbstractContextManager[Task]:
-        """Open a task of `total` units (None: unknown) that ends with the context."""
+    def task(self, description: object, total: int | None = None) -> AbstractContextManager[Task]:
+        """Open a task of `total` units (None: unknown) that ends with the context.
+
+        The text of `description` is asked for whenever it is shown.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Silent:
     """Shows nothing."""
 
     @contextmanager
-    def task(self, description: str, total: int | None = None) -> Iterator[Task]:  # noqa: ARG002 - the protocol's
+    def task(self, description: object, total: int | None = None) -> Iterator[Task]:  # noqa: ARG002 - the protocol's
         yield _Nothing()
 
 
@@ -100,9 +103,9 @@ class Bars:
         self._lock = threading.Lock()
 
     @contextmanager
-    def task(self, description: str, total: int | None = None) -> Iterator[Task]:
+    def task(self, description: object, total: int | None = None) -> Iterator[Task]:
         self._enter()
-        identifier = self._bars.add_task(printable(description), total=total)
+        identifier = self._bars.add_task(printable(str(description)), total=total)
 
         class Bar:
             def advance(_self, n: int = 1) -> None:  # noqa: N805 - `self` is the owner of the bars
@@ -162,7 +165,7 @@ class Bars:
 class _Line:
     """One task of a log: what it is, what it works on now, how much is done."""
 
-    description: str
+    description: object
     total: int | None
     done: int = 0
     now: str = ""
@@ -199,7 +202,7 @@ class Lines:
         self._lock = threading.Lock()
 
     @contextmanager
-    def task(self, description: str, total: int | None = None) -> Iterator[Task]:
+    def task(self, description: object, total: int | None = None) -> Iterator[Task]:
         line = _Line(description=description, total=total)
         with self._lock:
             self._open.append(line)

@@ -52,17 +52,17 @@ class Observation:
     """Passes over text that are no scoring: activations, gradients; or scoring of what is chosen only on the way.
 
     `passes`: in passes of scoring over all of `corpus`; `what` names them. `stored(store, language)`: whether
-    a store has it of a language; by default never, where only measuring tells.
+    a store has it of a language; None where only measuring tells.
     """
 
     what: str
     corpus: Corpus
     passes: float
-    stored: Callable[[Store, str], bool] = lambda _store, _tag: False
+    stored: Callable[[Store, str], bool] | None = None
 
     def lacking(self, store: Store) -> list[str]:
-        """Return the languages that `store` lacks."""
-        return [tag for tag in self.corpus.languages if not self.stored(store, tag)]
+        """Return the languages that `store` lacks: all of them where it cannot be told."""
+        return [tag for tag in self.corpus.languages if self.stored is None or not self.stored(store, tag)]
 
 
 def activations_on(given: Inputs, corpus: Corpus) -> Observation:
