@@ -15,7 +15,7 @@ from evenbits.printable import printable
 from evenbits.report.compare import compare, comparison_markdown
 from evenbits.report.comparison_page import comparison_html
 from evenbits.report.document import dump, load, validate, write
-from evenbits.report.escaping import csv_text, markdown_code, markdown_text
+from evenbits.report.escaping import csv_text, markdown_code, markdown_prose, markdown_text
 from evenbits.report.html import html
 from evenbits.report.junit import junit_xml
 from evenbits.report.markdown import markdown
@@ -222,6 +222,15 @@ def test_what_is_shown_says_what_was_there(text):
     assert plain == " ".join(shown.split())
 
 
+@nasty
+def test_commands_in_a_sentence_are_code_whatever_stands_beside_them(text):
+    """The report's own sentences name commands between backticks, and hold names of users."""
+    rendered = MarkdownIt("commonmark", {"html": True}).renderInline(markdown_prose(f"`evenbits protect` for {text}"))
+    if "`" not in text:
+        assert rendered.startswith("<code>evenbits protect</code> for ")
+    assert not re.search(r"<(?!/?(code|span)>)", rendered)
+
+
 @given(st.text())
 def test_printable_text_has_no_codes_and_stays_as_it_is_the_second_time(text):
     once = printable(text)
@@ -263,3 +272,8 @@ def test_tame_names_are_code_between_backticks_and_others_are_an_element(text, s
 )
 def test_ordinary_text_is_left_as_it_is_in_markdown(text, shown):
     assert markdown_text(text) == shown
+
+
+def test_a_lone_backtick_is_a_character():
+    assert markdown_prose("a`b") == r"a\`b"
+    assert markdown_prose("use `evenbits rank`") == "use `evenbits rank`"

@@ -292,8 +292,8 @@ def test_odd_locales_beside_the_wanted_ones_are_counted_and_spoil_nothing(packag
             "app/templates": po((message(1), "")),
         }
     )
-    odd = ("folder of catalogues", None, "its name is no language tag: templates, xx@yyy")
-    second = ("folder of catalogues", "de", "de_DE is the same language as de, which is read")
+    odd = ("catalogue folder", None, "its name is no language tag: templates, xx@yyy")
+    second = ("catalogue folder", "de", "de_DE is the same language as de, which is read")
     for languages in ("es,fr", None, "4"):
         corpus = load_corpus(text, languages=languages)
         assert {"es", "fr"} <= set(corpus.languages)
@@ -312,7 +312,7 @@ def test_a_folder_of_compiled_catalogues_alone_is_counted(package, tmp_path):
     compiled.parent.mkdir(parents=True)
     compiled.touch()
     reason = "de has no .po file; compiled catalogues (.mo) are not read"
-    assert counted(load_corpus(text))[("folder of catalogues", "de", reason)] == 1
+    assert counted(load_corpus(text))[("catalogue folder", "de", reason)] == 1
 
 
 FAULTS = {

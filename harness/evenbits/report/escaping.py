@@ -9,7 +9,7 @@ import re
 
 from evenbits.printable import printable
 
-__all__ = ["csv_text", "markdown_code", "markdown_text"]
+__all__ = ["csv_text", "markdown_code", "markdown_prose", "markdown_text"]
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet take a text for a formula."""
@@ -44,16 +44,29 @@ def markdown_text(text: str, *, starts: bool = True) -> str:
 
     `starts`: it may stand at the start of a line, where it must not become a heading, quotation or list.
     """
-    one_line = " ".join(printable(text).split())
-    shown = one_line.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
+    shown = _escaped(" ".join(printable(text).split()))
+    return AT_START.sub(lambda found: f"{found[0]}\\", shown) if starts else shown
+
+
+def _escaped(line: str) -> str:
+    shown = line.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
     shown = re.sub(r"([|`*~])", r"\\\1", shown)
     shown = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", shown)  # inside a word it is a letter like any other
     shown = re.sub(r"\](?=[(\[:])", r"\\]", shown)
     for pattern, broken_up in BROKEN_UP:
         shown = pattern.sub(broken_up, shown)
-    return AT_START.sub(lambda found: f"{found[0]}\\", shown) if starts else shown
+    return shown
 
 
 def markdown_code(text: str) -> str:
     """Return `text` as code in a line of Markdown."""
     return f"`{text}`" if TAME.fullmatch(text) and text.isascii() else f"<code>{markdown_text(text)}</code>"
+
+
+def markdown_prose(text: str, *, starts: bool = True) -> str:
+    """Return a sentence in one line of Markdown in which what stands between backticks is code."""
+    parts = " ".join(printable(text).split()).split("`")
+    if len(parts) % 2 == 0 or len(parts) == 1:  # a lone backtick is a character
+        return markdown_text(text, starts=starts)
+    shown = [markdown_code(part) if place % 2 else _escaped(part) for place, part in enumerate(parts)]
+    return AT_START.sub(lambda found: f"{found[0]}\\", "".join(shown)) if starts else "".join(shown)

@@ -12,7 +12,7 @@ from typing import Any
 from evenbits.numbers import estimate, number, p_value
 from evenbits.report.actions import actions, advice
 from evenbits.report.cards import claims
-from evenbits.report.escaping import markdown_code, markdown_text
+from evenbits.report.escaping import markdown_code, markdown_prose, markdown_text
 from evenbits.report.omissions import everything_left_out
 from evenbits.report.opening import headline, opening
 from evenbits.report.sections import sections_of, shown
@@ -65,14 +65,14 @@ def _head(document: Mapping[str, Any]) -> Iterator[str]:
     for answer in opening(document):
         question = "" if answer.question == last else f"**{answer.question}** "
         last = answer.question
-        yield f"- {question}{markdown_text(answer.text)}"
+        yield f"- {question}{markdown_prose(answer.text)}"
     yield ""
     how = f"seed {environment['seed']}, {markdown_text(environment['dtype'])}"
     yield f"evenbits: {models} under {specs} on {markdown_code(inputs['corpus']['text'])}, {how}"
     yield ""
     warning = baseline_warning(document)
     if warning:
-        yield f"⚠️ {markdown_text(warning)}"
+        yield f"⚠️ {markdown_prose(warning)}"
         yield ""
 
 
@@ -209,13 +209,13 @@ def _render(table: Table, room: int) -> str:
     """Return the table in at most `room` bytes: rows are left out from the end, and counted."""
     title = markdown_text(table.title)
     if not table.rows:
-        alone = f"\n### {title}\n\n{markdown_text(table.text)}\n"
+        alone = f"\n### {title}\n\n{markdown_prose(table.text)}\n"
         return alone if table.text and len(alone.encode()) <= room else ""
     opening = f"\n<details><summary>{title} ({len(table.rows)})</summary>\n\n" if table.folded else f"\n### {title}\n\n"
-    opening += f"{markdown_text(table.text)}\n\n" if table.text else ""
+    opening += f"{markdown_prose(table.text)}\n\n" if table.text else ""
     closing = "\n</details>\n" if table.folded else "\n"
     lines = [f"| {' | '.join(map(markdown_text, table.columns))} |", "|" + " --- |" * len(table.columns)]
-    lines += [f"| {' | '.join(markdown_text(cell, starts=False) for cell in row)} |" for row in table.rows]
+    lines += [f"| {' | '.join(markdown_prose(cell, starts=False) for cell in row)} |" for row in table.rows]
     cut = "\n{} more rows are in report.json.\n"
     left = room - len((opening + closing + cut + "\n".join(lines[:2])).encode()) - 20  # room for the count's digits
     kept = _fitting(lines[2:], left)

@@ -195,8 +195,8 @@ def _files(ref: CorpusRef, place: _Place) -> tuple[dict[str, list[Path]], list[L
             files.setdefault(tag, []).extend(found)
             reasons = [f"{name} is the same language as {first}, which is read" for name in others]
             reasons += [] if found else [f"{first} has no {place.suffix} file{place.others}"]
-            left_out += [LeftOut(what="folder of catalogues", language=tag, count=1, reason=why) for why in reasons]
-    left_out += not_tags("folder of catalogues", sorted(odd))
+            left_out += [LeftOut(what="catalogue folder", language=tag, count=1, reason=why) for why in reasons]
+    left_out += not_tags("catalogue folder", sorted(odd))
     files = {tag: paths for tag, paths in sorted(files.items()) if paths}
     if not files:
         raise CorpusError(
