@@ -26,6 +26,7 @@ from evenbits.studies.h038 import EXPECTED, FeatureTable, ResilienceGroups, Resi
 from evenbits.studies.h039.study import PERCENTS, RetentionStudy
 from evenbits.variants.quantization.spec import parse_spec
 from numpy.typing import NDArray
+from reference_languages import LANGUAGES
 
 __all__ = [
     "LANGUAGES",
@@ -41,41 +42,6 @@ __all__ = [
 
 Float64 = NDArray[np.float64]
 
-LANGUAGES = (
-    "ar",
-    "be",
-    "bg",
-    "da",
-    "de",
-    "el",
-    "en",
-    "es",
-    "et",
-    "eu",
-    "fa",
-    "fi",
-    "fr",
-    "ga",
-    "gd",
-    "he",
-    "hu",
-    "id",
-    "is",
-    "ja",
-    "ko",
-    "lt",
-    "lv",
-    "mn",
-    "pl",
-    "ro",
-    "ru",
-    "sv",
-    "tr",
-    "ug",
-    "uk",
-    "zh-Hans",
-    "zh-Hant",
-)
 """Those of the reference family."""
 
 TIER = {tag: ("low", "between", "high")[place % 3] for place, tag in enumerate(LANGUAGES)}

@@ -39,10 +39,21 @@ RESCALE = re.compile(r"(?P<channels>[1-9][0-9]{0,5})x(?P<dose>[0-9]{1,4}(?:\.[0-
 
 
 @dataclass(frozen=True, slots=True)
-class Rotated:
-    """`rotate:SPEC`. For llama-like models whose norms have a gain that folds into what reads them."""
+class _Rounded:
+    """What is altered, then rounded as `spec` says: as large as what is rounded alone."""
 
     spec: QuantSpec
+
+    def bits_per_weight(self, original: Original) -> float:
+        return rounding.bits_per_weight(self.spec, original)
+
+    def facts(self, _original: Original) -> Mapping[str, Any]:
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated(_Rounded):
+    """`rotate:SPEC`. For llama-like models whose norms have a gain that folds into what reads them."""
 
     def __str__(self) -> str:
         return f"rotate:{self.spec}"
@@ -55,20 +66,13 @@ class Rotated:
         alter = partial(_rotated, seed=original.seed)
         return _altered(str(self), {"seed": original.seed}, alter, self.spec, original)
 
-    def bits_per_weight(self, original: Original) -> float:
-        return rounding.bits_per_weight(self.spec, original)
-
-    def facts(self, _original: Original) -> Mapping[str, Any]:
-        return {}
-
 
 @dataclass(frozen=True, slots=True)
-class Rescaled:
+class Rescaled(_Rounded):
     """`rescale:CHANNELSxDOSE:SPEC`: so many random channels of each MLP, their outliers in columns of its output."""
 
     channels: int
     dose: float
-    spec: QuantSpec
 
     def __str__(self) -> str:
         return f"rescale:{self.channels}x{self.dose:g}:{self.spec}"
@@ -81,12 +85,6 @@ class Rescaled:
         return _altered(
             str(self), {"seed": original.seed}, partial(self._weights, seed=original.seed), self.spec, original
         )
-
-    def bits_per_weight(self, original: Original) -> float:
-        return rounding.bits_per_weight(self.spec, original)
-
-    def facts(self, _original: Original) -> Mapping[str, Any]:
-        return {}
 
     def _weights(self, loaded: LoadedModel, *, seed: int) -> Mapping[str, Tensor]:
         from evenbits.variants.interventions import random_channels
@@ -110,7 +108,7 @@ def parse(text: str) -> Rotated | Rescaled:
     match = RESCALE.fullmatch(how)
     if match is None or not float(match["dose"]) > 0:
         raise SpecError(f"{text}: after rescale: comes CHANNELSxDOSE:SPEC, such as rescale:16x64:int4-row")
-    return Rescaled(int(match["channels"]), float(match["dose"]), _rounding(spec, text))
+    return Rescaled(_rounding(spec, text), int(match["channels"]), float(match["dose"]))
 
 
 def rescaling(original: Original, spec: QuantSpec, *, channels: Channels, dose: float, into: Into) -> Variant:

@@ -18,42 +18,8 @@ from evenbits.studies.h035.verdict import (
     overlap_predicts,
     own_layers,
 )
+from reference_languages import LANGUAGES
 
-LANGUAGES = (
-    "ar",
-    "be",
-    "bg",
-    "da",
-    "de",
-    "el",
-    "en",
-    "es",
-    "et",
-    "eu",
-    "fa",
-    "fi",
-    "fr",
-    "ga",
-    "gd",
-    "he",
-    "hu",
-    "id",
-    "is",
-    "ja",
-    "ko",
-    "lt",
-    "lv",
-    "mn",
-    "pl",
-    "ro",
-    "ru",
-    "sv",
-    "tr",
-    "ug",
-    "uk",
-    "zh-Hans",
-    "zh-Hant",
-)
 ABOVE_HALF = Threshold(metric="r", op=">", bound=0.5, why="test")
 ABOVE_ZERO = Threshold(metric="r", op=">", bound=0.0, why="test")
 

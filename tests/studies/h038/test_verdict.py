@@ -22,42 +22,8 @@ from evenbits.studies.h038 import (
     without_likelihood,
 )
 from evenbits.text.languages import describe
+from reference_languages import LANGUAGES
 
-LANGUAGES = (
-    "ar",
-    "be",
-    "bg",
-    "da",
-    "de",
-    "el",
-    "en",
-    "es",
-    "et",
-    "eu",
-    "fa",
-    "fi",
-    "fr",
-    "ga",
-    "gd",
-    "he",
-    "hu",
-    "id",
-    "is",
-    "ja",
-    "ko",
-    "lt",
-    "lv",
-    "mn",
-    "pl",
-    "ro",
-    "ru",
-    "sv",
-    "tr",
-    "ug",
-    "uk",
-    "zh-Hans",
-    "zh-Hant",
-)
 N = len(LANGUAGES)
 TIER = tuple(("low", "between", "high")[place % 3] for place in range(N))
 LEVEL = np.array([{"low": -1.0, "between": 0.0, "high": 1.0}[tier] for tier in TIER])

@@ -29,7 +29,7 @@ from evenbits.observe.activations.batches import Sequenced, sequences_of
 from evenbits.records import text_digest
 from evenbits.store import Store
 
-__all__ = ["GradientSquares", "exact_attention", "gradient_squares", "measure_gradients"]
+__all__ = ["GradientSquares", "exact_attention", "gradient_squares", "in_rounds", "measure_gradients"]
 
 SCHEMA = 2
 
@@ -59,7 +59,9 @@ def gradient_squares(loaded: LoadedModel, texts: Mapping[str, Sequence[str]], *,
     """
 
     def fill(folder: Path) -> None:
-        for names in _groups(loaded):
+        # the totals of some products, and those of a language
+        sizes = {linear.name: 2 * 4 * _weight(loaded.model, linear).numel() for linear in loaded.anatomy.linears}
+        for names in in_rounds(sizes, HELD_BYTES):
             totals: dict[str, torch.Tensor] = {}
             for tag, lines in texts.items():
                 for name, squares in measure_gradients(loaded, lines, language=tag, names=names).items():
@@ -76,18 +78,17 @@ def gradient_squares(loaded: LoadedModel, texts: Mapping[str, Sequence[str]], *,
     return GradientSquares(store.folder("gradients", key, fill))
 
 
-def _groups(loaded: LoadedModel) -> list[list[str]]:
-    """Return the products in runs whose totals, and those of a language, fit into `HELD_BYTES`."""
-    groups: list[list[str]] = [[]]
-    held = 0
-    for linear in loaded.anatomy.linears:
-        size = 2 * 4 * _weight(loaded.model, linear).numel()
-        if groups[-1] and held + size > HELD_BYTES:
-            groups.append([])
-            held = 0
-        groups[-1].append(linear.name)
-        held += size
-    return groups
+def in_rounds(sizes: Mapping[str, int], held: int) -> list[list[str]]:
+    """Return the names in runs whose sizes come to `held` at most; what is larger stands alone."""
+    rounds: list[list[str]] = [[]]
+    room = held
+    for name, size in sizes.items():
+        if rounds[-1] and size > room:
+            rounds.append([])
+            room = held
+        rounds[-1].append(name)
+        room -= size
+    return rounds
 
 
 def measure_gradients(

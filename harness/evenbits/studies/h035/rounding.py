@@ -22,7 +22,7 @@ from torch.nn import functional
 from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import batches_of, sequences_of
-from evenbits.observe.activations.gradients import exact_attention, measure_gradients
+from evenbits.observe.activations.gradients import exact_attention, in_rounds, measure_gradients
 from evenbits.observe.activations.hooks import check_modules, decoder, listening
 from evenbits.observe.activations.importance import ActivationImportance
 from evenbits.records import Corpus
@@ -69,17 +69,11 @@ def weight_errors(
 
 def product_groups(loaded: LoadedModel, specs: int) -> list[list[str]]:
     """Return the products in runs whose errors under so many specs, and whose gradients, fit into `HELD_BYTES`."""
-    groups: list[list[str]] = [[]]
-    held = 0
+    sizes = {}
     for linear in loaded.anatomy.linears:
-        weight = loaded.model.get_parameter(linear.parameter)
-        size = weight.nbytes * (specs + 1) + 4 * weight.numel()  # errors, a gradient, and its square in float32
-        if groups[-1] and held + size > HELD_BYTES:
-            groups.append([])
-            held = 0
-        groups[-1].append(linear.name)
-        held += size
-    return groups
+        weight = _weight(loaded, linear.name)
+        sizes[linear.name] = weight.nbytes * (specs + 1) + 4 * weight.numel()  # and a gradient's square in float32
+    return in_rounds(sizes, HELD_BYTES)
 
 
 def measure_errors(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Deltas) -> dict[str, LocalErrors]:
