@@ -1,7 +1,10 @@
 """`checkpoint:` specs: the formats that are deployed, made here as their makers lay them out."""
 
+import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -321,23 +324,93 @@ def packed(codes, dimension):
     return torch.where(whole >= 1 << 31, whole - (1 << 32), whole).to(torch.int32)
 
 
+needs_gptqmodel = pytest.mark.skipif(
+    importlib.util.find_spec("gptqmodel") is None, reason="no gptqmodel here; runs in `tox run -e gptq`"
+)
+
+
+def of_gptqmodel(test):
+    """Needs the package, and what it does that warns: optimum asks by an old name, a temporary folder stays open."""
+    for warning in (
+        ".*is_gradient_checkpointing.*:FutureWarning",
+        "Implicitly cleaning up.*gptqmodel_.*:ResourceWarning",
+    ):
+        test = pytest.mark.filterwarnings(f"ignore:{warning}")(test)
+    return needs_gptqmodel(test)
+
+
+@of_gptqmodel
 @pytest.mark.parametrize("made", [gptq, awq])
 def test_codes_of_gptq_and_awq_are_what_their_values_are(made, subject, corpus, folder, tmp_path):
-    pytest.importorskip("gptqmodel", reason="lifted by: pip install gptqmodel optimum")
     dequantized = {}
     for name, weight in load_file(folder / "model.safetensors").items():
         dequantized[name] = weight
         if is_linear(name):
             codes, scale = rounded(weight.float())
             dequantized[name] = (codes.view(*scale.shape, GROUP) * scale.half().float()[..., None]).view_as(weight)
-    ours = f"checkpoint:{copied(folder, tmp_path / 'plain', tensors=dequantized)}"
-    theirs = f"checkpoint:{made(folder, tmp_path / 'codes')}"
-    rows = rows_of(subject, corpus, theirs, ours)
+    plain = copied(folder, tmp_path / "plain", tensors=dequantized)
+    assert_same_damage(subject, corpus, made(folder, tmp_path / "codes"), plain)
+
+
+def assert_same_damage(subject, corpus, codes, plain):
+    """A checkpoint of codes loses what a plain one with their values loses, and KL says that something is lost."""
+    theirs, ours = f"checkpoint:{codes}", f"checkpoint:{plain}"
+    damage = measure_damage(subject, [parse(spec) for spec in (theirs, ours)], corpus)
+    assert not damage.failed
+    rows = {(row["spec"], row["language"]): row for row in damage.rows(seed=0)}
     for tag in corpus.languages:
         one, other = (rows[spec, tag]["excess_bits"]["value"] for spec in (theirs, ours))
         assert one == pytest.approx(other, abs=0.05)  # their products round to 16 bits
         assert rows[theirs, tag]["kl_nats_per_token"]["mean"] > 1e-4
     assert "gptqmodel" in rows[theirs, "en"]["artefact"]["loaders"]
+
+
+WRITER = """
+import sys
+from gptqmodel import GPTQModel, QuantizeConfig
+source, target, method = sys.argv[1:]
+form = {"quant_method": "awq", "format": "gemm"} if method == "awq" else {}
+model = GPTQModel.load(source, QuantizeConfig(bits=4, group_size=32, **form), device="cpu")
+model.quantize(["The inner thing on the river.", "Er hat in einem Haus am Fluss gewohnt."] * 16, batch_size=1)
+model.save(target)
+"""
+
+
+def unpacked(codes, dimension, order=range(8)):
+    """The eight 4-bit codes of each int32, in their places along `dimension`."""
+    parts = torch.stack([(codes.to(torch.int64) >> (4 * place)) & 15 for place in order], dim=dimension + 1)
+    return parts.flatten(dimension, dimension + 1)
+
+
+def values_of(tensors, base, method):
+    """What the codes of one matrix stand for, outputs x inputs."""
+    codes, zeros, scales = (tensors[f"{base}.{name}"] for name in ("qweight", "qzeros", "scales"))
+    if method == "gptq":  # eight inputs to an int32, zero points one less than they are
+        codes_IO, zeros_GO = unpacked(codes, 0), unpacked(zeros, 1) + 1
+    else:  # eight outputs to an int32, interleaved
+        order = [0, 4, 1, 5, 2, 6, 3, 7]
+        codes_IO, zeros_GO = unpacked(codes, 1, order), unpacked(zeros, 1, order)
+    group_I = torch.arange(codes_IO.shape[0]) // 32
+    return ((codes_IO - zeros_GO[group_I]) * scales.float()[group_I]).T.contiguous()
+
+
+@of_gptqmodel
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_what_gptqmodel_writes_of_a_trained_model_is_what_its_codes_stand_for(method, corpus, tmp_path, capsys):
+    """It quantizes a1 by its own method and text; the file is measured beside a plain one that holds its values."""
+    store = Store(tmp_path / "store")
+    local = resolve(parse_model("reference:a1"), store=store)
+    written = tmp_path / method
+    subprocess.run([sys.executable, "-c", WRITER, str(local.folder), str(written), method], check=True, timeout=900)
+    tensors = load_file(written / "model.safetensors")
+    plain = {name: weight for name, weight in tensors.items() if name.rpartition(".")[2] == "weight"}
+    for name in tensors:
+        if name.endswith(".qweight"):
+            base = name.removesuffix(".qweight")
+            plain[f"{base}.weight"] = values_of(tensors, base, method)
+    subject = Subject(local=local, store=store, dtype="float32", context=256)
+    assert_same_damage(subject, corpus, written, copied(local.folder, tmp_path / "plain", tensors=plain))
+    assert not capsys.readouterr().out  # what a loader says would stand in `--json`
 
 
 def test_code_of_the_repository_is_not_run(subject, corpus, folder, tmp_path):

@@ -19,7 +19,7 @@ from evenbits.variants import served
 from evenbits.variants.registry import parse
 
 TEXTS = {
-    "de": ("the inner thing an other", "er hat in an", "an inn on the river " * 9),
+    "de": ("the inner thing an other", "er hat in an", "an inn on the river " * 12),
     "en": ("he is in the inn", "an inner one", "the other one on the hill"),
 }
 
@@ -29,9 +29,9 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, model, *, shape="vllm", lie=None, failures=0):
+    def __init__(self, model, *, shape="vllm", lie=None, failures=0, room=256):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.model, self.shape, self.lie, self.failures = model, shape, lie, failures
+        self.model, self.shape, self.lie, self.failures, self.room = model, shape, lie, failures, room
         self.requests = []
         self.kept = None
         self.lock = threading.Lock()
@@ -71,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        self.answer({"data": [{"id": "tiny", "owned_by": "here", "max_model_len": 256}]})
+        self.answer({"data": [{"id": "tiny", "owned_by": "here", "max_model_len": self.server.room}]})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -213,6 +213,14 @@ def test_a_server_that_answers_after_some_errors_is_asked_again(model, subject, 
     with serving(model, failures=3) as server:
         rows = measure_damage(subject, [parse(f"served:{server.url}")], corpus).rows(seed=0)
     assert rows[0]["nll_quantized"] == pytest.approx(rows[0]["nll_full"], rel=1e-5)
+
+
+def test_a_window_longer_than_the_server_takes_is_a_sentence_with_the_length_to_serve_it_with(model, subject, corpus):
+    """The window of 128 inputs and its last token make 129, and a server generates one more."""
+    with serving(model, room=130) as server:
+        assert measure_damage(subject, [parse(f"served:{server.url}")], corpus).rows(seed=0)
+    with serving(model, room=129) as server, pytest.raises(EngineError, match=r"de has a window of 129 .*with 130"):
+        measure_damage(subject, [parse(f"served:{server.url}")], corpus)
 
 
 def test_nobody_at_the_address_is_a_sentence(subject, corpus):

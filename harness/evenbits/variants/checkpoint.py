@@ -8,8 +8,9 @@ its tokenizer: bits per segment always, KL and top-1 only where its tokens are t
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -297,7 +298,7 @@ def _quantized(spec: Checkpoint, folder: Path, dtype: Any, original: Original) -
     allow_code = original.local.allow_code
     _check_parts(spec, folder)
     try:
-        with quiet_transformers():
+        with quiet_transformers(), redirect_stdout(sys.stderr):  # gptqmodel greets there, and would do so in JSON
             maker: Any = transformers.AutoModelForCausalLM
             model, info = maker.from_pretrained(
                 folder,

@@ -149,6 +149,15 @@ class Endpoint:
         known = {name: self.described.get(name) for name in ("id", "root", "owned_by", "max_model_len")}
         return {"model": self.model, "says": {name: value for name, value in known.items() if value is not None}}
 
+    def check_room(self, longest: int, language: str) -> None:
+        """Raise `EngineError` where a prompt of `longest` tokens and the one generated are more than it takes."""
+        room = self.described.get("max_model_len")
+        if isinstance(room, int) and longest + 1 > room:
+            raise EngineError(
+                f"{self.url}: {language} has a window of {longest} tokens, one more must be generated, and the server "
+                f"takes {room}; serve it with {longest + 1} (vLLM: --max-model-len)"
+            )
+
     def completion(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer to a completion request; tried again after time-outs and errors of the server."""
         return self._ask("/completions", {"model": self.model, **body})
@@ -292,7 +301,7 @@ def probe(endpoint: Endpoint, prompts: Sequence[Sequence[int]]) -> str:
         wrong.append(f"{name}: {fault}")
     raise EngineError(
         f"{endpoint.url} cannot be measured: it does not return log-probabilities of the prompt's tokens. "
-        f"{'; '.join(wrong)}. vLLM (without --enable-prefix-caching) and SGLang do; llama.cpp's server and "
+        f"{'; '.join(wrong)}. vLLM and SGLang do; llama.cpp's server and "
         "llama-cpp-python's do not: measure the file itself, gguf:FILE"
     )
 
@@ -397,6 +406,7 @@ class _ServedScorer:
         tokens = self._ours.tokens(language, segment_ids, texts)
         windows = windows_of(tokens, prefix=self._ours.prefix, context=self._ours.context)
         prompts = [(*window.inputs, window.targets[-1]) for window in windows]
+        self._endpoint.check_room(max(map(len, prompts), default=0), language)
         with ThreadPoolExecutor(CONCURRENT) as pool:
             answers = list(pool.map(lambda prompt: self._ask(self._endpoint, prompt), prompts))
         counts = np.asarray([len(ids) for ids in tokens], dtype=np.int64)
