@@ -115,9 +115,24 @@ def test_the_table_says_in_how_many_languages_damage_differs_from_nothing():
     assert _signs(rows[:2]) == "interval above 0 in 1 of 2 languages"
 
 
+def test_every_figure_of_a_damage_table_is_whole_in_80_columns(tiny_llama, texts, monkeypatch):
+    from evenbits.commands import damage
+
+    monkeypatch.setenv("COLUMNS", "80")
+    wide = {"value": 99.9, "low": -99.9, "high": 99.9}
+    monkeypatch.setattr(damage, "interval", lambda *_args, **_scale: interval(wide))
+    result = run(
+        "damage", tiny_llama, "--spec", "int4-g32", "--corpus", f"dir:{texts}", "--segments", "2", "--familiar"
+    )
+    assert result.exit_code == 0, result.output
+    assert "+99.9 [-99.9, 99.9]" in result.stdout
+    assert "…" not in result.stdout
+
+
 def test_what_rounds_to_nothing_has_no_sign():
     assert interval({"value": -0.04, "low": -0.3, "high": -0.01}) == "+0.0 [-0.3, 0.0]"
     assert interval({"value": -0.04, "low": None, "high": None}) == "+0.0"
+    assert interval({"value": 143.04, "low": 99.96, "high": 99.94}) == "+143 [100, 99.9]"
 
 
 def test_a_criterion_that_needs_statistics_takes_them_from_other_segments_and_says_so(tiny_llama, texts):
@@ -193,6 +208,12 @@ def test_run_refuses_what_it_cannot_understand_before_it_writes_anything(tmp_pat
     assert "int9" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert not (tmp_path / "reports").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "gate"])
+def test_a_model_in_the_place_of_a_test_is_told_where_it_belongs(command, tmp_path):
+    result = run(command, "reference:a1")
+    refused(result, tmp_path, "--model reference:a1")
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from evenbits.commands.options import (
     note,
     say_cost,
     subject_of,
+    tenths,
     text_of,
 )
 from evenbits.errors import EngineError
@@ -163,11 +164,14 @@ def _show(table: Damage, rows: list[dict[str, Any]], corpus: Corpus, *, usual: b
 def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     column = table.columns[spec]
     floor = column.floor_bits.value
     shown = Table(
         box=SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),  # all of it in 80 columns
+        show_edge=False,
         caption=f"excess bits per segment, 95 % interval over {len(table.segment_ids)} segments, by pooled estimate "
         f"(drawn towards the others as far as segments are few); {column.dtype}; "
         + ("no noise floor" if floor is None else f"noise floor {floor:.2g} bits")
@@ -177,14 +181,14 @@ def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:
     )
     shown.add_column("language", no_wrap=True)
     answered = any("tasks" in row for row in rows)
-    names = ("excess bits", "pooled", "relative increase %", "KL/token", "top-1 changed %")
-    for name in (*names, *(("points lost", "recovery %") if answered else ())):
-        shown.add_column(name, justify="right", no_wrap=True)
+    names = ("excess bits", "pooled", "relative\nincrease %", "KL per\ntoken", "top-1\nchanged %")
+    for name in (*names, *(("points\nlost", "recovery\n%") if answered else ())):
+        shown.add_column(Text(name), justify="right", no_wrap=True)
     for row in rows:
         shown.add_row(
             row["language"],
             interval(row["excess_bits"]) + ("*" if _below(row) else ""),
-            f"{pooled_bits(row):.2f}",
+            tenths(pooled_bits(row), sign=True),
             interval(row["relative_increase"], scale=100),
             "-" if row["kl_nats_per_token"]["mean"] is None else f"{row['kl_nats_per_token']['mean']:.3f}",
             "-" if row["top1_changed"] is None else f"{100 * row['top1_changed']:.1f}",
@@ -206,11 +210,12 @@ def _usual(spec: str, rows: list[dict[str, Any]]) -> Any:
     """Return the familiar figures of each language; they compare neither languages nor models."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     shown = Table(box=SIMPLE_HEAD, title=f"{spec}  per token, as llama.cpp names it")
     shown.add_column("language", no_wrap=True)
     for name in NAMES:
-        shown.add_column(name, justify="right", no_wrap=True)
+        shown.add_column(Text(name.replace(" ", "\n", 1).replace("/", "/\n")), justify="right", no_wrap=True)
     for row in rows:
         values = familiar(row).values()
         shown.add_row(row["language"], *("-" if value is None else f"{value:.4g}" for value in values))

@@ -42,6 +42,7 @@ __all__ = [
     "say_cost",
     "store_of",
     "subject_of",
+    "tenths",
     "text_of",
 ]
 
@@ -264,12 +265,11 @@ def interval(estimate: dict[str, Any], *, scale: float = 1.0) -> str:
     if estimate["value"] is None:
         return "undefined"
     value, low, high = (
-        None if bound is None else _tenths(bound * scale)
-        for bound in (estimate["value"], estimate["low"], estimate["high"])
+        None if bound is None else bound * scale for bound in (estimate["value"], estimate["low"], estimate["high"])
     )
-    return f"{value:+.1f}" if low is None or high is None else f"{value:+.1f} [{low:.1f}, {high:.1f}]"
+    return tenths(value, sign=True) + ("" if low is None or high is None else f" [{tenths(low)}, {tenths(high)}]")
 
 
-def _tenths(value: float) -> float:
-    """Return `value` rounded to tenths, and never -0.0."""
-    return round(value, 1) + 0.0
+def tenths(value: float, *, sign: bool = False) -> str:
+    """Return `value` to a tenth, from 100 on to one; never -0.0."""
+    return f"{round(value, 1) + 0.0:{'+' if sign else ''}.{0 if abs(value) >= 99.95 else 1}f}"

@@ -21,6 +21,9 @@ EVALS = "evals"
 PYTEST_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 """How typer takes the command line of a command whose unknown options are pytest's."""
 
+MODELS = ("reference:", "wheel:")
+"""How arguments begin that name a model and cannot be a test."""
+
 USAGE, NOTHING_COLLECTED = 4, 5
 """Exit codes of pytest that are a usage error to the gate: what was not decided must not look like a verdict."""
 
@@ -31,6 +34,7 @@ def run(typed: list[str], context: typer.Context) -> None:
 
     Options of pytest count as well: -k, -m, -x, -v, --collect-only, -n (with pytest-xdist); `pytest --help` has them.
     """
+    _refuse_models(context.args)
     raise typer.Exit(_pytest([*typed, *context.args]))
 
 
@@ -40,10 +44,18 @@ def gate(typed: list[str], context: typer.Context) -> None:
 
     Options of pytest count as well: -k, -x, -v, --collect-only, -n (with pytest-xdist); `pytest --help` has them.
     """
+    _refuse_models(context.args)
     code = _pytest(["-m", "gate", *typed, *context.args])
     if code == NOTHING_COLLECTED:
         typer.secho("evenbits: no test of the gate was selected, so nothing was decided.", err=True, fg="red")
     raise typer.Exit(2 if code in {USAGE, NOTHING_COLLECTED} else code)
+
+
+def _refuse_models(arguments: Sequence[str]) -> None:
+    """Raise `UsageError` where a model stands as it does after other commands: pytest would look for a file."""
+    for before, one in zip(["", *arguments], arguments, strict=False):
+        if one.startswith(MODELS) and not before.startswith("-") and not Path(one).exists():
+            raise UsageError(f"{one} is no file of evals; name a model with --model {one}")
 
 
 def _pytest(arguments: list[str]) -> int:
