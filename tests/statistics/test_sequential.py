@@ -3,19 +3,21 @@
 import numpy as np
 import pytest
 from evenbits.statistics import binomial_band, looks, schedule
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
+from scipy.stats import multivariate_normal
 
 
 def test_one_look_is_the_fixed_design():
     assert looks([40]).confidence == pytest.approx((0.95,), abs=1e-6)
 
 
-def test_two_equal_looks_are_pococks_but_for_the_spending_function():
-    found = looks([50, 100])
-    # Lan & DeMets' Pocock-like spending of .025 a side at half the information: .025 ln(1 + (e - 1) / 2) = .0155
-    assert 1 - found.confidence[0] == pytest.approx(2 * 0.0155, abs=1e-4)
-    # published limits of this design at .05 two-sided: 2.157 and 2.201 (Jennison & Turnbull 2000, chapter 7)
-    assert [float(ndtri((1 + one) / 2)) for one in found.confidence] == pytest.approx([2.157, 2.201], abs=0.002)
+@pytest.mark.parametrize(("squares", "correlation"), [(False, 0.5**0.5), (True, 0.5)])
+def test_of_two_equal_looks_the_first_spends_a_quarter(squares, correlation):
+    first, second = (float(ndtri((1 + one) / 2)) for one in looks([50, 100], squares=squares).confidence)
+    assert 1 - ndtr(first) == pytest.approx(0.025 / 4, abs=1e-5)  # a side
+    # and what is not beyond its limit at the first spends the rest at the second
+    both = multivariate_normal(cov=[[1, correlation], [correlation, 1]])
+    assert ndtr(first) - both.cdf([first, second]) == pytest.approx(0.025 * 3 / 4, abs=1e-4)
 
 
 @pytest.mark.parametrize("most", [40, 100])

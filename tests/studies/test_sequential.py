@@ -71,11 +71,11 @@ def run(text, seed=0):
 
 
 def test_clear_languages_end_with_the_first_look_and_only_the_others_get_more():
-    text = Text({"de": 1.0, "sw": 40.0, "yo": 10.0})
+    text = Text({"de": 1.0, "sw": 40.0, "yo": 10.0}, spread=1.0)
     rows = run(text)
     assert {tag: outcome(tag, row) for tag, row in rows.items()}["de"] is Outcome.PASS
     assert outcome("sw", rows["sw"]) is Outcome.FAIL
-    assert [rows[tag]["segments"] for tag in ("de", "sw", "yo")] == [10, 10, MOST]
+    assert [rows[tag]["segments"] for tag in ("de", "sw", "yo")] == [PLANNED.sizes[0], PLANNED.sizes[0], MOST]
     assert text.asked[0][0] == ("de", "sw", "yo")
     assert {languages for languages, _ in text.asked[1:]} == {("yo",)}
 
@@ -91,8 +91,8 @@ def test_no_segment_is_measured_twice_and_the_order_is_drawn_from_the_seed():
 
 
 def test_the_row_of_a_look_says_how_sure_its_interval_is():
-    row = run(Text({"de": 1.0}))["de"]
-    assert f"{PLANNED.confidence[0]:.0%} interval" in row["excess_bits"]["method"]
+    row = run(Text({"de": 1.0}, spread=1.0))["de"]
+    assert f"{100 * PLANNED.confidence[0]:.6g}% interval" in row["excess_bits"]["method"]
 
 
 def test_a_language_at_its_limit_passes_or_fails_no_more_often_than_by_one_look():
@@ -102,6 +102,11 @@ def test_a_language_at_its_limit_passes_or_fails_no_more_often_than_by_one_look(
         found.append(outcome("yo", run(text, seed)["yo"]))
     for side in (Outcome.PASS, Outcome.FAIL):
         assert found.count(side) <= binomial_band(60, 0.025, confidence=0.999)[1]
+
+
+def test_the_first_look_is_at_a_fifth_of_the_text_and_at_no_fewer_than_a_pass_needs():
+    assert [planned_looks(most, 500).sizes[0] for most in (10, 49, 60, 500)] == [10, 10, 12, 100]
+    assert planned_looks(None, 500).confidence[0] < 1
 
 
 def test_too_little_text_to_begin_with_is_a_usage_error():

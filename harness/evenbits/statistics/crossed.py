@@ -70,7 +70,7 @@ def bounded_estimate(
         low=low if math.isfinite(low) else None,
         high=high if math.isfinite(high) else None,
         n=n,
-        method=f"{method}; {confidence:.0%} percentile interval",
+        method=f"{method}; {100 * confidence:.6g}% percentile interval",
         reason="; ".join(reasons) or None,
     )
 

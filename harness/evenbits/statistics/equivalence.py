@@ -73,7 +73,7 @@ def bootstrap_equivalence(
         low=low if math.isfinite(low) else None,
         high=high if math.isfinite(high) else None,
         n=n,
-        method=f"two one-sided tests; {1 - 2 * alpha:.0%} bootstrap interval, {len(drawn)} resamples",
+        method=f"two one-sided tests; {100 * (1 - 2 * alpha):.6g}% bootstrap interval, {len(drawn)} resamples",
         reason=f"undefined in {lost} of {len(drawn)} resamples, which count against equivalence" if lost else None,
     )
     return Equivalence(

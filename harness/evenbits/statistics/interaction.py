@@ -161,7 +161,8 @@ def layer_language_interaction(
         low=low,
         high=high,
         n=segments,
-        method=f"{method}; {confidence:.0%} percentile interval over segments and languages, {len(drawn)} resamples",
+        method=f"{method}; {100 * confidence:.6g}% percentile interval over segments and languages, "
+        f"{len(drawn)} resamples",
     )
     sizes = np.bincount(codes)[codes]
     movable = int((sizes > 1).sum())

@@ -52,13 +52,13 @@ def mean_interval(
             low=value,
             high=value,
             n=n,
-            method=f"mean; constant sample, {confidence:.0%} interval",
+            method=f"mean; constant sample, {100 * confidence:.6g}% interval",
             reason=f"all {n} values are equal: the interval has no width",
         )
     low, high = studentised_limits(values - value, rng=rng, confidence=confidence, resamples=resamples)
     kind = "t" if n == 2 else f"the wider of t and bootstrap-t ({resamples} resamples)"
     return Estimate(
-        value=value, low=value + low, high=value + high, n=n, method=f"mean; {kind}, {confidence:.0%} interval"
+        value=value, low=value + low, high=value + high, n=n, method=f"mean; {kind}, {100 * confidence:.6g}% interval"
     )
 
 

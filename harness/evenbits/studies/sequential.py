@@ -21,6 +21,9 @@ from evenbits.statistics import FEWEST_FOR_PASS, Looks, looks, schedule
 
 __all__ = ["Until", "measured_until_decided", "planned_looks"]
 
+FIRST = 5
+"""The first look is at this part of the text, or at `FEWEST_FOR_PASS`: what may be spent on less decides nothing."""
+
 Rows = dict[str, dict[str, Any]]
 S = TypeVar("S")
 
@@ -33,7 +36,7 @@ def planned_looks(most: int | None, available: int, *, squares: bool = False) ->
             f"--until-decided starts with {FEWEST_FOR_PASS} segments, and there are only {end}; raise --most or "
             "--segments, or name a longer text with --corpus."
         )
-    return looks(schedule(end, first=FEWEST_FOR_PASS), squares=squares)
+    return looks(schedule(end, first=max(FEWEST_FOR_PASS, end // FIRST)), squares=squares)
 
 
 def _added(planned: Looks, available: int, seed: int) -> Iterator[tuple[list[int], float]]:
