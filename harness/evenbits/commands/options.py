@@ -264,10 +264,10 @@ def interval(estimate: dict[str, Any], *, scale: float = 1.0) -> str:
     """Return `+34.8 [29.0, 48.9]`; the width of a column is what a narrow terminal lacks most."""
     if estimate["value"] is None:
         return "undefined"
-    value, low, high = (
-        None if bound is None else bound * scale for bound in (estimate["value"], estimate["low"], estimate["high"])
-    )
-    return tenths(value, sign=True) + ("" if low is None or high is None else f" [{tenths(low)}, {tenths(high)}]")
+    value = tenths(estimate["value"] * scale, sign=True)
+    if estimate["low"] is None or estimate["high"] is None:
+        return value
+    return f"{value} [{tenths(estimate['low'] * scale)}, {tenths(estimate['high'] * scale)}]"
 
 
 def tenths(value: float, *, sign: bool = False) -> str:
