@@ -130,12 +130,12 @@ def _show(ranking: Ranking, spec: str) -> None:
     shown.add_column("model")
     for name in ("excess bits", "recovered %") if measured else ():
         shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("why")
     for one in ranking.models:
         numbers = [interval(one.damage.to_json()), interval(one.recovered.to_json(), scale=100)] if measured else []
-        why = one.reasons[1:] if measured else one.reasons  # the damage has a column of its own
-        shown.add_row(str(one.rank), one.candidate.model, *numbers, "; ".join(why))
+        shown.add_row(str(one.rank), one.candidate.model, *numbers)
     console().print(shown)
+    for one in ranking.models:  # below the table, whose last column would be a tower of words
+        say(f"{one.candidate.model}  {'; '.join(one.reasons[1:] if measured else one.reasons)}")
 
 
 def _worth(worth: Outcome, *, of: str, installed: bool) -> str:
