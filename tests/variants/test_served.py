@@ -32,6 +32,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, model, *, shape="vllm", lie=None, failures=0, room=256):
         super().__init__(("127.0.0.1", 0), Handler)
         self.model, self.shape, self.lie, self.failures, self.room = model, shape, lie, failures, room
+        self.build = "engine-1"
         self.requests = []
         self.kept = None
         self.lock = threading.Lock()
@@ -98,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
             }
             for token, value, top in zip(ids, values, server.tops, strict=False)
         ]
-        return {"choices": [{"text": "x", "prompt_logprobs": rows}]}
+        return {"choices": [{"text": "x", "prompt_logprobs": rows}], "system_fingerprint": server.build}
 
     def echo(self, body):
         server = self.server
@@ -231,6 +232,17 @@ def test_nobody_at_the_address_is_a_sentence(subject, corpus):
 def test_a_model_that_the_server_does_not_have_is_named(model, subject, corpus):
     with serving(model) as server, pytest.raises(EngineError, match="has no model 'other'; it lists tiny"):
         measure_damage(subject, [parse(f"served:{server.url}#other")], corpus)
+
+
+def test_another_version_of_the_engine_is_measured_anew_and_the_row_says_which_it_was(model, subject, corpus):
+    with serving(model) as server:
+        spec = [parse(f"served:{server.url}#tiny")]
+        assert measure_damage(subject, spec, corpus).rows(seed=0)[0]["artefact"]["build"] == "engine-1"
+        before = len(server.requests)
+        server.build = "engine-2"
+        served._PROBES.clear()
+        assert measure_damage(subject, spec, corpus).rows(seed=0)[0]["artefact"]["build"] == "engine-2"
+        assert len(server.requests) - before >= before
 
 
 def test_a_run_resumes_from_the_store_and_another_model_behind_the_name_is_measured_anew(model, subject, corpus):

@@ -120,6 +120,7 @@ def test_vllm_gives_the_losses_of_its_model_its_prefix_cache_included(vllm, subj
     for row in rows:
         assert row["nll_quantized"] == pytest.approx(row["nll_full"], abs=2e-4)  # nats, of two segments
         assert row["artefact"]["says"]["owned_by"] == "vllm"
+        assert row["artefact"]["build"].startswith("vllm-")
         assert row["kl_nats_per_token"]["reason"] == "no KL: an endpoint gives no full distributions"
 
 

@@ -57,10 +57,14 @@ Values = tuple[float | None, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """Log-probabilities by token of a prompt: `values` of the token itself, `tops` of the most likely one there."""
+    """Log-probabilities by token of a prompt: `values` of the token itself, `tops` of the most likely one there.
+
+    `build`: engine and version, where the server says them (OpenAI's `system_fingerprint`).
+    """
 
     values: Values
     tops: Values
+    build: str | None = None
 
 
 def parse(text: str) -> Served:
@@ -92,17 +96,17 @@ class Served:
         """Return the endpoint, probed: `EngineError` where it cannot be trusted.
 
         Its key holds what the server says of itself and what it answered to the probe, so that another model behind the
-        same name is another one.
+        same name is another one, and another version of the engine, too.
         """
         endpoint = self.endpoint()
-        way, answers = _probed(self, endpoint, original)
-        key = {"served": self.url, "schema": SCHEMA, **endpoint.identity(), "way": way, "probe": answers}
+        probed = _probed(self, endpoint, original)
+        key = {"served": self.url, "schema": SCHEMA, **endpoint.identity(), **probed}
 
         @contextmanager
         def runs(opened: Original) -> Iterator[_ServedScorer]:
             from evenbits.variants.tokens import OriginalTokens
 
-            yield _ServedScorer(endpoint, WAYS[way], OriginalTokens.of(opened))
+            yield _ServedScorer(endpoint, WAYS[probed["way"]], OriginalTokens.of(opened))
 
         return Variant(label=str(self), key=key, runs=runs, divergence=False)
 
@@ -125,8 +129,10 @@ class Served:
 
     def facts(self, original: Original) -> Mapping[str, Any]:
         """Return what the server says of itself, and why there is no KL."""
-        del original
-        return {"engine": "endpoint", **self.endpoint().identity(), "no_kl": "an endpoint gives no full distributions"}
+        endpoint = self.endpoint()
+        build = _probed(self, endpoint, original)["build"]
+        said = {"build": build} if build else {}
+        return {"engine": "endpoint", **said, **endpoint.identity(), "no_kl": "an endpoint gives no full distributions"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,7 +207,8 @@ class Endpoint:
 def vllm(endpoint: Endpoint, ids: Sequence[int]) -> Answer:
     """Ask for `prompt_logprobs` (vLLM): per token a table of the token itself and the most likely one."""
     body = {"prompt": list(ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 1, "add_special_tokens": False}
-    found = _choice(endpoint.completion(body)).get("prompt_logprobs")
+    answer = endpoint.completion(body)
+    found = _choice(answer).get("prompt_logprobs")
     if not isinstance(found, list):
         raise EngineError("it answers without prompt_logprobs")
     rest = len(found) - len(ids)
@@ -212,13 +219,14 @@ def vllm(endpoint: Endpoint, ids: Sequence[int]) -> Answer:
         for table in found
     ]
     values = [table.get(str(token)) for token, table in zip(ids, tables, strict=False)]
-    return Answer(values=(*values, *[None] * rest), tops=tuple(map(_highest, tables)))
+    return Answer(values=(*values, *[None] * rest), tops=tuple(map(_highest, tables)), build=_build(answer))
 
 
 def echo(endpoint: Endpoint, ids: Sequence[int]) -> Answer:
     """Ask for `echo` with `logprobs` (OpenAI completions): the prompt's own, then the one generated token's."""
     body = {"prompt": list(ids), "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
-    found = _choice(endpoint.completion(body)).get("logprobs")
+    answer = endpoint.completion(body)
+    found = _choice(answer).get("logprobs")
     values = found.get("token_logprobs") if isinstance(found, dict) else None
     if not isinstance(values, list):
         raise EngineError("it answers echo without token_logprobs")
@@ -228,7 +236,8 @@ def echo(endpoint: Endpoint, ids: Sequence[int]) -> Answer:
     tops = [
         _highest({key: _number(one) for key, one in row.items()}) if isinstance(row, dict) else None for row in rows
     ]
-    return Answer(values=tuple(_number(value) for value in values[:count]), tops=tuple(tops[:count]))
+    given = tuple(_number(value) for value in values[:count])
+    return Answer(values=given, tops=tuple(tops[:count]), build=_build(answer))
 
 
 def sglang(endpoint: Endpoint, ids: Sequence[int]) -> Answer:
@@ -263,12 +272,12 @@ Asking = Callable[[Endpoint, Sequence[int]], Answer]
 WAYS: Mapping[str, Asking] = {"prompt_logprobs": vllm, "echo": echo, "SGLang": sglang}
 
 
-_PROBES: dict[tuple[str, str], tuple[str, list[float]]] = {}
+_PROBES: dict[tuple[str, str], dict[str, Any]] = {}
 """What was found of an endpoint in this process, by spec and original."""
 
 
-def _probed(spec: Served, endpoint: Endpoint, original: Original) -> tuple[str, list[float]]:
-    """Return the way to ask, and the log-probability of each probe text to a tenth of a nat."""
+def _probed(spec: Served, endpoint: Endpoint, original: Original) -> dict[str, Any]:
+    """Return the `way` to ask, the log-probability of each `probe` text to a tenth of a nat, and the `build`."""
     place = (str(spec), original.local.fingerprint)
     if place not in _PROBES:
         from evenbits.variants.tokens import OriginalTokens
@@ -277,8 +286,9 @@ def _probed(spec: Served, endpoint: Endpoint, original: Original) -> tuple[str, 
         names = [str(number) for number in range(len(PROBES))]
         prompts = [[ours.prefix, *ids] for ids in ours.tokens("the probe", names, PROBES)]
         way = probe(endpoint, prompts)
-        sums = [sum(value for value in WAYS[way](endpoint, ids).values if value is not None) for ids in prompts]
-        _PROBES[place] = (way, [round(value, 1) for value in sums])
+        answers = [WAYS[way](endpoint, ids) for ids in prompts]
+        sums = [sum(value for value in answer.values if value is not None) for answer in answers]
+        _PROBES[place] = {"way": way, "probe": [round(value, 1) for value in sums], "build": answers[0].build}
     return _PROBES[place]
 
 
@@ -372,6 +382,11 @@ def _choice(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise EngineError("it answers without choices")
     return choices[0]
+
+
+def _build(answer: Mapping[str, Any]) -> str | None:
+    found = answer.get("system_fingerprint")
+    return found[:SAID] if isinstance(found, str) and found else None
 
 
 def _number(value: object) -> float | None:
