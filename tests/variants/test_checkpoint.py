@@ -111,6 +111,49 @@ def fp8(folder, target):
     return copied(folder, target, tensors=tensors, config={"quantization_config": config})
 
 
+FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+
+
+def four_bit_floats(weight):
+    """NVFP4 of a matrix: codes (place in `FP4`, 8 more for minus), a scale in FP8 for 16 inputs, one for the matrix."""
+    groups = weight.float().view(weight.shape[0], -1, 16)
+    whole = 448 * 6 / groups.abs().max()
+    scale = (groups.abs().amax(2) / 6 * whole).to(torch.float8_e4m3fn)
+    steps = groups / (scale.float() / whole)[..., None]
+    codes = (steps.abs()[..., None] - FP4).abs().argmin(-1) + 8 * (steps < 0)
+    return codes.flatten(1), scale, whole
+
+
+def values_of_four_bit_floats(codes, scale, whole):
+    """The numbers that NVFP4's codes stand for, rounded to the bfloat16 that they are read in."""
+    signed = torch.where(codes < 8, 1.0, -1.0) * FP4[codes % 8]
+    return (signed.view(*scale.shape, 16) * (scale.float() / whole)[..., None]).flatten(1).bfloat16()
+
+
+def nvfp4(folder, target):
+    """compressed-tensors' NVFP4 weights, two codes in a byte, the first in its low half."""
+    tensors = {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        if not is_linear(name):
+            tensors[name] = weight
+            continue
+        codes, scale, whole = four_bit_floats(weight)
+        base = name.removesuffix(".weight")
+        tensors[f"{base}.weight_packed"] = (codes[:, ::2] + 16 * codes[:, 1::2]).to(torch.uint8)
+        tensors[f"{base}.weight_scale"] = scale
+        tensors[f"{base}.weight_global_scale"] = whole.reshape(1)
+    weights = {
+        "num_bits": 4,
+        "type": "float",
+        "symmetric": True,
+        "strategy": "tensor_group",
+        "group_size": 16,
+        "dynamic": False,
+    }
+    config = compressed("nvfp4-pack-quantized", weights)
+    return copied(folder, target, tensors=tensors, config={"quantization_config": config})
+
+
 def compressed(form, weights, inputs=None):
     group = {"targets": ["Linear"], "weights": weights, "input_activations": inputs, "output_activations": None}
     return {
@@ -175,6 +218,25 @@ def test_packed_four_bit_codes_are_what_their_values_are(subject, corpus, folder
     assert "weights_only" not in row["artefact"]
     # 4 bits and a scale of 16 for 32 weights; the two int64 of each matrix's shape come on top
     assert 4.5 < row["bits_per_weight"] < 4.6
+
+
+@needs_compressed_tensors
+def test_codes_of_nvfp4_are_what_their_values_are_in_bfloat16(folder, corpus, tmp_path):
+    """Read and scored in bfloat16, all that the format can; beside a plain checkpoint with its values."""
+    dequantized = {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        dequantized[name] = values_of_four_bit_floats(*four_bit_floats(weight)).float() if is_linear(name) else weight
+    store = Store(tmp_path / "store")
+    local = resolve(parse_model(str(folder)), store=store)
+    subject = Subject(local=local, store=store, dtype="bfloat16", context=256)
+    codes = f"checkpoint:{nvfp4(folder, tmp_path / 'nvfp4')}"
+    plain = f"checkpoint:{copied(folder, tmp_path / 'plain', tensors=dequantized)}"
+    rows = rows_of(subject, corpus, codes, plain)
+    for tag in corpus.languages:
+        lost = rows[plain, tag]["excess_bits"]["value"]
+        assert rows[codes, tag]["excess_bits"]["value"] == pytest.approx(lost, abs=0.01)
+        assert rows[codes, tag]["kl_nats_per_token"]["mean"] > 1e-4
+    assert 4.5 < rows[codes, "en"]["bits_per_weight"] < 4.6  # 4 bits, and 8 for 16 weights
 
 
 @needs_compressed_tensors
