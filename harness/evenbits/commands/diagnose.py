@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,7 +65,7 @@ def diagnose(
             raise UsageError("--calibrate writes a calibration: name the file with -o, and leave out --calibration")
         if "spec" not in settings.stated:
             raise UsageError("--calibrate measures damage: name the quantizations with --spec, such as int4-g64")
-        _calibrate(settings, [subject_of(settings, name) for name in models_of(settings)], output)
+        _calibrate(settings, _trained(models_of(settings)), output)
         return
     if len(models_of(settings)) != 1 or output is not None:
         raise UsageError("diagnose takes one model; several models and -o belong to --calibrate")
@@ -122,7 +123,18 @@ def _calibrated(settings: Settings, known: Calibration) -> QuantSpec:
     return parse_spec(next((str(one) for one in settings.specs if str(one) in known.specs), known.specs[0]))
 
 
-def _calibrate(settings: Settings, subjects: list[Subject], output: Path) -> None:
+def _trained(models: Sequence[str]) -> list[str]:
+    """Return the models without checkpoints from the way to another of them: nobody ships a half-trained model."""
+    from evenbits.observe.runs import latest
+
+    kept = latest(models)
+    left = [one for one in models if one not in kept]
+    if left:
+        note(f"left out: {', '.join(left)}, from the middle of a training run whose end is there too")
+    return list(kept)
+
+
+def _calibrate(settings: Settings, models: Sequence[str], output: Path) -> None:
     from evenbits.observe.runs import training_run
     from evenbits.report.document import write
     from evenbits.studies.h035 import Calibration, calibrated_model, one_run_by_function
@@ -130,13 +142,14 @@ def _calibrate(settings: Settings, subjects: list[Subject], output: Path) -> Non
     from evenbits.variants.registry import simulated
 
     specs = tuple(simulated(one, "a forecast from weights") for one in settings.specs)
+    subjects = [subject_of(settings, name) for name in models]
     text = text_of(settings, subjects)
     probe, evaluation = split(text, seed=settings.seed)
-    models = []
+    found = []
     for subject in subjects:
         subject.probe = probe
         run = training_run(subject.local.text)
-        models.append(calibrated_model(subject, specs, probe=probe, evaluation=evaluation, run=run))
+        found.append(calibrated_model(subject, specs, probe=probe, evaluation=evaluation, run=run))
         subject.release()
     described = {
         "name": text.name,
@@ -145,7 +158,7 @@ def _calibrate(settings: Settings, subjects: list[Subject], output: Path) -> Non
         "seed": settings.seed,
         "segments": {"metrics": len(probe), "damage": len(evaluation)},
     }
-    made = Calibration(name=str(output), corpus=described, models=one_run_by_function(models))
+    made = Calibration(name=str(output), corpus=described, models=one_run_by_function(found))
     write(output, made.dump())
     note(f"wrote {output}: {len(made.models)} models of {len(made.runs)} training runs, {', '.join(made.specs)}")
     for one in made.specs:
@@ -160,12 +173,14 @@ def _show_performance(made: Calibration, spec: str) -> None:
     from evenbits.studies.h035 import METRICS, performances
 
     found = performances(made, spec)
+    level = found["best"].level
+    of = "" if level is None else f"{level:.0%} "
     shown = Table(
         box=SIMPLE_HEAD,
         title=f"{spec}: each training run left out",
-        caption="share of languages inside the 90 % interval / share of the worst quarter found",
+        caption=f"share of languages inside the {of}interval / share of the worst quarter found",
     )
-    shown.add_column("left out")
+    shown.add_column("left out", overflow="fold")
     shown.add_column("chosen metric")
     for name in found:
         shown.add_column("chosen" if name == "best" else METRICS[name].label, justify="right")

@@ -84,6 +84,16 @@ def test_the_interval_covers_the_languages_of_new_models():
     assert np.mean(covered) < 0.995  # an interval that covers everything says nothing
 
 
+def test_no_forecast_leaves_the_range_of_damage_that_is_known():
+    """A metric far beyond the calibrated ones once forecast 1e83 bits; its languages keep their order."""
+    known = family(rng(), 12)
+    most = max(max(model.excess_bits[SPEC]) for model in known.models)
+    found = forecaster(known.models, SPEC, "token_parity").forecast(np.array([1e30, 1e40, 1.0]))
+    assert found.value[:2] == pytest.approx([most, most])
+    assert found.high.max() < 100 * most
+    assert found.order[1] > found.order[0] > found.order[2]
+
+
 def test_fewer_than_nine_runs_have_no_90_percent_interval():
     values = np.array([1.0])
     # 8 runs hold 8/9 = .89 of the mass, 9 hold .9
@@ -129,6 +139,15 @@ def test_standings_name_each_metric_once_and_what_chance_finds():
         "drawn by lot",
     ]
     assert "25% of the worst quarter found" in lines[-1]
+
+
+def test_coverage_is_that_of_the_widest_interval_the_other_runs_give():
+    """Nine runs give a 90 % interval; the eight that are left of them when each is judged give one of 8/9."""
+    for runs, level in ((9, 8 / 9), (12, 0.9)):
+        found = performances(family(rng(), runs), SPEC)[BEST]
+        assert found.level == pytest.approx(level)
+        assert found.coverage >= level - 0.1
+    assert "89% interval holds for" in standings(performances(family(rng(), 9), SPEC), "token_parity")[0]
 
 
 def test_recall_counts_the_worst_quarter():

@@ -43,7 +43,7 @@ def forecasts_hold(study: PredictionStudy, calibration: Calibration) -> Finding:
         )
     held = {name: forecast_left_out(_as_calibrated(study), calibration, spec, name) for name in PREDICTORS}
     best = held[BEST]
-    if best is None or best.inside is None:
+    if best is None or best.level < CONFIDENCE:
         reason = f"{len(calibration.runs)} other training runs give no {CONFIDENCE:.0%} interval"
         return Finding(
             estimate=Estimate.undefined(reason, n=n, method=what),
@@ -89,5 +89,5 @@ def _as_calibrated(study: PredictionStudy) -> CalibratedModel:
 
 def _sentence(name: str, one: LeftOut) -> str:
     who = "That" if name == BEST else METRICS[name].label[0].upper() + METRICS[name].label[1:]
-    inside = "no interval" if one.inside is None else f"interval holds {one.inside} of {one.languages}"
-    return f"{who}: {inside}, worst quarter recalled {one.recalled} of {one.quarter}."
+    found = f"worst quarter recalled {one.recalled} of {one.quarter}"
+    return f"{who}: interval holds {one.inside} of {one.languages}, {found}."

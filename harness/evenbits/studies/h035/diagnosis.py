@@ -148,8 +148,8 @@ def _usable(predictors: Predictors, name: str) -> bool:
 def _ranked(predictors: Predictors, rest: Calibration, chosen: Forecaster) -> tuple[LanguageRisk, ...]:
     values = predictors.values[chosen.metric]
     forecasts = chosen.forecast(values)
-    differ = spread_of(forecasts.value) > 0  # where all are forecast alike, none is more vulnerable than another
-    endangered = worst_quarter(forecasts.value) if differ else set()
+    differ = spread_of(forecasts.order) > 0  # where all are forecast alike, none is more vulnerable than another
+    endangered = worst_quarter(forecasts.order) if differ else set()
     known = np.concatenate([np.array(model.excess_bits[predictors.spec]) for model in rest.models])
     severe = float(np.quantile(known, 0.75))
     reasons = _reasons(predictors, rest, chosen)
@@ -165,7 +165,8 @@ def _ranked(predictors: Predictors, rest: Calibration, chosen: Forecaster) -> tu
         )
         for place, tag in enumerate(predictors.languages)
     ]
-    return tuple(sorted(risks, key=lambda one: (-one.value, one.language)))
+    places = sorted(range(len(risks)), key=lambda place: (-forecasts.order[place], risks[place].language))
+    return tuple(risks[place] for place in places)
 
 
 def _reasons(predictors: Predictors, rest: Calibration, chosen: Forecaster) -> list[str]:
@@ -257,10 +258,10 @@ def standings(performance: Mapping[str, Performance], chosen: str) -> tuple[str,
         if name == chosen:
             continue
         label = f"{METRICS[chosen].label} (chosen)" if name == BEST else METRICS[name].label
-        covered = "too few training runs for an interval"
-        if one.coverage is not None and one.least_coverage is not None:
-            covered = f"90 % interval holds for {one.coverage:.0%} of languages ({one.least_coverage:.0%} at worst)"
-        recalled = "" if one.recall is None else f"{one.recall:.0%} of the worst quarter found; "
-        lines.append(f"{label}: {recalled}{covered}")
+        if one.recall is None or one.level is None:
+            lines.append(f"{label}: not known")
+            continue
+        held = f"{one.coverage:.0%} of languages ({one.least_coverage:.0%} at worst)"
+        lines.append(f"{label}: {one.recall:.0%} of the worst quarter found; {one.level:.0%} interval holds for {held}")
     chance = performance[BEST].chance
     return tuple(lines if chance is None else [*lines, f"drawn by lot: {chance:.0%} of the worst quarter found"])

@@ -4,7 +4,8 @@ Shapes: N pairs of model and language, K training runs, Q languages asked for.
 
 Fit: asinh(excess bits) on the metric (its logarithm where only ratios mean something, its asinh where it is in bits),
 least squares, every training run with equal weight. asinh is linear near zero, where damage is noise and may be
-negative, and logarithmic above.
+negative, and logarithmic above. No forecast leaves the range of damage that it was fitted on: a model whose metric lies
+far outside would get numbers that nothing ever lost. The order of languages is that of the line itself.
 
 Interval: cross-validation+ (Barber et al. 2021, Annals of Statistics 49) with training runs as folds, and the levels of
 hierarchical conformal prediction (Dunn, Wasserman & Ramdas 2022, JASA, "pooling CDFs"): each of K runs has the mass
@@ -44,9 +45,13 @@ SLACK = 1e-9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forecasts:
-    """Forecast excess bits per segment, [Q] each; `low` and `high` are None where there are too few runs."""
+    """Forecast excess bits per segment, [Q] each; `low` and `high` are None where there are too few runs.
+
+    `order`: on the scale of the fit, also where `value` has reached the most or least damage that was calibrated.
+    """
 
     value: Float64
+    order: Float64
     low: Float64 | None
     high: Float64 | None
 
@@ -55,8 +60,9 @@ class Forecasts:
 class Forecaster:
     """One metric, fitted.
 
-    `line`: (constant, slope) on all pairs; `lines` [K, 2]: with each run left out. `misses` [N]: absolute error of each
-    pair, forecast without its run, on the asinh scale; `run` [N]: its run. `skill`: 1 - squared error of forecasts
+    `line`: (constant, slope) on all pairs; `lines` [K, 2]: with each run left out. `least`, `most` [K]: damage of the
+    other runs, on the asinh scale. `misses` [N]: absolute error of each pair, forecast without its run, on that scale;
+    `run` [N]: its run. `skill`: 1 - squared error of forecasts
     without the run over that of the other runs' mean, runs weighted equally. `recall`: share of each model's quarter of
     languages with most damage that such forecasts put into the worst quarter. `span`: lowest and highest metric seen.
     """
@@ -64,6 +70,8 @@ class Forecaster:
     metric: str
     line: tuple[float, float]
     lines: Float64
+    least: Float64
+    most: Float64
     misses: Float64
     run: Ints
     skill: float
@@ -74,16 +82,23 @@ class Forecaster:
     def runs(self) -> int:
         return len(self.lines)
 
+    @property
+    def level(self) -> float:
+        """Return the confidence of the widest interval up to `CONFIDENCE` that so many runs give."""
+        return min(CONFIDENCE, self.runs / (self.runs + 1))
+
     def forecast(self, values: Float64, *, confidence: float = CONFIDENCE) -> Forecasts:
         """Return forecasts for the languages with these values of the metric, [Q]."""
         x_Q = _scaled(self.metric, values)
-        without_QK = self.lines[:, 0] + x_Q[:, None] * self.lines[:, 1]
+        order_Q = self.line[0] + x_Q * self.line[1]
+        without_QK = (self.lines[:, 0] + x_Q[:, None] * self.lines[:, 1]).clip(self.least, self.most)
         centre_QN = without_QK[:, self.run]
         mass_N = 1 / ((self.runs + 1) * np.bincount(self.run)[self.run])
         high = _reached(centre_QN + self.misses, mass_N, confidence)
         low = _reached(self.misses - centre_QN, mass_N, confidence)
         return Forecasts(
-            value=np.sinh(self.line[0] + x_Q * self.line[1]),
+            value=np.sinh(order_Q.clip(self.least.min(), self.most.max())),
+            order=order_Q,
             low=None if low is None else np.sinh(-low),
             high=None if high is None else np.sinh(high),
         )
@@ -118,13 +133,16 @@ def forecaster(models: Sequence[CalibratedModel], spec: str, metric: str) -> For
         return None
     x, y = _scaled(metric, values), np.arcsinh(np.concatenate([np.array(m.excess_bits[spec]) for m in models]))
     weight = 1 / np.bincount(run)[run]
-    lines, expected, mean = np.empty((len(names), 2)), np.empty_like(y), np.empty_like(y)
+    lines, expected, order, mean = np.empty((len(names), 2)), np.empty_like(y), np.empty_like(y), np.empty_like(y)
+    least, most = np.empty(len(names)), np.empty(len(names))
     for number in range(len(names)):
         out = run == number
         if spread_of(x[~out]) == 0:
             return None
         lines[number] = _line(x[~out], y[~out], weight[~out])
-        expected[out] = lines[number, 0] + x[out] * lines[number, 1]
+        least[number], most[number] = y[~out].min(), y[~out].max()
+        order[out] = lines[number, 0] + x[out] * lines[number, 1]
+        expected[out] = order[out].clip(least[number], most[number])
         mean[out] = np.average(y[~out], weights=weight[~out])
     error, spread = (weight * (y - expected) ** 2).sum(), (weight * (y - mean) ** 2).sum()
     constant, slope = _line(x, y, weight)
@@ -132,10 +150,12 @@ def forecaster(models: Sequence[CalibratedModel], spec: str, metric: str) -> For
         metric=metric,
         line=(constant, slope),
         lines=lines,
+        least=least,
+        most=most,
         misses=np.abs(y - expected),
         run=run,
         skill=float(1 - error / spread) if spread > 0 else 0.0,
-        recall=_recall(models, names, y, expected),
+        recall=_recall(models, names, y, order),
         span=(float(values.min()), float(values.max())),
     )
 

@@ -29,8 +29,8 @@ PREDICTORS = (BEST, "token_parity", "nll_full", "kurtosis_overlap")
 class LeftOut:
     """Forecasts of one left-out model against its measured damage.
 
-    `metric`: what was used. `covered`: of each language, whether it lies inside the 90 % interval, None where there is
-    none; `coverage` and `inside`: the share and number that do.
+    `metric`: what was used. `covered`: of each language, whether it lies inside the interval, whose `level` is 90 %, or
+    what fewer than nine other runs give; `coverage` and `inside`: the share and number that do.
     `recall`: share of the quarter of languages with most damage that is in the quarter with most forecast damage.
     `error`: mean absolute error in bits per segment. `recalled`: the count behind the recall.
     """
@@ -39,19 +39,20 @@ class LeftOut:
     run: str
     metric: str
     languages: int
-    covered: tuple[bool, ...] | None
+    level: float
+    covered: tuple[bool, ...]
     recalled: int
     quarter: int
     error: float
-    width: float | None
+    width: float
 
     @property
-    def inside(self) -> int | None:
-        return None if self.covered is None else sum(self.covered)
+    def inside(self) -> int:
+        return sum(self.covered)
 
     @property
-    def coverage(self) -> float | None:
-        return None if self.inside is None else self.inside / self.languages
+    def coverage(self) -> float:
+        return self.inside / self.languages
 
     @property
     def recall(self) -> float:
@@ -68,6 +69,7 @@ class LeftOut:
             "run": self.run,
             "metric": self.metric,
             "languages": self.languages,
+            "level": self.level,
             "coverage": self.coverage,
             "recall": self.recall,
             "mean_absolute_error": self.error,
@@ -84,34 +86,34 @@ class Performance:
 
     @property
     def coverage(self) -> float | None:
-        by_run = self._by_run([one.coverage for one in self.models])
-        return None if by_run is None else float(np.mean(by_run))
+        return self._mean([one.coverage for one in self.models])
 
     @property
     def recall(self) -> float | None:
-        by_run = self._by_run([one.recall for one in self.models])
-        return None if by_run is None else float(np.mean(by_run))
+        return self._mean([one.recall for one in self.models])
 
     @property
     def chance(self) -> float | None:
-        by_run = self._by_run([one.chance for one in self.models])
-        return None if by_run is None else float(np.mean(by_run))
+        return self._mean([one.chance for one in self.models])
+
+    @property
+    def level(self) -> float | None:
+        return min((one.level for one in self.models), default=None)
 
     @property
     def least_coverage(self) -> float | None:
-        return min((one.coverage for one in self.models if one.coverage is not None), default=None)
+        return min((one.coverage for one in self.models), default=None)
 
-    def _by_run(self, values: Sequence[float | None]) -> list[float] | None:
+    def _mean(self, values: Sequence[float]) -> float | None:
         runs: dict[str, list[float]] = {}
         for one, value in zip(self.models, values, strict=True):
-            if value is None:
-                return None
             runs.setdefault(one.run, []).append(value)
-        return [float(np.mean(group)) for group in runs.values()] or None
+        return float(np.mean([np.mean(group) for group in runs.values()])) if runs else None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "predictor": self.predictor,
+            "level": self.level,
             "coverage": self.coverage,
             "least_coverage": self.least_coverage,
             "recall": self.recall,
@@ -148,21 +150,20 @@ def forecast_left_out(model: CalibratedModel, rest: Calibration, spec: str, pred
 
 def _held_against(model: CalibratedModel, spec: str, fitted: Forecaster) -> LeftOut:
     """Hold the forecasts of `fitted`, which must not have seen the model's run, against the model's damage."""
-    forecasts = fitted.forecast(np.array(model.metrics[spec][fitted.metric]))
+    forecasts = fitted.forecast(np.array(model.metrics[spec][fitted.metric]), confidence=fitted.level)
+    assert forecasts.low is not None  # noqa: S101 - so many runs give an interval of this level
+    assert forecasts.high is not None  # noqa: S101 - same
     damage = np.array(model.excess_bits[spec])
-    covered = width = None
-    if forecasts.low is not None and forecasts.high is not None:
-        covered = tuple(((damage >= forecasts.low) & (damage <= forecasts.high)).tolist())
-        width = float(np.median(forecasts.high - forecasts.low))
     worst = worst_quarter(damage)
     return LeftOut(
         model=model.text,
         run=model.run,
         metric=fitted.metric,
         languages=len(damage),
-        covered=covered,
-        recalled=len(worst & worst_quarter(forecasts.value)),
+        level=fitted.level,
+        covered=tuple(((damage >= forecasts.low) & (damage <= forecasts.high)).tolist()),
+        recalled=len(worst & worst_quarter(forecasts.order)),
         quarter=len(worst),
         error=float(np.abs(damage - forecasts.value).mean()),
-        width=width,
+        width=float(np.median(forecasts.high - forecasts.low)),
     )
