@@ -1,8 +1,9 @@
 """Recipes are given to the tools they are for, and what they protect keeps its bytes."""
 
 import pytest
+import tiny_models
 import torch
-from evenbits.cells import Subject
+from evenbits.cells import Subject, measure_damage
 from evenbits.errors import SpecError
 from evenbits.models.layout import anatomy_of
 from evenbits.models.outline import outline
@@ -107,3 +108,32 @@ def test_llama_cpp_writes_what_is_protected_in_f16(anatomy, tiny_gguf, tmp_path)
             assert (tensor.tensor_type.name == "F16") == protected, name
             if protected:
                 np.testing.assert_array_equal(tensor.data, source[name].data.astype(np.float16))
+
+
+@pytest.mark.slow
+@needs_llama_cpp
+def test_what_is_built_from_a_recipe_loses_what_its_plan_says_in_every_language(tmp_path):
+    """Layer 7 of a1 kept: simulated, and as llama.cpp's quantizer and bitsandbytes make it and run it."""
+    pytest.importorskip("bitsandbytes", reason=NEEDS)
+    pytest.importorskip("libgguf", reason=NEEDS)
+    from evenbits.text import load_corpus
+    from evenbits.variants.llama_cpp.quantizing import quantize_file
+
+    store, kept = Store(tmp_path / "store"), "model.layers.7"
+    local = resolve(parse_model("reference:a1"), store=store)
+    anatomy = anatomy_of(outline(local.folder))
+    source = tiny_models.build_gguf(local.folder, tmp_path / "source.gguf")
+    pairs = tensor_types(anatomy, protected_modules(anatomy, (kept,)))
+    quantize_file(source, tmp_path / "kept.gguf", "Q3_K_S", overrides=pairs)
+    built = {
+        f"gguf:Q3_K_S+protect:{kept}": f"gguf:{tmp_path / 'kept.gguf'}",
+        f"nf4-b64+protect:{kept}": f"bnb:nf4+protect:{kept}",
+    }
+    corpus = load_corpus("gettext", languages="de,en,fi,ga", segments=24, store=store)
+    subject = Subject(local=local, store=store, dtype="float32", context=256)
+    specs = [parse(spec) for spec in (*built, *built.values())]
+    rows = {(row["spec"], row["language"]): row for row in measure_damage(subject, specs, corpus).rows(seed=0)}
+    for plan, made in built.items():
+        for tag in corpus.languages:
+            found = rows[made, tag]["excess_bits"]
+            assert found["low"] < rows[plan, tag]["excess_bits"]["value"] < found["high"]
