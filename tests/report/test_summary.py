@@ -144,6 +144,16 @@ def test_many_models_have_one_entry_per_hypothesis_that_says_whose_numbers_it_sh
     assert sum(" m16 int4-g64: " in line for line in full) == 1
 
 
+def test_intervals_of_a_look_are_not_said_to_be_of_95_percent():
+    said = "excess bits per segment [95 % interval]"
+    assert any(said in line for line in text(document(), width=200))
+    rows = damage()
+    for row, method in zip(rows, ("mean; t, 95% interval", "mean; t, 99.8% interval"), strict=False):
+        row["excess_bits"]["method"] = method
+    assert not any(said in line for line in text(document(damage=rows), width=200))
+    assert any("[interval, as sure as its look]" in line for line in text(document(damage=rows), width=200))
+
+
 def test_many_models_have_a_line_each_with_their_most_harmed_languages_the_worst_model_first():
     rows = [
         row | {"model": f"m{place:02}", "excess_bits": found(row["excess_bits"]["value"] + place)}

@@ -259,6 +259,28 @@ def test_fault_3_and_8_no_disparity_is_shown_or_refuted_wrongly_whether_or_not_t
     assert no_more_often_than(trials - covered, trials, 0.07)
 
 
+POWER = {  # languages, mixed: how often at ICC 0, .3, .6 a ratio of 1.5 is shown to be above 1, of 2 above 1.25
+    ((11, 11), False): [(0.04, 0.06), (0.09, 0.12), (0.15, 0.19)],
+    ((20, 20), False): [(0.19, 0.30), (0.23, 0.31), (0.19, 0.25)],
+    ((100, 25), False): [(0.61, 0.76), (0.36, 0.45), (0.26, 0.32)],
+    ((11, 11), True): [(0.30, 0.40), (0.33, 0.42), (0.33, 0.44)],
+    ((20, 20), True): [(0.55, 0.67), (0.55, 0.70), (0.57, 0.74)],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sizes", "mixed", "icc", "powers"),
+    [(*cell, icc, powers) for cell, found in POWER.items() for icc, powers in zip((0.0, 0.3, 0.6), found, strict=True)],
+)
+def test_a_disparity_is_shown_as_often_as_the_docs_say(sizes, mixed, icc, powers):
+    shown = tiers_drawn(sizes, 20, icc, MANY, ratio=1.5, mixed=mixed)[0]
+    beyond = tiers_drawn(sizes, 20, icc, MANY, ratio=2.0, mixed=mixed)[3]
+    for count, power_said in zip((shown, beyond), powers, strict=True):
+        low, high = binomial_band(MANY, power_said, confidence=0.999)
+        assert low <= count <= high
+
+
 @pytest.mark.parametrize("trials", replicates(QUICK))
 @pytest.mark.parametrize(("pairs", "least"), [(11, 0.4), (22, 0.8)])  # .59 and .92 of 300
 @pytest.mark.parametrize("icc", [0.0, 0.6])

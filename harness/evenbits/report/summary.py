@@ -264,7 +264,10 @@ def _gate(document: Mapping[str, Any], width: int) -> Iterator[Line]:
 
 
 def _harm(harm: Harm, width: int, *, verbose: bool) -> Iterator[Line]:
-    notes = [f"{harm.model} {harm.spec}: excess bits per segment [95 % interval]", f"{len(harm.ranked)} languages"]
+    methods = [row["excess_bits"]["method"] for row in harm.ranked]
+    looked = any("% interval" in one and "95% interval" not in one for one in methods)  # surer, before the last look
+    sure = "interval, as sure as its look" if looked else "95 % interval"
+    notes = [f"{harm.model} {harm.spec}: excess bits per segment [{sure}]", f"{len(harm.ranked)} languages"]
     notes += [f"{harm.below_floor} below three noise floors (*)"] if harm.below_floor else []
     yield from _labelled("damage", notes, width)
     if verbose or len(harm.ranked) <= 2 * SHOWN:
