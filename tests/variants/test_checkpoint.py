@@ -463,7 +463,8 @@ def test_what_gptqmodel_writes_of_a_trained_model_is_what_its_codes_stand_for(me
     store = Store(tmp_path / "store")
     local = resolve(parse_model("reference:a1"), store=store)
     written = tmp_path / method
-    subprocess.run([sys.executable, "-c", WRITER, str(local.folder), str(written), method], check=True, timeout=900)
+    command = [sys.executable, "-c", WRITER, str(local.folder), str(written), method]
+    subprocess.run(command, check=True, timeout=900, cwd=tmp_path)  # it leaves a folder of logs where it runs
     tensors = load_file(written / "model.safetensors")
     plain = {name: weight for name, weight in tensors.items() if name.rpartition(".")[2] == "weight"}
     for name in tensors:
