@@ -48,14 +48,33 @@ def rng(seed=5):
 
 
 def test_the_line_is_least_squares_on_logarithm_and_asinh():
-    made = family(rng(), 4)
+    made = family(rng(), 6)
     found = forecaster(made.models, SPEC, "token_parity")
-    x = np.log(np.concatenate([m.metrics[SPEC]["token_parity"] for m in made.models]))
+    x = [np.log(m.metrics[SPEC]["token_parity"]) for m in made.models]
+    mean = np.concatenate([np.full(len(one), one.mean()) for one in x])
     y = np.arcsinh(np.concatenate([m.excess_bits[SPEC] for m in made.models]))
-    slope, constant = np.polyfit(x, y, 1)  # all runs have as many pairs, so their weights are equal
-    assert found.line == pytest.approx((constant, slope))
-    value = found.forecast(np.array([2.0])).value
-    assert value == pytest.approx([np.sinh(constant + slope * np.log(2))])
+    design = np.stack([np.ones(len(y)), mean, np.concatenate(x) - mean], axis=1)
+    expected = np.linalg.solve(design.T @ design, design.T @ y)  # all runs have as many pairs: their weights are equal
+    assert found.line == pytest.approx(expected)
+    values = found.forecast(np.array([2.0, 8.0])).value
+    steps = expected[0] + expected[1] * np.log(4) + expected[2] * np.log([0.5, 2.0])
+    assert values == pytest.approx(np.sinh(steps.clip(y.min(), y.max())))
+
+
+def test_languages_are_ordered_by_what_tells_languages_apart_not_models():
+    """Models with more of a metric lose less, languages with more of it more: one slope would order them wrongly."""
+    draw, models = rng(), []
+    for number in range(10):
+        one = model_of(f"m{number}", draw, shift=0.0)
+        parity = np.array(one.metrics[SPEC]["token_parity"])
+        shifted = tuple(parity * np.exp(3.0 * number))
+        damage = tuple(np.array(one.excess_bits[SPEC]) * np.exp(-0.5 * number))
+        models.append(
+            replace(one, metrics={SPEC: {**one.metrics[SPEC], "token_parity": shifted}}, excess_bits={SPEC: damage})
+        )
+    found = forecaster(models, SPEC, "token_parity")
+    assert found.line[1] < 0 < found.line[2]
+    assert found.recall > 0.7
 
 
 def test_a_run_counts_once_however_many_checkpoints_it_has():

@@ -195,8 +195,8 @@ def _reasons(predictors: Predictors, rest: Calibration, chosen: Forecaster) -> l
         column = predictors.values[one.metric]
         if len(set(column.tolist())) < 3:  # two values have no harmful quarter
             continue
-        harmful = worst_quarter(column if one.line[1] > 0 else -column)
-        phrase = METRICS[one.metric].high if one.line[1] > 0 else METRICS[one.metric].low
+        harmful = worst_quarter(column if one.line[2] > 0 else -column)
+        phrase = METRICS[one.metric].high if one.line[2] > 0 else METRICS[one.metric].low
         for place in harmful:
             said[place].append(phrase)
     return ["; ".join([first, *more[: REASONS - 1]]) for first, more in zip(sentences, said, strict=True)]

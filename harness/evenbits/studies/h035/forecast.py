@@ -2,10 +2,12 @@
 
 Shapes: N pairs of model and language, K training runs, Q languages asked for.
 
-Fit: asinh(excess bits) on the metric (its logarithm where only ratios mean something, its asinh where it is in bits),
-least squares, every training run with equal weight. asinh is linear near zero, where damage is noise and may be
-negative, and logarithmic above. No forecast leaves the range of damage that it was fitted on: a model whose metric lies
-far outside would get numbers that nothing ever lost. The order of languages is that of the line itself.
+Fit: asinh(excess bits) on the metric (its logarithm or asinh where sizes mean something), least squares, every training
+run with equal weight. The mean of a model and what its languages differ by have a slope each: models with heavier tails
+may lose less, and languages that meet more of them more, and one slope would hide the second behind the first. asinh is
+linear near zero, where damage is noise and may be negative, and logarithmic above. No forecast leaves the range of
+damage that it was fitted on: a model whose metric lies far outside would get numbers that nothing ever lost. The order
+of languages is that of the line itself.
 
 Interval: cross-validation+ (Barber et al. 2021, Annals of Statistics 49) with training runs as folds, and the levels of
 hierarchical conformal prediction (Dunn, Wasserman & Ramdas 2022, JASA, "pooling CDFs"): each of K runs has the mass
@@ -60,7 +62,8 @@ class Forecasts:
 class Forecaster:
     """One metric, fitted.
 
-    `line`: (constant, slope) on all pairs; `lines` [K, 2]: with each run left out. `least`, `most` [K]: damage of the
+    `line`: constant, slope of the model's mean, slope of a language's distance from it; `lines` [K, 3]: with each run
+    left out. `least`, `most` [K]: damage of the
     other runs, on the asinh scale. `misses` [N]: absolute error of each pair, forecast without its run, on that scale;
     `run` [N]: its run. `skill`: 1 - squared error of forecasts
     without the run over that of the other runs' mean, runs weighted equally. `recall`: share of each model's quarter of
@@ -68,7 +71,7 @@ class Forecaster:
     """
 
     metric: str
-    line: tuple[float, float]
+    line: tuple[float, float, float]
     lines: Float64
     least: Float64
     most: Float64
@@ -89,9 +92,9 @@ class Forecaster:
 
     def forecast(self, values: Float64, *, confidence: float = CONFIDENCE) -> Forecasts:
         """Return forecasts for the languages with these values of the metric, [Q]."""
-        x_Q = _scaled(self.metric, values)
-        order_Q = self.line[0] + x_Q * self.line[1]
-        without_QK = (self.lines[:, 0] + x_Q[:, None] * self.lines[:, 1]).clip(self.least, self.most)
+        x_Q3 = _split(_scaled(self.metric, values))
+        order_Q = x_Q3 @ np.array(self.line)
+        without_QK = (x_Q3 @ self.lines.T).clip(self.least, self.most)
         centre_QN = without_QK[:, self.run]
         mass_N = 1 / ((self.runs + 1) * np.bincount(self.run)[self.run])
         high = _reached(centre_QN + self.misses, mass_N, confidence)
@@ -115,9 +118,15 @@ def _reached(values_QN: Float64, mass_N: Float64, confidence: float) -> Float64 
     return np.asarray(values_QN[rows, order[rows, place]])
 
 
+def _split(x_Q: Float64) -> Float64:
+    """Return what a line is fitted on, [Q, 3]: one, the mean over the languages of a model, the distance from it."""
+    mean = np.full(len(x_Q), x_Q.mean())
+    return np.stack([np.ones(len(x_Q)), mean, x_Q - mean], axis=1)
+
+
 def _scaled(metric: str, values: Float64) -> Float64:
     scale = METRICS[metric].scale
-    return np.asarray(np.log(values) if scale == "log" else np.arcsinh(values) if scale == "bits" else values)
+    return np.asarray(np.log(values) if scale == "log" else values if scale == "plain" else np.arcsinh(values))
 
 
 def forecaster(models: Sequence[CalibratedModel], spec: str, metric: str) -> Forecaster | None:
@@ -131,24 +140,25 @@ def forecaster(models: Sequence[CalibratedModel], spec: str, metric: str) -> For
     run = np.concatenate([np.full(len(m.languages), names.index(m.run)) for m in models])
     if len(names) < FEWEST_RUNS:
         return None
-    x, y = _scaled(metric, values), np.arcsinh(np.concatenate([np.array(m.excess_bits[spec]) for m in models]))
+    x_N3 = np.concatenate([_split(_scaled(metric, np.array(model.metrics[spec][metric]))) for model in models])
+    y = np.arcsinh(np.concatenate([np.array(model.excess_bits[spec]) for model in models]))
     weight = 1 / np.bincount(run)[run]
-    lines, expected, order, mean = np.empty((len(names), 2)), np.empty_like(y), np.empty_like(y), np.empty_like(y)
+    lines, expected, order, mean = np.empty((len(names), 3)), np.empty_like(y), np.empty_like(y), np.empty_like(y)
     least, most = np.empty(len(names)), np.empty(len(names))
     for number in range(len(names)):
         out = run == number
-        if spread_of(x[~out]) == 0:
+        if spread_of(x_N3[~out, 1:].sum(axis=1)) == 0:
             return None
-        lines[number] = _line(x[~out], y[~out], weight[~out])
+        lines[number] = _line(x_N3[~out], y[~out], weight[~out])
         least[number], most[number] = y[~out].min(), y[~out].max()
-        order[out] = lines[number, 0] + x[out] * lines[number, 1]
+        order[out] = x_N3[out] @ lines[number]
         expected[out] = order[out].clip(least[number], most[number])
         mean[out] = np.average(y[~out], weights=weight[~out])
     error, spread = (weight * (y - expected) ** 2).sum(), (weight * (y - mean) ** 2).sum()
-    constant, slope = _line(x, y, weight)
+    constant, between, within = _line(x_N3, y, weight)
     return Forecaster(
         metric=metric,
-        line=(constant, slope),
+        line=(float(constant), float(between), float(within)),
         lines=lines,
         least=least,
         most=most,
@@ -176,11 +186,10 @@ def worst_quarter(damage: Float64) -> set[int]:
     return {int(place) for place in np.argsort(-damage, kind="stable")[:count]}
 
 
-def _line(x: Float64, y: Float64, weight: Float64) -> tuple[float, float]:
-    """Return constant and slope of weighted least squares."""
-    centre_x, centre_y = np.average(x, weights=weight), np.average(y, weights=weight)
-    slope = float((weight * (x - centre_x) * (y - centre_y)).sum() / (weight * (x - centre_x) ** 2).sum())
-    return float(centre_y - slope * centre_x), slope
+def _line(x_N3: Float64, y: Float64, weight: Float64) -> Float64:
+    """Return the coefficients of weighted least squares; the smallest where models or languages do not differ."""
+    root = np.sqrt(weight)
+    return np.asarray(np.linalg.lstsq(x_N3 * root[:, None], y * root, rcond=None)[0])
 
 
 def shared_metrics(models: Sequence[CalibratedModel], *, resource_kind: str | None) -> tuple[str, ...]:

@@ -39,12 +39,13 @@ PERMUTED_ORDERS = 40
 class Metric:
     """A pre-quantization metric.
 
-    `label`: for tables. `scale`: `log` where only ratios mean something, as for counts and energies; `bits` where it is
-    itself an estimate of excess bits; else `plain`. `high`, `low`: what it says of a language, for a person.
+    `label`: for tables. `scale`: `log` where only ratios mean something, as for counts; `asinh` where ratios do
+    and it may be negative, as for kurtosis; `bits` where it estimates excess bits itself; else `plain`. `high`, `low`:
+    what it says of a language, for a person.
     """
 
     label: str
-    scale: Literal["log", "bits", "plain"]
+    scale: Literal["log", "asinh", "bits", "plain"]
     high: str
     low: str
 
@@ -58,7 +59,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     "weighted_kurtosis": Metric(
         label="energy-weighted kurtosis",
-        scale="plain",
+        scale="asinh",
         high="its energy enters columns of high kurtosis",
         low="its energy enters columns of low kurtosis",
     ),
