@@ -97,6 +97,17 @@ def test_the_resource_levels_of_the_test_corpus_are_known():
     assert tiers(HIGH + LOW) == dict.fromkeys(HIGH, "high") | dict.fromkeys(LOW, "low")
 
 
+def test_what_is_measured_as_it_is_cannot_be_asked_which_weights_to_keep_and_says_so(evaluate, store, tiny_llama):
+    """A checkpoint is no rounding of ours: no error, and no verdict either."""
+    _, report = evaluate(store, spec=f"checkpoint:{tiny_llama}")
+    asked = {row["test"]: row for row in report["measurements"]}
+    assert not [row for row in asked.values() if row["verdict"] == "error"]
+    for test in ("test_sparse_outliers_are_easier_to_preserve", *H039):
+        assert asked[test]["verdict"] == "not_applicable"
+        assert "is measured as it is; name a simulated spec" in asked[test]["explain"]
+    assert report["verdicts"]["H-039"]["verdict"] == "not_applicable"
+
+
 def test_an_advisory_run_reports_every_case_and_exits_with_zero(advisory):
     done, report = advisory
     assert done.returncode == 0, done.stdout + done.stderr
