@@ -173,25 +173,69 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _reasons(blocking: Sequence[Case]) -> list[str]:
-    """Return why cases do not let through: measured, allowed, and what the numbers don't say; the same words once."""
+    """Return why cases do not let through in as few lines as it takes: by limit, or by language with limits of its own.
+
+    What the numbers do not say stands once at the end where it is the same for all.
+    """
+    said = {_because(case) for case in blocking}
+    common = said.pop() if len(said) == 1 else ""
+    lines = min((_by_limit(blocking, common), _by_subject(blocking, common)), key=len)
+    return [*lines, common] if common and len(lines) > 1 else [f"{line} {common}".strip() for line in lines]
+
+
+def _because(case: Case) -> str:
+    """Return what stands beside a number, or why there is none."""
+    if case.row["estimate"]["value"] is None:
+        return f"{str(case.row['estimate']['reason']).rstrip('.')}."
+    return (case.row.get("data") or {}).get("because") or ""
+
+
+def _allowed(case: Case) -> str:
+    threshold = case.row["threshold"]
+    return "" if threshold is None else f", allowed {threshold['op']} {threshold['bound']:g}"
+
+
+def _measure(case: Case) -> str:
+    return METRICS.get(case.row["metric"], str(case.row["metric"]).replace("_", " "))
+
+
+def _by_limit(blocking: Sequence[Case], common: str) -> list[str]:
+    """Return a line for each limit: `Extra loss: de 236 [140, 377], en 175 [105, 313], allowed < 31.6`."""
     groups: dict[tuple[str, str], list[str]] = {}
     for case in blocking:
-        row, threshold = case.row, case.row["threshold"]
-        subject, because = _subject(case.subject), (row.get("data") or {}).get("because") or ""
-        if row["estimate"]["value"] is None:
-            words, of = ("", f"{str(row['estimate']['reason']).rstrip('.')}."), subject
-        else:
-            allowed = "" if threshold is None else f", allowed {threshold['op']} {threshold['bound']:g}"
-            where = f" ({_pair(case)})" if _pair(case) else ""
-            metric = METRICS.get(row["metric"], str(row["metric"]).replace("_", " "))
-            words, of = (metric, f"{allowed}{where}. {because}".strip()), f"{subject} {estimate(row['estimate'])}"
-        groups.setdefault(words, []).append(of)
+        subject, because = _subject(case.subject), _because(case)
+        if case.row["estimate"]["value"] is None:
+            groups.setdefault(("", because), []).append(subject)
+            continue
+        where = f" ({_pair(case)})" if _pair(case) else ""
+        rest = f"{_allowed(case)}{where}. {'' if because == common else because}".strip()
+        groups.setdefault((_measure(case), rest), []).append(f"{subject} {estimate(case.row['estimate'])}")
     return [
-        f"{metric[:1].upper()}{metric[1:]}: {_listed(list(dict.fromkeys(of)))}{rest}"
+        f"{_capital(metric)}: {_listed(list(dict.fromkeys(of)))}{rest}"
         if metric
-        else f"{_listed(list(dict.fromkeys(of)))}: {rest}"
+        else f"{_listed(list(dict.fromkeys(of)))}{f': {rest}' if rest != common else ''}"
         for (metric, rest), of in groups.items()
     ]
+
+
+def _by_subject(blocking: Sequence[Case], common: str) -> list[str]:
+    """Return a line for each language: `de: extra loss 236 [140, 377], allowed < 31.6; ...`."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for case in blocking:
+        because = _because(case)
+        parts = groups.setdefault((_subject(case.subject), _pair(case), "" if because == common else because), [])
+        if case.row["estimate"]["value"] is not None:
+            parts.append(f"{_measure(case)} {estimate(case.row['estimate'])}{_allowed(case)}")
+    lines = []
+    for (subject, pair, because), parts in groups.items():
+        who = f"{subject} ({pair})" if pair else subject
+        numbers = "; ".join(parts) + "." if parts else ""
+        lines.append(": ".join(filter(None, (who, " ".join(filter(None, (numbers, because)))))))
+    return lines
+
+
+def _capital(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _todo(blocking: Sequence[Case]) -> Iterator[str]:
