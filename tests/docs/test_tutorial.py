@@ -35,7 +35,8 @@ def gemma(folder, store):
     file = next(path for path in (Path(store.root)).rglob("*.gguf"))
     quantize_file(file, folder / "source.gguf", "F16")
     del local
-    return {"MODEL": str(file), "SOURCE": str(folder / "source.gguf"), "LANGUAGES": "en,fr,hi,fi"}
+    (folder / "model.gguf").hardlink_to(file)  # a short name: tables fold long ones
+    return {"MODEL": "model.gguf", "SOURCE": str(folder / "source.gguf"), "LANGUAGES": "en,fr,hi,fi"}
 
 
 @pytest.mark.parametrize("prepared", [reference, gemma])
@@ -68,7 +69,7 @@ def test_every_command_of_the_tutorial_runs_and_its_reports_say_what_ran(prepare
         assert done.returncode == 0, f"{name}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         said[name] = done.stdout
     assert "llama.cpp" in said["cost"]
-    assert "Mean delta p" in said["cost"]
+    assert "as llama.cpp names it" in said["cost"]  # --familiar
     assert (tmp_path / "kept.txt").read_text(encoding="utf-8").startswith("^blk")
     rows = {}
     files = ("plain", "kept", "elsewhere", "finer")
