@@ -177,8 +177,8 @@ def _reasons(blocking: Sequence[Case]) -> list[str]:
 
     What the numbers do not say stands once at the end where it is the same for all.
     """
-    said = {_because(case) for case in blocking}
-    common = said.pop() if len(said) == 1 else ""
+    said = [_because(case) for case in blocking if case.row["estimate"]["value"] is not None]
+    common = said[0] if len(said) > 1 and len(set(said)) == 1 else ""
     lines = min((_by_limit(blocking, common), _by_subject(blocking, common)), key=len)
     return [*lines, common] if common and len(lines) > 1 else [f"{line} {common}".strip() for line in lines]
 
@@ -213,7 +213,7 @@ def _by_limit(blocking: Sequence[Case], common: str) -> list[str]:
     return [
         f"{_capital(metric)}: {_listed(list(dict.fromkeys(of)))}{rest}"
         if metric
-        else f"{_listed(list(dict.fromkeys(of)))}{f': {rest}' if rest != common else ''}"
+        else f"{_listed(list(dict.fromkeys(of)))}: {rest}"
         for (metric, rest), of in groups.items()
     ]
 
@@ -222,9 +222,10 @@ def _by_subject(blocking: Sequence[Case], common: str) -> list[str]:
     """Return a line for each language: `de: extra loss 236 [140, 377], allowed < 31.6; ...`."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for case in blocking:
-        because = _because(case)
-        parts = groups.setdefault((_subject(case.subject), _pair(case), "" if because == common else because), [])
-        if case.row["estimate"]["value"] is not None:
+        known, because = case.row["estimate"]["value"] is not None, _because(case)
+        said = "" if known and because == common else because
+        parts = groups.setdefault((_subject(case.subject), _pair(case), said), [])
+        if known:
             parts.append(f"{_measure(case)} {estimate(case.row['estimate'])}{_allowed(case)}")
     lines = []
     for (subject, pair, because), parts in groups.items():
