@@ -179,7 +179,7 @@
         var chosen = points.indexOf(point) === data.recommended, ratio = point.ratio[0][0];
         var far = (point.bits - points[0].bits) * 2 > points[points.length - 1].bits - points[0].bits;
         return { name: name(point), value: [point.bits, point.damage, ratio], symbolSize: chosen ? 17 : 11,
-          label: { show: true, position: [far ? 0 : 10, -15], align: far ? "right" : "left", formatter: name(point) + (ratio === null ? "" : ", disparity " + page.number(ratio)) + (chosen ? ", recommended" : ""),
+          label: { show: true, position: far ? [0, 20] : [10, -15], align: far ? "right" : "left", formatter: name(point) + (ratio === null ? "" : ", disparity " + page.number(ratio)) + (chosen ? ", recommended" : ""),
             fontWeight: chosen ? "bold" : "normal" } };
       }
       var label = { color: color("ink"), textBorderColor: color("surface"), textBorderWidth: 3 };
