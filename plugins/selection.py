@@ -36,19 +36,24 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what was not asked for; after -k and -m have chosen, so that the report names nothing they left out."""
     asked = _settings(config)
-    if asked is None or asked.full:
+    if asked is None:
         return
     reasons: dict[pytest.Item, str] = {}
+    counts: Counter[str] = Counter()
     for item in items:
         who = identity(item)
-        why = None if who is None else _spared(item, who, asked)
+        if who is None:
+            continue
+        why = None if asked.full else _spared(item, who, asked)
         if why is not None:
             reasons[item] = why
+            counts[why] += 1
+        elif len(asked.specs) > 1 and "first_grid" in getattr(item, "fixturenames", ()):
+            counts[f"{who.hypothesis}: models are compared under the first --spec alone"] += len(asked.specs) - 1
     if reasons:
         config.hook.pytest_deselected(items=list(reasons))
         items[:] = [item for item in items if item not in reasons]
-        counts = Counter(reasons.values())
-        catalogue(config).left_out.update(counts)
+    catalogue(config).left_out.update(counts)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:

@@ -95,6 +95,30 @@ def test_nothing_is_said_to_be_left_out_where_everything_was_asked_for_or_desele
     assert "not_run" not in load(suite.path / "other" / "report.json")["inputs"]
 
 
+COMPARISON = """
+import pytest
+from test_evals import measured
+
+@pytest.fixture
+def first_grid():
+    return None
+
+@pytest.mark.hypothesis("H-100")
+@pytest.mark.prediction
+def test_over_models(first_grid, record):
+    measured(record)
+"""
+
+
+@pytest.mark.parametrize(("specs", "others"), [("int4-g64", 0), ("int4-g64,int3-g64,nf4-b64", 2)])
+def test_of_several_specs_what_compares_models_says_that_it_takes_the_first(suite, specs, others):
+    suite.makepyfile(test_comparison=COMPARISON)
+    suite.runpytest_inprocess("test_comparison.py", "--report=out", "--full", f"--spec={specs}")
+    reason = "H-100: models are compared under the first --spec alone"
+    entry = {"what": "eval", "language": None, "count": others, "reason": reason}
+    assert load(suite.path / "out" / "report.json")["inputs"].get("not_run", []) == [entry] * bool(others)
+
+
 def test_workers_tell_the_report_what_they_left_out(suite, monkeypatch):
     pytest.importorskip("xdist", reason="install the extra xdist")
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")

@@ -1,5 +1,9 @@
 """Recipes are given to the tools they are for, and what they protect keeps its bytes."""
 
+import json
+import os
+import subprocess
+
 import pytest
 import tiny_models
 import torch
@@ -16,6 +20,19 @@ from llama_cpp_builds import needs_llama_cpp
 
 PROTECT = ("model.layers.1", "model.layers.0.mlp.down_proj")
 NEEDS = "needs bitsandbytes and torchao: pip install 'evenbits[backends]'"
+LLM_COMPRESSOR = os.environ.get("EVENBITS_LLM_COMPRESSOR", "")
+"""A Python that has llmcompressor, which pins other versions than ours."""
+
+ONESHOT = """
+import json, sys
+from llmcompressor import oneshot
+from llmcompressor.modifiers.quantization import QuantizationModifier
+
+model, output, group, ignore = json.loads(sys.argv[1])
+weights = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": group}
+recipe = QuantizationModifier(config_groups={"all": {"targets": ["Linear"], "weights": weights}}, ignore=ignore)
+oneshot(model=model, recipe=recipe, output_dir=output)
+"""
 
 
 @pytest.fixture
@@ -137,3 +154,38 @@ def test_what_is_built_from_a_recipe_loses_what_its_plan_says_in_every_language(
         for tag in corpus.languages:
             found = rows[made, tag]["excess_bits"]
             assert found["low"] < rows[plan, tag]["excess_bits"]["value"] < found["high"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not LLM_COMPRESSOR,
+    reason="needs llmcompressor: `tox run -e llm-compressor`, or EVENBITS_LLM_COMPRESSOR names a Python that has it",
+)
+def test_llm_compressor_leaves_what_is_ignored_and_loses_what_the_plan_says(tmp_path):
+    """Layer 7 of a1 kept, W4A16 in groups of 32, no calibration; the plan is ours, its steps absmax / 7, not / 7.5."""
+    pytest.importorskip("compressed_tensors", reason="needs compressed-tensors: pip install 'evenbits[backends]'")
+    from evenbits.text import load_corpus
+    from safetensors.torch import load_file
+
+    store, kept, made = Store(tmp_path / "store"), "model.layers.7", tmp_path / "made"
+    local = resolve(parse_model("reference:a1"), store=store)
+    anatomy = anatomy_of(outline(local.folder))
+    asked = [str(local.folder), str(made), 32, recipes(anatomy, (kept,))["llm-compressor"]["ignore"]]
+    subprocess.run([LLM_COMPRESSOR, "-c", ONESHOT, json.dumps(asked)], check=True, cwd=tmp_path)
+    source, written = load_file(local.folder / "model.safetensors"), load_file(made / "model.safetensors")
+    rounded = {linear.name for linear in anatomy.linears} - set(protected_modules(anatomy, (kept,)))
+    assert {name.removesuffix(".weight_packed") for name in written if name.endswith("_packed")} == rounded
+    left = [name for name in source if name.removesuffix(".weight") not in rounded]
+    assert sum(name.startswith(f"{kept}.") for name in left) > 7
+    for name in left:
+        assert written[name].dtype == source[name].dtype
+        assert torch.equal(written[name].view(torch.uint8), source[name].view(torch.uint8)), name
+    plan, spec = f"int4-g32+protect:{kept}", f"checkpoint:{made}"
+    corpus = load_corpus("gettext", languages="de,en,fi,ga", segments=24, store=store)
+    subject = Subject(local=local, store=store, dtype="float32", context=256)
+    found = measure_damage(subject, [parse(plan), parse(spec)], corpus).rows(seed=0)
+    rows = {(row["spec"], row["language"]): row for row in found}
+    assert rows[spec, "en"]["bits_per_weight"] == pytest.approx(rows[plan, "en"]["bits_per_weight"], abs=0.02)
+    for tag in corpus.languages:
+        excess = rows[spec, tag]["excess_bits"]
+        assert excess["low"] < rows[plan, tag]["excess_bits"]["value"] < excess["high"]
