@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["estimate", "interval", "number", "p_value"]
+__all__ = ["estimate", "interval", "number", "p_value", "percent"]
 
 
 def number(value: float | None, *, sign: bool = False) -> str:
@@ -43,3 +43,8 @@ def p_value(value: float | None) -> str:
     if value is None:
         return ""
     return "p < 0.001" if value < 0.001 else f"p {value:.3f}" if value < 0.1 else f"p {value:.2f}"
+
+
+def percent(share: float) -> str:
+    """Return a level as it is: `95%`, or `98.7654%` where several looks share what may go wrong."""
+    return f"{100 * share:.6g}%"

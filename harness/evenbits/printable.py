@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["printable"]
+__all__ = ["capital", "printable"]
 
 DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Codes that turn the direction of what follows: a name could make a line read as another one."""
@@ -41,3 +41,8 @@ def _shown(character: str, *, lines: bool) -> str:
     if unicodedata.category(character) in HIDDEN or character in DIRECTION or code in TAGS:
         return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
     return character
+
+
+def capital(text: str) -> str:
+    """Return `text` as the beginning of a sentence; the rest of it stays as it is."""
+    return text[:1].upper() + text[1:]

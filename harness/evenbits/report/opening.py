@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evenbits.numbers import estimate, number
+from evenbits.printable import capital
 from evenbits.report.actions import advice
 from evenbits.report.described import described, exposure_of
 from evenbits.studies.gate.decision import Case, cases, lets_through
@@ -211,7 +212,7 @@ def _by_limit(blocking: Sequence[Case], common: str) -> list[str]:
         rest = f"{_allowed(case)}{where}. {'' if because == common else because}".strip()
         groups.setdefault((_measure(case), rest), []).append(f"{subject} {estimate(case.row['estimate'])}")
     return [
-        f"{_capital(metric)}: {_listed(list(dict.fromkeys(of)))}{rest}"
+        f"{capital(metric)}: {_listed(list(dict.fromkeys(of)))}{rest}"
         if metric
         else f"{_listed(list(dict.fromkeys(of)))}: {rest}"
         for (metric, rest), of in groups.items()
@@ -233,10 +234,6 @@ def _by_subject(blocking: Sequence[Case], common: str) -> list[str]:
         numbers = "; ".join(parts) + "." if parts else ""
         lines.append(": ".join(filter(None, (who, " ".join(filter(None, (numbers, because)))))))
     return lines
-
-
-def _capital(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _todo(blocking: Sequence[Case]) -> Iterator[str]:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
+from evenbits.numbers import percent
 from evenbits.statistics.bootstrap import RESAMPLES, checked_resamples, percentile_interval, resample_counts
 from evenbits.statistics.clusters import drawn_units, widening
 from evenbits.statistics.samples import FloatArray, IntArray, finite
@@ -70,7 +71,7 @@ def bounded_estimate(
         low=low if math.isfinite(low) else None,
         high=high if math.isfinite(high) else None,
         n=n,
-        method=f"{method}; {100 * confidence:.6g}% percentile interval",
+        method=f"{method}; {percent(confidence)} percentile interval",
         reason="; ".join(reasons) or None,
     )
 

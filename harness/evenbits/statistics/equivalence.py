@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
+from evenbits.numbers import percent
 from evenbits.rows import Row
 from evenbits.statistics.bootstrap import percentile_interval
 from evenbits.statistics.samples import FloatArray
@@ -73,7 +74,7 @@ def bootstrap_equivalence(
         low=low if math.isfinite(low) else None,
         high=high if math.isfinite(high) else None,
         n=n,
-        method=f"two one-sided tests; {100 * (1 - 2 * alpha):.6g}% bootstrap interval, {len(drawn)} resamples",
+        method=f"two one-sided tests; {percent(1 - 2 * alpha)} bootstrap interval, {len(drawn)} resamples",
         reason=f"undefined in {lost} of {len(drawn)} resamples, which count against equivalence" if lost else None,
     )
     return Equivalence(

@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
+from evenbits.numbers import percent
 from evenbits.rows import Row
 from evenbits.statistics.bootstrap import RESAMPLES, checked_resamples, percentile_interval, resample_counts
 from evenbits.statistics.clusters import drawn_counts
@@ -161,7 +162,7 @@ def layer_language_interaction(
         low=low,
         high=high,
         n=segments,
-        method=f"{method}; {100 * confidence:.6g}% percentile interval over segments and languages, "
+        method=f"{method}; {percent(confidence)} percentile interval over segments and languages, "
         f"{len(drawn)} resamples",
     )
     sizes = np.bincount(codes)[codes]

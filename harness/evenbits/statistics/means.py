@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
+from evenbits.numbers import percent
 from evenbits.statistics.bootstrap import CHUNK, RESAMPLES, checked_resamples, percentile_interval, resample_counts
 from evenbits.statistics.samples import FloatArray, checked_confidence, paired, spread_of, vector
 
@@ -52,13 +53,13 @@ def mean_interval(
             low=value,
             high=value,
             n=n,
-            method=f"mean; constant sample, {100 * confidence:.6g}% interval",
+            method=f"mean; constant sample, {percent(confidence)} interval",
             reason=f"all {n} values are equal: the interval has no width",
         )
     low, high = studentised_limits(values - value, rng=rng, confidence=confidence, resamples=resamples)
     kind = "t" if n == 2 else f"the wider of t and bootstrap-t ({resamples} resamples)"
     return Estimate(
-        value=value, low=value + low, high=value + high, n=n, method=f"mean; {kind}, {100 * confidence:.6g}% interval"
+        value=value, low=value + low, high=value + high, n=n, method=f"mean; {kind}, {percent(confidence)} interval"
     )
 
 

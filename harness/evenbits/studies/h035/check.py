@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from evenbits.estimates import Estimate, Finding, Verdict
+from evenbits.printable import capital
 from evenbits.statistics import wilson
 from evenbits.studies.h035.calibration import CalibratedModel, Calibration
 from evenbits.studies.h035.forecast import CONFIDENCE
@@ -88,6 +89,6 @@ def _as_calibrated(study: PredictionStudy) -> CalibratedModel:
 
 
 def _sentence(name: str, one: LeftOut) -> str:
-    who = "That" if name == BEST else METRICS[name].label[0].upper() + METRICS[name].label[1:]
+    who = "That" if name == BEST else capital(METRICS[name].label)
     found = f"worst quarter recalled {one.recalled} of {one.quarter}"
     return f"{who}: interval holds {one.inside} of {one.languages}, {found}."

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evenbits.statistics import cluster_means
 from evenbits.studies.h035.calibration import CalibratedModel, Calibration
 from evenbits.studies.h035.forecast import Forecaster, best_forecaster, forecaster, shared_metrics, worst_quarter
 
@@ -105,10 +106,9 @@ class Performance:
         return min((one.coverage for one in self.models), default=None)
 
     def _mean(self, values: Sequence[float]) -> float | None:
-        runs: dict[str, list[float]] = {}
-        for one, value in zip(self.models, values, strict=True):
-            runs.setdefault(one.run, []).append(value)
-        return float(np.mean([np.mean(group) for group in runs.values()])) if runs else None
+        if not self.models:
+            return None
+        return float(cluster_means(values, [one.run for one in self.models])[1].mean())
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from evenbits.cells.damage import FLOORS_NEEDED, Damage
 from evenbits.estimates import Estimate, Finding, Verdict
+from evenbits.printable import capital
 from evenbits.statistics.samples import spread_of
 from evenbits.studies.h035.predictors import Predictors
 
@@ -108,6 +109,6 @@ def _without_number(verdict: Verdict, reason: str, remedy: str, n: int, what: st
     return Finding(
         estimate=Estimate.undefined(reason, n=n, method=what),
         verdict=verdict,
-        because=f"{reason[0].upper()}{reason[1:]}. {remedy}",
+        because=f"{capital(reason)}. {remedy}",
         summary=reason,
     )

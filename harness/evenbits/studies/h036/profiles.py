@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate, Finding, Verdict
+from evenbits.printable import capital
 from evenbits.statistics import Interaction, Scale, layer_language_interaction
 from evenbits.studies.h036.depth import where_damage_lies
 from evenbits.studies.h036.study import LayerStudy
@@ -132,7 +133,7 @@ def _too_few(study: LayerStudy) -> Finding | None:
 
 def _because(found: Interaction, alpha: float) -> str:
     if found.p_value is None:
-        return f"{_capital(found.p_method)}."
+        return f"{capital(found.p_method)}."
     if found.least_p >= alpha:
         return f"p cannot fall below {found.least_p:.2g} with {found.estimate.n} segments; take 6 or more."
     against = (
@@ -161,7 +162,3 @@ def _brief(found: Interaction) -> str:
 
 def _p(value: float) -> str:
     return "< .001" if value <= 0.001 else f"{value:.3f}".replace("0.", ".", 1)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate
+from evenbits.numbers import percent
 from evenbits.statistics import (
     LOG_PARITY,
     RESAMPLES,
@@ -121,9 +122,7 @@ def recommend(
     best, because = _decided(shown_K, damage_K)
     k_K = np.array([float(k) for k in percents])
     low, high = percentile_interval(k_K[chosen_B], study.confidence)
-    method = (
-        f"the rule applied again to each resample; {drawn.method}; {100 * study.confidence:.6g}% percentile interval"
-    )
+    method = f"the rule applied again to each resample; {drawn.method}; {percent(study.confidence)} percentile interval"
     columns, spec = study.table.columns, study.kept[percents[best]]
     return Recommendation(
         percent=Estimate(value=k_K[best], low=low, high=high, n=len(study.table.languages), method=method),
