@@ -3,7 +3,7 @@
 Full precision is kept as its final hidden states, about a hundredth of its logits; the logits of both models are made
 again tile by tile and reduced as they appear.
 
-Shape legend: N tokens, D hidden, V vocabulary, S tokens of a tile, U vocabulary entries of a tile.
+Shape legend: N tokens, D hidden, V vocabulary, S tokens of a tile, U vocabulary entries of a tile, R tokens of a strip.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from evenbits.scoring.head import AnyHead, AnyTile, Head, Prediction, Reduction, Tile, token_tiles
+from evenbits.scoring.head import AnyHead, AnyTile, Head, Prediction, Reduction, Tile, strips, token_tiles
 
 __all__ = ["Divergence", "HiddenStates", "diverge"]
 
@@ -96,9 +96,9 @@ class _Stream:
         self.sum_S = torch.zeros_like(full.prediction.lse)
 
     def add(self, tile: AnyTile, full_tile: Tile) -> None:
-        changed_SU = tile.logits(self.hidden_SD)
-        full_SU = full_tile.logits(self.full_SD)
-        difference_SU = (full_SU - changed_SU).sub_(self.shift_S[:, None])
-        p_SU = full_SU.sub_(self.full_lse_S[:, None]).exp_()
-        self.sum_S += p_SU.mul_(difference_SU).sum(dim=1).double()
-        self.reduction.add(changed_SU, tile)
+        changed, full = strips(tile, self.hidden_SD), strips(full_tile, self.full_SD)
+        for (rows, changed_RU), (_, full_RU) in zip(changed, full, strict=True):
+            difference_RU = (full_RU - changed_RU).sub_(self.shift_S[rows, None])
+            p_RU = full_RU.sub_(self.full_lse_S[rows, None]).exp_()
+            self.sum_S[rows] += p_RU.mul_(difference_RU).sum(dim=1).double()
+            self.reduction.add(rows, changed_RU, tile)

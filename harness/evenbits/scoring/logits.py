@@ -79,9 +79,13 @@ class GivenTile:
     begin: int
     end: int
 
-    def logits(self, rows_SV: torch.Tensor) -> torch.Tensor:
-        """Return a copy of this tile's entries, S x U float32 (reductions overwrite what they are given)."""
-        return rows_SV[:, self.begin : self.end].to(torch.float32, copy=True)
+    def products(self, rows_SV: torch.Tensor) -> torch.Tensor:
+        """Return this tile's entries, S x U."""
+        return rows_SV[:, self.begin : self.end]
+
+    def logits(self, products_RU: torch.Tensor) -> torch.Tensor:
+        """Return a copy in float32 (reductions overwrite what they are given)."""
+        return products_RU.to(torch.float32, copy=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

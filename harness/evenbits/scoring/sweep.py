@@ -27,7 +27,7 @@ from evenbits.scoring import packed
 from evenbits.scoring.arithmetic import product_dtype, products_for
 from evenbits.scoring.batches import Window, batched, context_limit, length_limit
 from evenbits.scoring.body import padded_hidden
-from evenbits.scoring.head import Head, head_of, predict, token_tiles
+from evenbits.scoring.head import Head, head_of, predict, strips, token_tiles
 from evenbits.scoring.likelihood import CONTEXT, _Sheet, batch_tokens_for, read_text, score
 
 if TYPE_CHECKING:
@@ -255,13 +255,14 @@ def _nll(head: Head, hidden_ND: torch.Tensor, targets_N: torch.Tensor, shift_N: 
     rows = token_tiles(hidden_ND)
     for tile in head.tiles():
         for row in rows:
-            logits_SU = tile.logits(hidden_ND[row])
-            place_S = targets_N[row] - tile.begin
-            here_S = (place_S >= 0) & (place_S < tile.end - tile.begin)
-            place_S = place_S.clamp(0, tile.end - tile.begin - 1)
-            found_S = logits_SU.gather(1, place_S[:, None]).squeeze(1).double()
-            target_N[row] = torch.where(here_S, found_S, target_N[row])
-            total_N[row] += logits_SU.sub_(near_N[row, None]).exp_().sum(dim=1).double()
+            for strip, logits_RU in strips(tile, hidden_ND[row]):
+                at = slice(row.start + strip.start, row.start + strip.stop)
+                place_R = targets_N[at] - tile.begin
+                here_R = (place_R >= 0) & (place_R < tile.end - tile.begin)
+                place_R = place_R.clamp(0, tile.end - tile.begin - 1)
+                found_R = logits_RU.gather(1, place_R[:, None]).squeeze(1).double()
+                target_N[at] = torch.where(here_R, found_R, target_N[at])
+                total_N[at] += logits_RU.sub_(near_N[at, None]).exp_().sum(dim=1).double()
     lse_N = near_N.double() + total_N.log()
     far_N = ~((total_N > SMALLEST_SUM) & torch.isfinite(total_N))
     if bool(far_N.any()):
