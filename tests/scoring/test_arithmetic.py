@@ -88,3 +88,26 @@ def test_bfloat16_is_multiplied_as_such_where_the_cpu_has_instructions_for_it(mo
     assert arithmetic.product_dtype(torch.bfloat16, torch.device("cpu")) is getattr(torch, expected)
     assert arithmetic.product_dtype(torch.float32, torch.device("cpu")) is torch.float32
     assert arithmetic.product_dtype(torch.bfloat16, torch.device("cuda")) is torch.bfloat16
+
+
+def test_attention_of_bfloat16_has_the_gradients_of_float32_and_the_dtype_it_was_asked_for():
+    import torch
+    from evenbits.scoring.arithmetic import WidenedAttention
+    from torch.nn import functional
+
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(2, 3, 40, 8, generator=generator).bfloat16() for _ in range(4)]
+
+    def gradients(dtype):
+        q, k, v = (one.to(dtype).requires_grad_() for one in drawn[:3])
+        mixed = functional.scaled_dot_product_attention(q, key=k, value=v, is_causal=True)
+        assert mixed.dtype is dtype
+        return torch.autograd.grad((mixed.float() * drawn[3].float()).sum(), (q, k, v))
+
+    exact, plain = gradients(torch.float32), gradients(torch.bfloat16)
+    with WidenedAttention():
+        wide = gradients(torch.bfloat16)
+    for true, here, there in zip(exact, wide, plain, strict=True):
+        error, before = (float((one.float() - true).norm()) for one in (here, there))
+        assert error < 0.005 * float(true.norm())  # its last rounding alone
+        assert error < before

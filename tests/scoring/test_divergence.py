@@ -101,6 +101,23 @@ def test_divergence_does_not_depend_on_batches_tiles_or_windows(load_tiny, batch
     assert small.top1_changed.tolist() == whole.top1_changed.tolist()
 
 
+@pytest.mark.parametrize("rows", [1, 5, 10_000])
+def test_the_strips_in_which_logits_are_reduced_change_no_bit(load_tiny, rows, monkeypatch):
+    from evenbits.scoring import head
+
+    def scored():
+        loaded = load_tiny()
+        full, hidden = score(loaded, "en", IDS, TEXTS, keep_hidden=True)
+        damage(loaded, by=0.1)
+        changed, _ = score(loaded, "en", IDS, TEXTS, reference=hidden)
+        return [full.nll, changed.nll, changed.token_kl, changed.delta_p, changed.top1_changed]
+
+    whole = scored()
+    monkeypatch.setattr(head, "STRIP_TOKENS", rows)
+    for before, now in zip(whole, scored(), strict=True):
+        np.testing.assert_array_equal(now, before)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_unchanged_model_does_not_diverge(load_tiny, dtype):
     loaded = load_tiny(dtype=dtype)

@@ -17,7 +17,29 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["WidenedProducts", "product_dtype", "products_for", "widened"]
+__all__ = ["WidenedAttention", "WidenedProducts", "product_dtype", "products_for", "widened"]
+
+
+class WidenedAttention(TorchFunctionMode):
+    """While entered, attention of bfloat16 runs in float32 and is rounded back.
+
+    On a CPU the backward pass of torch's fused kernel takes three to four times as long in bfloat16 for sequences up to
+    a hundred tokens, and as long for a thousand.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        del types
+        named = dict(kwargs or {})
+        if func is not functional.scaled_dot_product_attention or not any(map(_is_bfloat16, (*args, *named.values()))):
+            return func(*args, **named)
+        wide = {name: value.float() if _is_bfloat16(value) else value for name, value in named.items()}
+        return func(*(arg.float() if _is_bfloat16(arg) else arg for arg in args), **wide).to(torch.bfloat16)
 
 
 class WidenedProducts(TorchFunctionMode):

@@ -10,7 +10,7 @@ after averaging, which measures something else. One float32 tensor per product i
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,12 @@ from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Sequenced, sequences_of
 from evenbits.records import text_digest
+from evenbits.scoring.arithmetic import WidenedAttention
 from evenbits.store import Store
 
 __all__ = ["GradientSquares", "exact_attention", "gradient_squares", "in_rounds", "measure_gradients"]
 
-SCHEMA = 2
+SCHEMA = 3
 
 HELD_BYTES = 4 << 30
 """Squared gradients held at once; a larger model takes a round of passes for each part of that size."""
@@ -121,11 +122,11 @@ def measure_gradients(
 
 
 def exact_attention(device: torch.device) -> AbstractContextManager[Any]:
-    """Return the context in which gradients through attention come out the same every time.
+    """Return the context in which gradients through attention come out the same every time, and soon.
 
     The backward passes of a GPU's fused kernels add in whatever order they finish; plain products do not.
     """
-    return nullcontext() if device.type == "cpu" else sdpa_kernel(SDPBackend.MATH)
+    return WidenedAttention() if device.type == "cpu" else sdpa_kernel(SDPBackend.MATH)
 
 
 @contextmanager
