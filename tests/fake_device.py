@@ -1,8 +1,9 @@
-"""A second device on a machine that has only a CPU, so that a mixed-up device fails without a GPU.
+"""Two more devices on a machine that has only a CPU, so that a mixed-up device fails without a GPU.
 
-A tensor `on` it holds its numbers in ordinary memory but says `fake:0`, has no numpy view and, as on CUDA, may meet
-tensors of the CPU only where those are single numbers, are copied over, or index it. It is a backend of its own to
-torch (PrivateUse1), registered from Python: factories, modules, autograd and inference mode work as on any device.
+A tensor `on` one holds its numbers in ordinary memory but says `fake:0` or `fake:1`, has no numpy view and, as on CUDA,
+may meet tensors of the CPU only where those are single numbers, are copied over, or index it, and those of the other
+device only where they are copied. They are a backend of their own to torch (PrivateUse1), registered from Python:
+factories, modules, autograd and inference mode work as on any device.
 """
 
 from __future__ import annotations
@@ -10,16 +11,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
-__all__ = ["FAKE", "SYNCHRONISED", "FakeTensor", "emulated"]
+__all__ = ["FAKE", "OTHER", "SYNCHRONISED", "FakeTensor", "emulated"]
 
-_setup_privateuseone_for_python_backend("fake")
-FAKE = torch.device("fake:0")
+
+class _Backend(_DummyBackendModule):
+    def device_count(self) -> int:
+        return 2
+
+
+_setup_privateuseone_for_python_backend("fake", backend_module=_Backend())
+FAKE, OTHER = torch.device("fake:0"), torch.device("fake:1")
 SYNCHRONISED: Counter[str] = Counter()
 """How often the host waited for a number of the device, by operator."""
 
@@ -29,19 +37,19 @@ INDEXED = {"aten::index", "aten::index_put_", "aten::index_put", "aten::_index_p
 
 
 class FakeTensor(torch.Tensor):
-    """A tensor on the fake device; `held` has its numbers."""
+    """A tensor on a fake device; `held` has its numbers."""
 
     held: torch.Tensor
 
     @staticmethod
-    def __new__(cls, held: torch.Tensor) -> Self:
+    def __new__(cls, held: torch.Tensor, device: torch.device = FAKE) -> Self:
         made = torch.Tensor._make_wrapper_subclass(
             cls,
             held.shape,
             strides=held.stride(),
             storage_offset=held.storage_offset(),
             dtype=held.dtype,
-            device=FAKE,
+            device=device,
         )
         made.held = held.detach()
         return made
@@ -53,7 +61,7 @@ class FakeTensor(torch.Tensor):
         return _run(func, args, kwargs or {})
 
     def __repr__(self) -> str:
-        return f"FakeTensor({tuple(self.shape)}, {self.dtype})"
+        return f"FakeTensor({tuple(self.shape)}, {self.dtype}, {self.device})"
 
     def numpy(self, **_: Any) -> Any:
         raise TypeError("can't convert fake:0 device type tensor to numpy. Use Tensor.cpu() first.")
@@ -78,20 +86,25 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if name in WAITS and there:
         SYNCHRONISED[name] += 1
     _check_together(name, args, tensors, there)
+    if name == "aten::histc":  # counts integers on every device but the CPU
+        args = (args[0].float(), *args[1:])
     found = func(*tree_map(_inside, args), **tree_map(_inside, kwargs))
     if func._schema.name.endswith("_") and args:  # in place: the same tensor goes back
         return args[0]
     if "out" in kwargs:
         return kwargs["out"]
-    target = kwargs.get("device")
-    on_fake = torch.device(target).type == "fake" if target is not None else bool(there)
-    return tree_map(_outside, found) if on_fake else found
+    target = there[0].device if there else torch.device("cpu")
+    if kwargs.get("device") is not None:
+        target = torch.device(kwargs["device"])
+    return tree_map(partial(_outside, device=target), found) if target.type == "fake" else found
 
 
 def _check_together(name: str, args: tuple[Any, ...], tensors: list[torch.Tensor], there: list[FakeTensor]) -> None:
     here = [tensor for tensor in tensors if not isinstance(tensor, FakeTensor) and tensor.device.type == "cpu"]
-    if name in COPIES or not there or not here:
+    if name in COPIES or not there:
         return
+    if len({tensor.device for tensor in there}) > 1:
+        raise RuntimeError(f"Expected all tensors to be on the same device, but found fake:0 and fake:1 ({name})")
     met = [tensor for tensor in here if tensor.dim() > 0]
     if name in INDEXED and isinstance(args[0], FakeTensor):  # CUDA takes indices from the CPU
         met = [tensor for tensor in met if tensor.dtype not in {torch.int64, torch.int32, torch.bool}]
@@ -107,8 +120,9 @@ def _inside(value: Any) -> Any:
     return torch.device("cpu") if isinstance(value, torch.device) and value.type == "fake" else value
 
 
-def _outside(value: Any) -> Any:
-    return FakeTensor(value) if isinstance(value, torch.Tensor) and not isinstance(value, FakeTensor) else value
+def _outside(value: Any, *, device: torch.device) -> Any:
+    here = isinstance(value, torch.Tensor) and not isinstance(value, FakeTensor)
+    return FakeTensor(value, torch.device("fake", device.index or 0)) if here else value
 
 
 _library = torch.library.Library("_", "IMPL")
@@ -126,7 +140,7 @@ def emulated() -> Iterator[None]:
     def made(data: Any, *args: Any, device: Any = None, **kwargs: Any) -> torch.Tensor:
         if device is None or torch.device(device).type != "fake":
             return make(data, *args, device=device, **kwargs)
-        return make(data, *args, **kwargs).to(FAKE)
+        return make(data, *args, **kwargs).to(device)
 
     torch.tensor, torch.inference_mode = made, torch.no_grad
     try:

@@ -329,7 +329,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="seed", about="seed of every random choice", metavar="N", check=_seed, kinds=(int,), default=0),
     Option(
         name="device",
-        about="where models run: auto (a CUDA device where there is one), cpu, cuda, cuda:N or mps",
+        about="where models run: auto (a CUDA device where there is one), cpu, cuda, cuda:N or mps; auto and cuda "
+        "spread the layers of a model over several devices where one has no room for it",
         metavar="DEVICE",
         check=_device,
         default="auto",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import architectures
 import numpy as np
 import pytest
 import torch
@@ -11,10 +13,12 @@ from evenbits.cells import Subject, measure_damage
 from evenbits.cells.cell import cells_of
 from evenbits.cells.streaming import Streamed
 from evenbits.errors import DeviceError
-from evenbits.models.device import CPU, Device, describe, parse_device
+from evenbits.models.device import CPU, Device, describe, device_for, parse_device
 from evenbits.models.loading import load
+from evenbits.models.placement import homes_of
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
+from evenbits.observe.activations.collection import measure
 from evenbits.observe.activations.gradients import measure_gradients
 from evenbits.observe.activations.importance import ActivationImportance
 from evenbits.observe.activations.lookup import activation_statistics
@@ -31,7 +35,7 @@ from evenbits.variants.quantization.spec import parse_spec
 from evenbits.variants.registry import parse, variant_of
 from evenbits.variants.variant import FULL_PRECISION, in_dtype
 from evenbits.variants.zeroing import dropping
-from fake_device import FAKE, SYNCHRONISED, emulated
+from fake_device import FAKE, OTHER, SYNCHRONISED, emulated
 
 TEXTS = ("The quick brown fox.", "jumps over", "the lazy dog again and again and again, an inner thing", "in the tin")
 IDS = ("a", "b", "c", "d")
@@ -50,6 +54,9 @@ SPECS = (
     "int4-g16+clip:mse[de]",
 )
 ELSEWHERE = Device(name="fake:0", label="emulated")
+SPREAD = Device(name="fake:0", label="2 x emulated", beside=("fake:1",))
+HALF = Device(name="fake:0", label="half emulated", beside=("cpu",))
+"""torch's autograd takes one device of a backend from Python, so gradients cross to the CPU and back."""
 
 
 @pytest.fixture(autouse=True)
@@ -59,11 +66,22 @@ def _emulated():
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2", pytest.param("gemma3_text", marks=pytest.mark.slow)])
-def pair(request, tiny_model, tmp_path_factory):
-    """A model on the CPU and on the fake device: lean forward, own forward with Conv1D, windows and soft caps."""
+def local(request, tiny_model, tmp_path_factory):
+    """Three kinds of model: lean forward, own forward with Conv1D, windows and soft caps."""
     store = Store(tmp_path_factory.mktemp("resolved") / "store")
-    local = resolve(parse_model(str(tiny_model(request.param))), store=store)
-    return [load(local, dtype=torch.float32, device=device) for device in (CPU, ELSEWHERE)]
+    return resolve(parse_model(str(tiny_model(request.param))), store=store)
+
+
+@pytest.fixture(scope="module", params=[ELSEWHERE, SPREAD], ids=["one device", "two devices"])
+def pair(request, local):
+    """A model on the CPU and on the fake device, or spread over two."""
+    return [load(local, dtype=torch.float32, device=device) for device in (CPU, request.param)]
+
+
+@pytest.fixture(scope="module", params=[ELSEWHERE, HALF], ids=["one device", "two devices"])
+def learning_pair(request, local):
+    """The same for what needs gradients."""
+    return [load(local, dtype=torch.float32, device=device) for device in (CPU, request.param)]
 
 
 def nlls(loaded, **options):
@@ -77,11 +95,16 @@ def close(here, there, *, relative=1e-5, absolute=1e-6):
 
 def test_the_model_is_there_and_shares_what_it_shared(pair):
     here, there = pair
-    assert {parameter.device for parameter in there.model.parameters()} == {FAKE}
+    devices = {
+        name: {parameter.device for parameter in there.model.get_submodule(name).parameters()}
+        for name in (there.anatomy.embedding, there.anatomy.head, there.anatomy.layers[-1])
+    }
+    last = OTHER if there.device.beside else FAKE
+    assert list(devices.values()) == [{FAKE}, {FAKE}, {last}]
     assert there.anatomy == here.anatomy
     head, embedding = (there.model.get_submodule(name).weight for name in (there.anatomy.head, there.anatomy.embedding))
     assert (head is embedding) == here.anatomy.tied
-    assert (here.arithmetic, there.arithmetic) == ("torch.float32", "torch.float32 on fake emulated")
+    assert (here.arithmetic, there.arithmetic) == ("torch.float32", f"torch.float32 on fake {there.device.label}")
 
 
 def test_losses_and_divergence_are_those_of_the_cpu(pair):
@@ -98,9 +121,9 @@ def test_losses_and_divergence_are_those_of_the_cpu(pair):
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_weights_are_rounded_as_on_the_cpu(pair, spec, tmp_path):
+def test_weights_are_rounded_as_on_the_cpu(learning_pair, spec, tmp_path):
     weights = []
-    for loaded in pair:
+    for loaded in learning_pair:
         importance = ActivationImportance(loaded, CORPUS, store=Store(tmp_path / loaded.device.name.replace(":", "")))
         with quantized(loaded, parse_spec(spec), importance=importance):
             weights.append([parameter.detach().cpu() for parameter in loaded.model.parameters()])
@@ -110,18 +133,19 @@ def test_weights_are_rounded_as_on_the_cpu(pair, spec, tmp_path):
 
 @pytest.mark.parametrize("ours", [False, True], ids=["as transformers saves it", "as evenbits exports it"])
 def test_another_checkpoint_runs_on_the_device_of_the_run(ours, pair, tmp_path):
-    here, _ = pair
+    here, elsewhere = pair
     folder = here.local.folder
     if ours:
         folder = tmp_path / "ours"
         write_quantized(here, parse_spec("int4-g16"), folder)
     rows = []
-    for device in (CPU, ELSEWHERE):
+    for device in (CPU, elsewhere.device):
         store = Store(tmp_path / "store")  # the same: what one device computed is never the other's
         subject = Subject(local=here.local, store=store, dtype="float32", device=device)
         spec = parse(f"checkpoint:{folder}")
         with spec.variant(subject).open(subject) as scorer:
-            assert {parameter.device for parameter in scorer.loaded.model.parameters()} == {torch.device(device.name)}
+            devices = {str(parameter.device) for parameter in scorer.loaded.model.parameters()}
+            assert devices == set(device.names)
         found = measure_damage(subject, [spec], CORPUS).rows(seed=0)
         assert {row["artefact"]["device"] for row in found} == {str(device)}
         rows.append([row["nll_quantized"] for row in found])
@@ -161,10 +185,10 @@ def test_activations_are_those_of_the_cpu(pair, tmp_path):
         close(here.input_peak[name], there.input_peak[name], relative=1e-4)
 
 
-def test_spikes_gradients_and_rounding_errors_are_those_of_the_cpu(pair, tmp_path):
+def test_spikes_gradients_and_rounding_errors_are_those_of_the_cpu(learning_pair, tmp_path):
     spec = parse_spec("int4-g16")
     spikes, gradients, errors = [], [], []
-    for number, loaded in enumerate(pair):
+    for number, loaded in enumerate(learning_pair):
         spikes.append(spike_peaks(loaded, TEXTS))
         gradients.append(measure_gradients(loaded, TEXTS[:2], language="en"))
         deltas = {"s": weight_errors(loaded, CORPUS, spec, store=Store(tmp_path / str(number)), seed=0)}
@@ -189,6 +213,29 @@ def test_a_sweep_and_ablations_are_those_of_the_cpu(pair):
         found.append([swept.full["en"].nll, *(one["en"].nll for one in swept.changed)])
     for here, there in zip(*found, strict=True):
         close(here, there, absolute=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["qwen3_moe", pytest.param("gpt_oss", marks=pytest.mark.slow)])
+def test_experts_are_scored_observed_and_rounded_there(architecture, tmp_path):
+    store = Store(tmp_path / "store")
+    local = resolve(parse_model(str(architectures.build(architecture, tmp_path / "model"))), store=store)
+    here, two, half = (load(local, dtype=torch.float32, device=device) for device in (CPU, SPREAD, HALF))
+    assert {str(parameter.device) for parameter in two.model.parameters()} == {"fake:0", "fake:1"}
+    found = [nlls(loaded)[0].nll for loaded in (here, two, half)]
+    close(found[0], found[1])
+    close(found[0], found[2])
+    moments = [measure(loaded, TEXTS, language="en") for loaded in (here, two)]
+    gradients = [measure_gradients(loaded, TEXTS[:1], language="en") for loaded in (here, half)]
+    for linear in here.anatomy.linears:
+        close(*(one.input_square[linear.name] for one in moments), relative=1e-4)
+        close(*(one[linear.name].cpu() for one in gradients), relative=1e-3, absolute=1e-7)
+    rounded = []
+    for loaded in (here, half):
+        importance = ActivationImportance(loaded, CORPUS, store=Store(tmp_path / loaded.device.label.replace(" ", "")))
+        with quantized(loaded, parse_spec("int4-g16+keep1%:activation"), importance=importance):
+            rounded.append([parameter.detach().cpu() for parameter in loaded.model.parameters()])
+    for one, other in zip(*rounded, strict=True):
+        close(one, other)
 
 
 def test_an_exported_model_holds_the_same_bytes(pair, tmp_path):
@@ -250,6 +297,35 @@ def test_devices_are_named_and_what_is_not_there_is_refused(monkeypatch):
         parse_device("cuda:1")
     with pytest.raises(DeviceError, match="no float64"):
         parse_device("mps")
+
+
+def test_a_model_that_one_device_has_no_room_for_is_spread_over_as_few_as_have_it(monkeypatch):
+    """4 devices of 10 GiB, 2 of each to spare; a spec's replaced weights lie beside the weights."""
+    gib = 2**30
+    monkeypatch.setattr("evenbits.models.device._has_driver", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda index: "GPU" if index < 3 else "other GPU")
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _index: SimpleNamespace(total_memory=10 * gib))
+    names = {size: device_for("auto", weights=size * gib).names for size in (4, 5, 8, 9, 40)}
+    assert [len(names[size]) for size in (4, 5, 8, 9, 40)] == [1, 2, 2, 3, 4]
+    assert device_for("auto", weights=4 * gib) == Device(name="cuda:0", label="GPU")
+    two = Device(name="cuda:0", label="2 x GPU", beside=("cuda:1",))
+    assert device_for("cuda", weights=8 * gib) == two
+    assert (two.key, str(two)) == ("cuda 2 x GPU", "cuda:0 + cuda:1 (2 x GPU)")
+    # Workers beside each other have groups of their own; a device that was named stays the only one.
+    mixed = Device(name="cuda:2", label="1 x GPU + 1 x other GPU", beside=("cuda:3",))
+    assert [device_for("auto", weights=8 * gib, worker=worker) for worker in range(3)] == [two, mixed, two]
+    assert device_for("cuda:1", weights=40 * gib) == Device(name="cuda:1", label="GPU")
+    assert device_for("cpu", weights=40 * gib) == CPU
+
+
+def test_layers_are_divided_by_what_they_weigh():
+    assert homes_of(0, [1, 1, 1, 1], ["a", "b"]) == ["a", "a", "b", "b"]
+    # 4 outside and 8 of 1: the first device takes the embedding and two layers, 6 bytes each.
+    assert homes_of(4, [1] * 8, ["a", "b"]) == ["a"] * 2 + ["b"] * 6
+    assert homes_of(0, [5, 1, 1, 1], ["a", "b"]) == ["a", "b", "b", "b"]
+    assert homes_of(100, [1, 1], ["a", "b"]) == ["b", "b"]
 
 
 def test_workers_beside_each_other_take_one_device_each(monkeypatch):

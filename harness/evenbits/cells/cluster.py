@@ -21,7 +21,7 @@ from evenbits.cells.cell import Cell
 from evenbits.cells.runner import Local, Runner, lacking
 from evenbits.cells.streaming import Streamed
 from evenbits.errors import DeviceError, UsageError
-from evenbits.models.device import Device, parse_device
+from evenbits.models.device import HELD_TWICE, SPARE_BYTES, Device, device_for
 from evenbits.models.records import LocalModel
 from evenbits.progress import Progress
 from evenbits.records import Corpus
@@ -29,12 +29,6 @@ from evenbits.store import Store
 from evenbits.variants.variant import Original
 
 __all__ = ["Cluster", "Place", "places_of", "runner_for", "shares_of"]
-
-SPARE_BYTES = 2 * 2**30
-"""What a worker needs beside weights: the libraries, kept hidden states, a batch."""
-
-HELD_TWICE = 2.0
-"""Weights and the replaced matrices of a spec, which lie beside them while it is measured."""
 
 POLL_SECONDS = 1.0
 
@@ -173,11 +167,11 @@ class Cluster:
         return lost
 
     def _places(self, original: Original, cells: Sequence[Cell]) -> list[Place]:
-        widest = max(4 if cell.dtype == "float32" else 2 for cell in cells)
-        memory = int(HELD_TWICE * widest * original.local.parameters) + SPARE_BYTES
+        widest = max(original.local.nbytes(cell.dtype) for cell in cells)
+        memory = int(HELD_TWICE * widest) + SPARE_BYTES
         nodes = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
         languages = len({cell.text_digest for cell in cells})
-        gpus = 0 if original.device.name == "cpu" else 1
+        gpus = 0 if original.device.name == "cpu" else len(original.device.names)
         return places_of(nodes, memory=memory, gpus=gpus, most=languages)
 
     def _staffed(self, original: Original, cells: Sequence[Cell], count: int) -> None:
@@ -231,7 +225,8 @@ class Worker:
                 f"{here} does not see {made.local.folder} or {made.root}: model and store (--store) must lie on a "
                 "disk that every machine of the cluster sees under the same path."
             )
-        device = parse_device(made.device.name.partition(":")[0])
+        kind = made.device.name.partition(":")[0]
+        device = device_for(kind, weights=made.local.nbytes(made.dtype))  # of those that Ray lent it
         if device.key != made.device.key:
             raise DeviceError(f"{here} has {device}, and this run is measured on {made.device.label}.")
         return Subject(

@@ -219,7 +219,7 @@ def subject_of(settings: Settings, model: str) -> Subject:
     """Return the model called `model`, checked and ready to measure."""
     from evenbits.cells import Subject
     from evenbits.cells.cluster import runner_for
-    from evenbits.models.device import parse_device
+    from evenbits.models.device import device_for
     from evenbits.models.references import parse_model
     from evenbits.models.sources import resolve
     from evenbits.progress import progress_for
@@ -228,12 +228,11 @@ def subject_of(settings: Settings, model: str) -> Subject:
     local = resolve(parse_model(model), store=kept, offline=settings.offline, progress=shown)
     if local.precision is not None:
         note(f"{model} was in {local.precision} already: what is measured comes on top of that")
-    device = parse_device(settings.device)
     return Subject(
         local=local,
         store=kept,
         dtype=settings.dtype,
-        device=device,
+        device=device_for(settings.device, weights=local.nbytes(settings.dtype)),
         seed=settings.seed,
         progress=shown,
         runner=runner_for(settings.runner, address=settings.ray_address, layers=settings.stream_layers),

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from evenbits.errors import DeviceError
 
-__all__ = ["CPU", "Device", "describe", "parse_device", "set_up"]
+__all__ = ["CPU", "HELD_TWICE", "SPARE_BYTES", "Device", "describe", "device_for", "parse_device", "set_up"]
 
 DRIVERS = ("libcuda.so.1", "nvcuda.dll", "libamdhip64.so")
 """A machine without one of these libraries has no CUDA device, and torch need not be asked."""
 
 
+HELD_TWICE = 2.0
+"""Weights and the replaced matrices of a spec, which lie beside them while it is measured."""
+
+SPARE_BYTES = 2 * 2**30
+"""What is needed beside weights: libraries, kept hidden states, a batch."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Device:
-    """`name`: what torch is told (`cpu`, `cuda:0`, `mps`). `label`: what it calls itself, such as `NVIDIA H200`."""
+    """`name`: what torch is told (`cpu`, `cuda:0`, `mps`). `label`: what it calls itself, such as `NVIDIA H200`.
+
+    `beside`: further devices, where a model's layers are spread over several (`evenbits.models.placement`); `label`
+    then names all of them, such as `2 x NVIDIA H200`.
+    """
 
     name: str = "cpu"
     label: str = ""
+    beside: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What torch is told of each of them, in the order of the layers."""
+        return (self.name, *self.beside)
 
     @property
     def key(self) -> str:
@@ -32,7 +50,8 @@ class Device:
         return f"{dtype} on {self.key}" if self.key else dtype
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.label})" if self.label else self.name
+        names = " + ".join(self.names)
+        return f"{names} ({self.label})" if self.label else names
 
 
 CPU = Device()
@@ -63,6 +82,34 @@ def parse_device(text: str, *, worker: int = 0) -> Device:
             )
         return Device(name=f"cuda:{index}", label=torch.cuda.get_device_name(index))
     return Device(name=text, label=kind)  # another backend that somebody registered with torch
+
+
+def device_for(text: str, *, weights: float, worker: int = 0) -> Device:
+    """Return where a model of so many bytes of `weights` runs under `--device text`.
+
+    With `auto` and `cuda` (no number) a model that one CUDA device has no room for, twice (a spec's replaced matrices
+    lie beside the weights) and with 2 GiB to spare, is spread over as few of them as have it together, over all where
+    even these have not. Sizes are those of the devices, not what happens to be free: the choice is part of every key.
+    `worker`: processes beside each other take one group of devices each.
+    """
+    first = parse_device(text, worker=worker)
+    if text not in {"auto", "cuda"} or first == CPU:
+        return first
+    import torch
+
+    every = range(torch.cuda.device_count())
+    rooms = [torch.cuda.get_device_properties(index).total_memory - SPARE_BYTES for index in every]
+    needed = next((n for n in range(1, len(rooms)) if sum(rooms[:n]) >= HELD_TWICE * weights), len(rooms))
+    if needed == 1:
+        return first
+    begin = needed * (worker % (len(rooms) // needed))
+    chosen = range(begin, begin + needed)
+    labels = Counter(torch.cuda.get_device_name(index) for index in chosen)
+    return Device(
+        name=f"cuda:{begin}",
+        label=" + ".join(f"{count} x {label}" for label, count in labels.items()),
+        beside=tuple(f"cuda:{index}" for index in chosen[1:]),
+    )
 
 
 def set_up(device: Device) -> None:

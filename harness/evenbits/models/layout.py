@@ -63,7 +63,10 @@ def text_config(model: Any) -> Any:
 def decoder_of(model: Any) -> Any:
     """Return the module that turns token ids into final hidden states: no head, of a wrapper the text part alone."""
     found = model.get_decoder()
-    return model.model if found is model else found
+    if found is model:
+        return model.model
+    # Of Llama 4's wrapper the text part is a causal model with a head of its own.
+    return decoder_of(found) if hasattr(found, "lm_head") else found
 
 
 def writes_in_parallel(model: Any) -> bool:

@@ -18,11 +18,12 @@ from evenbits.models.device import CPU, Device, set_up
 from evenbits.models.families import check_type
 from evenbits.models.layout import anatomy_of
 from evenbits.models.outline import class_of
+from evenbits.models.placement import spread
 from evenbits.models.quiet import quiet_transformers
 from evenbits.models.records import LoadedModel, LocalModel
 from evenbits.progress import Progress
 
-__all__ = ["attention_for", "check_vocabulary", "load", "read_tokenizer", "tokenizer_of"]
+__all__ = ["attention_for", "check_vocabulary", "load", "move", "read_tokenizer", "tokenizer_of"]
 
 
 def load(
@@ -49,7 +50,7 @@ def load(
         model, unused = _model(local, dtype, weights, quantized)
         tokenizer = read_tokenizer(local.folder, local.fingerprint, local.allow_code)
     anatomy = anatomy_of(model)
-    _move(model, anatomy, device)
+    move(model, anatomy, device)
     for name, parameter in model.named_parameters():
         check_finite(name, parameter)
     return LoadedModel(
@@ -57,18 +58,21 @@ def load(
     )
 
 
-def _move(model: PreTrainedModel, anatomy: Anatomy, device: Device) -> None:
-    """Put the model on `device`. `DeviceError` where its memory does not hold it."""
+def move(model: PreTrainedModel, anatomy: Anatomy, device: Device) -> None:
+    """Put the model on `device`, or spread it over several. `DeviceError` where memory does not hold it."""
     if device.name == "cpu":
         return
     set_up(device)
     try:
-        model.to(device.name)  # type: ignore[arg-type]
+        if device.beside:
+            spread(model, anatomy, device.names)
+        else:
+            model.to(device.name)  # type: ignore[arg-type]
     except torch.OutOfMemoryError as error:
         size = sum(parameter.nbytes for parameter in model.parameters())
         raise DeviceError(
             f"{device} has no room for this model's {size / 2**30:.1f} GiB of weights; end other programs that use it, "
-            "take --dtype bfloat16, a larger device, or --device cpu."
+            "take --dtype bfloat16, a larger device or more of them, --stream-layers, or --device cpu."
         ) from error
     embedding, head = model.get_submodule(anatomy.embedding), model.get_submodule(anatomy.head)
     if anatomy.tied and head.weight is not embedding.weight:  # not every backend keeps shared weights shared

@@ -27,9 +27,10 @@ def class_of(config: Any) -> Any:
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     )
 
-    known = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    if known is None and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        return AutoModelForImageTextToText
+    causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    wrapper: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.get(type(config), None)
+    if wrapper is not None and (causal is None or causal.config_class is not type(config)):
+        return AutoModelForImageTextToText  # a causal class of the text part alone would leave the rest of the file out
     return AutoModelForCausalLM
 
 

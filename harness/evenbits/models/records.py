@@ -38,6 +38,10 @@ class LocalModel:
     exposure: Mapping[str, int] | None = None
     precision: str | None = None
 
+    def nbytes(self, dtype: str) -> int:
+        """Return the bytes of its weights in `dtype`."""
+        return self.parameters * (4 if dtype == "float32" else 2)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LoadedModel:

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from evenbits.models.placement import Carrier
 from evenbits.scoring.arithmetic import product_dtype
 
-__all__ = ["packed_hidden", "supports"]
+__all__ = ["Frame", "entered", "left", "packed_hidden", "supports", "through"]
 
 FAMILIES = {
     "llama": "LlamaForCausalLM",
@@ -65,8 +66,9 @@ def supports(model: Any, *, context: int) -> bool:
 def _listened_to(name: str, module: torch.nn.Module) -> bool:
     if "forward" in module.__dict__:  # replaced on the instance
         return True
-    hooked = bool(module._forward_hooks or module._forward_pre_hooks)  # noqa: SLF001 - torch has no public question
-    return hooked and name.rpartition(".")[2] not in {*LAYER_CALLS, "lm_head"}
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]  # noqa: SLF001 - no public question
+    carried = all(isinstance(getattr(hook, "__self__", hook), Carrier) for hook in hooks)  # as the lean forward carries
+    return not carried and name.rpartition(".")[2] not in {*LAYER_CALLS, "lm_head"}
 
 
 def packed_hidden(model: Any, windows: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -75,18 +77,57 @@ def packed_hidden(model: Any, windows: Sequence[Sequence[int]]) -> torch.Tensor:
     The residual stream is float32, so that sums of many layers are not rounded at each; what a layer multiplies is in
     the dtype in which this machine multiplies fastest (call it under `arithmetic.products_for`), and so is the result.
     """
-    body = model.model
+    stream_ND, frame = entered(model, windows)
+    for layer in model.model.layers:
+        stream_ND = through(layer, stream_ND, frame, keep=False)
+    return left(model, stream_ND, frame)
+
+
+def entered(model: Any, windows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, Frame]:
+    """Return the residual stream of packed windows before the first layer, N x D in float32, and their frame."""
     dtype = product_dtype(model.dtype, model.device)
     ids_N = torch.tensor([token for window in windows for token in window], device=model.device)
     positions_N = torch.cat([torch.arange(len(window)) for window in windows]).to(model.device)
-    spans = _arranged([len(window) for window in windows], model.device)
-    stream_ND = body.embed_tokens(ids_N).float()
-    cos_1NC, sin_1NC = body.rotary_emb(stream_ND.to(dtype), positions_N[None])
-    rotary = _Rotary(cos_1NC[0], sin_1NC[0])
-    for layer in body.layers:
-        stream_ND += _attention(layer.self_attn, _norm(layer.input_layernorm, stream_ND, dtype), rotary, spans)
-        stream_ND += _mlp(layer.mlp, _norm(layer.post_attention_layernorm, stream_ND, dtype))
-    return _norm(body.norm, stream_ND, dtype)
+    stream_ND = model.model.embed_tokens(ids_N).float()
+    cos_1NC, sin_1NC = model.model.rotary_emb(stream_ND.to(dtype), positions_N[None])
+    lengths = tuple(len(window) for window in windows)
+    return stream_ND, Frame(dtype, lengths, cos_1NC[0], sin_1NC[0])
+
+
+def through(layer: Any, stream_ND: torch.Tensor, frame: Frame, *, keep: bool) -> torch.Tensor:
+    """Return the stream after `layer`, where that is; `keep`: the stream that was given stays as it is."""
+    home = layer.input_layernorm.weight.device
+    stream_ND = stream_ND.to(home)
+    rotary, spans = frame.on(home)
+    write_ND = _attention(layer.self_attn, _norm(layer.input_layernorm, stream_ND, frame.dtype), rotary, spans)
+    stream_ND = stream_ND + write_ND if keep else stream_ND.add_(write_ND)
+    stream_ND += _mlp(layer.mlp, _norm(layer.post_attention_layernorm, stream_ND, frame.dtype))
+    return stream_ND
+
+
+def left(model: Any, stream_ND: torch.Tensor, frame: Frame) -> torch.Tensor:
+    """Return the final hidden states of the stream after the last layer."""
+    norm = model.model.norm
+    return _norm(norm, stream_ND.to(norm.weight.device), frame.dtype)
+
+
+class Frame:
+    """What packed windows are read with: how they lie in the rows, and rotary tables, on each device that has layers.
+
+    `dtype`: in which layers multiply.
+    """
+
+    def __init__(self, dtype: torch.dtype, lengths: Sequence[int], cos_NC: torch.Tensor, sin_NC: torch.Tensor) -> None:
+        self.dtype, self._lengths = dtype, lengths
+        self._cos_NC, self._sin_NC = cos_NC, sin_NC
+        self._made: dict[torch.device, tuple[_Rotary, Spans]] = {}
+
+    def on(self, device: torch.device) -> tuple[_Rotary, Spans]:
+        """Return the tables and spans on `device`."""
+        if device not in self._made:
+            rotary = _Rotary(self._cos_NC.to(device), self._sin_NC.to(device))
+            self._made[device] = rotary, _arranged(self._lengths, device)
+        return self._made[device]
 
 
 class _Padded:

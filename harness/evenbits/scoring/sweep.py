@@ -24,7 +24,7 @@ import torch
 from evenbits.models.layout import text_config
 from evenbits.records import Losses
 from evenbits.scoring import packed
-from evenbits.scoring.arithmetic import product_dtype, products_for
+from evenbits.scoring.arithmetic import products_for
 from evenbits.scoring.batches import Window, batched, context_limit, length_limit
 from evenbits.scoring.body import padded_hidden
 from evenbits.scoring.head import Head, head_of, predict, strips, token_tiles
@@ -272,33 +272,20 @@ def _nll(head: Head, hidden_ND: torch.Tensor, targets_N: torch.Tensor, shift_N: 
 
 
 class PackedLayers:
-    """The lean forward, a layer at a time: state is (stream N x D in float32, rotary tables, spans)."""
+    """The lean forward, a layer at a time: state is (stream N x D in float32, frame)."""
 
     def __init__(self, model: Any) -> None:
-        self.body = model.model
         self.model = model
-        self.dtype = product_dtype(model.dtype, model.device)
 
     def enter(self, batch: Sequence[Window]) -> Any:
-        device = self.model.device
-        ids_N = torch.tensor([token for window in batch for token in window.inputs], device=device)
-        positions_N = torch.cat([torch.arange(len(window)) for window in batch]).to(device)
-        stream_ND = self.body.embed_tokens(ids_N).float()
-        cos_1NC, sin_1NC = self.body.rotary_emb(stream_ND.to(self.dtype), positions_N[None])
-        rotary = packed._Rotary(cos_1NC[0], sin_1NC[0])  # noqa: SLF001 - the lean forward, opened between its layers
-        return stream_ND, rotary, packed._arranged([len(window) for window in batch], device)  # noqa: SLF001
+        return packed.entered(self.model, [window.inputs for window in batch])
 
     def step(self, state: Any, layer: int) -> Any:
-        stream_ND, rotary, spans = state
-        module = self.body.layers[layer]
-        read_ND = packed._norm(module.input_layernorm, stream_ND, self.dtype)  # noqa: SLF001
-        stream_ND = stream_ND + packed._attention(module.self_attn, read_ND, rotary, spans)  # noqa: SLF001
-        read_ND = packed._norm(module.post_attention_layernorm, stream_ND, self.dtype)  # noqa: SLF001
-        stream_ND += packed._mlp(module.mlp, read_ND)  # noqa: SLF001
-        return stream_ND, rotary, spans
+        stream_ND, frame = state
+        return packed.through(self.model.model.layers[layer], stream_ND, frame, keep=True), frame
 
     def finish(self, state: Any, batch: Sequence[Window]) -> torch.Tensor:
-        hidden_ND = packed._norm(self.body.norm, state[0], self.dtype).to(self.model.dtype)  # noqa: SLF001
+        hidden_ND = packed.left(self.model, *state).to(self.model.dtype)
         ends = torch.tensor([len(window) for window in batch]).cumsum(0).tolist()
         keep = [torch.arange(end - len(w.targets), end) for w, end in zip(batch, ends, strict=True)]
         return hidden_ND[torch.cat(keep).to(hidden_ND.device)]

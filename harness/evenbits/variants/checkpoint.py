@@ -103,15 +103,16 @@ class Checkpoint:
         """Return the checkpoint in memory, in the arithmetic of the run (of FP4: bfloat16, all that it can)."""
         import torch
 
+        from evenbits.models.loading import load, move
         from evenbits.variants.export import load_quantized
 
         folder = self._folder(original)
         dtype: torch.dtype = getattr(torch, original.dtype)
         if (folder / MANIFEST).is_file():
-            return _moved(load_quantized(folder, dtype=dtype), original)
+            loaded = load_quantized(folder, dtype=dtype)
+            move(loaded.model, loaded.anatomy, original.device)
+            return loaded
         if _quantization(folder) is None:
-            from evenbits.models.loading import load
-
             return load(resolve(self._ref(), store=original.store), dtype=dtype, device=original.device)
         return _quantized(self, folder, torch.bfloat16 if _is_fp4(folder) else dtype, original)
 
@@ -157,13 +158,6 @@ class Checkpoint:
 
             return hub.fetch(ref, store=original.store, offline=False, progress=Silent())
         return resolve(ref, store=original.store).folder
-
-
-def _moved(loaded: LoadedModel, original: Original) -> LoadedModel:
-    """Return the model on the device of the run."""
-    model: Any = loaded.model
-    model.to(original.device.name)
-    return loaded
 
 
 def activations_of(config: Mapping[str, Any]) -> str | None:

@@ -18,12 +18,12 @@ __all__ = ["ChannelSums", "gathered"]
 
 def gathered(x: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """Return the text tokens of a batch in float32, [N, channels]: a new tensor that may be overwritten."""
-    rows = x.reshape(-1, x.shape[-1]).index_select(0, real)
+    rows = x.reshape(-1, x.shape[-1]).index_select(0, real.to(x.device))
     return rows.float() if rows.dtype != torch.float32 else rows
 
 
 class ChannelSums:
-    """Sum of squares (float64) and largest magnitude of every input channel, by module path.
+    """Sum of squares (float64) and largest magnitude of every input channel, by module path; of experts, each its own.
 
     Modules that read the same tensor (q, k and v; gate and up) are measured once per batch.
     """
@@ -31,6 +31,7 @@ class ChannelSums:
     def __init__(self) -> None:
         self.squares: dict[str, torch.Tensor] = {}
         self.peaks: dict[str, torch.Tensor] = {}
+        self.routed: dict[str, torch.Tensor] = {}
         self._batch: Batch | None = None
         self._seen: torch.Tensor | None = None
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -54,9 +55,24 @@ class ChannelSums:
         else:
             self.squares[name], self.peaks[name] = total.clone(), largest.clone()
 
+    def add_expert(self, name: str, expert: int, x_NI: torch.Tensor, *, experts: int) -> None:
+        """Add the text tokens that were sent to one of the `experts` whose product is `name`."""
+        if name not in self.squares:
+            self.squares[name] = x_NI.new_zeros(experts, x_NI.shape[1], dtype=torch.float64)
+            self.peaks[name] = x_NI.new_zeros(experts, x_NI.shape[1], dtype=torch.float32)
+            self.routed[name] = x_NI.new_zeros(experts, dtype=torch.float64)
+        square = x_NI.float().square()
+        self.squares[name][expert] += square.sum(0).double()
+        self.peaks[name][expert] = torch.maximum(self.peaks[name][expert], square.amax(0))
+        self.routed[name][expert] += len(x_NI)
+
     def finish(self, tokens: int) -> tuple[Mapping[str, NDArray[np.float64]], Mapping[str, NDArray[np.float64]]]:
-        """Return E[x_i^2] over `tokens` text tokens and max |x_i|, by module, float64 [I]."""
+        """Return E[x_i^2] over `tokens` text tokens and max |x_i|, by module, float64 [I]; of experts [E, I].
+
+        An expert's mean is over the tokens that were sent to it, and 0 where there were none.
+        """
+        counts = {name: count.clamp(min=1)[:, None] for name, count in self.routed.items()}
         return (
-            {name: (total / tokens).cpu().numpy() for name, total in self.squares.items()},
+            {name: (total / counts.get(name, tokens)).cpu().numpy() for name, total in self.squares.items()},
             {name: largest.sqrt().double().cpu().numpy() for name, largest in self.peaks.items()},
         )

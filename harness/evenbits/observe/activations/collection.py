@@ -19,7 +19,8 @@ from evenbits.models.layout import text_config, writes_in_parallel
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Batch, Sequenced, batches_of, sequences_of
 from evenbits.observe.activations.channels import ChannelSums, gathered
-from evenbits.observe.activations.hooks import check_modules, decoder, first_tensor, listening, write_modules
+from evenbits.observe.activations.experts import listening_to_experts
+from evenbits.observe.activations.hooks import decoder, first_tensor, listening, write_modules
 from evenbits.observe.activations.sinks import sink_masses
 from evenbits.observe.activations.states import PROJECTED, StateSums, projection
 from evenbits.observe.activations.statistics import SINK_SEGMENTS, ActivationStatistics
@@ -43,7 +44,6 @@ def measure(
     batch_tokens: int = BATCH_TOKENS,
 ) -> ActivationStatistics:
     """Measure `texts` without a store. `batch_tokens` bounds the positions of a batch, padding included."""
-    check_modules(loaded, "activations")
     sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=language)
     rng = np.random.default_rng(SEED)
     listener = _Listener(loaded, segments=len(texts), project=projection(_width(loaded), rng=rng))
@@ -51,7 +51,10 @@ def measure(
         for batch in batches_of(sequences, tokens=batch_tokens, apart=length_limit(text_config(loaded.model))):
             batch = batch.to(loaded.model.device)  # noqa: PLW2901 - the same batch, where the model can read it
             listener.start(batch)
-            with listening(loaded.model, before=listener.before, after=listener.after):
+            with (
+                listening(loaded.model, before=listener.before, after=listener.after),
+                listening_to_experts(loaded, listener.positions, listener.expert),
+            ):
                 decoder(loaded)(input_ids=batch.ids, use_cache=False)
     sampled = [sequence for sequence in sequences if sequence.segment < sink_segments]
     sinks = sink_masses(loaded, sampled, tokens=batch_tokens)
@@ -65,6 +68,7 @@ def measure(
         tokens=tokens,
         input_square=square,
         input_peak=peak,
+        routed={name: count.cpu().numpy() for name, count in listener.channels.routed.items()},
         output_peak={name: largest.double().cpu().numpy() for name, largest in listener.output_peak.items()},
         attention_write=writes.attention_write,
         mlp_write=writes.mlp_write,
@@ -101,8 +105,12 @@ class _Listener:
         self._even: torch.Tensor | None = None
         self._held: dict[str, torch.Tensor] = {}
         self.before: dict[str, Any] = {
-            linear.name: partial(self.channels.add, linear.name) for linear in loaded.anatomy.linears
+            linear.name: partial(self.channels.add, linear.name)
+            for linear in loaded.anatomy.linears
+            if not linear.experts
         }
+        self._experts = {linear.name: linear.experts for linear in loaded.anatomy.linears}
+        self._home = loaded.model.device
         self.after: dict[str, Any] = {}
         for block in blocks:
             attention, mlp = write_modules(loaded.model, block)
@@ -110,9 +118,10 @@ class _Listener:
             self.after[attention] = partial(self._hold, "attention")
             self.after[mlp] = partial(self._hold, "mlp")
             self.after[block.name] = partial(self._leave, block.index)
-            # Two things may be wanted of one module: its output as the write, and its peak.
-            inner = self.after.get(block.mlp_product)
-            self.after[block.mlp_product] = partial(self._peak, block.mlp_product, inner)
+            if block.mlp_output is not None:
+                # Two things may be wanted of one module: its output as the write, and its peak.
+                inner = self.after.get(block.mlp_output)
+                self.after[block.mlp_output] = partial(self._peak, block.mlp_output, inner)
 
     def start(self, batch: Batch) -> None:
         self.channels.start(batch)
@@ -120,13 +129,22 @@ class _Listener:
         self._even = (batch.segments % 2 == 0).nonzero()[:, 0]
         self.states.count(len(batch.real), len(self._even))
 
-    def _hold(self, what: str, x: torch.Tensor) -> None:
+    def positions(self) -> tuple[int, torch.Tensor]:
+        """Return how many positions the batch has, and which are text."""
         assert self._batch is not None  # noqa: S101 - start() comes first
-        self._held[what] = gathered(x, self._batch.real)
+        return self._batch.ids.numel(), self._batch.real
+
+    def expert(self, name: str, expert: int, x_NI: torch.Tensor, _y_NO: torch.Tensor) -> None:
+        """Add what an expert read."""
+        self.channels.add_expert(name, expert, x_NI, experts=self._experts[name])
+
+    def _hold(self, what: str, x: Any) -> None:
+        assert self._batch is not None  # noqa: S101 - start() comes first
+        self._held[what] = gathered(first_tensor(x), self._batch.real).to(self._home)
 
     def _peak(self, name: str, inner: Any, y: torch.Tensor) -> None:
         assert self._batch is not None  # noqa: S101 - start() comes first
-        low, high = torch.aminmax(y.reshape(-1, y.shape[-1]).index_select(0, self._batch.real), dim=0)
+        low, high = torch.aminmax(gathered(y, self._batch.real), dim=0)
         largest = torch.maximum(high, -low)
         before = self.output_peak.get(name)
         self.output_peak[name] = largest if before is None else torch.maximum(before, largest)
@@ -137,7 +155,7 @@ class _Listener:
         assert self._batch is not None  # noqa: S101 - start() comes first
         assert self._even is not None  # noqa: S101 - same
         self.writes.add(layer, self._held.pop("stream"), self._held.pop("attention"), self._held.pop("mlp"))
-        h_ND = gathered(first_tensor(output), self._batch.real)
+        h_ND = gathered(first_tensor(output), self._batch.real).to(self._home)
         self.states.add(layer, h_ND, self._even)
         if layer in self.state_layers:
             sums = self.segment_sum[self.state_layers.index(layer)]

@@ -180,7 +180,8 @@ def language_features(
         for part, values in zip(("early", "middle", "late"), thirds, strict=True)
     }
     # q, k and v read the same input, as gate and up do: each input counts once.
-    inputs = {square.tobytes(): square for square in statistics.input_square.values()}
+    squares = map(statistics.channel_square, statistics.input_square)
+    inputs = {square.tobytes(): square for square in squares}
     half = statistics.half_prediction
     similarity = None
     if reference is not None and len(statistics.tokens) > 1:

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from evenbits.errors import ModelError
 from evenbits.models.anatomy import Block
 from evenbits.models.layout import decoder_of
 from evenbits.models.records import LoadedModel
 
-__all__ = ["check_modules", "decoder", "first_tensor", "listening", "write_modules"]
+__all__ = ["decoder", "first_tensor", "listening", "write_modules"]
 
 Before = Callable[[torch.Tensor], None]
 After = Callable[[Any], None]
@@ -42,16 +41,6 @@ def decoder(loaded: LoadedModel) -> nn.Module:
     """Return the model without its head: nobody needs logits to look at activations."""
     inner: nn.Module = decoder_of(loaded.model)
     return inner
-
-
-def check_modules(loaded: LoadedModel, what: str) -> None:
-    """Raise `ModelError` where a product is no module of its own, so that nobody can listen to it: fused experts."""
-    if loaded.anatomy.has_experts:
-        fused = next(linear.name for linear in loaded.anatomy.linears if linear.experts)
-        raise ModelError(
-            f"{what} cannot be measured in this {loaded.anatomy.model_type} model: the experts of {fused} share one "
-            "parameter and are no modules to listen to. Weight statistics and damage do not need it."
-        )
 
 
 def first_tensor(output: Any) -> torch.Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -45,11 +46,14 @@ class ActivationImportance:
         self._peaks: Mapping[str, Peaks] | None = None
 
     def input_rms(self, name: str, languages: tuple[str, ...] | None) -> torch.Tensor:
-        """Return the root mean square of every input channel of module `name`, [I], float32."""
-        chosen = self._chosen(languages)
-        total = sum(torch.from_numpy(self._statistics_of(tag).input_square[name].copy()) for tag in chosen)
-        assert isinstance(total, torch.Tensor)  # noqa: S101 - chosen is not empty
-        return (total / len(chosen)).sqrt_().float()
+        """Return the root mean square of every input channel of module `name`, [I], float32; of experts [E, I].
+
+        Languages in which an expert got no token take no part in its mean.
+        """
+        found = [self._statistics_of(tag) for tag in self._chosen(languages)]
+        total: Any = sum(one.input_square[name] for one in found)
+        counted: Any = sum((one.routed[name] > 0)[:, None] if name in one.routed else 1 for one in found)
+        return torch.from_numpy(np.sqrt(total / np.maximum(counted, 1))).float()
 
     def gradient_square(self, name: str, languages: tuple[str, ...] | None) -> torch.Tensor:
         """Return the mean squared gradient of the loss by every weight of module `name`, [O, I], float32."""
@@ -61,6 +65,8 @@ class ActivationImportance:
 
     def peaks(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the largest |input| of every channel [I] and the largest |output| [O] of module `name`, float32.
+
+        Of experts the inputs are [E, I], the outputs [E * O].
 
         Over the first texts of every language, the prefix token included: super weights show there.
         """

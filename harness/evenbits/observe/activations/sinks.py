@@ -64,5 +64,5 @@ def _add(sums: dict[int, NDArray[np.float64]], layer: int, path: str, batch: Bat
     if weights is None or weights.dim() != 4:
         raise ModelError(f"{path} returns no attention weights, so attention sinks cannot be measured in this model")
     to_first = weights[..., 0].permute(0, 2, 1).reshape(-1, weights.shape[1])  # [B * T, H]
-    mass = to_first.index_select(0, batch.real).double().sum(0).cpu().numpy()
+    mass = to_first.index_select(0, batch.real.to(to_first.device)).double().sum(0).cpu().numpy()
     sums[layer] = sums.get(layer, 0.0) + mass

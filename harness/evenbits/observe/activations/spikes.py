@@ -19,7 +19,8 @@ from evenbits.errors import NonFiniteError
 from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Batch, batches_of, sequences_of
-from evenbits.observe.activations.hooks import check_modules, decoder, listening
+from evenbits.observe.activations.experts import listening_to_experts
+from evenbits.observe.activations.hooks import decoder, listening
 from evenbits.scoring.batches import length_limit
 
 __all__ = ["Peaks", "spike_peaks"]
@@ -29,7 +30,10 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Peaks:
-    """Largest |activation| of every channel of one product over all texts: `inputs` [I], `outputs` [O], float64."""
+    """Largest |activation| of every channel of one product over all texts: `inputs` [I], `outputs` [O], float64.
+
+    Of experts the inputs are [E, I], the outputs (without a bias) [E * O]; 0 where an expert was never chosen.
+    """
 
     inputs: Float64
     outputs: Float64
@@ -42,21 +46,33 @@ def spike_peaks(
 
     `tokens` bounds the positions of a batch. A spike that is not finite raises `NonFiniteError` naming the module.
     """
-    check_modules(loaded, "activation spikes")
     linears = loaded.anatomy.linears
+    plain = [linear.name for linear in linears if not linear.experts]
+    experts = {linear.name: linear.experts for linear in linears}
     inputs: dict[str, torch.Tensor] = {}
     outputs: dict[str, torch.Tensor] = {}
+
+    def of_expert(name: str, expert: int, x_NI: torch.Tensor, y_NO: torch.Tensor) -> None:
+        for peaks, rows in ((inputs, x_NI), (outputs, y_NO)):
+            if name not in peaks:
+                peaks[name] = rows.new_zeros(experts[name], rows.shape[1], dtype=torch.float64)
+            peaks[name][expert] = torch.maximum(peaks[name][expert], _largest(rows))
+
     sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=language)
     with torch.inference_mode():
         for batch in batches_of(sequences, tokens=tokens, apart=length_limit(text_config(loaded.model))):
             batch = batch.to(loaded.model.device)  # noqa: PLW2901 - the same batch, where the model can read it
             read = _read_positions(batch)
-            before = {linear.name: partial(_raise_peak, inputs, linear.name, read) for linear in linears}
-            after = {linear.name: partial(_raise_peak, outputs, linear.name, read) for linear in linears}
-            with listening(loaded.model, before=before, after=after):
+            before = {name: partial(_raise_peak, inputs, name, read) for name in plain}
+            after = {name: partial(_raise_peak, outputs, name, read) for name in plain}
+            counting = partial(lambda batch, read: (batch.ids.numel(), read), batch, read)
+            with (
+                listening(loaded.model, before=before, after=after),
+                listening_to_experts(loaded, counting, of_expert),
+            ):
                 decoder(loaded)(input_ids=batch.ids, use_cache=False)
     return {
-        linear.name: Peaks(inputs=_checked(inputs, linear.name), outputs=_checked(outputs, linear.name))
+        linear.name: Peaks(inputs=_checked(inputs, linear.name), outputs=_checked(outputs, linear.name).reshape(-1))
         for linear in linears
     }
 
@@ -70,10 +86,13 @@ def _read_positions(batch: Batch) -> torch.Tensor:
 
 
 def _raise_peak(peaks: dict[str, torch.Tensor], name: str, read: torch.Tensor, x: Any) -> None:
-    rows = x.reshape(-1, x.shape[-1]).index_select(0, read)
-    low, high = torch.aminmax(rows, dim=0)
-    largest = torch.maximum(high, -low).double()
+    largest = _largest(x.reshape(-1, x.shape[-1]).index_select(0, read.to(x.device)))
     peaks[name] = torch.maximum(peaks[name], largest) if name in peaks else largest
+
+
+def _largest(rows: torch.Tensor) -> torch.Tensor:
+    low, high = torch.aminmax(rows, dim=0)
+    return torch.maximum(high, -low).double()
 
 
 def _checked(peaks: Mapping[str, torch.Tensor], name: str) -> Float64:

@@ -17,7 +17,7 @@ __all__ = ["SINK_SEGMENTS", "ActivationStatistics", "packed", "token_parity", "u
 Float64 = NDArray[np.float64]
 
 LAYERED = ("attention_write", "mlp_write", "attention_norm", "mlp_norm", "stream_norm", "participation")
-MAPPED = ("input_square", "input_peak", "output_peak")
+MAPPED = ("input_square", "input_peak", "output_peak", "routed")
 
 SINK_SEGMENTS = 4
 """Segments of a language on which attention to the first token is measured."""
@@ -31,7 +31,8 @@ class ActivationStatistics:
     prefix token.
 
     `tokens` [S]: text tokens of each segment.
-    `input_square`: module -> E[x_i^2] of every input channel [I]. `input_peak`: module -> max |x_i| [I].
+    `input_square`: module -> E[x_i^2] of every input channel [I]. `input_peak`: module -> max |x_i| [I]. Of fused
+    experts both are [E, I], over the tokens sent to each expert; `routed`: how many those were [E].
     `output_peak`: MLP output module -> max |y_o| [O].
     `attention_write`, `mlp_write` [L]: mean of |write| / |residual stream it is added to|; `attention_norm`,
     `mlp_norm`, `stream_norm` [L]: mean raw norms, the stream before the layer.
@@ -50,6 +51,7 @@ class ActivationStatistics:
     input_square: Mapping[str, Float64]
     input_peak: Mapping[str, Float64]
     output_peak: Mapping[str, Float64]
+    routed: Mapping[str, Float64]
     attention_write: Float64
     mlp_write: Float64
     attention_norm: Float64
@@ -94,9 +96,17 @@ class ActivationStatistics:
     def layers(self) -> int:
         return len(self.stream_norm)
 
+    def channel_square(self, module: str) -> Float64:
+        """Mean square of every input channel of `module` [I]; of experts over all that any of them read."""
+        square = self.input_square[module]
+        if square.ndim == 1:
+            return square
+        routed = self.routed[module]
+        return np.asarray(routed @ square / routed.sum())
+
     def energy(self, module: str) -> Float64:
         """Share of activation energy that enters each input channel of `module`, sum 1; equal shares where all is 0."""
-        square = self.input_square[module]
+        square = self.channel_square(module)
         total = float(square.sum())
         return square / total if total > 0 else np.full_like(square, 1 / len(square))
 

@@ -117,7 +117,7 @@ def kurtosis_overlap(
 
 def _energy(members: Sequence[TensorStatistics], statistics: Mapping[str, ActivationStatistics]) -> Float64:
     """Return the energy of a layer's channels over its total, [L, C]; equal shares where a language has none."""
-    energy_LC = np.stack([np.concatenate([one.input_square[t.name] for t in members]) for one in statistics.values()])
+    energy_LC = np.stack([np.concatenate([one.channel_square(t.name) for t in members]) for one in statistics.values()])
     total_L1 = energy_LC.sum(axis=1, keepdims=True)
     equal = np.full_like(energy_LC, 1 / energy_LC.shape[1])
     return np.asarray(np.divide(energy_LC, total_L1, out=equal, where=total_L1 > 0))

@@ -22,8 +22,9 @@ from torch.nn import functional
 from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import batches_of, sequences_of
+from evenbits.observe.activations.experts import listening_to_experts
 from evenbits.observe.activations.gradients import exact_attention, in_rounds, measure_gradients
-from evenbits.observe.activations.hooks import check_modules, decoder, listening
+from evenbits.observe.activations.hooks import decoder, listening
 from evenbits.observe.activations.importance import ActivationImportance
 from evenbits.records import Corpus
 from evenbits.scoring.batches import length_limit
@@ -101,24 +102,36 @@ def measure_errors(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: 
 
 def _relative(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Deltas) -> dict[str, Float64]:
     """Return the relative error of every product by spec, [M]."""
-    check_modules(loaded, "the errors of rounding")
     names = _names(deltas)
+    matrices = {name: loaded.anatomy.product(name) for name in names}
     signal = dict.fromkeys(names, 0.0)
     error = {spec: dict.fromkeys(by_name, 0.0) for spec, by_name in deltas.items()}
-    real = torch.empty(0, dtype=torch.long)
+    positions, real = 0, torch.empty(0, dtype=torch.long)
 
     def look(name: str, x: torch.Tensor) -> None:
-        x_NI = x.reshape(-1, x.shape[-1]).index_select(0, real)
-        signal[name] += _squares(functional.linear(x_NI, loaded.anatomy.product(name).matrix(_weight(loaded, name))))
+        x_NI = x.reshape(-1, x.shape[-1]).index_select(0, real.to(x.device))
+        add(name, x_NI, functional.linear(x_NI, matrices[name].matrix(_weight(loaded, name))), slice(None))
+
+    def look_at_expert(name: str, expert: int, x_NI: torch.Tensor, y_NO: torch.Tensor) -> None:
+        outputs = y_NO.shape[1]
+        add(name, x_NI, y_NO, slice(expert * outputs, (expert + 1) * outputs))
+
+    def add(name: str, x_NI: torch.Tensor, y_NO: torch.Tensor, rows: slice) -> None:
+        signal[name] += _squares(y_NO)
         for spec, by_name in deltas.items():
             if name in by_name:
-                error[spec][name] += _squares(functional.linear(x_NI, by_name[name]))
+                error[spec][name] += _squares(functional.linear(x_NI, by_name[name][rows]))
 
     sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=tag)
-    with torch.inference_mode(), listening(loaded.model, before={name: partial(look, name) for name in names}):
+    before = {name: partial(look, name) for name in names if not matrices[name].experts}
+    with (
+        torch.inference_mode(),
+        listening(loaded.model, before=before),
+        listening_to_experts(loaded, lambda: (positions, real), look_at_expert, names=names),
+    ):
         for batch in batches_of(sequences, tokens=BATCH_TOKENS, apart=length_limit(text_config(loaded.model))):
             batch = batch.to(loaded.model.device)  # noqa: PLW2901 - the same batch, where the model can read it
-            real = batch.real
+            positions, real = batch.ids.numel(), batch.real
             decoder(loaded)(input_ids=batch.ids, use_cache=False)
     return {
         spec: np.array([lost / signal[name] if signal[name] > 0 else 0.0 for name, lost in by_name.items()])

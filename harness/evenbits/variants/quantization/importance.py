@@ -23,13 +23,13 @@ class Importance(Protocol):
     """Measurements of the linear module `name`; `languages` None means all that were measured."""
 
     def input_rms(self, name: str, languages: tuple[str, ...] | None) -> Tensor:
-        """Return the root mean square of every input channel, [I], float32."""
+        """Return the root mean square of every input channel, [I], float32; of fused experts of each expert, [E, I]."""
 
     def gradient_square(self, name: str, languages: tuple[str, ...] | None) -> Tensor:
         """Return the mean squared gradient of the loss by every weight, [O, I], float32."""
 
     def peaks(self, name: str) -> tuple[Tensor, Tensor]:
-        """Return the largest absolute input of every channel, [I], and the largest absolute output, [O]."""
+        """Return the largest absolute input of every channel, [I] or [E, I], and the largest absolute output, [O]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -114,7 +114,7 @@ def quantize_planned(
         plain = choice is None and not tensor.kept and plan.spec.clip is None
         w_OI = _read(tensor, source, as_stored=plain)
         if choice is not None:
-            kept_K: Tensor | None = choice.kept(tensor.name)
+            kept_K: Tensor | None = choice.kept(tensor.name).to(w_OI.device)
         elif tensor.kept:
             kept_K = largest(_scores(plan.spec, tensor, w_OI, importance, seed), tensor.kept)
         else:
@@ -181,8 +181,11 @@ def _clip_weight(spec: QuantSpec, tensor: PlannedTensor, importance: Importance 
     if spec.clip is None or not spec.clip.languages or importance is None:
         return None
     weight_I = importance.input_rms(tensor.name, spec.clip.languages).square()
-    if tuple(weight_I.shape) != (tensor.shape[1],):
-        raise SpecError(f"{tensor.name}: {len(weight_I)} input second moments for {tensor.shape[1]} inputs")
+    rows, columns = tensor.shape
+    if weight_I.dim() == 2 and rows % len(weight_I) == 0:  # of each expert, whose rows lie one below the other
+        weight_I = weight_I.repeat_interleave(rows // len(weight_I), dim=0)
+    if weight_I.shape[-1] != columns or (weight_I.dim() == 2 and len(weight_I) != rows):
+        raise SpecError(f"{tensor.name}: input second moments of shape {tuple(weight_I.shape)} for {columns} inputs")
     return weight_I.to(w_OI.device)
 
 

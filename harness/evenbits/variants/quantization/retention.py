@@ -55,15 +55,12 @@ def retention_scores(
     languages = keep.languages or None
     rows, columns = w_OI.shape
     if keep.criterion == "activation":
-        rms_I = _checked(importance.input_rms(name, languages), (columns,), name, "input second moments").to(
-            w_OI.device
-        )
-        return w_OI.abs().mul_(rms_I)
+        rms = importance.input_rms(name, languages)
+        return by_inputs(w_OI.abs(), _of_inputs(rms, w_OI, name, "input second moments"))
     if keep.criterion == "superweight":
-        peak_I, peak_O = (peak.to(w_OI.device) for peak in importance.peaks(name))
-        peak_I = _checked(peak_I, (columns,), name, "input peaks")
-        peak_O = _checked(peak_O, (rows,), name, "output peaks")
-        return w_OI.abs().mul_(peak_I).mul_(peak_O[:, None])
+        peak_I, peak_O = importance.peaks(name)
+        peak_O = _checked(peak_O, (rows,), name, "output peaks").to(w_OI.device)
+        return by_inputs(w_OI.abs(), _of_inputs(peak_I, w_OI, name, "input peaks")).mul_(peak_O[:, None])
     gradient_OI = _checked(importance.gradient_square(name, languages), (rows, columns), name, "squared gradients")
     return (w_OI - rounded()).square_().mul_(gradient_OI.to(w_OI.device))
 
@@ -143,7 +140,9 @@ class GlobalChoice:
             return largest(flat, min(self._count, len(flat)))
         if self._count == 0 or bool(flat.isnan().any()):
             return largest(flat, 0)
-        above = (flat > self._scores.min()).nonzero().view(-1)  # an equal score loses to the earlier tensor
+        above = (
+            (flat > self._scores.min().to(flat.device)).nonzero().view(-1)
+        )  # an equal score loses to the earlier tensor
         return above[largest(flat[above], self._count)]
 
     def kept(self, name: str) -> Tensor:
@@ -152,6 +151,19 @@ class GlobalChoice:
         bounds = torch.tensor([start, end], device=self._places.device)
         low, high = torch.searchsorted(self._places, bounds).tolist()
         return self._places[low:high] - start
+
+
+def by_inputs(w_OI: Tensor, values: Tensor) -> Tensor:
+    """Return `w_OI` after it was multiplied by the `values` of its inputs: [I], or [E, I] of E experts' rows."""
+    w_OI.view(len(values) if values.dim() == 2 else 1, -1, w_OI.shape[1]).mul_(values.unsqueeze(-2))
+    return w_OI
+
+
+def _of_inputs(values: Tensor, w_OI: Tensor, name: str, what: str) -> Tensor:
+    """Return the values of inputs, [I] or of each expert [E, I], where the weights are."""
+    rows, columns = w_OI.shape
+    experts = values.dim() == 2 and rows % len(values) == 0
+    return _checked(values, (len(values), columns) if experts else (columns,), name, what).to(w_OI.device)
 
 
 def _checked(array: Tensor, shape: tuple[int, ...], name: str, what: str) -> Tensor:
