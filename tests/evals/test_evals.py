@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import architectures
 import pytest
 from evenbits.report.document import validate
 from evenbits.text.languages import tiers
@@ -106,6 +107,25 @@ def test_what_is_measured_as_it_is_cannot_be_asked_which_weights_to_keep_and_say
         assert asked[test]["verdict"] == "not_applicable"
         assert "is measured as it is; name a simulated spec" in asked[test]["explain"]
     assert report["verdicts"]["H-039"]["verdict"] == "not_applicable"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["qwen3_moe", "gpt_oss"])
+def test_no_eval_ends_in_an_error_on_a_model_with_experts(architecture, texts, tmp_path):
+    folder = architectures.build(architecture, tmp_path / "model")
+    options = ["--spec=int4-g16", f"--corpus=dir:{texts}", "--languages=all", "--dtype=float32", "--robustness"]
+    done = subprocess.run(
+        [sys.executable, "-m", "evenbits.commands.app", "run", "--advisory", f"--model={folder}", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "EVENBITS_STORE": str(tmp_path / "store")},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "reports" / "latest" / "report.json").read_text(encoding="utf-8"))
+    assert {row["hypothesis"] for row in report["measurements"]} >= {"H-035", "H-036", "H-038", "H-039", "E-2"}
+    assert not [row for row in report["measurements"] if row["verdict"] == "error"]
 
 
 def test_an_advisory_run_reports_every_case_and_exits_with_zero(advisory):

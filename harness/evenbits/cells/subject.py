@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from evenbits.cells.cell import KIND, Cell, cells_of
 from evenbits.cells.runner import Local, Runner, lacking
 from evenbits.cells.spread import FLOOR_LANGUAGES, spread_of
@@ -133,14 +135,20 @@ class Subject:
 
         loaded = self.loaded()
         peaks, source = spike_peaks(loaded, texts), checkpoint_source(loaded)
-        profiles = [
-            SpikeProfile(
-                name=block.mlp_product,
-                layer=block.index,
-                input_peak=peaks[block.mlp_product].inputs,
-                output_peak=peaks[block.mlp_product].outputs,
-            )
-            for block in loaded.anatomy.blocks
-        ]
+        profiles = []
+        for block in loaded.anatomy.blocks:
+            for product in loaded.anatomy.feeding(block):
+                inputs = np.atleast_2d(peaks[product.name].inputs)  # of each expert, where there are any
+                outputs = peaks[product.name].outputs.reshape(len(inputs), -1)
+                profiles += [
+                    SpikeProfile(
+                        name=product.name,
+                        layer=block.index,
+                        input_peak=inputs[number],
+                        output_peak=outputs[number],
+                        first_row=number * outputs.shape[1],
+                    )
+                    for number in range(len(inputs))
+                ]
         found = super_weight_candidates(profiles, lambda name, row, column: float(source(name)[row, column]))
         return [asdict(candidate) for candidate in found]

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Anatomy", "Block", "Linear", "Part"]
 
+FED = ("down_proj", "output_linear")
+"""Roles by which experts, and shared experts beside them, write into the residual stream."""
+
 Part = Literal["attention", "mlp", "head", "projection"]
 
 
@@ -117,6 +120,16 @@ class Anatomy:
     def linears_of(self, layer: int) -> tuple[Linear, ...]:
         """Products of decoder layer `layer`."""
         return tuple(linear for linear in self.linears if linear.layer == layer)
+
+    def feeding(self, block: Block) -> tuple[Linear, ...]:
+        """Return the products by which the feed-forward part of `block` writes: one, or those of experts and beside.
+
+        `ModelError` where it has no such part.
+        """
+        if block.mlp_output is not None:
+            return (self.product(block.mlp_output),)
+        among = (linear for linear in self.linears_of(block.index) if linear.part == "mlp")
+        return tuple(one for one in among if one.role in FED) or (self.product(block.mlp_product),)
 
     def product(self, name: str) -> Linear:
         """Return the product called `name`; embedding and head count as plain ones, stored output x input."""

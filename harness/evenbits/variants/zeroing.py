@@ -129,11 +129,15 @@ def dropping(loaded: LoadedModel, *, kind: Dropped, seed: Iterable[int]) -> Abst
     rng = np.random.default_rng(list(seed))
     places = {}
     for block in loaded.anatomy.blocks:
-        name = block.mlp_product if kind == "channel" else block.attention_output
-        rows, columns = shapes[name]
-        parts = columns if kind == "channel" else _heads(loaded, columns, name)
-        dropped = rng.choice(parts, size=max(1, round(DROPPED_SHARE[kind] * parts)), replace=False)
-        places[name] = torch.from_numpy(_flat(dropped, parts=parts, rows=rows, columns=columns))
+        anatomy = loaded.anatomy
+        for product in anatomy.feeding(block) if kind == "channel" else (anatomy.product(block.attention_output),):
+            rows, columns = shapes[product.name]
+            matrices = max(1, product.experts)  # each expert has channels of its own
+            parts = columns if kind == "channel" else _heads(loaded, columns, product.name)
+            count = matrices * parts
+            dropped = rng.choice(count, size=max(1, round(DROPPED_SHARE[kind] * count)), replace=False)
+            flat = _flat(dropped, parts=parts, rows=rows // matrices, columns=columns)
+            places[product.name] = torch.from_numpy(flat)
     return zeroed(loaded, places)
 
 
@@ -145,7 +149,11 @@ def _heads(loaded: LoadedModel, columns: int, name: str) -> int:
 
 
 def _flat(dropped: NDArray[np.int64], *, parts: int, rows: int, columns: int) -> NDArray[np.int64]:
-    """Return flat indices into [rows, columns] of the columns that the `dropped` of `parts` equal parts hold."""
+    """Return flat indices into matrices [rows, columns] of the columns that the `dropped` parts hold.
+
+    A matrix has `parts` equal parts of its columns; parts from there on are those of the next one below it.
+    """
     width = columns // parts
-    chosen = (dropped[:, None] * width + np.arange(width)).ravel()
+    matrix, part = np.divmod(dropped, parts)
+    chosen = (matrix[:, None] * rows * columns + part[:, None] * width + np.arange(width)).ravel()
     return np.asarray((np.arange(rows)[:, None] * columns + chosen).ravel(), dtype=np.int64)

@@ -9,6 +9,7 @@ import architectures
 import numpy as np
 import pytest
 import torch
+from evenbits.cells import Subject
 from evenbits.models.families import EXPERTS
 from evenbits.models.loading import load
 from evenbits.models.references import parse_model
@@ -23,6 +24,7 @@ from evenbits.studies.h035.rounding import measure_errors, weight_errors
 from evenbits.variants.quantization.matrices import quantize_planned
 from evenbits.variants.quantization.patching import checkpoint_source, plan_loaded
 from evenbits.variants.quantization.spec import parse_spec
+from evenbits.variants.zeroing import dropping
 from torch import nn
 
 QUICK = ("qwen3_moe", "mixtral", "gpt_oss", "deepseek_v3", "llama4_text")
@@ -278,3 +280,27 @@ def test_clipping_by_language_weighs_each_experts_inputs(both, tmp_path):
         if linear.experts:
             assert not torch.equal(found[0][linear.name], found[1][linear.name])
             assert not torch.equal(found[1][linear.name], found[2][linear.name])
+
+
+def test_a_tenth_of_the_channels_of_all_experts_is_dropped_each_of_one_expert(both):
+    _, fused, _, _ = both
+    before = {name: weight.detach().clone() for name, weight in fused.model.named_parameters()}
+    with dropping(fused, kind="channel", seed=(0, 0)):
+        for block in fused.anatomy.blocks:
+            for product in fused.anatomy.feeding(block):
+                w_OI = product.matrix(fused.model.get_parameter(product.parameter))
+                empty = (w_OI.reshape(max(1, product.experts), -1, w_OI.shape[1]) == 0).all(dim=1)
+                assert int(empty.sum()) == round(empty.numel() / 10)
+    assert all(torch.equal(before[name], weight) for name, weight in fused.model.named_parameters())
+
+
+def test_a_super_weight_is_looked_for_in_every_expert(tmp_path):
+    folder = architectures.build("qwen3_moe", tmp_path / "model")
+    store = Store(tmp_path / "store")
+    subject = Subject(local=resolve(parse_model(str(folder)), store=store), store=store, dtype="float32", probe=CORPUS)
+    experts = subject.loaded().model.model.layers[1].mlp.experts
+    experts.gate_up_proj.data[2, [7, 48 + 7]] *= 10  # inner channel 7 of expert 2, gate and up
+    experts.down_proj.data[2, 5, 7] = 40.0  # and what it writes to channel 5; 64 rows each
+    first, *others = subject.super_weight_candidates()
+    assert (first.place, first.weight) == ("model.layers.1.mlp.experts.down_proj[133, 7]", 40.0)
+    assert len(others) + 1 == 3 * 4

@@ -26,13 +26,15 @@ Float64 = NDArray[np.float64]
 class SpikeProfile:
     """Largest activations at one down projection over the probe texts, prefix token included (the spike sits there).
 
-    `input_peak` [I], `output_peak` [O]: largest |activation| of each channel.
+    `input_peak` [I], `output_peak` [O]: largest |activation| of each channel. `first_row`: of an expert's matrix among
+    those that lie one below the other.
     """
 
     name: str
     layer: int
     input_peak: Float64
     output_peak: Float64
+    first_row: int = 0
 
     def __post_init__(self) -> None:
         for what, peak in (("input", self.input_peak), ("output", self.output_peak)):
@@ -92,11 +94,12 @@ def super_weight_candidates(
 
 
 def _candidate(profile: SpikeProfile, weight_at: Callable[[str, int, int], float]) -> SuperWeightCandidate:
-    column, row = int(profile.input_peak.argmax()), int(profile.output_peak.argmax())
+    column, output = int(profile.input_peak.argmax()), int(profile.output_peak.argmax())
+    row = profile.first_row + output
     weight = float(weight_at(profile.name, row, column))
     if not np.isfinite(weight):
         raise NonFiniteError(f"{profile.name}: weight [{row}, {column}] is {weight}; check the checkpoint.")
-    spike_in, spike_out = float(profile.input_peak[column]), float(profile.output_peak[row])
+    spike_in, spike_out = float(profile.input_peak[column]), float(profile.output_peak[output])
     return SuperWeightCandidate(
         name=profile.name,
         layer=profile.layer,
