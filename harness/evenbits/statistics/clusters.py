@@ -73,7 +73,8 @@ def mixture_half_width(
     The covariance is block diagonal with equal correlation in a block, so its inverse and determinant are known from
     the blocks' sizes, for all R correlations at once.
     """
-    from scipy.special import stdtr
+    from scipy.optimize import brentq
+    from scipy.special import stdtr, stdtrit
 
     n, freedom = len(values), len(values) - int(groups.max()) - 1
     if freedom < 1:
@@ -100,12 +101,10 @@ def mixture_half_width(
     together_C = np.maximum((contrast @ cluster_NC) ** 2 - contrast**2 @ cluster_NC, 0.0)
     spread_R = contrast @ contrast + rho_R1[:, 0] * together_C.sum()
     widths_R = np.sqrt(squares_R / freedom * spread_R)
-    low, high = 0.0, 1e4 * float(widths_R.max())
-    for _ in range(60):
-        middle = (low + high) / 2
-        inside = float(weights_R @ (2 * stdtr(freedom, middle / widths_R) - 1))
-        low, high = (middle, high) if inside < confidence else (low, middle)
-    return (low + high) / 2
+    largest = float(widths_R.max())
+    most, part_R = float(stdtrit(freedom, (1 + confidence) / 2)), widths_R / largest
+    ends = most * float(part_R.min()) * (1 - 1e-9), most * (1 + 1e-9)
+    return largest * float(brentq(lambda half: weights_R @ (2 * stdtr(freedom, half / part_R) - 1) - confidence, *ends))
 
 
 def widening(

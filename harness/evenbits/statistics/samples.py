@@ -21,8 +21,8 @@ def finite(values: ArrayLike, name: str, *, ndim: int) -> FloatArray:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} axes, got shape {array.shape}")
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
+    if not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))
         place = ", ".join(str(int(i)) for i in bad[0])
         raise ValueError(
             f"{name}[{place}] is {array[tuple(bad[0])]}: {len(bad)} of {array.size} entries are not finite; "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -203,9 +203,19 @@ def describe(tag: str, *, exposure: Mapping[str, int] | None = None) -> Language
     bytes aside), the lowest third is `low`, the highest `high`, the rest `middle`; 0 bytes is `low`; where all have
     the same within a tenth, all are `middle`. Raises `CorpusError` for an invalid tag.
     """
+    public = _described(normalise(tag))
+    if exposure is None:
+        return public
+    sources = dict(public.sources)
+    tier, bytes_seen = _tier(public.tag, exposure, sources)
+    return replace(public, tier=tier, exposure_bytes=bytes_seen, sources=sources)
+
+
+@lru_cache(maxsize=4096)
+def _described(standard: str) -> Language:
+    """Return what is publicly known of the language of a tag in its standard spelling."""
     import langcodes
 
-    standard = normalise(tag)
     parsed = langcodes.Language.get(standard)
     primary = parsed.language or standard
     table = _table()
@@ -227,7 +237,9 @@ def describe(tag: str, *, exposure: Mapping[str, int] | None = None) -> Language
     if values["class"] is None:
         why = values.get("class_unknown", f"{primary} is not in the list of {cited['class']}")
         sources["resource_class"] = absent if row is None else f"unknown: {why}"
-    tier, bytes_seen = _tier(standard, values["class"], exposure, sources)
+    sources["exposure_bytes"], sources["tier"] = "unknown: no exposure was given", "unknown: no resource class"
+    if values["class"] is not None:
+        sources["tier"] = f"{sources['resource_class']}; classes 4 and 5 high, 3 middle, 0 to 2 low"
     return Language(
         tag=standard,
         name=parsed.display_name(),
@@ -235,8 +247,8 @@ def describe(tag: str, *, exposure: Mapping[str, int] | None = None) -> Language
         family=values["family"],
         branch=values["branch"],
         resource_class=values["class"],
-        tier=tier,
-        exposure_bytes=bytes_seen,
+        tier=None if values["class"] is None else TIER_OF_CLASS[values["class"]],
+        exposure_bytes=None,
         sources=sources,
     )
 
@@ -252,17 +264,8 @@ def families_of(languages: Iterable[str]) -> dict[str, str]:
     return families
 
 
-def _tier(
-    tag: str, resource_class: int | None, exposure: Mapping[str, int] | None, sources: dict[str, str]
-) -> tuple[Tier | None, int | None]:
+def _tier(tag: str, exposure: Mapping[str, int], sources: dict[str, str]) -> tuple[Tier | None, int | None]:
     """Return tier and training bytes, and enter their sources."""
-    if exposure is None:
-        sources["exposure_bytes"] = "unknown: no exposure was given"
-        if resource_class is None:
-            sources["tier"] = "unknown: no resource class"
-            return None, None
-        sources["tier"] = f"{sources['resource_class']}; classes 4 and 5 high, 3 middle, 0 to 2 low"
-        return TIER_OF_CLASS[resource_class], None
     amounts = {normalise(key): amount for key, amount in exposure.items()}
     negative = [key for key, amount in amounts.items() if amount < 0]
     if negative:
