@@ -135,8 +135,11 @@ def test_segments_are_added_until_criteria_are_decided_and_a_merge_stops_at_the_
     whole = run("whole", files, models[1:2], ["int3-row"], corpus, "--until-decided", "--robustness")
     found = {row["test"]: row for row in whole["measurements"]}
     assert found["test_languages_rely_on_different_layers"]["estimate"]["n"] == 24  # segments: nothing is shown here
-    for test, squares in (("test_languages_rely_on_different_layers", True), ("test_disparity_falls_with_k", False)):
-        last = planned_looks(None, 24, squares=squares).confidence[-1]
+    for test, by in (
+        ("test_languages_rely_on_different_layers", "squares"),
+        ("test_disparity_falls_with_k", "resamples"),
+    ):
+        last = planned_looks(None, 24, by=by).confidence[-1]
         assert f"{100 * last:.6g}% percentile interval" in found[test]["estimate"]["method"]
     assert {row["segments"] for row in whole["damage"]} == {24}
     assert text(joined("whole")) == text(whole)

@@ -8,21 +8,25 @@ from scipy.stats import multivariate_normal
 
 
 def test_one_look_is_the_fixed_design():
-    assert looks([40]).confidence == pytest.approx((0.95,), abs=1e-6)
+    assert looks([40], by="means").confidence == pytest.approx((0.95,), abs=1e-6)
 
 
-@pytest.mark.parametrize(("squares", "correlation"), [(False, 0.5**0.5), (True, 0.5)])
-def test_of_two_equal_looks_the_first_spends_a_quarter(squares, correlation):
-    first, second = (float(ndtri((1 + one) / 2)) for one in looks([50, 100], squares=squares).confidence)
-    assert 1 - ndtr(first) == pytest.approx(0.025 / 4, abs=1e-5)  # a side
+@pytest.mark.parametrize(
+    ("by", "share", "correlation"),
+    [("means", 1 / 256, 0.5**0.5), ("resamples", 1 / 4, 0.5**0.5), ("squares", 1 / 4, 0.5)],
+)
+def test_of_two_equal_looks_the_first_spends_its_power_of_a_half(by, share, correlation):
+    first, second = (float(ndtri((1 + one) / 2)) for one in looks([50, 100], by=by).confidence)
+    assert 1 - ndtr(first) == pytest.approx(0.025 * share, abs=1e-5)  # a side
     # and what is not beyond its limit at the first spends the rest at the second
     both = multivariate_normal(cov=[[1, correlation], [correlation, 1]])
-    assert ndtr(first) - both.cdf([first, second]) == pytest.approx(0.025 * 3 / 4, abs=1e-4)
+    assert ndtr(first) - both.cdf([first, second]) == pytest.approx(0.025 * (1 - share), abs=1e-4)
 
 
+@pytest.mark.parametrize("by", ["means", "resamples"])
 @pytest.mark.parametrize("most", [40, 100])
-def test_a_mean_is_missed_at_some_look_as_often_as_at_the_last_of_a_fixed_design(most):
-    planned = looks(schedule(most, first=10))
+def test_a_mean_is_missed_at_some_look_as_often_as_at_the_last_of_a_fixed_design(most, by):
+    planned = looks(schedule(most, first=10), by=by)
     limits = ndtri((1 + np.array(planned.confidence)) / 2)
     sizes = np.array(planned.sizes)
     walks = np.random.default_rng(5).standard_normal((8000, most)).cumsum(axis=1)[:, sizes - 1] / np.sqrt(sizes)
@@ -43,7 +47,7 @@ def test_sizes_grow_to_the_most_and_no_step_is_left_for_a_few():
 @pytest.mark.parametrize("bad", [[], [10, 10], [0, 5]])
 def test_looks_must_ascend(bad):
     with pytest.raises(ValueError, match="ascending"):
-        looks(bad)
+        looks(bad, by="means")
 
 
 def test_more_to_begin_with_than_to_end_with_is_refused():

@@ -17,7 +17,7 @@ LN2 = np.log(2)
 LIMIT = 10.0
 POLICY = Policy.parse({"metric": {"excess_bits": {"limit": LIMIT}}})
 MOST = 60
-PLANNED = planned_looks(MOST, 200)
+PLANNED = planned_looks(MOST, 200, by="means")
 
 
 class Text:
@@ -60,13 +60,13 @@ def outcome(tag, row):
     return found.outcome
 
 
-def decided(tag, row):
-    return outcome(tag, row) is not Outcome.INCONCLUSIVE
+def undecided(rows):
+    return [tag for tag, row in rows.items() if outcome(tag, row) is Outcome.INCONCLUSIVE]
 
 
 def run(text, seed=0):
     return measured_until_decided(
-        list(text.bits), PLANNED, available=200, measure=text.measure, decided=decided, seed=seed
+        list(text.bits), PLANNED, available=200, measure=text.measure, undecided=undecided, seed=seed
     )
 
 
@@ -105,14 +105,14 @@ def test_a_language_at_its_limit_passes_or_fails_no_more_often_than_by_one_look(
 
 
 def test_the_first_look_is_at_a_fifth_of_the_text_and_at_no_fewer_than_a_pass_needs():
-    assert [planned_looks(most, 500).sizes[0] for most in (10, 49, 60, 500)] == [10, 10, 12, 100]
-    assert planned_looks(None, 500).confidence[0] < 1
+    assert [planned_looks(most, 500, by="means").sizes[0] for most in (10, 49, 60, 500)] == [10, 10, 12, 100]
+    assert planned_looks(None, 500, by="means").confidence[0] < 1
 
 
 def test_too_little_text_to_begin_with_is_a_usage_error():
     with pytest.raises(UsageError, match=f"starts with {FEWEST_FOR_PASS} segments, and there are only 4"):
-        planned_looks(None, 4)
-    assert planned_looks(30, 200).sizes[-1] == 30
+        planned_looks(None, 4, by="means")
+    assert planned_looks(30, 200, by="means").sizes[-1] == 30
 
 
 VALUE = Estimate(value=1.0, low=0.0, high=2.0, n=10, method="given")

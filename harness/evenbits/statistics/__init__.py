@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from evenbits.statistics.bootstrap import (
     RESAMPLES,
+    at_least_jackknife,
     bootstrap_estimate,
     percentile_interval,
 )
@@ -42,7 +43,7 @@ from evenbits.statistics.power import draw_damage, power
 from evenbits.statistics.proportions import Stability, binomial_band, paired_proportions, stability, wilson
 from evenbits.statistics.regression import added_r2, held_out_predictions, held_out_r2
 from evenbits.statistics.selection import Selection, nested_selection_auc
-from evenbits.statistics.sequential import Looks, looks, schedule
+from evenbits.statistics.sequential import By, Looks, looks, schedule
 
 __all__ = [
     "FEWEST_FOR_PASS",
@@ -51,6 +52,7 @@ __all__ = [
     "PERMUTATIONS",
     "RESAMPLES",
     "Alternative",
+    "By",
     "Components",
     "CrossedBootstrap",
     "Disparity",
@@ -65,6 +67,7 @@ __all__ = [
     "Selection",
     "Stability",
     "added_r2",
+    "at_least_jackknife",
     "benjamini_hochberg",
     "binomial_band",
     "bootstrap_equivalence",

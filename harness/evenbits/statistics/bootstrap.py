@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from evenbits.estimates import Estimate
 from evenbits.statistics.clusters import drawn_units, leave_out
 from evenbits.statistics.samples import FloatArray, IntArray, checked_confidence
 
-__all__ = ["RESAMPLES", "bootstrap_estimate", "percentile_interval"]
+__all__ = ["RESAMPLES", "at_least_jackknife", "bootstrap_estimate", "percentile_interval"]
 
 RESAMPLES = 2000
 FEWEST_RESAMPLES = 100  # fewer cannot place a 95 % limit: 2.5 resamples would lie beyond it
@@ -168,8 +169,35 @@ def bootstrap_estimate(
         return Estimate.undefined(f"{what} is undefined on the {n} units", n=n, method=what)
     replicates = replicates_of(statistic, n, rng=rng, resamples=resamples, width=width, clusters=clusters)
     if clusters is None or len(set(clusters)) < 2:
-        knives = jackknife_of(statistic, n)
-    else:
-        knives = np.array([float(statistic(np.array([kept]))[0]) for kept in leave_out(clusters).values()])
-        what = f"{what}, {len(knives)} families drawn before languages"
-    return interval_estimate(value, replicates, [knives], n=n, what=what, confidence=confidence)
+        knives = [jackknife_of(statistic, n)]
+        return interval_estimate(value, replicates, knives, n=n, what=what, confidence=confidence)
+    left = np.array([float(statistic(np.array([kept]))[0]) for kept in leave_out(clusters).values()])
+    what = f"{what}, {len(left)} families drawn before languages"
+    return interval_estimate(value, replicates, [left], n=n, what=what, confidence=confidence)
+
+
+def at_least_jackknife(
+    found: Estimate, statistic: IndexStatistic, clusters: Sequence[str], *, confidence: float
+) -> Estimate:
+    """Return a correlation, or a difference of two, with no limit nearer than that of the jackknife over clusters.
+
+    Few clusters, or one that holds half of the units, make resamples too alike: over 125 languages, half of one family,
+    the interval of r missed .14 at an intraclass correlation of .6. (MacKinnon, Nielsen & Webb 2023, CV3: Student's t
+    with one degree of freedom less than there are clusters.)
+    """
+    from scipy.special import stdtrit
+
+    left = np.array([float(statistic(np.array([kept]))[0]) for kept in leave_out(clusters).values()])
+    left, value = left[np.isfinite(left)], found.value
+    if value is None or found.low is None or found.high is None or len(left) < 2:
+        return found
+    error = math.sqrt((len(left) - 1) / len(left) * float(((left - left.mean()) ** 2).sum()))
+    half = float(stdtrit(len(left) - 1, (1 + confidence) / 2)) * error
+    # what cannot be is in no interval
+    low, high = max(min(value, -1.0), value - half), min(max(value, 1.0), value + half)
+    return replace(
+        found,
+        low=min(found.low, low),
+        high=max(found.high, high),
+        method=f"{found.method}, no limit nearer than by the jackknife over families",
+    )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evenbits.estimates import Estimate
-from evenbits.statistics.bootstrap import RESAMPLES, bootstrap_estimate
+from evenbits.statistics.bootstrap import RESAMPLES, at_least_jackknife, bootstrap_estimate
 from evenbits.statistics.outcomes import Alternative, Outcome, checked_alternative
 from evenbits.statistics.permutation import PERMUTATIONS, permutation_p, rearrangements
 from evenbits.statistics.samples import FloatArray, IntArray, paired, spread_of, vector
@@ -186,9 +186,10 @@ def coefficient_estimate(
     if n < FEWEST_FOR_INTERVAL:
         value = float(statistic(np.arange(n)[None, :])[0])
         return Estimate(value=value, n=n, method=what, reason=f"no interval: {n} units, {FEWEST_FOR_INTERVAL} needed")
-    return bootstrap_estimate(
+    found = bootstrap_estimate(
         statistic, n, what=what, rng=rng, confidence=confidence, resamples=resamples, width=width, clusters=clusters
     )
+    return found if clusters is None else at_least_jackknife(found, statistic, clusters, confidence=confidence)
 
 
 def leave_group_out(

@@ -167,12 +167,12 @@ def _segment_means(tables: list[FloatArray], resamples: int, rng: np.random.Gene
 class Design:
     """What is compared, and what is drawn together: a weight, a group and a cluster per language.
 
-    `clusters` is None where the languages are fixed. A weight of 0 leaves a language out.
+    A weight of 0 leaves a language out.
     """
 
     contrast: tuple[float, ...]
     groups: tuple[str, ...]
-    clusters: tuple[str, ...] | None
+    clusters: tuple[str, ...]
 
     def widened(
         self,
@@ -191,7 +191,7 @@ class Design:
         """
         known = replicates[np.isfinite(replicates)]
         used = np.flatnonzero(self.contrast)
-        if self.clusters is None or len(known) < 2 or not np.isfinite(values[used]).all():
+        if len(known) < 2 or not np.isfinite(values[used]).all():
             return replicates
         factor = widening(
             values[used],

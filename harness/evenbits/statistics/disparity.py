@@ -72,7 +72,6 @@ def disparity(
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     aligned: bool = True,
-    resample_languages: bool = True,
 ) -> Disparity:
     """Return the disparity of one condition: `damage` maps each language to its segments [S]. See `disparities`."""
     return disparities(
@@ -87,7 +86,6 @@ def disparity(
         confidence=confidence,
         resamples=resamples,
         aligned=aligned,
-        resample_languages=resample_languages,
     )[0]
 
 
@@ -104,7 +102,6 @@ def disparities(
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     aligned: bool = True,
-    resample_languages: bool = True,
 ) -> tuple[Disparity, ...]:
     """Return the disparity in each of K conditions; `damage` maps each language to [K, S] in one unit (excess bits).
 
@@ -128,21 +125,20 @@ def disparities(
         families=families,
         resamples=resamples,
         aligned=aligned,
-        resample_languages=resample_languages,
     )
     count = drawn.value.shape[1]
     floors = np.broadcast_to(np.asarray(noise_floor, dtype=np.float64), (count,))
     if not (np.isfinite(floors).all() and (floors >= 0).all()):
         raise ValueError(f"noise_floor must be 0 or more, got {noise_floor}")
     clusters = tuple(tags) if families is None else tuple(families[tag] for tag in tags)
-    design = _design(groups, clusters if resample_languages else None)
+    design = _design(groups, clusters)
     return tuple(
         _one(drawn, k, float(floors[k]), design, margin=margin, alpha=alpha, confidence=confidence)
         for k in range(count)
     )
 
 
-def _design(groups: Mapping[str, str], clusters: tuple[str, ...] | None) -> Design:
+def _design(groups: Mapping[str, str], clusters: tuple[str, ...]) -> Design:
     """Return the design of a mean over low minus one over high."""
     sizes = Counter(groups.values())
     contrast = tuple((1 if group == "low" else -1) / sizes[group] for group in groups.values())

@@ -1,14 +1,14 @@
 """Text where it is needed: segments are added until a decision is made, at the error rates of a fixed design.
 
 Looks, and how sure an interval has to be at each, are those of a group-sequential rule (`statistics.sequential`). The
-gate adds segments language by language, a hypothesis in all languages at once, as it compares them on the same text.
+gate adds segments language by language, and like a hypothesis in all languages at once where it compares them.
 Whatever is decided on the segments of the look that ended it, with the confidence of that look, errs no more often than
 by one look: ending there is one of the ways in which some look could err.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,7 +17,7 @@ import numpy as np
 from evenbits.cells.damage import Damage, joined
 from evenbits.errors import UsageError
 from evenbits.estimates import Finding, Verdict
-from evenbits.statistics import FEWEST_FOR_PASS, Looks, looks, schedule
+from evenbits.statistics import FEWEST_FOR_PASS, By, Looks, looks, schedule
 
 __all__ = ["Until", "measured_until_decided", "planned_looks"]
 
@@ -28,7 +28,7 @@ Rows = dict[str, dict[str, Any]]
 S = TypeVar("S")
 
 
-def planned_looks(most: int | None, available: int, *, squares: bool = False) -> Looks:
+def planned_looks(most: int | None, available: int, *, by: By) -> Looks:
     """Return the looks at up to `most` segments of the `available` ones; `UsageError` where these are too few."""
     end = available if most is None else min(most, available)
     if end < FEWEST_FOR_PASS:
@@ -36,7 +36,7 @@ def planned_looks(most: int | None, available: int, *, squares: bool = False) ->
             f"--until-decided starts with {FEWEST_FOR_PASS} segments, and there are only {end}; raise --most or "
             "--segments, or name a longer text with --corpus."
         )
-    return looks(schedule(end, first=max(FEWEST_FOR_PASS, end // FIRST)), squares=squares)
+    return looks(schedule(end, first=max(FEWEST_FOR_PASS, end // FIRST)), by=by)
 
 
 def _added(planned: Looks, available: int, seed: int) -> Iterator[tuple[list[int], float]]:
@@ -103,24 +103,25 @@ def measured_until_decided(
     *,
     available: int,
     measure: Callable[[Sequence[str], Sequence[int]], Damage],
-    decided: Callable[[str, Mapping[str, Any]], bool],
+    undecided: Callable[[Rows], Sequence[str]],
     seed: int,
 ) -> Rows:
-    """Return the damage row of each language at the look that decides it, or at the last one.
+    """Return the damage row of each language, with values by segment, at the look that decides it, or at the last one.
 
     `measure(languages, indices)`: damage of these languages on segments of the text: a look measures the new segments
-    of all undecided languages at once, so that the model is quantized once for them. The intervals of a row are as sure
-    as its look asks for, which its methods say.
+    of all undecided languages at once, so that the model is quantized once for them. `undecided(rows)`: which of the
+    rows so far need more. The intervals of a row are as sure as its look asks for, `confidence`.
     """
     parts: dict[str, list[Damage]] = {tag: [] for tag in languages}
     rows: Rows = {}
-    open_ones = list(languages)
+    waiting = languages
     for places, confidence in _added(planned, available, seed):
-        added = measure(open_ones, places)
-        for tag in open_ones:
+        added = measure(waiting, places)
+        for tag in waiting:
             parts[tag].append(added.only([tag]))
-            (rows[tag],) = joined(parts[tag]).rows(seed=seed, confidence=confidence)
-        open_ones = [tag for tag in open_ones if not decided(tag, rows[tag])]
-        if not open_ones:
+            (row,) = joined(parts[tag]).rows(seed=seed, by_segment=True, confidence=confidence)
+            rows[tag] = {**row, "confidence": confidence}
+        waiting = undecided(rows)
+        if not waiting:
             break
     return rows

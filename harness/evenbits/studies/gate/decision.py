@@ -190,33 +190,34 @@ def disparity_estimates(
 ) -> dict[str, Estimate]:
     """Return `disparity` and `disparity_ratio` of one model and spec, from its damage rows with values by segment.
 
-    Low and high resource follow the model's `exposure` where it is known, else the language table. The interval is over
-    segments: the gate speaks of these languages. A high-resource mean below three noise floors has no ratio.
+    Low and high resource follow the model's `exposure` where it is known, else the language table. The gate speaks of
+    these languages, so what varies is segments: a mean over them of low minus high, or a ratio of their sums, with the
+    interval of few segments that languages have. A high-resource mean below three noise floors has no ratio.
     """
-    from evenbits.statistics import disparity
+    from evenbits.statistics import mean_interval, ratio_of_sums
 
     usable = {row["language"]: segments_of(row) for row in sorted(rows, key=lambda row: str(row["language"]))}
     lost = sorted(tag for tag, values in usable.items() if values is None)
     damage = {tag: values for tag, values in usable.items() if values is not None}
-    low, high = _tiers(damage, exposure)
+    tiers = _tiers(damage, exposure)
     reason = None
     if lost:
         reason = f"no damage by segment for {', '.join(lost)}"
-    elif not low or not high:
-        reason = f"there is no {'low' if not low else 'high'}-resource language among {', '.join(damage) or 'none'}"
+    elif not all(tiers):
+        reason = f"there is no {'high' if tiers[0] else 'low'}-resource language among {', '.join(damage) or 'none'}"
     elif len({len(values) for values in damage.values()}) > 1:
         reason = "languages have different numbers of segments"
     if reason is not None:
-        return dict.fromkeys(("disparity", "disparity_ratio"), Estimate.undefined(reason, n=len(low) + len(high)))
-    found = disparity(
-        damage,
-        low=low,
-        high=high,
-        rng=np.random.default_rng(seed),
-        resample_languages=False,
-        noise_floor=max((_floor(row) for row in rows), default=0.0),
-    )
-    return {"disparity": found.difference, "disparity_ratio": found.ratio}
+        return dict.fromkeys(("disparity", "disparity_ratio"), Estimate.undefined(reason))
+    low, high = (np.mean([damage[tag] for tag in tags], axis=0) for tags in tiers)
+    confidence = min(float(row.get("confidence", 0.95)) for row in rows)
+    floor = max(_floor(row) for row in rows)
+    ratio = ratio_of_sums(low, high, rng=np.random.default_rng(seed), confidence=confidence, what="disparity ratio")
+    if ratio.value is not None and high.mean() <= floor:
+        why = f"the mean of the high-resource languages, {high.mean():.4g}, is not above its noise floor, {floor:.4g}"
+        ratio = Estimate.undefined(why, n=len(high), method=ratio.method)
+    difference = mean_interval(low - high, rng=np.random.default_rng(seed), confidence=confidence)
+    return {"disparity": difference, "disparity_ratio": ratio}
 
 
 def _floor(row: Mapping[str, Any]) -> float:
@@ -355,7 +356,7 @@ def _bare(limit: Limit, estimate: Estimate, language: str | None, segments: int)
     if limit.inconclusive == "pass" and not few:
         why = "The interval straddles the limit, and the policy lets that through."
         return decision(Outcome.INCONCLUSIVE, Verdict.NOT_APPLICABLE, why, None)
-    needed = units_needed(estimate, below=limit.bound) if language is not None else None
+    needed = units_needed(estimate, below=limit.bound)
     least = FEWEST_FOR_PASS if needed is None else max(FEWEST_FOR_PASS, needed)
     more = f"Measure more {units} (about {least} would decide" if few or needed else f"Measure more {units} ("
     enough = "name further tasks with --tasks" if of_tasks else "--until-decided takes as many as are needed"

@@ -11,6 +11,7 @@ from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.statistics import (
     Outcome,
     added_r2,
+    at_least_jackknife,
     bootstrap_estimate,
     leave_group_out,
     partial_correlation,
@@ -246,6 +247,7 @@ def own_layers(study: PredictionStudy, *, rng: np.random.Generator) -> Finding:
         rng=rng,
         clusters=study.predictors.families,
     )
+    estimate = at_least_jackknife(estimate, advantage, study.predictors.families, confidence=0.95)
     verdict, why = None, ""
     if n < NEEDED:
         verdict, why = Verdict.UNDERPOWERED, f"{n} languages, needed {NEEDED}. "

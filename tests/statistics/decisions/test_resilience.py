@@ -1,0 +1,142 @@
+"""H-038, simulated: do features tell resilient from vulnerable languages, and are these more distributed?
+
+Axes: languages, what families have in common (of residual damage and of features alike), segments, whose noise blurs
+who is resilient, and their distribution. Small groups, in which no feature of ten can have q < .05, are not decided.
+"""
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+from drawn_damage import (
+    ALPHA,
+    ICC,
+    NOISES,
+    SEGMENTS,
+    WORLD,
+    around,
+    by_family,
+    cells,
+    no_more_often_than,
+    real_languages,
+    rng,
+)
+from evenbits.cells.damage import Column, Damage
+from evenbits.estimates import Estimate, Threshold, Verdict, judge
+from evenbits.statistics import cliffs_delta, nested_selection_auc
+from evenbits.studies.h038 import (
+    EXPECTED,
+    FeatureTable,
+    Refusal,
+    ResilienceStudy,
+    SettledGroups,
+    arrangements,
+    discriminating_features,
+    discrimination,
+    distribution,
+    more_distributed,
+)
+from evenbits.studies.h038.groups import divide
+from evenbits.text.languages import describe
+from retention_tables import losses
+
+SIZES = list(WORLD)
+LARGE = Threshold(metric="largest_cliffs_delta", op=">=", bound=0.474, why="as in the eval")
+ABOVE_ZERO = Threshold(metric="index_delta", op=">", bound=0.0, why="as in the eval")
+FINDINGS = {discriminating_features: LARGE, more_distributed: ABOVE_ZERO}
+
+
+@pytest.fixture(autouse=True)
+def _few_arrangements(monkeypatch):
+    monkeypatch.setattr(arrangements, "ARRANGEMENTS", 499)
+    monkeypatch.setattr(discrimination, "SELECTIONS", 199)
+    for module in (discrimination, distribution):
+        monkeypatch.setattr(module, "cliffs_delta", partial(cliffs_delta, resamples=100))
+    monkeypatch.setattr(discrimination, "nested_selection_auc", partial(nested_selection_auc, resamples=100))
+
+
+def study_drawn(draw, sizes, segments, *, icc=0.0, kind="normal", dose=0.0):
+    """Return a study in which damage goes with resource class and likelihood, and with a residual of log SD .5.
+
+    The first five features, by their expected signs, fall with the true residual by `dose` beside noise of 1.
+    """
+    tags, tier = real_languages(sizes)
+    residual = 0.5 * by_family(draw, tags, icc)
+    nll = 200 * np.exp(0.2 * draw.standard_normal(len(tags)))
+    classes = np.array([describe(tag).resource_class for tag in tags])
+    means = 0.1 * nll * np.exp(residual - 0.1 * classes)
+    bits = around(draw, means, segments, cv=0.5, kind=kind)
+    column = Column(
+        spec="int4-row",
+        dtype="float32",
+        bits_per_weight=4.25,
+        floor_bits=Estimate(value=0.01, n=8, method="given"),
+        full={tag: losses(tag, np.full(segments, one)) for tag, one in zip(tags, nll, strict=True)},
+        quantized={tag: losses(tag, one + row, np.abs(row)) for tag, one, row in zip(tags, nll, bits, strict=True)},
+    )
+    damage = Damage(
+        model="m",
+        fingerprint="0f",
+        corpus_digest="0e",
+        languages=tags,
+        segment_ids=tuple(f"s{i}" for i in range(segments)),
+        columns={"int4-row": column},
+    )
+    groups = divide(damage, "int4-row", tier=tier)
+    features = by_family(draw, tags, icc, times=(len(EXPECTED),))
+    features[:, :5] -= dose * 2 * residual[:, None]
+    features *= np.array(list(EXPECTED.values()), dtype=float)
+    table = FeatureTable(
+        values={
+            name: dict(zip(tags, column.tolist(), strict=True))
+            for name, column in zip(EXPECTED, features.T, strict=True)
+        }
+    )
+    settled = SettledGroups(by_metric={"excess_bits": groups}, without_likelihood=groups)
+    return ResilienceStudy(groups=settled, features=table)
+
+
+def verdicts_of(draw, *cell, **drawing):
+    study = study_drawn(draw, *cell, **drawing)
+    return [
+        (judge(found, threshold, hypothesis="H-038", test="t", role="criterion").verdict, found)
+        for finding, threshold in FINDINGS.items()
+        for found in (finding(study, rng=draw),)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "segments", "icc", "kind", "trials"),
+    cells(SIZES[:2], (20,), ICC, ("normal",), quick=[((20, 20), 20, 0.3, "normal")], trials=15)
+    + cells(SIZES[2:], (20,), (0.0, 0.6), ("normal",), quick=[], many=300)
+    + cells(SIZES[1:2], SEGMENTS, (0.3,), ("lognormal",), quick=[((20, 20), 5, 0.3, "lognormal")], trials=15, many=300)
+    + cells(SIZES[1:2], (6, 50), (0.3,), NOISES[:2], quick=[], many=300),
+)
+def test_features_that_say_nothing_are_hardly_ever_said_to_tell_languages_apart(sizes, segments, icc, kind, trials):
+    found = [
+        verdicts_of(rng(52, sizes[0], segments, seed), sizes, segments, icc=icc, kind=kind) for seed in range(trials)
+    ]
+    for judged in zip(*found, strict=True):
+        verdicts = [one for one, _ in judged]
+        assert no_more_often_than(verdicts.count(Verdict.SUPPORTED), trials, ALPHA)
+        assert Verdict.ERROR not in verdicts
+    significant = [finding.p_value < ALPHA for _, (_, finding) in found if finding.p_value is not None]
+    if significant:
+        assert no_more_often_than(sum(significant), len(significant), ALPHA)
+
+
+def test_groups_in_which_nothing_could_be_found_are_not_decided():
+    study = study_drawn(rng(53), (5, 5), 20, dose=8.0)
+    groups = study.groups.primary
+    assert isinstance(groups, Refusal) or min(len(groups.resilient), len(groups.vulnerable)) <= 4
+    for finding, threshold in FINDINGS.items():
+        row = judge(finding(study, rng=rng(54)), threshold, hypothesis="H-038", test="t", role="criterion")
+        assert row.verdict is Verdict.UNDERPOWERED
+
+
+def test_features_that_follow_resilience_are_found():
+    found = [verdicts_of(rng(55, seed), (20, 20), 50, dose=3.0) for seed in range(10)]
+    for judged in zip(*found, strict=True):
+        assert [one for one, _ in judged].count(Verdict.SUPPORTED) >= 8
+    assert math.isfinite(found[0][0][1].p_value)
