@@ -36,12 +36,7 @@ def measure_damage(
     or server fails is in `failed`, and the others are measured; `EngineError` where no other is left. `tasks`: also
     what the specs lose in these.
     """
-    part = corpus
-    if languages is not None or indices is not None:
-        part = corpus.select(
-            languages=None if languages is None else tuple(languages),
-            indices=None if indices is None else tuple(indices),
-        )
+    part = _part(corpus, languages, indices)
     chosen = list(dict.fromkeys(specs))
     bits = {str(spec): bits_of(spec, subject) for spec in chosen}
     variants = {str(spec): variant_of(spec, subject) for spec in chosen}  # refuses what there is no probe text for
@@ -94,15 +89,27 @@ def measure(subject: Subject, variants: Mapping[str, Variant], corpus: Corpus) -
     return _damage(subject, corpus, corpus, columns)
 
 
-def damage_cells(subject: Subject, specs: Sequence[Spec], corpus: Corpus) -> tuple[Cell, ...]:
+def damage_cells(
+    subject: Subject, specs: Sequence[Spec], corpus: Corpus, *, languages: Sequence[str] | None = None
+) -> tuple[Cell, ...]:
     """Return the cells that `measure_damage` would have, noise floors and full precision included."""
+    part = _part(corpus, languages)
     cells: list[Cell] = []
     for spec in dict.fromkeys(specs):
         variant = variant_of(spec, subject)
-        cells += subject.cells(_full_beside(variant, subject), corpus)
-        cells += subject.cells(variant, corpus)
+        cells += subject.cells(_full_beside(variant, subject), part)
+        cells += subject.cells(variant, part)
         cells += floor_cells(subject, variant_of(bare(spec), subject), corpus)
     return tuple(cells)
+
+
+def _part(corpus: Corpus, languages: Sequence[str] | None, indices: Sequence[int] | None = None) -> Corpus:
+    if languages is None and indices is None:
+        return corpus
+    return corpus.select(
+        languages=None if languages is None else tuple(languages),
+        indices=None if indices is None else tuple(indices),
+    )
 
 
 def _full_beside(variant: Variant, subject: Subject) -> Variant:

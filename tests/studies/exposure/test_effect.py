@@ -45,6 +45,18 @@ def test_a_language_that_never_changes_its_tier_takes_no_part():
         exposure_effect(tables(5.0), SPEC, {"one": TURNED["one"], "two": TURNED["one"]}, rng=np.random.default_rng(0))
 
 
+def test_languages_that_are_low_nowhere_and_high_nowhere_need_not_be_measured():
+    tiers = {name: tier | {LANGUAGES[0]: "mid"} for name, tier in TURNED.items()} | {"three": {}}
+    whole = tables(5.0)
+    part = {
+        name: table.only([tag for tag, level in tiers[name].items() if level != "mid"]) for name, table in whole.items()
+    }
+    part["three"] = whole["one"].only([])
+    found, expected = (exposure_effect(some, SPEC, tiers, rng=np.random.default_rng(0)) for some in (part, whole))
+    assert found == expected
+    assert found.excess_bits.n == len(LANGUAGES) - 1
+
+
 @pytest.mark.parametrize(("adds", "expected"), [(5.0, Verdict.SUPPORTED), (-3.0, Verdict.NOT_SUPPORTED)])
 def test_every_spec_has_a_verdict_of_its_own_with_the_ratio_and_the_other_metrics(adds, expected):
     found = exposure_findings(models(adds), seed=0)

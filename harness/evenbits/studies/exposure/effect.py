@@ -17,7 +17,7 @@ from evenbits.cells.damage import Damage
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
 from evenbits.statistics import MeansStatistic, language_mean, paired_disparity
-from evenbits.studies.exposure.wants import SPECS, specs_of
+from evenbits.studies.exposure.wants import SPECS, compared, specs_of
 from evenbits.studies.families import without_a_family
 from evenbits.text.languages import families_of, tiers
 
@@ -55,13 +55,10 @@ class ExposureEffect:
 
 
 def exposed_tables(subject: Subject, corpus: Corpus) -> ExposedModel:
-    """Measure one model."""
+    """Measure one model in the languages of which it was shown little or much; others are compared with nothing."""
     able, unable = specs_of(subject)
-    return ExposedModel(
-        table=measure_damage(subject, able, corpus),
-        tier=tiers(corpus.languages, exposure=subject.local.exposure),
-        unable=unable,
-    )
+    tier = tiers(corpus.languages, exposure=subject.local.exposure)
+    return ExposedModel(table=measure_damage(subject, able, corpus, languages=compared(tier)), tier=tier, unable=unable)
 
 
 def exposure_findings(models: Mapping[str, ExposedModel], *, seed: int) -> dict[str, Finding]:
@@ -112,12 +109,16 @@ def exposure_effect(
 
     Only languages that are low in one model and high in another take part. Raises `ValueError` where there is none.
     """
-    languages = next(iter(tables.values())).languages
-    cubes = {name: _measures(table, spec) for name, table in tables.items()}
+    cubes = {
+        name: dict(zip(table.languages, _measures(table, spec).swapaxes(0, 1), strict=True))
+        for name, table in tables.items()
+        if table.languages
+    }
     paired: dict[str, FloatArray] = {}
-    for at, tag in enumerate(languages):
+    for tag in dict.fromkeys(tag for table in tables.values() for tag in table.languages):
         sides = [
-            [cube[:, at] for name, cube in cubes.items() if tier[name].get(tag) == level] for level in ("low", "high")
+            [cube[tag] for name, cube in cubes.items() if tag in cube and tier[name].get(tag) == level]
+            for level in ("low", "high")
         ]
         if all(sides):
             paired[tag] = np.concatenate([np.mean(side, axis=0) for side in sides])  # [6, S]

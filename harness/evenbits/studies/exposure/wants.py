@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from evenbits.cells import Subject, damage_cells
 from evenbits.errors import EvenbitsError
 from evenbits.studies.study import Inputs, Wants
 from evenbits.variants.registry import Spec, parse, variant_of
 
-__all__ = ["MIRRORED", "SPECS", "exposure_tables", "specs_of", "takes_part"]
+__all__ = ["MIRRORED", "SPECS", "compared", "exposure_tables", "specs_of", "takes_part"]
 
 SPECS = ("int4-g64", "int3-row", "int2-row", "gguf:Q4_K_M", "gguf:Q2_K")
 """From hardly any damage to ruin, in grids of our own and as files have them."""
@@ -41,8 +43,14 @@ def specs_of(subject: Subject) -> tuple[tuple[Spec, ...], dict[str, str]]:
     return tuple(able), unable
 
 
+def compared(tier: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the languages of which a model was shown little or much: they can be low here and high there."""
+    return tuple(tag for tag, level in tier.items() if level in {"low", "high"})
+
+
 def exposure_tables(given: Inputs) -> Wants:
-    """Damage under each of `SPECS`, of the models that take part."""
+    """Damage of the languages that are compared under each of `SPECS`, of the models that take part."""
     if not takes_part(given.subject):
         return Wants()
-    return Wants(cells=damage_cells(given.subject, specs_of(given.subject)[0], given.corpus))
+    able, _ = specs_of(given.subject)
+    return Wants(cells=damage_cells(given.subject, able, given.corpus, languages=compared(given.tier)))
