@@ -56,8 +56,8 @@ def study_of(
 ):
     """`means[place][tag]`: mean excess bits at each k; around it a spread that differs by language and segment.
 
-    `kl`: the same for KL, by default as the excess bits. `random`, `comparator`: means of the controls. `extra`: means
-    of other specs, by text.
+    `kl`: the same for KL, by default as the excess bits. `random`: means of the controls. `comparator`: means of
+    `RIVAL`, which costs what `MATCHED` costs. `extra`: means of other specs, by text.
     """
     draws = rng(seed)
     languages = languages or tuple(sorted(low + high))
@@ -96,8 +96,6 @@ def study_of(
         table=table,
         kept=kept,
         random=randoms,
-        comparator=RIVAL if comparator is not None else None,
-        matched=MATCHED if comparator is not None else None,
         tier=tier,
     )
 

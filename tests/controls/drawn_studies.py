@@ -96,7 +96,7 @@ def retention_study(
     table = Damage(
         model="control", fingerprint="0f", corpus_digest="0e", languages=languages, segment_ids=names, columns=columns
     )
-    return RetentionStudy(table=table, kept=kept, random={}, comparator=None, matched=None, tier=tier or planted)
+    return RetentionStudy(table=table, kept=kept, random={}, tier=tier or planted)
 
 
 def _losses(tag: str, bits: Float64, kl: Float64 | None = None) -> Losses:

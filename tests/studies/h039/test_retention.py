@@ -10,8 +10,8 @@ import pytest
 from evenbits.cells.damage import Damage
 from evenbits.estimates import Threshold, Verdict, judge
 from evenbits.statistics import binomial_band, disparities
-from evenbits.studies.h039 import equal_bits, falling, parity, random_control, recommend, retention_specs
-from evenbits.studies.h039.study import PERCENTS, _smaller_groups
+from evenbits.studies.h039 import falling, parity, random_control, recommend, retention_specs
+from evenbits.studies.h039.study import PERCENTS
 from evenbits.text.languages import tiers
 from evenbits.variants.quantization.spec import parse_spec
 from retention_tables import FULL_BITS, HIGH, LOW, REMOVED, STAYS, means_of, rng, study_of
@@ -259,19 +259,6 @@ def test_the_largest_must_recover_more_than_random_ones():
     assert same.estimate.low <= 0 <= same.estimate.high
 
 
-def test_equal_bits_compares_the_disparities_of_two_specs_that_cost_the_same():
-    means = means_of(REMOVED, scatter=0.0)
-    wide = {tag: 12.0 if tag in LOW else 6.0 for tag in LOW + HIGH}  # smaller groups leave a ratio of 2
-    finding = equal_bits(study_of(means, comparator=wide, spread=0.0), rng=rng())
-    assert finding.estimate.value == pytest.approx(math.log(1.0 / 2.0))  # the matched spec stands at ratio 1
-    assert finding.verdict is None
-    assert "int4-g64" in finding.because
-    even = dict.fromkeys(LOW + HIGH, 6.0)
-    held = equal_bits(study_of(means, comparator=even), rng=rng()).estimate
-    assert held.low <= 0 <= held.high  # the interval decides, and neither way
-    assert equal_bits(study_of(means), rng=rng()).verdict is Verdict.NOT_APPLICABLE
-
-
 # -- what is measured --------------------------------------------------------------------------------------------------
 
 
@@ -287,33 +274,16 @@ def test_the_grid_over_k_starts_from_the_bare_spec():
     ]
 
 
-@pytest.mark.parametrize(
-    ("text", "comparator"),
-    [
-        ("int4-g64", "int4-g32"),
-        ("int3-row", "int3-g64"),
-        ("int4-tensor", "int4-g64"),
-        ("int4-g8", None),
-        ("int4-g64-asym", "int4-g32-asym"),
-        ("nf4-b64", None),
-        ("int4-g64+include:head", "int4-g32+include:head"),
-    ],
-)
-def test_the_comparator_is_the_next_smaller_group(text, comparator):
-    found = _smaller_groups(parse_spec(text))
-    assert (None if found is None else str(found)) == comparator
-
-
 def test_tiers_leave_out_what_is_between_or_unknown():
     assert tiers(["de", "ig", "ug", "uk", "tlh"]) == {"de": "high", "ig": "low", "ug": "low"}
 
 
-def test_a_study_measures_every_k_the_controls_and_a_comparator_at_equal_bits(tiny_llama, store):
+def test_a_study_measures_every_k_and_the_controls(tiny_llama, store):
     from evenbits.cells import Subject
     from evenbits.models.references import parse_model
     from evenbits.models.sources import resolve
     from evenbits.records import Corpus
-    from evenbits.studies.h039 import study_retention
+    from evenbits.studies.h039 import study_retention, study_smaller_groups
 
     texts = {tag: tuple(f"{tag} says the {word} an inner" for word in ("one", "two")) for tag in ("de", "ig")}
     corpus = Corpus(name="c", source="test", languages=("de", "ig"), segment_ids=("a", "b"), texts=texts)
@@ -322,8 +292,12 @@ def test_a_study_measures_every_k_the_controls_and_a_comparator_at_equal_bits(ti
     assert study.base == "int4-g64"  # the retention of the given spec is ignored
     assert list(study.kept) == list(PERCENTS)
     assert set(study.random) == {Decimal("0.1"), Decimal(1)}
-    assert study.comparator == "int4-g32"
-    bits = {spec: column.bits_per_weight for spec, column in study.table.columns.items()}
-    assert bits[study.comparator] == pytest.approx(4.5)
-    assert bits[study.matched] == pytest.approx(4.5, abs=0.01)
+    assert set(study.table.columns) == {*study.kept.values(), *study.random.values()}
+    grouped = study_smaller_groups(model, study, corpus)
+    comparator, matched = grouped.pair
+    assert comparator == "int4-g32"
+    bits = {spec: column.bits_per_weight for spec, column in grouped.retention.table.columns.items()}
+    assert set(bits) == {*study.table.columns, comparator, matched}
+    assert bits[comparator] == pytest.approx(4.5)
+    assert bits[matched] == pytest.approx(4.5, abs=0.01)
     assert (study.low, study.high) == (("ig",), ("de",))

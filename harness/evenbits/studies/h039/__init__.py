@@ -12,9 +12,10 @@ from evenbits.studies.h039.comparators import (
     unmeasured,
 )
 from evenbits.studies.h039.comparison import against_protection, better_choice, language_awareness, parity_elsewhere
-from evenbits.studies.h039.controls import equal_bits, falling, random_control
+from evenbits.studies.h039.controls import falling, random_control
 from evenbits.studies.h039.parity import parity
 from evenbits.studies.h039.recommendation import Recommendation, recommend, retention_recipe
+from evenbits.studies.h039.smaller_groups import SmallerGroups, equal_bits, study_smaller_groups
 from evenbits.studies.h039.study import RetentionStudy, retention_specs, study_retention
 from evenbits.studies.study import Drawing, Study
 
@@ -23,6 +24,7 @@ __all__ = [
     "ComparatorStudy",
     "Recommendation",
     "RetentionStudy",
+    "SmallerGroups",
     "against_protection",
     "better_choice",
     "equal_bits",
@@ -38,6 +40,7 @@ __all__ = [
     "retention_specs",
     "study_comparators",
     "study_retention",
+    "study_smaller_groups",
     "unmeasured",
 ]
 
@@ -46,6 +49,7 @@ STUDY = Study(
     place=5,
     wants={
         "retention": wants.retention,
+        "smaller_groups": wants.smaller_groups,
         "comparators": wants.comparators,
     },
     drawings=(Drawing(place=10, figure=figures.TRADEOFF, make=figures.tradeoff),),

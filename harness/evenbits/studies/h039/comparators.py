@@ -13,11 +13,11 @@ from decimal import Decimal
 
 import numpy as np
 
-from evenbits.cells import Subject, measure_damage
+from evenbits.cells import Subject
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
 from evenbits.studies.h039.parity import curves_of, start_verdict
-from evenbits.studies.h039.study import CRITERION, RetentionStudy, at_bits_of, too_few
+from evenbits.studies.h039.study import CRITERION, RetentionStudy, at_bits_of, too_few, widened
 from evenbits.variants.quantization.spec import LANGUAGE_AWARE, Clip, QuantSpec, parse_spec
 from evenbits.variants.rounding import bits_per_weight
 
@@ -65,12 +65,11 @@ class ComparatorStudy:
         names: dict[str, str | None] = dict.fromkeys(self.retention.kept.values())
         names |= {spec: f"random, k {k:f} %" for k, spec in self.retention.random.items()}
         names |= {spec: name for name, spec in self.specs.items()}
-        pairs = ((self.retention.comparator, "smaller groups"), (self.protected, "layer protection"))
-        names |= {spec: name for spec, name in pairs if spec is not None}
-        for spec in (self.retention.matched, self.matched):
-            if spec is not None:
-                keep = parse_spec(spec).keep
-                names.setdefault(spec, None if keep is None else f"k {keep.percent:f} %")
+        if self.protected is not None:
+            names[self.protected] = "layer protection"
+        if self.matched is not None:
+            keep = parse_spec(self.matched).keep
+            names.setdefault(self.matched, None if keep is None else f"k {keep.percent:f} %")
         return names
 
 
@@ -145,11 +144,8 @@ def study_comparators(
     )
     matched = None if protected is None else at_bits_of(model, grid, protected)
     pair = [protected, matched] if protected is not None and matched is not None else []
-    wanted = [reference, *specs.values(), *(one for one in pair if one is not None)]
-    more = measure_damage(model, wanted, corpus, indices=study.places)
-    table = replace(study.table, columns={**study.table.columns, **more.columns})
     return ComparatorStudy(
-        retention=replace(study, table=table),
+        retention=widened(model, study, [reference, *specs.values(), *pair], corpus),
         reference=str(reference),
         specs={name: str(spec) for name, spec in specs.items()},
         protected=str(pair[0]) if pair else None,

@@ -1,4 +1,4 @@
-"""Prediction and robustness of H-039: change with k, random retention, and the same bits spent on smaller groups."""
+"""Prediction and robustness of H-039: change with k, random retention, and the same bits spent otherwise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evenbits.studies.families import without_a_family
 from evenbits.studies.h039.parity import curves_of
 from evenbits.studies.h039.study import RetentionStudy, brief, too_few
 
-__all__ = ["at_equal_bits", "equal_bits", "falling", "random_control", "saved_bits"]
+__all__ = ["at_equal_bits", "falling", "random_control", "saved_bits"]
 
 Float64 = NDArray[np.float64]
 
@@ -113,17 +113,6 @@ def random_control(study: RetentionStudy, *, rng: np.random.Generator) -> Findin
 
 def _left(study: RetentionStudy, spec: str, base: float) -> str:
     return "n/a" if base <= 0 else f"{float(study.table.excess_bits(spec).mean()) / base:.0%}"
-
-
-def equal_bits(study: RetentionStudy, *, rng: np.random.Generator) -> Finding:
-    """Whether retention leaves less disparity than smaller groups that cost the same bits."""
-    few = too_few(study)
-    if few is not None:
-        return few
-    if study.comparator is None or study.matched is None:
-        reason = "no smaller group of this grid divides the model's layers"
-        return Finding(estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.")
-    return at_equal_bits(study, comparator=study.comparator, matched=study.matched, what="smaller groups", rng=rng)
 
 
 def at_equal_bits(

@@ -6,19 +6,18 @@ Shapes: L languages, S segments.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from evenbits.cells import Subject, measure_damage
 from evenbits.cells.damage import Damage
-from evenbits.errors import SpecError
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
 from evenbits.statistics.samples import FloatArray
 from evenbits.studies.families import without_a_family
 from evenbits.studies.sequential import Until
 from evenbits.text.languages import families_of
-from evenbits.variants.quantization.spec import Criterion, QuantSpec, parse_spec
+from evenbits.variants.quantization.spec import Criterion, QuantSpec
 from evenbits.variants.rounding import bits_per_weight
 
 __all__ = [
@@ -33,6 +32,7 @@ __all__ = [
     "retention_specs",
     "study_retention",
     "too_few",
+    "widened",
 ]
 
 PERCENTS: tuple[Decimal, ...] = tuple(Decimal(text) for text in ("0", "0.01", "0.03", "0.1", "0.3", "1"))
@@ -50,7 +50,6 @@ BELOW = Decimal(1)
 MIN_LANGUAGES = 5
 """Languages per tier below which a disparity is underpowered: a bootstrap over fewer understates by a fifth or more."""
 
-COMPARATOR_GROUP = 64
 MOST_MATCHED = 5
 """Percent of weights kept, at most, to match a comparator's bits."""
 
@@ -59,9 +58,8 @@ MOST_MATCHED = 5
 class RetentionStudy:
     """Damage of one model and grid over k.
 
-    `kept`: k -> spec, k ascending from 0. `random`: k -> spec keeping as many random weights. `comparator`: the grid
-    with smaller groups and nothing kept; `matched`: the grid keeping so many weights that it costs that one's bits.
-    Both are None where no smaller group divides the layers. `tier`: `low` or `high` by language, others left out.
+    `kept`: k -> spec, k ascending from 0. `random`: k -> spec keeping as many random weights.
+    `tier`: `low` or `high` by language, others left out.
     `places`: the segments it stands on, None where these are all of the text; `confidence`: of every interval, and 1
     minus it the level of every test, which a look asks for that may have been followed by others.
     """
@@ -69,8 +67,6 @@ class RetentionStudy:
     table: Damage
     kept: Mapping[Decimal, str]
     random: Mapping[Decimal, str]
-    comparator: str | None
-    matched: str | None
     tier: Mapping[str, str]
     places: tuple[int, ...] | None = None
     confidence: float = 0.95
@@ -117,20 +113,18 @@ def study_retention(
     tier: Mapping[str, str],
     until: Until[RetentionStudy] | None = None,
 ) -> RetentionStudy:
-    """Measure `base` (its retention is ignored) at every k, its random control, and its comparator at equal bits.
+    """Measure `base` (its retention is ignored) at every k, and its random control.
 
     `until`: on as many segments of `corpus` as it takes; all of them where it is None.
     """
-    kept, random, comparator, matched = _specs(model, base)
-    grid = retention_grid(model, base)
+    kept, random = retention_specs(base.base), _random(base)
+    grid = retention_grid(base)
 
     def study(table: Damage, places: Sequence[int] | None = None, confidence: float = 0.95) -> RetentionStudy:
         return RetentionStudy(
             table=table,
             kept={percent: str(spec) for percent, spec in kept.items()},
             random={percent: str(spec) for percent, spec in random.items()},
-            comparator=None if comparator is None else str(comparator),
-            matched=None if matched is None else str(matched),
             tier=dict(tier),
             places=None if places is None else tuple(places),
             confidence=confidence,
@@ -141,31 +135,19 @@ def study_retention(
     return until.study(len(corpus), lambda places: measure_damage(model, grid, corpus, indices=places), study)
 
 
-def retention_grid(model: Subject, base: QuantSpec) -> tuple[QuantSpec, ...]:
-    """Return every spec that the study measures: `base` at each k, random controls, comparator and match."""
-    kept, random, comparator, matched = _specs(model, base)
-    return tuple(spec for spec in (*kept.values(), *random.values(), comparator, matched) if spec is not None)
+def retention_grid(base: QuantSpec) -> tuple[QuantSpec, ...]:
+    """Return every spec that the study measures: `base` at each k, and its random controls."""
+    return (*retention_specs(base.base).values(), *_random(base).values())
 
 
-def _specs(
-    model: Subject, base: QuantSpec
-) -> tuple[dict[Decimal, QuantSpec], dict[Decimal, QuantSpec], QuantSpec | None, QuantSpec | None]:
-    grid = base.base
-    kept = retention_specs(grid)
-    random = retention_specs(grid, criterion="random", percents=CONTROL_PERCENTS)
-    return kept, random, *_comparators(model, grid)
+def _random(base: QuantSpec) -> dict[Decimal, QuantSpec]:
+    return retention_specs(base.base, criterion="random", percents=CONTROL_PERCENTS)
 
 
-def _comparators(model: Subject, grid: QuantSpec) -> tuple[QuantSpec | None, QuantSpec | None]:
-    """Return the grid with smaller groups, and the grid with so much kept that both cost the same bits."""
-    comparator = _smaller_groups(grid)
-    if comparator is None:
-        return None, None
-    try:
-        matched = at_bits_of(model, grid, comparator)
-    except SpecError:  # the smaller group does not divide a layer of this model
-        return None, None
-    return (None, None) if matched is None else (comparator, matched)
+def widened(model: Subject, study: RetentionStudy, specs: Sequence[QuantSpec], corpus: Corpus) -> RetentionStudy:
+    """Measure more specs on the text of `study`, and return it with them in its table."""
+    more = measure_damage(model, specs, corpus, indices=study.places)
+    return replace(study, table=replace(study.table, columns={**study.table.columns, **more.columns}))
 
 
 def at_bits_of(model: Subject, grid: QuantSpec, comparator: QuantSpec) -> QuantSpec | None:
@@ -177,16 +159,6 @@ def at_bits_of(model: Subject, grid: QuantSpec, comparator: QuantSpec) -> QuantS
     one_percent = bits_per_weight(grid.with_keep(1, CRITERION), model) - base
     percent = Decimal(str((bits_per_weight(comparator, model) - base) / one_percent)).quantize(Decimal("0.001"))
     return grid.with_keep(percent, CRITERION) if 0 < percent <= MOST_MATCHED else None
-
-
-def _smaller_groups(grid: QuantSpec) -> QuantSpec | None:
-    if grid.grid is None:
-        return None
-    size = COMPARATOR_GROUP if grid.grid.size is None else grid.grid.size // 2
-    if size < 8 or grid.grid.kind == "nf4":
-        return None
-    suffix = "" if grid.grid.symmetric else "-asym"
-    return parse_spec("+".join([f"int{grid.grid.bits}-g{size}{suffix}", *(f"include:{name}" for name in grid.include)]))
 
 
 def too_few(study: RetentionStudy) -> Finding | None:

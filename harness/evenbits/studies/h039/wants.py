@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from evenbits.cells import damage_cells
 from evenbits.studies.h039.comparators import comparator_specs
+from evenbits.studies.h039.smaller_groups import grouped_specs
 from evenbits.studies.h039.study import retention_grid
 from evenbits.studies.study import Inputs, Wants
 from evenbits.variants.registry import simulated
 
-__all__ = ["comparators", "retention"]
+__all__ = ["comparators", "retention", "smaller_groups"]
 
 WHAT = "keeping weights"
 
 
 def retention(given: Inputs) -> Wants:
     """Damage at every k, with its controls."""
-    specs = retention_grid(given.subject, simulated(given.spec, WHAT))
+    specs = retention_grid(simulated(given.spec, WHAT))
+    return Wants(cells=damage_cells(given.subject, specs, given.corpus))
+
+
+def smaller_groups(given: Inputs) -> Wants:
+    """Damage of the same bits spent on smaller groups."""
+    specs = grouped_specs(given.subject, simulated(given.spec, WHAT).base)
     return Wants(cells=damage_cells(given.subject, specs, given.corpus))
 
 
