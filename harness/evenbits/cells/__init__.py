@@ -3,7 +3,7 @@
 from evenbits.cells.cell import Cell
 from evenbits.cells.damage import FLOORS_NEEDED, Column, Damage
 from evenbits.cells.floor import noise_floor
-from evenbits.cells.measuring import damage_cells, measure, measure_damage
+from evenbits.cells.measuring import damage_cells, measure, measure_damage, variant_cells
 from evenbits.cells.subject import DTYPES, Subject
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "measure",
     "measure_damage",
     "noise_floor",
+    "variant_cells",
 ]

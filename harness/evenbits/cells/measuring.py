@@ -16,7 +16,7 @@ from evenbits.records import Corpus
 from evenbits.variants.registry import Spec, bare, bits_of, facts_of, variant_of
 from evenbits.variants.variant import FULL_PRECISION, Variant, in_dtype
 
-__all__ = ["damage_cells", "measure", "measure_damage"]
+__all__ = ["damage_cells", "measure", "measure_damage", "variant_cells"]
 
 
 def measure_damage(
@@ -36,7 +36,12 @@ def measure_damage(
     or server fails is in `failed`, and the others are measured; `EngineError` where no other is left. `tasks`: also
     what the specs lose in these.
     """
-    part = _part(corpus, languages, indices)
+    part = corpus
+    if languages is not None or indices is not None:
+        part = corpus.select(
+            languages=None if languages is None else tuple(languages),
+            indices=None if indices is None else tuple(indices),
+        )
     chosen = list(dict.fromkeys(specs))
     bits = {str(spec): bits_of(spec, subject) for spec in chosen}
     variants = {str(spec): variant_of(spec, subject) for spec in chosen}  # refuses what there is no probe text for
@@ -89,27 +94,18 @@ def measure(subject: Subject, variants: Mapping[str, Variant], corpus: Corpus) -
     return _damage(subject, corpus, corpus, columns)
 
 
-def damage_cells(
-    subject: Subject, specs: Sequence[Spec], corpus: Corpus, *, languages: Sequence[str] | None = None
-) -> tuple[Cell, ...]:
+def damage_cells(subject: Subject, specs: Sequence[Spec], corpus: Corpus) -> tuple[Cell, ...]:
     """Return the cells that `measure_damage` would have, noise floors and full precision included."""
-    part = _part(corpus, languages)
     cells: list[Cell] = []
     for spec in dict.fromkeys(specs):
-        variant = variant_of(spec, subject)
-        cells += subject.cells(_full_beside(variant, subject), part)
-        cells += subject.cells(variant, part)
+        cells += variant_cells(subject, variant_of(spec, subject), corpus)
         cells += floor_cells(subject, variant_of(bare(spec), subject), corpus)
     return tuple(cells)
 
 
-def _part(corpus: Corpus, languages: Sequence[str] | None, indices: Sequence[int] | None = None) -> Corpus:
-    if languages is None and indices is None:
-        return corpus
-    return corpus.select(
-        languages=None if languages is None else tuple(languages),
-        indices=None if indices is None else tuple(indices),
-    )
+def variant_cells(subject: Subject, variant: Variant, corpus: Corpus) -> tuple[Cell, ...]:
+    """Return the cells that `measure` would have for one variant: full precision's and its own."""
+    return (*subject.cells(_full_beside(variant, subject), corpus), *subject.cells(variant, corpus))
 
 
 def _full_beside(variant: Variant, subject: Subject) -> Variant:

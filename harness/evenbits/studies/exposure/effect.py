@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.cells import Subject, measure_damage
+from evenbits.cells import Subject, measure
 from evenbits.cells.damage import Damage
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
@@ -20,6 +20,7 @@ from evenbits.statistics import MeansStatistic, language_mean, paired_disparity
 from evenbits.studies.exposure.wants import SPECS, compared, specs_of
 from evenbits.studies.families import without_a_family
 from evenbits.text.languages import families_of, tiers
+from evenbits.variants.registry import variant_of
 
 __all__ = ["ExposedModel", "ExposureEffect", "exposed_tables", "exposure_effect", "exposure_findings"]
 
@@ -58,7 +59,9 @@ def exposed_tables(subject: Subject, corpus: Corpus) -> ExposedModel:
     """Measure one model in the languages of which it was shown little or much; others are compared with nothing."""
     able, unable = specs_of(subject)
     tier = tiers(corpus.languages, exposure=subject.local.exposure)
-    return ExposedModel(table=measure_damage(subject, able, corpus, languages=compared(tier)), tier=tier, unable=unable)
+    variants = {str(spec): variant_of(spec, subject) for spec in able}
+    table = measure(subject, variants, corpus.select(languages=compared(tier)))
+    return ExposedModel(table=table, tier=tier, unable=unable)
 
 
 def exposure_findings(models: Mapping[str, ExposedModel], *, seed: int) -> dict[str, Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from evenbits.cells import Subject, damage_cells
+from evenbits.cells import Subject, variant_cells
 from evenbits.errors import EvenbitsError
 from evenbits.studies.study import Inputs, Wants
 from evenbits.variants.registry import Spec, parse, variant_of
@@ -52,5 +52,6 @@ def exposure_tables(given: Inputs) -> Wants:
     """Damage of the languages that are compared under each of `SPECS`, of the models that take part."""
     if not takes_part(given.subject):
         return Wants()
-    able, _ = specs_of(given.subject)
-    return Wants(cells=damage_cells(given.subject, able, given.corpus, languages=compared(given.tier)))
+    part = given.corpus.select(languages=compared(given.tier))
+    variants = [variant_of(spec, given.subject) for spec in specs_of(given.subject)[0]]
+    return Wants(cells=tuple(cell for one in variants for cell in variant_cells(given.subject, one, part)))
