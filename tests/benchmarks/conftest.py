@@ -1,8 +1,8 @@
 """Benchmarks compare two programs in one run: rounds are interleaved, so that drift of the machine hits both.
 
 Each gives rows of one table, printed at the end: the work, ours, the peer, their ratio in every pair, and the target of
-DESIGN section 6 that it must reach. pytest-benchmark saves ours (`--benchmark-autosave`) and holds later runs against
-it (`--benchmark-compare`).
+DESIGN section 6 that it must reach. pytest-benchmark saves ours with the rows (`--benchmark-autosave`) and holds later
+runs against it (`--benchmark-compare`).
 """
 
 from __future__ import annotations
@@ -119,26 +119,34 @@ def interleaved(benchmark):
 
 
 @pytest.fixture
-def row(request):
+def once(benchmark):
+    """`once(function)` -> what it returns, after pytest-benchmark timed a single run of it."""
+    return lambda function: benchmark.pedantic(function, rounds=1, iterations=1)
+
+
+@pytest.fixture
+def row(request, benchmark):
     """`row(work=, ours=, peer=, peer_name=, target=, at_least=)` -> the `Row`, which stands in the table."""
 
     def add(**given) -> Row:
         made = Row(**given)
         request.config.stash[_ROWS].append(made)
+        benchmark.extra_info.setdefault("rows", []).append(made.cells())
         return made
 
     return add
 
 
 @pytest.fixture
-def curve(request):
-    """`curve(over, sizes, seconds)` -> the exponent e of the fit seconds = c * size^e, which is printed."""
+def curve(request, benchmark):
+    """`curve(over, sizes, seconds)` -> the exponent e of the fit seconds = c * size^e, which is printed and saved."""
     import numpy as np
 
     def add(over: str, sizes: Sequence[float], seconds: Sequence[float]) -> float:
         exponent = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
         points = ", ".join(f"{size:g}: {value:.3g} s" for size, value in zip(sizes, seconds, strict=True))
         request.config.stash[_CURVES].append(f"cost over {over}: exponent {exponent:.2f} ({points})")
+        benchmark.extra_info[f"cost over {over}"] = {"exponent": round(exponent, 3), "points": points}
         return exponent
 
     return add

@@ -61,7 +61,7 @@ def contenders(tmp_path, tiny_llama):
 
 
 def test_collecting_the_evals_costs_little_more_than_bare_pytest(interleaved, contenders, row):
-    seconds = interleaved(contenders, rounds=7, main="evals")
+    seconds = interleaved(contenders, main="evals")
     allowed = [bare + MORE for bare in seconds["bare"]]
     found = row(
         work="collecting evals",

@@ -43,20 +43,22 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "words",
-    [["damage", "--stream-layers"], ["plan", "--cost"], ["rank", "--no-measure"]],
+    [["plan", "--cost"], ["rank", "--no-measure"], ["damage", "--stream-layers"]],
     ids=lambda words: words[0],
 )
-def test_eight_billion_weights_take_less_than_twelve_gib(words, folder, tmp_path, row):
+def test_eight_billion_weights_take_less_than_twelve_gib(words, folder, tmp_path, once, row):
     for tag, lines in TEXT.items():
         (tmp_path / f"{tag}.txt").write_text(lines, encoding="utf-8")
     options = ["--spec", "int4-g64", "--corpus", f"dir:{tmp_path}", "--store", str(folder.parent / "store")]
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, words[0], str(folder), *words[1:], *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        cwd=Path(tmp_path),
+    done = once(
+        lambda: subprocess.run(
+            [sys.executable, "-c", RUN, words[0], str(folder), *words[1:], *options],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            cwd=Path(tmp_path),
+        )
     )
     assert done.returncode == 0, done.stderr
     peak = float(done.stderr.rpartition("PEAK ")[2])

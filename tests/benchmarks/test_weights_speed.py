@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.bench]
 
 ROOT = Path(__file__).resolve().parents[2]
 FASTER = 5.0
+ROUNDS = int(os.environ.get("EVENBITS_BENCH_ROUNDS", "5"))
 
 PEAK = """
 import json, sys
@@ -143,7 +144,7 @@ def test_weight_statistics_are_five_times_faster_than_scipy(benchmark, checkpoin
         rounds.append(seconds)
         return (local,), {"store": Store(tmp_path / f"round{len(rounds)}")}
 
-    found = benchmark.pedantic(weight_statistics, setup=peers_first, rounds=5)
+    found = benchmark.pedantic(weight_statistics, setup=peers_first, rounds=ROUNDS)
     for tensor in (*found.tensors, *found.outside):
         expected = peer[tensor.name]
         for field in ("mean", "std", "skew", "kurtosis", "gini", "concentration"):
@@ -165,8 +166,8 @@ def test_weight_statistics_are_five_times_faster_than_scipy(benchmark, checkpoin
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="resident memory is read from Linux's /proc")
-@pytest.mark.parametrize("gib", [0.5, 2, 4, 16])
-def test_peak_memory_does_not_grow_with_the_checkpoint(tmp_path, gib, row):
+@pytest.mark.parametrize("gib", [0.5, 1, 2, 4, 8, 16])
+def test_peak_memory_does_not_grow_with_the_checkpoint(tmp_path, gib, once, row):
     """Sparse checkpoints in the shape of Qwen3-8B with fewer layers; the head is too large to be sorted at once."""
     from evenbits.models.shipped import reference_root
     from sparse_checkpoint import QWEN3_8B, write_sparse
@@ -178,12 +179,14 @@ def test_peak_memory_does_not_grow_with_the_checkpoint(tmp_path, gib, row):
     folder = write_sparse(tmp_path / "sparse", shape, tokenizer=reference_root() / "a1")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", PEAK, str(folder), str(tmp_path / "store")],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=environment,
+        done = once(
+            lambda: subprocess.run(
+                [sys.executable, "-c", PEAK, str(folder), str(tmp_path / "store")],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=environment,
+            )
         )
         size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 2**30
     finally:
