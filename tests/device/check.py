@@ -122,6 +122,73 @@ def compare_with_cpu(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return found
 
 
+def spread_and_whole(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """A model spread over all GPUs, over the GPU and the CPU where there is one, against the CPU, float32."""
+    import torch
+    from evenbits.models.device import CPU, Device, parse_device
+    from evenbits.models.loading import load
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
+    from evenbits.observe.activations.collection import measure
+    from evenbits.observe.activations.gradients import measure_gradients
+    from evenbits.scoring import score
+    from evenbits.store import Store
+    from evenbits.variants.quantization.patching import quantized
+    from evenbits.variants.quantization.spec import parse_spec
+
+    first = parse_device(DEVICE)
+    others = [f"cuda:{index}" for index in range(1, 0 if REHEARSED else torch.cuda.device_count())]
+    spread = Device(name=first.name, label=f"spread {first.label}", beside=tuple(others or ["cpu"]))
+    some, ids = texts["fi"][:6], [str(number) for number in range(6)]
+    found: dict[str, Any] = {"devices": str(spread)}
+    with tempfile.TemporaryDirectory() as folder:
+        local = resolve(parse_model("reference:a1"), store=Store(Path(folder)))
+        for architecture, model in (("reference:a1", local), *experts_in(Path(folder))):
+            numbers: list[dict[str, Any]] = []
+            for device in (CPU, spread):
+                loaded = load(model, dtype=torch.float32, device=device)
+                full, _ = score(loaded, "fi", ids, some)
+                with quantized(loaded, parse_spec("int4-g16")):
+                    changed, _ = score(loaded, "fi", ids, some)
+                moments = measure(loaded, some[:3], language="fi").input_square
+                gradients = measure_gradients(loaded, some[:1], language="fi")
+                numbers.append(
+                    {
+                        "bits": {"full": full.nll / math.log(2), "damage": (changed.nll - full.nll) / math.log(2)},
+                        "moments": moments,
+                        "gradients": {name: one.cpu().numpy() for name, one in gradients.items()},
+                    }
+                )
+            here, there = numbers
+            apart = {
+                kind: {name: float(abs(one - there[kind][name]).max()) for name, one in here[kind].items()}
+                for kind in here
+            }
+            found[architecture] = {
+                "largest_bits": max(apart["bits"].values()),
+                **{
+                    kind: max(value / float(abs(here[kind][name]).max()) for name, value in apart[kind].items())
+                    for kind in ("moments", "gradients")
+                },
+            }
+    named = [one for one in found.values() if isinstance(one, dict)]
+    found["reached"] = all(one["largest_bits"] <= TOLERANCE for one in named)
+    return found
+
+
+def experts_in(folder: Path) -> list[tuple[str, Any]]:
+    """Tiny models with fused experts, output x input and the reverse."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import architectures
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
+    from evenbits.store import Store
+
+    names = ("qwen3_moe", "gpt_oss")
+    store = Store(folder)
+    return [(name, resolve(parse_model(str(architectures.build(name, folder / name))), store=store)) for name in names]
+
+
 def large_model() -> Any:
     """A model of Qwen3-8B's shape with random weights in bfloat16 on the GPU, with the reference tokenizer."""
     import torch
@@ -354,6 +421,7 @@ def main(text: Path, out: Path, seconds: float) -> int:
         return work(kept[0])
 
     part("cuda_and_cpu", lambda: compare_with_cpu(texts), least=10)
+    part("spread_and_experts", lambda: spread_and_whole(texts), least=20)
     part("scoring_8b", lambda: large(lambda loaded: speed_of_scoring(loaded, texts)), least=30)
     part("rounding_8b", lambda: large(speed_of_rounding), least=10)
     kept.clear()

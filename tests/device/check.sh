@@ -4,14 +4,15 @@
 #   tests/device/check.sh run       where the GPU is, in a copy of this checkout with that folder: prints JSON and writes
 #                                   it to $OUT/device.json (else .evenbits/device/device.json); at most SECONDS_LEFT
 #                                   (default 300) seconds
-# The GPU's machine needs Python 3.12 with torch, transformers, accelerate, pandas, statsmodels, typer and pytest.
+# The GPU's machine needs Python 3.12 (another: PYTHON=3.11 tests/device/check.sh prepare) with torch, transformers,
+# accelerate, pandas, statsmodels, typer and pytest.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=.evenbits/device
 
 prepare() {
     rm -rf "$folder" && mkdir -p "$folder/wheels" "$folder/site"
-    python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+    python -m pip download --quiet --no-deps --only-binary=:all: --python-version "${PYTHON:-3.12}" --implementation cp \
         --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
         --dest "$folder/wheels" gguf jsonschema jsonschema-specifications referencing rpds-py langcodes language-data \
         platformdirs

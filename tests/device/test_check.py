@@ -28,6 +28,8 @@ def test_every_part_of_the_check_comes_to_an_end(tmp_path):
     found = json.loads((tmp_path / "device.json").read_text())
     assert (done.returncode, found["failed"]) == (0, {})
     assert found["cuda_and_cpu"]["largest_bits"] == 0  # the CPU against itself
+    assert found["spread_and_experts"]["reached"]
+    assert found["spread_and_experts"]["gpt_oss"]["gradients"] < 1e-3
     assert found["scoring_8b"]["tokens"] > 0
     assert found["rounding_8b"]["weights"] == 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128)
     assert found["evals"]["rows"] > 0

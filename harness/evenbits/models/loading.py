@@ -60,7 +60,7 @@ def load(
 
 def move(model: PreTrainedModel, anatomy: Anatomy, device: Device) -> None:
     """Put the model on `device`, or spread it over several. `DeviceError` where memory does not hold it."""
-    if device.name == "cpu":
+    if device.names == ("cpu",):
         return
     set_up(device)
     try:
