@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from evenbits.cells.cell import Cell
 from evenbits.cells.runner import Local, Runner, lacking
@@ -112,6 +112,7 @@ def places_of(nodes: Iterable[Mapping[str, float]], *, memory: int, gpus: int, m
 class Cluster:
     """Workers of the cluster at `address`; None: one of this machine's own, which ends with the process."""
 
+    together: ClassVar[bool] = False
     address: str | None = None
     _workers: list[Any] = field(default_factory=list, repr=False)
 

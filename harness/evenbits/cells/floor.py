@@ -34,6 +34,7 @@ def noise_floor(subject: Subject, variant: Variant, corpus: Corpus) -> Estimate:
     """
     if not variant.in_memory:
         return Estimate.undefined("it runs elsewhere, in one arithmetic", method="noise floor")
+    subject.measure(floor_cells(subject, variant, corpus))  # together: what is read from disk is read once
     sample, (own, *others) = _sample(corpus), _arithmetics(subject, variant)
     measured = _excess(subject, variant, sample, own)
     floors = {}

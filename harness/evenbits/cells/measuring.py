@@ -45,6 +45,8 @@ def measure_damage(
     chosen = list(dict.fromkeys(specs))
     bits = {str(spec): bits_of(spec, subject) for spec in chosen}
     variants = {str(spec): variant_of(spec, subject) for spec in chosen}  # refuses what there is no probe text for
+    if subject.runner.together:
+        subject.measure(damage_cells(subject, chosen, corpus, part=part))
     columns: dict[str, Column] = {}
     failed: dict[str, EngineError] = {}
     with subject.progress.task(f"{subject.local.text}  damage", total=len(chosen)) as task:
@@ -94,11 +96,13 @@ def measure(subject: Subject, variants: Mapping[str, Variant], corpus: Corpus) -
     return _damage(subject, corpus, corpus, columns)
 
 
-def damage_cells(subject: Subject, specs: Sequence[Spec], corpus: Corpus) -> tuple[Cell, ...]:
-    """Return the cells that `measure_damage` would have, noise floors and full precision included."""
+def damage_cells(
+    subject: Subject, specs: Sequence[Spec], corpus: Corpus, *, part: Corpus | None = None
+) -> tuple[Cell, ...]:
+    """Return the cells that `measure_damage` would have of `part` (None: all), full precision and floors included."""
     cells: list[Cell] = []
     for spec in dict.fromkeys(specs):
-        cells += variant_cells(subject, variant_of(spec, subject), corpus)
+        cells += variant_cells(subject, variant_of(spec, subject), part or corpus)
         cells += floor_cells(subject, variant_of(bare(spec), subject), corpus)
     return tuple(cells)
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from evenbits.cells.cell import KIND, Cell
 from evenbits.cells.streaming import Streamed
@@ -27,7 +27,9 @@ __all__ = ["Local", "Runner", "lacking"]
 
 
 class Runner(Protocol):
-    """Fills the store with cells of one model."""
+    """Fills the store with cells of one model. `together`: whether it is best asked for all that is wanted at once."""
+
+    together: ClassVar[bool]
 
     def run(self, original: Original, cells: Sequence[Cell], *, progress: Progress) -> None:
         """Compute every one of `cells` into the store of `original`; none of them is in it yet."""
@@ -49,6 +51,7 @@ class Local:
     the model is never held twice.
     """
 
+    together: ClassVar[bool] = False
     _hidden: dict[tuple[str, str], HiddenStates] = field(default_factory=dict, repr=False)
     _streamed: Streamed = field(default_factory=Streamed, repr=False)
 

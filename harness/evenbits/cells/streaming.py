@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from evenbits.cells.cell import Cell
 from evenbits.errors import NotApplicableError
@@ -33,6 +33,7 @@ KEPT_BYTES = 2 << 30
 class Streamed:
     """This process, with one layer of the model in memory at a time."""
 
+    together: ClassVar[bool] = True
     _skeletons: dict[str, Skeleton] = field(default_factory=dict, repr=False)
     _layers: dict[str, Layers | None] = field(default_factory=dict, repr=False)
 
@@ -91,12 +92,11 @@ class Streamed:
 
 def _with_references(cells: Sequence[Cell]) -> list[Cell]:
     """Return the cells text by text, full precision first where a divergence from it is measured."""
-    every: dict[str, Cell] = {}
+    every = {digest_of(cell.key()): cell for cell in cells}
     for cell in cells:
         if cell.variant.divergence:
             full = replace(cell, variant=FULL_PRECISION)
             every[digest_of(full.key())] = full
-    every |= {digest_of(cell.key()): cell for cell in cells}
     return sorted(every.values(), key=lambda cell: (cell.text_digest, cell.variant.divergence))
 
 
@@ -114,7 +114,7 @@ def _passage(skeleton: Skeleton, cell: Cell) -> Passage:
         context=cell.context,
         batch_tokens=SMALL_BATCH if cell.small_batches else None,
     )
-    return Passage(batches=batches, change=cell.variant.in_layer)
+    return Passage(batches=batches, change=cell.variant.in_layer, name=digest_of({"variant": dict(cell.variant.key)}))
 
 
 def _chunks(read: Sequence[tuple[Cell, Passage]], *, width: int) -> Iterator[list[tuple[Cell, Passage]]]:

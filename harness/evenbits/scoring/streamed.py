@@ -27,10 +27,14 @@ __all__ = ["Passage", "layers_of", "stream"]
 
 @dataclass(kw_only=True, eq=False)
 class Passage:
-    """Text that is read under one change. `batches`: its windows; `change(loaded, layer)` holds while a layer runs."""
+    """Text that is read under one change. `batches`: its windows; `change(loaded, layer)` holds while a layer runs.
+
+    `name`: of the change; what is called the same is made once a layer for all its text.
+    """
 
     batches: Sequence[Sequence[Window]]
     change: Callable[..., AbstractContextManager[Any]]
+    name: str
 
 
 def layers_of(
@@ -64,16 +68,21 @@ def stream(
     loaded = skeleton.loaded
     model: Any = loaded.model
     with torch.inference_mode(), products_for(model.dtype, model.device):
-        states = []
-        for passage in passages:
-            with passage.change(loaded, None):
-                states.append([layers.enter(batch) for batch in passage.batches])
+        states: list[list[Any]] = [[] for _ in passages]
+        by_change: dict[str, list[int]] = {}
+        for number, passage in enumerate(passages):
+            by_change.setdefault(passage.name, []).append(number)
+        for numbers in by_change.values():
+            with passages[numbers[0]].change(loaded, None):
+                for number in numbers:
+                    states[number] = [layers.enter(batch) for batch in passages[number].batches]
         for layer in range(len(loaded.anatomy.layers)):
             with skeleton.layer(layer):
-                for passage, held in zip(passages, states, strict=True):
-                    with passage.change(loaded, layer):
-                        for place, state in enumerate(held):
-                            held[place] = layers.step(state, layer)
+                for numbers in by_change.values():
+                    with passages[numbers[0]].change(loaded, layer):
+                        for held in (states[number] for number in numbers):
+                            for place, state in enumerate(held):
+                                held[place] = layers.step(state, layer)
             advance()
         return [_found(layers, passage, held) for passage, held in zip(passages, states, strict=True)]
 
