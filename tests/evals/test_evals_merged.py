@@ -145,6 +145,21 @@ def test_segments_are_added_until_criteria_are_decided_and_a_merge_stops_at_the_
     assert text(joined("whole")) == text(whole)
 
 
+def test_a_gate_that_limits_disparity_gets_segments_in_all_languages_at_once_until_everything_is_decided(
+    run, joined, models, tagged_texts
+):
+    files, corpus = ("test_deployment_gate.py",), f"--corpus=dir:{tagged_texts(HIGH + LOW, 48)}"
+    whole = run("whole", files, models[1:2], ["int3-row"], corpus, "--policy=policy.toml", "--until-decided")
+    ((size, confidence),) = {(row["segments"], row["confidence"]) for row in whole["damage"]}
+    planned = planned_looks(None, 24, by="means")
+    assert confidence == planned.confidence[planned.sizes.index(size)]
+    assert not [row for row in whole["damage"] if "excess_bits_by_segment" in row]  # in no order that others have
+    (disparity,) = [row for row in whole["measurements"] if row["test"].startswith("test_disparity")]
+    assert disparity["estimate"]["n"] == size
+    assert f"{100 * confidence:.6g}% interval" in disparity["estimate"]["method"]
+    assert text(joined("whole")) == text(whole)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [False, True])
 def test_every_hypothesis_in_shards_by_model_and_by_spec(run, joined, models, workers):

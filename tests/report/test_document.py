@@ -8,6 +8,8 @@ from evenbits.errors import ReportError
 from evenbits.estimates import ROLES, Estimate, Measurement, Threshold, Verdict
 from evenbits.report.contributions import Contributions
 from evenbits.report.document import build, dump, load, schema, validate, write
+from evenbits.report.html import html
+from evenbits.report.markdown import markdown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -256,6 +258,23 @@ def test_inputs_keep_the_order_asked_for_and_take_what_fixtures_learned():
         ("m", None, False),  # a row names it
     ]
     assert inputs["corpus"] == {"text": "gettext", "digest": "c0", "name": "django"}
+
+
+def test_what_the_sizes_of_a_run_cannot_decide_stands_in_the_report_its_page_and_its_summary():
+    contributions = Contributions()
+    languages = [{"tag": tag, "tier": tier} for tag, tier in (("de", "high"), ("sw", "low"), ("et", "middle"))]
+    contributions.add("corpus", {"digest": "c0", "languages": languages, "segments": {"probe": 6, "evaluation": 6}})
+    rows = [measurement(hypothesis=name, role=role) for name, role in (("H-039", "criterion"), ("gate", "gate"))]
+    found = document(*rows, contributions=contributions)
+    said = found["inputs"]["cannot_decide"]
+    assert said == [
+        "gate passes nothing with 6 segments, needed 10",
+        "H-039 has no verdict with 1 low- and 1 high-resource languages, needed 5 of each",
+    ]
+    for shown in (html(found), markdown(found)):
+        assert "Cannot be decided at this size" in shown
+        assert all(sentence in shown for sentence in said)
+    assert "cannot_decide" not in document()["inputs"]  # no text was touched: nothing is known of sizes
 
 
 def test_a_written_document_reads_back_equal_and_leaves_no_part_behind(tmp_path):

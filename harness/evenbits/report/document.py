@@ -23,6 +23,7 @@ from typing import Any
 from evenbits.errors import ReportError
 from evenbits.estimates import ROLES, Measurement
 from evenbits.foreign import read_json
+from evenbits.observe.runs import training_run
 from evenbits.report.contributions import Contributions
 from evenbits.report.verdicts import rank, verdicts
 from evenbits.rows import plain
@@ -64,9 +65,9 @@ def build(
     """Return the document as plain JSON types, checked. `ReportError` names the key that does not follow the schema.
 
     `inputs`: `models` (texts), `corpus` (text), `specs` (texts) as they were asked for, and `not_run`, the evals that
-    the run did not take, counted by reason like text that was left out; what `contributions` know about
-    them, the digests above all, is added. A digest stays null for an input that no selected test touched. Models and
-    specs that rows or contributions name beyond those follow in alphabetical order.
+    the run did not take, counted by reason like text that was left out. What such sizes cannot decide, and what
+    `contributions` know about them, the digests above all, is added. A digest stays null for an input that no selected
+    test touched. Models and specs that rows or contributions name beyond those follow in alphabetical order.
     """
     rows = [replace(row, seconds=None) for row in sorted(measurements, key=order_key)]
     document: dict[str, Any] = {
@@ -77,6 +78,7 @@ def build(
             "corpus": {"text": inputs["corpus"], "digest": None, **(contributions.once("corpus") or {})},
             "specs": _described(inputs["specs"], contributions.entries("specs"), [row.spec for row in rows]),
             **({"not_run": plain(inputs["not_run"])} if inputs.get("not_run") else {}),
+            **({"cannot_decide": found} if (found := _cannot_decide(rows, inputs["models"], contributions)) else {}),
             **{name: found for name in GATE_INPUTS if (found := contributions.once(name)) is not None},
         },
         "damage": with_pooled(contributions.entries("damage")),
@@ -88,6 +90,25 @@ def build(
     }
     validate(document)
     return document
+
+
+def _cannot_decide(rows: Sequence[Measurement], models: Sequence[str], contributions: Contributions) -> list[str]:
+    """Return what a run of these sizes leaves underpowered whatever it finds; nothing where no text was touched."""
+    from evenbits.studies.plan import out_of_reach
+
+    corpus = contributions.once("corpus") or {}
+    languages, segments = corpus.get("languages", []), corpus.get("segments", {}).get("evaluation")
+    if segments is None:
+        return []
+    return list(
+        out_of_reach(
+            {"gate" if row.role == "gate" else row.hypothesis for row in rows},
+            languages=[one["tag"] for one in languages],
+            tiers={one["tag"]: one["tier"] for one in languages if one.get("tier") in {"low", "high"}},
+            segments=segments,
+            runs=len({training_run(text) for text in models}),
+        )
+    )
 
 
 def asked(document: Mapping[str, Any], section: str) -> list[str]:

@@ -119,6 +119,11 @@ def _tables(document: Mapping[str, Any]) -> Iterator[Table]:
         columns=("hypothesis", "role", "test", "model", "spec", "verdict", "effect size [interval]", "explanation"),
         rows=tuple(_measurement(row) for row in document["measurements"]),
     )
+    yield Table(
+        title="Cannot be decided at this size",
+        columns=("decision",),
+        rows=tuple((sentence,) for sentence in document["inputs"].get("cannot_decide", ())),
+    )
     left_out = everything_left_out(document)
     yield Table(
         title="Left out",
