@@ -78,7 +78,7 @@ def build(
             "corpus": {"text": inputs["corpus"], "digest": None, **(contributions.once("corpus") or {})},
             "specs": _described(inputs["specs"], contributions.entries("specs"), [row.spec for row in rows]),
             **({"not_run": plain(inputs["not_run"])} if inputs.get("not_run") else {}),
-            **({"cannot_decide": found} if (found := _cannot_decide(rows, inputs["models"], contributions)) else {}),
+            **({"cannot_decide": never} if (never := _cannot_decide(rows, inputs["models"], contributions)) else {}),
             **{name: found for name in GATE_INPUTS if (found := contributions.once(name)) is not None},
         },
         "damage": with_pooled(contributions.entries("damage")),
