@@ -194,10 +194,10 @@ def test_fault_5_languages_whose_damage_vanishes_are_the_success_and_make_it_sho
 
 
 POWER = {  # languages, share of low-resource ones that are repaired: how often the fall is shown
-    ((11, 11), 1 / 3): 0.0,
-    ((11, 11), 2 / 3): 0.34,
-    ((20, 20), 1 / 3): 0.55,
-    ((20, 20), 2 / 3): 0.99,
+    ((11, 11), 1 / 3): 0.024,
+    ((11, 11), 2 / 3): 0.47,
+    ((20, 20), 1 / 3): 0.33,
+    ((20, 20), 2 / 3): 0.96,
 }
 
 
