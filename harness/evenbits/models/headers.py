@@ -147,8 +147,14 @@ def _check_cover(file: Path, found: list[TensorEntry], *, start: int, size: int)
         raise _broken(file, f"has {size - place} bytes that belong to no tensor, from byte {place}")
 
 
-def _weight_map(index: Path) -> dict[str, str]:
+def _weight_map(index: Path) -> Mapping[str, str]:
     """Return tensor name -> file name; a name with a folder in it would lead out of the model's own."""
+    status = index.stat()
+    return _read_weight_map(index, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+
+@lru_cache(maxsize=16)
+def _read_weight_map(index: Path, _version: tuple[int, ...]) -> Mapping[str, str]:
     found = read_object(index, error=_fetch_again).entries("weight_map")
     files = {name: found.text(name) for name in found.content}
     for name, file in files.items():
