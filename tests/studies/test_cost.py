@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from evenbits.cells import Subject, damage_cells, measure_damage
+from evenbits.cells.streaming import Streamed
 from evenbits.models.blueprint import blueprint
 from evenbits.models.references import parse_model
 from evenbits.models.sources import is_here, resolve
@@ -60,6 +61,14 @@ def test_operations_and_disk_are_within_a_factor_of_two_of_what_damage_takes(tin
     assert told.cells == len(entries)
     size = sum(file.stat().st_size for file in entries)
     assert size / 2 <= told.disk_bytes <= 2 * size
+
+
+def test_a_streamed_run_holds_a_layer_and_what_stands_outside(tiny_model, subject, corpus):
+    folder = tiny_model("llama", layers=4, hidden=64)
+    outside = 272 * 64 + 9 * 64  # the tied embedding; norms
+    layer = 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128
+    told = cost(subject(folder, dtype="bfloat16", runner=Streamed()), corpus)
+    assert told.memory_bytes == module.PROCESS_BYTES + 4 * (outside + 2 * layer)
 
 
 def test_what_is_stored_costs_nothing(tiny_llama, subject, corpus):
@@ -144,6 +153,7 @@ def test_every_command_says_what_it_would_take_and_loads_nothing(
 MEASURED = """
 import json, resource, sys, time
 from evenbits.cells import Subject, damage_cells, measure_damage
+from evenbits.cells.streaming import Streamed
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.store import Store

@@ -16,6 +16,7 @@ from typing import Any
 
 from evenbits.cells import Subject
 from evenbits.cells.cell import KIND, Cell
+from evenbits.cells.streaming import Streamed
 from evenbits.models.blueprint import Blueprint, blueprint
 from evenbits.records import Corpus, digest_of
 from evenbits.store import Store
@@ -134,10 +135,13 @@ def cost_of(subject: Subject, loads: Iterable[Load], corpus: Corpus) -> Cost:
 
 
 def _memory(subject: Subject, drawn: Blueprint, loads: Iterable[Load], tokens: float) -> float:
-    """Return about the most memory that measuring holds at once, beside what streams layer by layer."""
+    """Return about the most memory that measuring holds at once."""
     size = 4 if subject.dtype == "float32" else 2
     head = drawn.shapes[drawn.anatomy.head]
     linears = sum(drawn.shapes[linear.name][0] * drawn.shapes[linear.name][1] for linear in drawn.anatomy.linears)
+    if isinstance(subject.runner, Streamed):  # float32, of the noise floor: what stands outside, a layer, its rounding
+        layer = linears / len(drawn.anatomy.layers)
+        return PROCESS_BYTES + 4 * (subject.local.parameters - linears + 2 * layer)
     held = float(size * subject.local.parameters)
     some = list(loads)
     if any(one.changed for one in some):
