@@ -254,8 +254,11 @@ class Energy:
 
     input_square: Mapping[str, Float64]
 
+    def channel_square(self, module: str) -> Float64:
+        return self.input_square[module]
+
     def energy(self, module: str) -> Float64:
-        square = self.input_square[module]
+        square = self.channel_square(module)
         return np.asarray(square / square.sum())
 
 
