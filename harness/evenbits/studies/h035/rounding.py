@@ -40,8 +40,9 @@ Float64 = NDArray[np.float64]
 Deltas = Mapping[str, Mapping[str, torch.Tensor]]
 """Spec -> module -> W - Q(W), O x I."""
 
-BATCH_TOKENS = 4096
-GRADIENT_TOKENS = 1024  # logits and what the backward pass keeps are held for a whole batch
+BATCH_TOKENS = 1024
+"""Positions of a batch, whose logits a backward pass holds. Four times as many take half as long again on a CPU: more
+padding, and a layer's activations beyond the cache."""
 
 
 def weight_errors(
@@ -149,7 +150,7 @@ def _first_order(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: De
         exact_attention(loaded.model.device),
         torch.enable_grad(),
     ):
-        for batch in batches_of(sequences, tokens=GRADIENT_TOKENS, apart=length_limit(text_config(loaded.model))):
+        for batch in batches_of(sequences, tokens=BATCH_TOKENS, apart=length_limit(text_config(loaded.model))):
             batch = batch.to(loaded.model.device)  # noqa: PLW2901 - same
             logits = loaded.model(input_ids=batch.ids, use_cache=False).logits
             before_NV = logits.reshape(-1, logits.shape[-1]).index_select(0, batch.real - 1)
