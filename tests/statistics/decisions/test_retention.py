@@ -110,7 +110,7 @@ def study_over_k(table, tier):
         for place, spec in enumerate(kept.values())
     }
     damage = Damage(model="m", fingerprint="0f", corpus_digest="0e", languages=tags, segment_ids=names, columns=columns)
-    return RetentionStudy(table=damage, kept=kept, random={}, comparator=None, matched=None, tier=tier)
+    return RetentionStudy(table=damage, kept=kept, random={}, tier=tier)
 
 
 @pytest.mark.usefixtures("only_the_verdict")

@@ -44,8 +44,8 @@ def ablations_drawn(draw, sizes, segments, *, icc, kind, concentration):
 
 @pytest.mark.parametrize(
     ("sizes", "segments", "icc", "kind", "trials"),
-    cells(SIZES, (6, 20), (0.0, 0.6), ("normal",), quick=[((11, 11), 6, 0.6, "normal")], trials=20, many=300)
-    + cells(SIZES[:1], SEGMENTS, (0.3,), NOISES, quick=[((11, 11), 20, 0.3, "lognormal")], trials=20, many=300),
+    cells(SIZES, (6, 20), (0.0, 0.6), ("normal",), quick=[((11, 11), 6, 0.6, "normal")], trials=12, many=300)
+    + cells(SIZES[:1], SEGMENTS, (0.3,), NOISES, quick=[((11, 11), 20, 0.3, "lognormal")], trials=12, many=300),
 )
 def test_a_concentration_at_the_cut_off_is_hardly_ever_a_clear_class(sizes, segments, icc, kind, trials):
     """Of the class by ablation, at its cut-off, neither `sparse` nor another may come out in 95 % of resamples."""
