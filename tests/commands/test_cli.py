@@ -69,7 +69,9 @@ def test_damage_of_44_languages_as_json(tiny_llama, texts):
     )
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout, parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
-    assert set(document) == {"damage", "corpus", "seed"}  # what `policy init` needs
+    assert set(document) == {"damage", "corpus", "seed", "environment"}  # what `policy init` needs, and where it ran
+    assert document["environment"]["device"] == "cpu"
+    assert {"torch", "transformers"} <= set(document["environment"]["packages"])
     rows = document["damage"]
     assert [(row["spec"], row["language"]) for row in rows] == [
         (spec, tag) for spec in SPECS.split(",") for tag in sorted(LANGUAGES)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate
+from evenbits.models.device import CPU, Device
 from evenbits.records import Losses
 from evenbits.statistics import by_cluster, mean_interval, ratio_of_sums, relative_increase
 
@@ -63,6 +64,7 @@ class Damage:
     """Damage of one model: specs x languages x segments. `failed`: why, by spec, of those whose engine gave nothing.
 
     `documents`: of each segment, empty where every segment stands alone. `answers`: what the specs lose in tasks.
+    `device`: where the original was measured.
     """
 
     model: str
@@ -74,6 +76,7 @@ class Damage:
     failed: Mapping[str, str] = field(default_factory=dict)
     answers: Answers | None = None
     documents: tuple[str, ...] = ()
+    device: Device = CPU
 
     def by_unit(self, values: NDArray[Any]) -> FloatArray:
         """Return numbers of segments [..., S] as those of what was drawn independently: segments, or documents."""

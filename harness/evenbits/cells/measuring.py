@@ -126,4 +126,5 @@ def _damage(subject: Subject, corpus: Corpus, part: Corpus, columns: Mapping[str
         segment_ids=part.segment_ids,
         documents=part.documents,
         columns=columns,
+        device=subject.device,
     )

@@ -23,7 +23,9 @@ from evenbits.commands.options import (
     text_of,
 )
 from evenbits.errors import EngineError
+from evenbits.models.device import describe
 from evenbits.report.answers import answers_and_bits
+from evenbits.report.environment import describe_environment
 from evenbits.report.familiar import NAMES, familiar
 from evenbits.settings import Settings
 from evenbits.studies.gate.harm import pooled_bits, with_pooled
@@ -59,7 +61,13 @@ def damage(
     rows = with_pooled(table.rows(seed=settings.seed, by_segment=True))
     if as_json:
         source = {"text": settings.corpus, "digest": text.digest}
-        document: dict[str, Any] = {"damage": rows, "corpus": source, "seed": settings.seed}
+        here = describe_environment(seed=settings.seed, dtype=settings.dtype, measured=describe(table.device))
+        document: dict[str, Any] = {
+            "damage": rows,
+            "corpus": source,
+            "seed": settings.seed,
+            "environment": here,
+        }
         if usual:
             document["familiar"] = [{"spec": r["spec"], "language": r["language"], **familiar(r)} for r in rows]
         if table.answers is not None:
