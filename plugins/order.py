@@ -1,12 +1,14 @@
 """The order in which evals run: H-037, H-036, H-035, H-038, H-039, then the others; and on which worker.
 
 Later hypotheses use earlier measurements from the store. Evals of one model stay together, so that each model is
-loaded once; evals over several models come last, when every model has been measured. Tests that are no evals keep
-their places.
+loaded once; evals over several models come last, when every model has been measured. Of these the modules with most
+tests end the run: their tests share what they measure, and workers of pytest-xdist meet in the middle of it. Tests that
+are no evals keep their places.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -44,8 +46,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     models: dict[str | None, int] = {}
     for item in evals:
         models.setdefault(_model(item), len(models))
-    models[None] = len(models)
-    ordered = sorted(evals, key=lambda item: (models[_model(item)], _rank(item)))  # stable: file order within
+    over_models = [item for item in evals if _model(item) is None and "models" in getattr(item, "fixturenames", ())]
+    of_one = [item for item in evals if item not in over_models]
+    ordered = sorted(of_one, key=lambda item: (models[_model(item)], _rank(item)))  # stable: file order within
+    tests = Counter(item.path for item in over_models)
+    ordered += sorted(over_models, key=lambda item: (tests[item.path], _rank(item)))
     for place, item in zip(places, ordered, strict=True):
         items[place] = item
 

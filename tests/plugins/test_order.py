@@ -71,6 +71,18 @@ def test_hypotheses_run_in_the_programmes_order_and_models_one_after_the_other(s
     assert collected(suite, "--model=a/b", "--model=c/d") == [*expected, "test_037_over_models"]
 
 
+def test_of_evals_over_models_the_module_with_most_tests_comes_last(suite):
+    header = """
+import pytest
+
+def mark(name):
+    return lambda test: pytest.mark.hypothesis(name)(pytest.mark.criterion(test))
+"""
+    several = '@mark("H-037")\ndef test_one(models): pass\n\n@mark("H-036")\ndef test_two(models): pass\n'
+    suite.makepyfile(test_a=header + several, test_b=header + '@mark("X-1")\ndef test_alone(models): pass\n')
+    assert collected(suite, "--model=a/b") == ["test_alone", "test_one", "test_two"]
+
+
 def test_other_tests_keep_their_places_among_the_evals(suite):
     suite.makepyfile("""
         import pytest
