@@ -131,6 +131,7 @@ def row(request, benchmark):
     def add(**given) -> Row:
         made = Row(**given)
         request.config.stash[_ROWS].append(made)
+        print(f"\n{made}", flush=True)  # with -s at once: who stops the run keeps what was measured
         benchmark.extra_info.setdefault("rows", []).append(made.cells())
         return made
 
@@ -145,7 +146,9 @@ def curve(request, benchmark):
     def add(over: str, sizes: Sequence[float], seconds: Sequence[float]) -> float:
         exponent = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
         points = ", ".join(f"{size:g}: {value:.3g} s" for size, value in zip(sizes, seconds, strict=True))
-        request.config.stash[_CURVES].append(f"cost over {over}: exponent {exponent:.2f} ({points})")
+        line = f"cost over {over}: exponent {exponent:.2f} ({points})"
+        request.config.stash[_CURVES].append(line)
+        print(f"\n{line}", flush=True)
         benchmark.extra_info[f"cost over {over}"] = {"exponent": round(exponent, 3), "points": points}
         return exponent
 
