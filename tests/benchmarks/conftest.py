@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,12 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(line)
 
 
+def said(line: str) -> None:
+    """Write a line that `-s` shows at once: who stops the run keeps what was measured."""
+    sys.stdout.write(f"\n{line}\n")
+    sys.stdout.flush()
+
+
 @pytest.fixture
 def interleaved(benchmark):
     """`interleaved(contenders, main=, rounds=)` -> seconds of every round by name.
@@ -131,7 +138,7 @@ def row(request, benchmark):
     def add(**given) -> Row:
         made = Row(**given)
         request.config.stash[_ROWS].append(made)
-        print(f"\n{made}", flush=True)  # with -s at once: who stops the run keeps what was measured
+        said(str(made))
         benchmark.extra_info.setdefault("rows", []).append(made.cells())
         return made
 
@@ -148,7 +155,7 @@ def curve(request, benchmark):
         points = ", ".join(f"{size:g}: {value:.3g} s" for size, value in zip(sizes, seconds, strict=True))
         line = f"cost over {over}: exponent {exponent:.2f} ({points})"
         request.config.stash[_CURVES].append(line)
-        print(f"\n{line}", flush=True)
+        said(line)
         benchmark.extra_info[f"cost over {over}"] = {"exponent": round(exponent, 3), "points": points}
         return exponent
 
