@@ -23,7 +23,7 @@ def language(**energy):
     def share(name):
         return squares[name] / squares[name].sum() if squares[name].any() else np.full(2, 1 / 2)
 
-    return SimpleNamespace(input_square=squares, energy=share)
+    return SimpleNamespace(channel_square=squares.__getitem__, energy=share)
 
 
 def weights(*tensors):
