@@ -25,7 +25,7 @@ SPARE_BYTES = 2 * 2**30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Device:
-    """`name`: what torch is told (`cpu`, `cuda:0`, `mps`). `label`: what it calls itself, such as `NVIDIA H200`.
+    """`name`: what torch is told (`cpu`, `cuda:0`). `label`: what it calls itself, such as `NVIDIA H200`.
 
     `beside`: further devices, where a model's layers are spread over several (`evenbits.models.placement`); `label`
     then names all of them, such as `2 x NVIDIA H200`.
