@@ -118,7 +118,7 @@ def exposure_effect(
         if table.languages
     }
     paired: dict[str, FloatArray] = {}
-    for tag in dict.fromkeys(tag for table in tables.values() for tag in table.languages):
+    for tag in sorted({tag for table in tables.values() for tag in table.languages}):
         sides = [
             [cube[tag] for name, cube in cubes.items() if tag in cube and tier[name].get(tag) == level]
             for level in ("low", "high")
