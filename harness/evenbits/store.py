@@ -144,13 +144,13 @@ class Store:
     def _write(self, kind: str, key: Key, arrays: Arrays, meta: Mapping[str, Any]) -> Entry:
         path = self._path(kind, key)
         self._used.add((kind, path.name))
-        blob = _encode(arrays, {"format": FORMAT, "kind": kind, "key": dict(key), "meta": dict(meta)})
+        parts = _encode(arrays, {"format": FORMAT, "kind": kind, "key": dict(key), "meta": dict(meta)})
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = _part(path)
             try:
                 with temporary.open("wb") as file:
-                    file.write(blob)
+                    file.writelines(parts)
                     file.flush()
                     os.fsync(file.fileno())
                 temporary.replace(path)
@@ -226,7 +226,7 @@ class Store:
             return {} if entry is None else entry.meta
         meta = dict(find())
         header = {"format": FORMAT, "kind": kind, "key": dict(key), "meta": meta}
-        self._noted[kind, self._path(kind, key).name] = _encode({}, header)
+        self._noted[kind, self._path(kind, key).name] = b"".join(_encode({}, header))
         return meta
 
     def keep(self, folder: Path) -> None:
@@ -322,12 +322,12 @@ def _first_file(path: Path) -> Path:
     return next((one for one in reversed([path, *path.parents]) if one.exists() and not one.is_dir()), path)
 
 
-def _encode(arrays: Arrays, header: Mapping[str, Any]) -> bytes:
-    """Return checksum line + safetensors bytes; the JSON part travels in the safetensors metadata."""
+def _encode(arrays: Arrays, header: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """Return checksum line and safetensors bytes, apart: they can be many; JSON travels in the safetensors metadata."""
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     body = save_arrays(contiguous, metadata={"evenbits": text})
-    return hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body
+    return hashlib.sha256(body).hexdigest().encode("ascii") + b"\n", body
 
 
 def _decode(blob: bytes, kind: str, key: Key) -> Entry:
