@@ -38,8 +38,8 @@ class WidenedAttention(TorchFunctionMode):
         named = dict(kwargs or {})
         if func is not functional.scaled_dot_product_attention or not any(map(_is_bfloat16, (*args, *named.values()))):
             return func(*args, **named)
-        wide = {name: value.float() if _is_bfloat16(value) else value for name, value in named.items()}
-        return func(*(arg.float() if _is_bfloat16(arg) else arg for arg in args), **wide).to(torch.bfloat16)
+        wide = {name: _wide(value) for name, value in named.items()}
+        return func(*map(_wide, args), **wide).to(torch.bfloat16)
 
 
 class WidenedProducts(TorchFunctionMode):
@@ -59,7 +59,7 @@ class WidenedProducts(TorchFunctionMode):
         place = _INPUT.get(func)
         if place is None or kwargs or any(_is_foreign(arg) for arg in args) or not any(map(_is_bfloat16, args)):
             return func(*args, **(kwargs or {}))
-        result = func(*(widened(arg) if _is_bfloat16(arg) else arg for arg in args))
+        result = func(*map(_wide, args))
         return result.to(args[place].dtype)
 
 
@@ -93,6 +93,10 @@ _INPUT = {functional.linear: 0, torch.addmm: 1}
 
 def _is_bfloat16(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.dtype is torch.bfloat16
+
+
+def _wide(value: Any) -> Any:
+    return widened(value) if _is_bfloat16(value) else value
 
 
 def _is_foreign(value: Any) -> bool:

@@ -17,7 +17,7 @@ from evenbits.cells import Subject
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
 from evenbits.studies.h039.parity import curves_of, start_verdict
-from evenbits.studies.h039.study import CRITERION, RetentionStudy, at_bits_of, too_few, widened
+from evenbits.studies.h039.study import CRITERION, RetentionStudy, at_bits_of, too_few, with_specs
 from evenbits.variants.quantization.spec import LANGUAGE_AWARE, Clip, QuantSpec, parse_spec
 from evenbits.variants.rounding import bits_per_weight
 
@@ -145,7 +145,7 @@ def study_comparators(
     matched = None if protected is None else at_bits_of(model, grid, protected)
     pair = [protected, matched] if protected is not None and matched is not None else []
     return ComparatorStudy(
-        retention=widened(model, study, [reference, *specs.values(), *pair], corpus),
+        retention=with_specs(model, study, [reference, *specs.values(), *pair], corpus),
         reference=str(reference),
         specs={name: str(spec) for name, spec in specs.items()},
         protected=str(pair[0]) if pair else None,

@@ -11,7 +11,7 @@ from evenbits.errors import SpecError
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.records import Corpus
 from evenbits.studies.h039.controls import at_equal_bits
-from evenbits.studies.h039.study import RetentionStudy, at_bits_of, too_few, widened
+from evenbits.studies.h039.study import RetentionStudy, at_bits_of, too_few, with_specs
 from evenbits.variants.quantization.spec import QuantSpec, parse_spec
 
 __all__ = ["SmallerGroups", "equal_bits", "grouped_specs", "study_smaller_groups"]
@@ -38,7 +38,7 @@ def study_smaller_groups(model: Subject, study: RetentionStudy, corpus: Corpus) 
     if not specs:
         return SmallerGroups(retention=study, pair=None)
     comparator, matched = (str(spec) for spec in specs)
-    return SmallerGroups(retention=widened(model, study, specs, corpus), pair=(comparator, matched))
+    return SmallerGroups(retention=with_specs(model, study, specs, corpus), pair=(comparator, matched))
 
 
 def grouped_specs(model: Subject, grid: QuantSpec) -> tuple[QuantSpec, ...]:

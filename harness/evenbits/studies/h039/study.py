@@ -32,7 +32,7 @@ __all__ = [
     "retention_specs",
     "study_retention",
     "too_few",
-    "widened",
+    "with_specs",
 ]
 
 PERCENTS: tuple[Decimal, ...] = tuple(Decimal(text) for text in ("0", "0.01", "0.03", "0.1", "0.3", "1"))
@@ -144,7 +144,7 @@ def _random(base: QuantSpec) -> dict[Decimal, QuantSpec]:
     return retention_specs(base.base, criterion="random", percents=CONTROL_PERCENTS)
 
 
-def widened(model: Subject, study: RetentionStudy, specs: Sequence[QuantSpec], corpus: Corpus) -> RetentionStudy:
+def with_specs(model: Subject, study: RetentionStudy, specs: Sequence[QuantSpec], corpus: Corpus) -> RetentionStudy:
     """Measure more specs on the text of `study`, and return it with them in its table."""
     more = measure_damage(model, specs, corpus, indices=study.places)
     return replace(study, table=replace(study.table, columns={**study.table.columns, **more.columns}))
