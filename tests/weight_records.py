@@ -60,4 +60,10 @@ def model(kurtosis=None, beyond=None, *, layers=2, otherwise=1.0):
         for layer in range(layers)
         for kind in KINDS
     )
-    return WeightStatistics(fingerprint="0f", tensors=tensors)
+    return of_tensors(tensors)
+
+
+def of_tensors(tensors):
+    """Statistics of a model whose matrices inside the layers are `tensors`."""
+    whole = {one.name: one for one in tensors}
+    return WeightStatistics(fingerprint="0f", tensors=tuple(tensors), whole=whole.__getitem__)

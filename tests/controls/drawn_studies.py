@@ -27,6 +27,7 @@ from evenbits.studies.h039.study import PERCENTS, RetentionStudy
 from evenbits.variants.quantization.spec import parse_spec
 from numpy.typing import NDArray
 from reference_languages import LANGUAGES
+from weight_records import of_tensors
 
 __all__ = [
     "LANGUAGES",
@@ -209,7 +210,7 @@ def outlier_model(
             random=1000 * random * scatter[1],
             floor_bits=0.001,
         )
-    return WeightStatistics(fingerprint="0f", tensors=tuple(found)), ablations
+    return of_tensors(found), ablations
 
 
 def _tensor(place: int, w: Float64, *, column_kurtosis: Float64 | None = None) -> TensorStatistics:
@@ -275,9 +276,7 @@ def prediction_study(
     heavy = np.arange(64) % 16 == 0
     tails = np.where(heavy, 30.0, 0.0) if outliers else np.zeros(64)
     w = rng.standard_normal((32, 64))
-    weights = WeightStatistics(
-        fingerprint="0f", tensors=tuple(_tensor(layer, w, column_kurtosis=tails) for layer in range(4))
-    )
+    weights = of_tensors([_tensor(layer, w, column_kurtosis=tails) for layer in range(4)])
     taste = np.exp(0.5 * rng.normal(size=count))
     energy = {
         tag: Energy(input_square={name: rng.gamma(4, 1, 64) * np.where(heavy, taste[at], 1.0) for name in names})

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from evenbits.studies.h035.overlap import kurtosis_overlap
+from weight_records import of_tensors
 
 
 def tensor(name, layer, columns, kurtosis, outs=2):
@@ -26,13 +27,9 @@ def language(**energy):
     return SimpleNamespace(channel_square=squares.__getitem__, energy=share)
 
 
-def weights(*tensors):
-    return SimpleNamespace(tensors=tensors)
-
-
 def two_layers():
     """Column b0 (kurtosis 9) is the only one above the 90 % quantile, tensor a (kurtosis 5) the only such tensor."""
-    return weights(tensor("a", 0, [0, 1], 5.0), tensor("b", 1, [9, 0], 1.0), tensor("c", 1, [0, 1], 1.0, outs=4))
+    return of_tensors([tensor("a", 0, [0, 1], 5.0), tensor("b", 1, [9, 0], 1.0), tensor("c", 1, [0, 1], 1.0, outs=4)])
 
 
 def test_energy_is_normalised_in_each_layer_and_layers_count_by_parameters():
@@ -56,24 +53,26 @@ def test_the_scale_of_a_language_or_layer_does_not_matter():
 
 
 def test_weights_of_equal_kurtosis_have_no_high_regions():
-    flat = weights(tensor("a", 0, [1, 1], 2.0), tensor("b", 1, [1, 1], 2.0))
+    flat = of_tensors([tensor("a", 0, [1, 1], 2.0), tensor("b", 1, [1, 1], 2.0)])
     found = kurtosis_overlap({"de": language(a=[1, 2], b=[3, 4]), "fr": language(a=[5, 1], b=[1, 1])}, flat)
     assert found.quantile_form.tolist() == [0, 0]
 
 
 def test_tensors_without_spread_have_no_kurtosis_and_are_no_region():
-    flat = weights(tensor("a", 0, [-2, -2], None), tensor("b", 1, [-2, -2], None))
+    flat = of_tensors([tensor("a", 0, [-2, -2], None), tensor("b", 1, [-2, -2], None)])
     found = kurtosis_overlap({"de": language(a=[0, 0], b=[1, 1])}, flat)
     assert found.quantile_form.tolist() == [0]
     assert found.continuous_form == pytest.approx([-2])  # a layer without energy counts its channels equally
 
 
 def test_permuted_layers_take_the_kurtosis_of_other_layers_of_the_same_shapes():
-    same = weights(
-        tensor("a", 0, [9, 0], 1.0),
-        tensor("b", 1, [0, 1], 1.0),
-        tensor("c", 2, [0, 0.5], 1.0),
-        tensor("d", 3, [0, 0, 0], 1.0),
+    same = of_tensors(
+        [
+            tensor("a", 0, [9, 0], 1.0),
+            tensor("b", 1, [0, 1], 1.0),
+            tensor("c", 2, [0, 0.5], 1.0),
+            tensor("d", 3, [0, 0, 0], 1.0),
+        ]
     )
     found = kurtosis_overlap({"de": language(a=[3, 1], b=[1, 1], c=[1, 4], d=[1, 1, 1])}, same)
     orders = found.orders(rng=np.random.default_rng(0), most=40)
@@ -85,6 +84,6 @@ def test_permuted_layers_take_the_kurtosis_of_other_layers_of_the_same_shapes():
 
 
 def test_layers_that_all_differ_have_no_other_order():
-    different = weights(tensor("a", 0, [9, 0], 1.0), tensor("b", 1, [0, 1, 2], 1.0))
+    different = of_tensors([tensor("a", 0, [9, 0], 1.0), tensor("b", 1, [0, 1, 2], 1.0)])
     found = kurtosis_overlap({"de": language(a=[1, 1], b=[1, 1, 1])}, different)
     assert found.orders(rng=np.random.default_rng(0), most=40) == []

@@ -8,7 +8,7 @@ import pytest
 from evenbits.cells import Subject, measure_damage
 from evenbits.estimates import Verdict
 from evenbits.observe.runs import training_run
-from evenbits.observe.weights.statistics import SigmaCount, TensorStatistics, WeightStatistics
+from evenbits.observe.weights.statistics import SigmaCount, TensorStatistics
 from evenbits.observe.weights.superweights import SuperWeightCandidate
 from evenbits.records import Corpus
 from evenbits.studies.h037 import (
@@ -27,6 +27,7 @@ from evenbits.studies.h037 import (
     outliers_by_size,
     super_weights,
 )
+from weight_records import of_tensors
 
 
 def rng(seed=0):
@@ -68,7 +69,7 @@ def tensor(place, beyond, *, layer=0, size=(1000, 1000), kurtosis=1.0):
 def statistics(*beyond, layers=None):
     layers = layers or [0] * len(beyond)
     tensors = tuple(tensor(i, b, layer=layer) for i, (b, layer) in enumerate(zip(beyond, layers, strict=True)))
-    return WeightStatistics(fingerprint="0f", tensors=tensors)
+    return of_tensors(tensors)
 
 
 def ablation(share, top, random, floor=0.01):

@@ -1,25 +1,27 @@
-"""Statistics of a checkpoint's weight matrices, from the store, or measured into it.
+"""Statistics of a checkpoint's weight matrices, from the store, or measured into it: an entry for each matrix.
 
-What is stored is read without torch; `measurement.py` measures.
+What is stored is read without torch; `measurement.py` measures. Of no more than a matrix for each thread are the
+statistics of rows and columns in memory, whatever the checkpoint's size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
-
-from numpy.typing import NDArray
 
 from evenbits.models.anatomy import Anatomy, Linear
 from evenbits.models.blueprint import blueprint
 from evenbits.models.records import LocalModel
-from evenbits.observe.weights.statistics import SigmaCount, TensorStatistics, WeightStatistics
+from evenbits.observe.weights.statistics import TensorStatistics, TensorSummary, WeightStatistics
 from evenbits.progress import Progress, Silent
 from evenbits.store import Entry, Store
 
 __all__ = ["Place", "weight_statistics"]
 
+KIND = "weight-statistics"
 SCHEMA = 1
 
 
@@ -56,8 +58,9 @@ def weight_statistics(
     """Return the statistics of `local`'s weights, from the store where they are there already.
 
     `anatomy`: that of the model; None reads it from the configuration. No weights are loaded as a model: peak memory
-    is a few pieces per thread, whatever the checkpoint's size. NaN or infinity raises `NonFiniteError` naming the
-    tensor; a tensor that is missing or not a floating-point matrix raises `ModelError`.
+    is a few pieces per thread, whatever the checkpoint's size. A run that was stopped goes on where it was. NaN or
+    infinity raises `NonFiniteError` naming the tensor; a tensor that is missing or not a floating-point matrix raises
+    `ModelError`.
     """
     drawn = blueprint(local, store=store)
     anatomy = anatomy or drawn.anatomy
@@ -66,17 +69,41 @@ def weight_statistics(
     outside.append(_place_outside(anatomy.embedding, "embedding", drawn.tensors))
     if not anatomy.tied:
         outside.append(_place_outside(anatomy.head, "head", drawn.tensors))
-    places = [*inside, *outside]
+    places = {place.name: place for place in (*inside, *outside)}
 
-    def measure() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        from evenbits.observe.weights.measurement import measured
+    def key(place: Place) -> dict[str, Any]:
+        return {"model": local.fingerprint, "schema": SCHEMA, "matrix": place.to_json()}
 
-        with (progress or Silent()).task(f"{local.text}  weight matrices", total=len(places)) as task:
-            return _packed(measured(local.folder, places, threads, task))
+    def entry(place: Place) -> Entry:
+        def measure() -> tuple[dict[str, Any], dict[str, Any]]:
+            from evenbits.observe.weights.measurement import measured
 
-    key = {"model": local.fingerprint, "schema": SCHEMA, "matrices": [place.to_json() for place in places]}
-    every = _unpacked(store.compute("weight-statistics", key, measure))
-    return WeightStatistics(fingerprint=local.fingerprint, tensors=every[: len(inside)], outside=every[len(inside) :])
+            found = measured(local.folder, place)
+            return {field: getattr(found, field) for field in TensorStatistics.ARRAYS}, found.to_json()
+
+        return store.compute(KIND, key(place), measure)
+
+    lacking = [place for place in places.values() if not store.has(KIND, key(place))]
+    if lacking:
+        store.refuse_if_sealed(KIND, key(lacking[0]) | {"model": local.text})
+        with (progress or Silent()).task(f"{local.text}  weight matrices", total=len(lacking)) as task:
+
+            def fill(place: Place) -> None:
+                task.doing(place.name)
+                entry(place)
+                task.advance()
+
+            # numpy releases the interpreter while it computes, so threads divide the work.
+            with ThreadPoolExecutor(max_workers=threads) as pool:
+                # Largest first: no thread is left alone with a large matrix at the end.
+                list(pool.map(fill, sorted(lacking, key=lambda place: -prod(drawn.shapes.get(place.name, (0,))))))
+
+    return WeightStatistics(
+        fingerprint=local.fingerprint,
+        tensors=tuple(TensorSummary.from_json(entry(place).meta) for place in inside),
+        outside=tuple(TensorSummary.from_json(entry(place).meta) for place in outside),
+        whole=lambda name: _whole(entry(places[name])),
+    )
 
 
 def _place(linear: Linear, tensors: Mapping[str, tuple[str, ...]]) -> Place:
@@ -98,16 +125,5 @@ def _place_outside(module: str, part: str, tensors: Mapping[str, tuple[str, ...]
     return Place(name=module, layer=None, part=part, role=role, tensor=tensors[f"{module}.weight"][0])
 
 
-def _packed(tensors: Sequence[TensorStatistics]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    arrays = {f"{i}.{field}": getattr(t, field) for i, t in enumerate(tensors) for field in TensorStatistics.ARRAYS}
-    return arrays, {"tensors": [tensor.to_json() for tensor in tensors]}
-
-
-def _unpacked(entry: Entry) -> tuple[TensorStatistics, ...]:
-    tensors = []
-    for i, row in enumerate(entry.meta["tensors"]):
-        scalars: dict[str, Any] = {field: row[field] for field in TensorStatistics.SCALARS}
-        beyond = tuple(SigmaCount(**count) for count in row["beyond"])
-        arrays: dict[str, Any] = {field: entry.arrays[f"{i}.{field}"] for field in TensorStatistics.ARRAYS}
-        tensors.append(TensorStatistics(shape=(row["shape"][0], row["shape"][1]), beyond=beyond, **scalars, **arrays))
-    return tuple(tensors)
+def _whole(entry: Entry) -> TensorStatistics:
+    return TensorStatistics.from_json(entry.meta, entry.arrays)

@@ -9,8 +9,7 @@ Shapes: w_OI is out x in; x_RI is a block of its rows, a_RI their magnitudes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from evenbits.observe.weights.magnitudes import hoyer, spread_of, spread_of_sort
 from evenbits.observe.weights.matrix import ArrayMatrix, Matrix, StackedMatrix, StoredMatrix
 from evenbits.observe.weights.moments import Moments, PowerSums, matrix_moments, moments_of
 from evenbits.observe.weights.statistics import SIGMAS, SigmaCount, TensorStatistics
-from evenbits.progress import Task
 
 __all__ = ["matrix_statistics", "measured"]
 
@@ -36,8 +34,8 @@ BLOCK_ELEMENTS = 48 * 1024
 """Weights per block: its four float64 powers fill 1.5 MiB and stay in the second-level cache."""
 
 
-class _Workspace:
-    """Scratch memory of one thread, kept from matrix to matrix: fresh pages cost as much as a walk over them."""
+class _Workspace(threading.local):
+    """Scratch memory of each thread, kept from matrix to matrix: fresh pages cost as much as a walk over them."""
 
     def __init__(self) -> None:
         self._powers = np.empty(0)
@@ -52,32 +50,14 @@ class _Workspace:
         return self._powers[: 4 * size].reshape(4, rows, columns), self._magnitudes[:size].reshape(rows, columns)
 
 
-def measured(folder: Path, places: Sequence[Place], threads: int, task: Task) -> list[TensorStatistics]:
-    """Measure every place, in order. numpy releases the interpreter while it computes, so threads divide the work."""
-    matrices = [_matrix(folder, place) for place in places]
-    own = threading.local()
+_workspace = _Workspace()
 
-    def one(number: int) -> TensorStatistics:
-        if not hasattr(own, "workspace"):
-            own.workspace = _Workspace()
-        place = places[number]
-        task.doing(place.name)
-        measured = matrix_statistics(
-            matrices[number],
-            name=place.name,
-            layer=place.layer,
-            part=place.part,
-            role=place.role,
-            workspace=own.workspace,
-        )
-        task.advance()
-        return measured
 
-    # Largest first: no thread is left alone with a large matrix at the end.
-    order = sorted(range(len(places)), key=lambda number: -matrices[number].size)
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        found = dict(zip(order, pool.map(one, order), strict=True))
-    return [found[number] for number in range(len(places))]
+def measured(folder: Path, place: Place) -> TensorStatistics:
+    """Return the statistics of the matrix at `place` in the checkpoint `folder`."""
+    return matrix_statistics(
+        _matrix(folder, place), name=place.name, layer=place.layer, part=place.part, role=place.role
+    )
 
 
 def _matrix(folder: Path, place: Place) -> StoredMatrix | StackedMatrix:
@@ -91,20 +71,17 @@ def _matrix(folder: Path, place: Place) -> StoredMatrix | StackedMatrix:
     return StoredMatrix(folder, place.tensor, transposed=place.transposed)
 
 
-def matrix_statistics(
-    matrix: Matrix, *, name: str, layer: int | None, part: str, role: str, workspace: _Workspace | None = None
-) -> TensorStatistics:
+def matrix_statistics(matrix: Matrix, *, name: str, layer: int | None, part: str, role: str) -> TensorStatistics:
     """Return the statistics of one matrix; `name`, `layer`, `part` and `role` are carried into the result."""
-    workspace = workspace or _Workspace()
     n = matrix.shape[0] * matrix.shape[1]
     if n <= HELD_ELEMENTS:  # small: read once
         pieces = list(matrix.pieces())
         matrix = ArrayMatrix(name, pieces[0] if len(pieces) == 1 else torch.cat(pieces))
-    moments, rows, columns, of_rows = _first_walk(matrix, name, workspace)
+    moments, rows, columns, of_rows = _first_walk(matrix, name)
     mean, std = float(moments.mean[0]), float(moments.std[0])
     flat = bool(moments.flat[0])
     row_beyond = np.zeros((len(SIGMAS), matrix.shape[0]), np.int64) if flat else _tails(matrix, mean, std)
-    spread = spread_of(matrix.pieces, n, matrix.dtype, room=workspace.sorting)
+    spread = spread_of(matrix.pieces, n, matrix.dtype, room=_workspace.sorting)
     l2 = np.sqrt(np.array([(std**2 + mean**2) * n]))
     counts = row_beyond.sum(axis=1)
     return TensorStatistics(
@@ -135,15 +112,13 @@ def matrix_statistics(
     )
 
 
-def _first_walk(
-    matrix: Matrix, name: str, workspace: _Workspace
-) -> tuple[Moments, Moments, Moments, dict[str, Float64]]:
+def _first_walk(matrix: Matrix, name: str) -> tuple[Moments, Moments, Moments, dict[str, Float64]]:
     """Moments of matrix, rows and columns, and what needs every row in order of magnitude."""
     outs = matrix.shape[0]
     # Any shift near the mean will do: sums that end up too far from it are taken anew below.
     sums = PowerSums(matrix.shape, _sampled_mean(matrix))
     of_rows = {field: np.empty(outs) for field in ("absmax", "l1", "gini", "concentration")}
-    powers, magnitudes = workspace.blocks(min(_block_rows(matrix), outs), matrix.shape[1])
+    powers, magnitudes = _workspace.blocks(min(_block_rows(matrix), outs), matrix.shape[1])
     done = 0
     for x_RI in _blocks(matrix):
         a_RI, wide_RI = magnitudes[: len(x_RI)], powers[0, : len(x_RI)]

@@ -145,7 +145,7 @@ def measure_heads(model: Subject, probe: Corpus) -> ModelHeads:
     heads = sink.shape[1]
     blocks = blueprint(model.local, store=model.store).anatomy.blocks
     outputs = [statistics[block.attention_output] for block in blocks]
-    queries = [t for t in statistics.tensors if t.role == "q_proj"]
+    queries = [statistics[t.name] for t in statistics.tensors if t.role == "q_proj"]
     return ModelHeads(
         model=model.local.text,
         run=training_run(model.local.text),

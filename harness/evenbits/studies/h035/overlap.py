@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.observe.activations.statistics import ActivationStatistics
-from evenbits.observe.weights.statistics import TensorStatistics, WeightStatistics
+from evenbits.observe.weights.statistics import TensorSummary, WeightStatistics
 
 __all__ = ["QUANTILE", "Overlap", "kurtosis_overlap"]
 
@@ -90,16 +90,17 @@ def kurtosis_overlap(
     Columns without spread have kurtosis -2 (nothing stands out there), tensors without spread none at all.
     """
     tensors = [tensor for tensor in weights.tensors if tensor.layer is not None]
-    columns = np.concatenate([tensor.column_kurtosis for tensor in tensors])
+    by_column = {tensor.name: weights[tensor.name].column_kurtosis for tensor in tensors}
+    columns = np.concatenate(list(by_column.values()))
     column_limit = float(np.quantile(columns, quantile))
     known = [tensor.kurtosis for tensor in tensors if tensor.kurtosis is not None]
     tensor_limit = float(np.quantile(known, quantile)) if known else np.inf
     high_tensors = tuple(t.name for t in tensors if t.kurtosis is not None and t.kurtosis > tensor_limit)
     layers = [[t for t in tensors if t.layer == layer] for layer in sorted({t.layer for t in tensors})]  # type: ignore[type-var]
     energy = [_energy(members, statistics) for members in layers]
-    kurtosis = [np.concatenate([t.column_kurtosis for t in members]) for members in layers]
+    kurtosis = [np.concatenate([by_column[t.name] for t in members]) for members in layers]
     regions = [
-        np.concatenate([(t.column_kurtosis > column_limit) | (t.name in high_tensors) for t in members]).astype(float)
+        np.concatenate([(by_column[t.name] > column_limit) | (t.name in high_tensors) for t in members]).astype(float)
         for members in layers
     ]
     shapes = [tuple(t.shape for t in members) for members in layers]
@@ -109,13 +110,13 @@ def kurtosis_overlap(
         share=sizes / sizes.sum(),
         high=_crossed(energy, regions, shapes),
         mean=_crossed(energy, kurtosis, shapes),
-        columns=_by_product(tensors, statistics, column_limit),
+        columns=_by_product(tensors, statistics, {name: values > column_limit for name, values in by_column.items()}),
         high_columns=int((columns > column_limit).sum()),
         high_tensors=high_tensors,
     )
 
 
-def _energy(members: Sequence[TensorStatistics], statistics: Mapping[str, ActivationStatistics]) -> Float64:
+def _energy(members: Sequence[TensorSummary], statistics: Mapping[str, ActivationStatistics]) -> Float64:
     """Return the energy of a layer's channels over its total, [L, C]; equal shares where a language has none."""
     energy_LC = np.stack([np.concatenate([one.channel_square(t.name) for t in members]) for one in statistics.values()])
     total_L1 = energy_LC.sum(axis=1, keepdims=True)
@@ -134,13 +135,15 @@ def _crossed(energy: Sequence[Float64], values: Sequence[Float64], shapes: Seque
 
 
 def _by_product(
-    tensors: Sequence[TensorStatistics], statistics: Mapping[str, ActivationStatistics], limit: float
+    tensors: Sequence[TensorSummary],
+    statistics: Mapping[str, ActivationStatistics],
+    high: Mapping[str, NDArray[np.bool_]],
 ) -> Float64:
     """Return the energy share of high columns, normalised in each product, products by parameter share; [L]."""
     total = sum(tensor.n for tensor in tensors)
     return np.array(
         [
-            sum(t.n / total * float(one.energy(t.name)[t.column_kurtosis > limit].sum()) for t in tensors)
+            sum(t.n / total * float(one.energy(t.name)[high[t.name]].sum()) for t in tensors)
             for one in statistics.values()
         ]
     )

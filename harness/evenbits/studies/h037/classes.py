@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from evenbits.estimates import Finding, Verdict
-from evenbits.observe.weights.statistics import TensorStatistics, WeightStatistics
+from evenbits.observe.weights.statistics import TensorSummary, WeightStatistics
 from evenbits.statistics import crossed_bootstrap, stability
 from evenbits.studies.h037.ablation import SHARES, Ablation
 from evenbits.text.languages import families_of
@@ -31,7 +31,7 @@ CONCENTRATED = 2.0
 larger energy at its tails explains."""
 
 
-def class_by_weights(tensors: Sequence[TensorStatistics]) -> str:
+def class_by_weights(tensors: Sequence[TensorSummary]) -> str:
     """Return `sparse`, `dense` or `no outliers` from the pooled share of weights beyond five standard deviations."""
     count = sum(c.count for tensor in tensors for c in tensor.beyond if c.sigma == SIGMA)
     share = count / sum(tensor.n for tensor in tensors)
