@@ -99,10 +99,10 @@ def test_a_failing_computation_leaves_nothing(store):
 
 
 def test_a_full_disk_leaves_nothing_and_says_what_to_do(store, monkeypatch):
-    def full(_descriptor):
+    def full(_part, _target):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(StoreError, match=r"disk is full.*EVENBITS_STORE"):
         store.put("losses", KEY, arrays={"x": np.arange(3)})
     assert list((store.root / "losses").iterdir()) == []

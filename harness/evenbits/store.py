@@ -3,8 +3,8 @@
 An entry's name is the SHA-256 of its kind and key (weights, tokenizer, corpus, spec, schema version ...), so an entry
 never goes stale: other inputs have another name. Entries are written to a temporary file and renamed, carry their own
 checksum, kind and key, and are verified on every reading: a damaged one, or one that answers to another key because
-files were swapped or copied, is removed and measured again. Two runs may share a store: who writes an entry holds its
-lock, so that the second waits and then reads.
+files were swapped or copied, is removed and measured again. That is why writing does not wait until the disk has it.
+Two runs may share a store: who writes an entry holds its lock, so that the second waits and then reads.
 """
 
 from __future__ import annotations
@@ -151,8 +151,6 @@ class Store:
             try:
                 with temporary.open("wb") as file:
                     file.writelines(parts)
-                    file.flush()
-                    os.fsync(file.fileno())
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
