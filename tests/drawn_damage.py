@@ -40,6 +40,16 @@ def cells(*axes, quick, trials=QUICK, many=MANY):
     return [named(cell, trials, "quick") for cell in quick] + [named(cell, many, "many") for cell in product(*axes)]
 
 
+def grid(*, quick, trials=QUICK):
+    """Return all sizes, segments and correlations of families with normal segments; with others at a correlation of .3.
+
+    Cells are (sizes, segments, icc, kind), followed by the number of draws.
+    """
+    return cells(WORLD, SEGMENTS, ICC, ("normal",), quick=quick, trials=trials) + cells(
+        WORLD, SEGMENTS, (0.3,), NOISES[1:], quick=[]
+    )
+
+
 def replicates(count):
     """The quick number by default, many in `slow`."""
     return [pytest.param(count, id="quick"), pytest.param(MANY, id="many", marks=pytest.mark.slow)]

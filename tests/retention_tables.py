@@ -1,6 +1,7 @@
 """Retention studies made by hand: what each language loses at each k, around a planted ratio of low to high."""
 
 import math
+from functools import cache
 
 import numpy as np
 from evenbits.cells.damage import Column, Damage
@@ -26,11 +27,17 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
+@cache
+def named(segments):
+    """Return ids of so many segments, and fifty tokens in each."""
+    return tuple(f"s{i}" for i in range(segments)), np.full(segments, 50, dtype=np.int64)
+
+
 def losses(tag, bits, kl=None):
-    count = np.full(len(bits), 50, dtype=np.int64)
+    ids, count = named(len(bits))
     return Losses(
         language=tag,
-        segment_ids=tuple(f"s{i}" for i in range(len(bits))),
+        segment_ids=ids,
         nll=np.asarray(bits) * LN2,
         tokens=count,
         utf8_bytes=count,

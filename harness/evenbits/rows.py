@@ -60,7 +60,8 @@ def plain(value: Any) -> Any:  # noqa: PLR0911 - converts whatever a caller reco
     """
     if isinstance(value, StrEnum | Path):
         return str(value)
-    if value is None or isinstance(value, bool | str):
+    # finite numbers, most of what a report holds, before the slower questions
+    if value is None or isinstance(value, bool | str) or (type(value) is float and math.isfinite(value)):
         return value
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from evenbits.statistics import binomial_band, layer_language_interaction, sums_of_squares
+from evenbits.statistics import binomial_band, interaction, layer_language_interaction, sums_of_squares
+from evenbits.statistics.bootstrap import resample_counts
 
 P, L, S = 6, 8, 20
 FAMILIES = ["slavic"] * 3 + ["turkic"] * 3 + ["bantu"] * 2
@@ -122,6 +123,25 @@ def test_the_effect_size_is_centred_at_nothing_where_there_is_nothing_and_so_is_
     assert np.mean([result.value for result in results]) == pytest.approx(0.0, abs=0.004)
     assert np.mean([(result.low + result.high) / 2 for result in results]) == pytest.approx(0.0, abs=0.01)
     assert sum(result.low <= 0 <= result.high for result in results) >= 54
+
+
+def test_replicates_are_those_of_all_pairs_of_languages_and_segments():
+    y = additive(rng(11)) + 40.0 * (np.arange(P) == 0)[:, None, None]  # one layer does nearly everything
+    profiles = y - y.mean(axis=0)
+    found = interaction._omega_replicates(profiles, None, rng=rng(13), resamples=3)
+    source = rng(13)  # the same draws
+    times, of_language = resample_counts(S, 3, source), resample_counts(L, 3, source)
+    for replicate, w, v in zip(found, times, of_language, strict=True):
+        segments, languages = (np.repeat(np.arange(len(counts)), counts.astype(int)) for counts in (w, v))
+        pairs = [(a, b) for a in languages for b in languages if a != b]
+        # of different profiles l - m, the products of two segments: of the same one, and of two different ones
+        d_XPS = np.array([profiles[:, a] - profiles[:, b] for a, b in pairs])[:, :, segments]
+        products = np.einsum("xps,xpt->st", d_XPS, d_XPS) / len(pairs)
+        apart = segments[:, None] != segments[None, :]
+        effect = products[apart].mean() * (L - 1) / 2
+        noisy = np.diag(products).mean() * (L - 1) / 2
+        component, error = effect / (P * L), (noisy - effect) / ((P - 1) * (L - 1))
+        assert replicate == pytest.approx(component / (component + error), rel=1e-9)
 
 
 def test_intervals_hold_the_planted_size():

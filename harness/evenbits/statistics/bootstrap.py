@@ -68,6 +68,17 @@ def jackknife_of(statistic: IndexStatistic, n: int) -> FloatArray:
     return np.concatenate(parts)
 
 
+def without_each(statistic: IndexStatistic, clusters: Sequence[str]) -> FloatArray:
+    """Return `statistic` with each cluster left out in turn; clusters of one size are left out in one call."""
+    kept = list(leave_out(clusters).values())
+    sizes = np.array([len(row) for row in kept])
+    left = np.empty(len(kept))
+    for size in np.unique(sizes):
+        alike = np.flatnonzero(sizes == size)
+        left[alike] = statistic(np.array([kept[place] for place in alike]))
+    return left
+
+
 def resample_counts(n: int, resamples: int, rng: np.random.Generator) -> FloatArray:
     """Return how often each of `n` units is drawn in each resample: [B, N], rows sum to `n`."""
     drawn = rng.integers(0, n, (resamples, n)) + n * np.arange(resamples)[:, None]
@@ -171,7 +182,7 @@ def bootstrap_estimate(
     if clusters is None or len(set(clusters)) < 2:
         knives = [jackknife_of(statistic, n)]
         return interval_estimate(value, replicates, knives, n=n, what=what, confidence=confidence)
-    left = np.array([float(statistic(np.array([kept]))[0]) for kept in leave_out(clusters).values()])
+    left = without_each(statistic, clusters)
     what = f"{what}, {len(left)} families drawn before languages"
     return interval_estimate(value, replicates, [left], n=n, what=what, confidence=confidence)
 
@@ -187,7 +198,7 @@ def at_least_jackknife(
     """
     from scipy.special import stdtrit
 
-    left = np.array([float(statistic(np.array([kept]))[0]) for kept in leave_out(clusters).values()])
+    left = without_each(statistic, clusters)
     left, value = left[np.isfinite(left)], found.value
     if value is None or found.low is None or found.high is None or len(left) < 2:
         return found

@@ -137,4 +137,5 @@ def widening(
 
 def leave_out(clusters: Sequence[str]) -> dict[str, list[int]]:
     """Return, for each cluster in order of first appearance, the places of the units of all others."""
-    return {name: [place for place, other in enumerate(clusters) if other != name] for name in dict.fromkeys(clusters)}
+    labels = np.array(clusters)
+    return {name: np.flatnonzero(labels != name).tolist() for name in dict.fromkeys(clusters)}

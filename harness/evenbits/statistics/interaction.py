@@ -266,13 +266,13 @@ def _omega_replicates(
     `families_L`: drawn before their languages; None: languages singly.
 
     For languages l, m and segments s, t let D be the product of the difference profile (l - m) in s with that in t.
-    Mean of D over s != t estimates the squared distance of true profiles, mean over s = t that plus noise.
+    Mean of D over s != t estimates the squared distance of true profiles, mean over s = t that plus noise. Sums of D
+    over all pairs of languages are L times the sum of squares less the square of the sum, so no pair is ever formed.
     """
     layers, languages, segments = profiles_PLS.shape
-    table = np.ascontiguousarray(profiles_PLS.transpose(2, 1, 0))  # [S, L, P]
-    gram = table @ table.transpose(0, 2, 1)  # [S, L, L]
-    own = np.einsum("sll->sl", gram)
-    distance = (own[:, :, None] + own[:, None, :] - 2 * gram).reshape(segments, -1)  # per segment and pair
+    # differences between languages are the same around their mean, and squares lose no digits there
+    table = np.ascontiguousarray((profiles_PLS - profiles_PLS.mean(axis=1, keepdims=True)).transpose(2, 1, 0))
+    own = (table**2).sum(axis=2).T  # [L, S]
     block = max(1, BLOCK // (languages * max(languages, layers)))
     parts = []
     for start in range(0, resamples, block):
@@ -284,18 +284,16 @@ def _omega_replicates(
             else drawn_counts(families_L.tolist(), rng=rng, resamples=size)
         )
         total = (w @ table.reshape(segments, -1)).reshape(size, languages, layers)
-        cross = total @ total.transpose(0, 2, 1)
-        length = np.einsum("bll->bl", cross)
-        whole = length[:, :, None] + length[:, None, :] - 2 * cross
-        same = ((w**2) @ distance).reshape(size, languages, languages)
-        once = (w @ distance).reshape(size, languages, languages)
-        pairs = v[:, :, None] * v[:, None, :]  # a language has distance 0 from its copies
+        summed = (v[:, None, :] @ total)[:, 0]  # a language has distance 0 from its copies
+        whole = languages * (v * (total**2).sum(axis=2)).sum(axis=1) - (summed**2).sum(axis=1)
+        by_segment = languages * (v @ own) - np.stack([((v @ one) ** 2).sum(axis=1) for one in table], axis=1)
+        same, once = ((times * by_segment).sum(axis=1) for times in (w**2, w))
         apart = languages**2 - (v**2).sum(axis=1)  # ordered pairs of different languages
         several = segments**2 - (w**2).sum(axis=1)  # ordered pairs of different segments
         known = (apart > 0) & (several > 0)
         # mean over pairs of languages of squared distance = 2 x variance between languages (ddof 1)
-        effect = _ratio(((whole - same) * pairs).sum(axis=(1, 2)), 2 * apart * several, known) * (languages - 1)
-        with_noise = _ratio((once * pairs).sum(axis=(1, 2)), 2 * apart * segments, known) * (languages - 1)
+        effect = _ratio(whole - same, apart * several, known) * (languages - 1)
+        with_noise = _ratio(once, apart * segments, known) * (languages - 1)
         component = effect / (layers * languages)
         error = (with_noise - effect) / ((layers - 1) * (languages - 1))
         parts.append(_ratio(component, component + error, known & (component + error != 0)))

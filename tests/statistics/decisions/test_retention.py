@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from drawn_damage import (
     ALPHA,
-    ICC,
     MANY,
     NOISES,
     SEGMENTS,
@@ -19,6 +18,7 @@ from drawn_damage import (
     by_family,
     cells,
     drawn,
+    grid,
     holds,
     no_more_often_than,
     noise,
@@ -56,7 +56,7 @@ def test_fault_2_one_of_eleven_languages_made_sixty_percent_worse_is_named(segme
 
 @pytest.mark.parametrize(
     ("languages", "segments", "kind", "trials"),
-    cells((11,), SEGMENTS, NOISES, quick=[(11, 6, "normal")]) + cells((25,), (6, 20), ("normal",), quick=[]),
+    cells((11, 20, 25), SEGMENTS, NOISES, quick=[(11, 6, "normal")]),
 )
 def test_fault_2_harm_of_the_size_of_the_margin_is_hardly_ever_called_none(languages, segments, kind, trials):
     hits = 0
@@ -98,13 +98,14 @@ def study_over_k(table, tier):
     tags = tuple(table)
     kept = {k: str(parse_spec("int4-row").with_keep(k, "magnitude")) for k in (PERCENTS[0], PERCENTS[3])}
     names = tuple(f"s{i}" for i in range(table[tags[0]].shape[1]))
+    full = {tag: losses(tag, np.full(len(names), 200.0)) for tag in tags}
     columns = {
         spec: Column(
             spec=spec,
             dtype="float32",
             bits_per_weight=4.1 + place,
             floor_bits=Estimate(value=0.01, n=8, method="given"),
-            full={tag: losses(tag, np.full(len(names), 200.0)) for tag in tags},
+            full=full,
             quantized={tag: losses(tag, 200.0 + table[tag][place], np.abs(table[tag][place])) for tag in tags},
         )
         for place, spec in enumerate(kept.values())
@@ -116,8 +117,7 @@ def study_over_k(table, tier):
 @pytest.mark.usefixtures("only_the_verdict")
 @pytest.mark.parametrize(
     ("sizes", "segments", "icc", "kind", "trials"),
-    cells(SIZES, (20,), ICC, ("normal",), quick=[((11, 11), 20, 0.3, "normal")], trials=20)
-    + cells(SIZES[:2], SEGMENTS, (0.3,), ("normal", "lognormal"), quick=[((11, 11), 6, 0.3, "lognormal")], trials=20),
+    grid(quick=[((11, 11), 20, 0.3, "normal"), ((11, 11), 6, 0.3, "lognormal")], trials=20),
 )
 def test_a_k_that_leaves_a_ratio_at_the_margin_is_hardly_ever_called_parity(sizes, segments, icc, kind, trials):
     found = []
@@ -175,8 +175,7 @@ def said_of_change(draw, sizes, segments, **drawing):
 
 @pytest.mark.parametrize(
     ("sizes", "segments", "icc", "kind", "trials"),
-    cells(SIZES, SEGMENTS, ICC, ("normal",), quick=[((11, 11), 20, 0.3, "normal"), ((20, 20), 5, 0.0, "normal")])
-    + cells(SIZES, (6, 20), (0.3,), NOISES[1:], quick=[((11, 11), 6, 0.3, "t3")]),
+    grid(quick=[((11, 11), 20, 0.3, "normal"), ((20, 20), 5, 0.0, "normal"), ((11, 11), 6, 0.3, "t3")]),
 )
 def test_fault_5_tiers_that_change_alike_are_not_told_apart(sizes, segments, icc, kind, trials):
     found = [

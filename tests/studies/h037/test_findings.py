@@ -1,6 +1,7 @@
 """H-037 on derived examples: the class by weights and by ablation, super weights, and the correlation over models."""
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -11,6 +12,7 @@ from evenbits.observe.runs import training_run
 from evenbits.observe.weights.statistics import SigmaCount, TensorStatistics
 from evenbits.observe.weights.superweights import SuperWeightCandidate
 from evenbits.records import Corpus
+from evenbits.statistics import crossed_bootstrap
 from evenbits.studies.h037 import (
     SHARES,
     Ablation,
@@ -27,6 +29,8 @@ from evenbits.studies.h037 import (
     outliers_by_size,
     super_weights,
 )
+from evenbits.studies.h037.classes import RESAMPLES, ablation_stability
+from evenbits.text.languages import families_of
 from weight_records import of_tensors
 
 
@@ -161,6 +165,43 @@ def test_the_class_by_ablation_is_cut_at_twice_the_normal_tail(few, many, label)
 
 def test_without_measurable_damage_there_are_no_outliers():
     assert class_by_ablation(ablations((0.0, 0.0), (0.005, 0.0))) == "no outliers"
+
+
+def test_the_class_of_resamples_is_that_of_their_means():
+    draw = rng(5)
+    given = {
+        share: Ablation(
+            share=share,
+            languages=("de", "en", "fr", "yo"),
+            top=2 * normal_energy_ratio(share) * draw.gamma(4, 0.25, (4, 5)),
+            random=draw.gamma(4, 0.25, (4, 5)),
+            floor_bits=0.01,
+        )
+        for share in SHARES
+    }
+    damage = {
+        tag: np.stack([table[place] for one in given.values() for table in (one.top, one.random)])
+        for place, tag in enumerate(given[SHARES[0]].languages)
+    }
+    drawn = crossed_bootstrap(
+        damage,
+        lambda means: means.mean(axis=1),
+        rng=rng(6),
+        families=families_of(damage),
+        resamples=RESAMPLES,
+    )
+    expected = [
+        class_by_ablation(
+            {
+                share: replace(one, top=np.full((4, 5), means[2 * place]), random=np.full((4, 5), means[2 * place + 1]))
+                for place, (share, one) in enumerate(given.items())
+            }
+        )
+        for means in drawn.replicates
+    ]
+    assert len(set(expected)) > 1
+    for label in ("sparse", "dense", "no outliers"):
+        assert ablation_stability(given, label, rng=rng(6)) == expected.count(label) / RESAMPLES
 
 
 # -- criterion ---------------------------------------------------------------------------------------------------------

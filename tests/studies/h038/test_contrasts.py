@@ -11,7 +11,6 @@ from evenbits.cells.damage import Column, Damage
 from evenbits.estimates import Estimate, Threshold, Verdict, judge
 from evenbits.fixtures.reference.training.recipes import RECIPES
 from evenbits.records import Losses
-from evenbits.statistics import binomial_band
 from evenbits.studies.h038 import (
     CONTRASTS,
     Contrast,
@@ -131,16 +130,6 @@ def test_p_values_are_adjusted_over_the_contrasts_that_were_made():
     small, large = sorted(found, key=lambda one: one.damage.p_value)
     assert small.damage.adjusted_p == pytest.approx(2 * small.damage.p_value)  # Holm: the smallest of two, times two
     assert large.damage.adjusted_p == pytest.approx(max(large.damage.p_value, small.damage.adjusted_p))
-
-
-@pytest.mark.parametrize("between", [0.4, 0.6])
-def test_luck_of_the_runs_alone_is_recommended_no_more_often_than_the_level(between):
-    # with languages as units some recommendation came out in half of such families
-    found = 0
-    for seed in range(60):
-        (one,) = contrasted(runs(0.0, pairs=4, between=between, seed=seed), rng=rng(seed), contrasts=(EIGHT,))
-        found += one.damage.p_value < 0.05
-    assert found <= binomial_band(60, 0.05, confidence=0.999)[1]
 
 
 def test_by_exposure_each_language_is_taken_where_it_was_shown_more():

@@ -11,7 +11,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evenbits.cells import Subject, measure
 from evenbits.records import Corpus
@@ -60,10 +60,15 @@ class Ablation:
         2 (z phi(z) + p / 2) of its energy, z its quantile at 1 - p / 2; random weights hold p. 1 is normal. Random
         damage counts as at least the noise floor; None where the largest weights do no measurable damage.
         """
-        top = float(self.top.mean())
-        if top <= self.floor_bits:
-            return None
-        return top / max(float(self.random.mean()), self.floor_bits) / normal_energy_ratio(self.share)
+        found = float(self.concentrations(self.top.mean(), self.random.mean()))
+        return None if math.isnan(found) else found
+
+    def concentrations(self, top: ArrayLike, random: ArrayLike) -> FloatArray:
+        """Return the same for other means of the damage than those measured, NaN for None."""
+        above, beside = np.asarray(top, dtype=np.float64), np.maximum(random, self.floor_bits)
+        measured = above > self.floor_bits
+        ratio = np.divide(above, beside, out=np.full(above.shape, np.nan), where=measured)
+        return np.asarray(ratio / normal_energy_ratio(self.share))
 
     def to_json(self) -> dict[str, Any]:
         """Return the means as plain JSON types."""

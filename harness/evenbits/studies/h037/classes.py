@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evenbits.estimates import Finding, Verdict
 from evenbits.observe.weights.statistics import TensorSummary, WeightStatistics
 from evenbits.statistics import crossed_bootstrap, stability
-from evenbits.studies.h037.ablation import SHARES, Ablation
+from evenbits.studies.h037.ablation import SHARES, Ablation, FloatArray
 from evenbits.text.languages import families_of
 
 __all__ = ["SIGMA", "class_by_ablation", "class_by_weights", "clear_pattern"]
@@ -42,10 +42,18 @@ def class_by_weights(tensors: Sequence[TensorSummary]) -> str:
 
 def class_by_ablation(ablations: Mapping[float, Ablation]) -> str:
     """Return the class by what the largest weights carry beyond a normal distribution's tails."""
-    few, many = (ablations[share].concentration for share in SHARES)
-    if few is not None and few >= CONCENTRATED:
-        return "sparse"
-    return "dense" if many is not None and many >= CONCENTRATED else "no outliers"
+    few, many = (ablations[share] for share in SHARES)
+    means = [one.mean() for one in (few.top, few.random, many.top, many.random)]
+    return str(_classes_by_ablation(ablations, np.array([means]))[0])
+
+
+def _classes_by_ablation(ablations: Mapping[float, Ablation], means_B4: FloatArray) -> NDArray[np.str_]:
+    """Return the class [B] for other means of damage: by the few largest, as many random, the many largest, random."""
+    few, many = (
+        ablations[share].concentrations(*means_B4[:, place : place + 2].T) >= CONCENTRATED
+        for share, place in zip(SHARES, (0, 2), strict=True)
+    )
+    return np.asarray(np.where(few, "sparse", np.where(many, "dense", "no outliers")))
 
 
 def clear_pattern(
@@ -101,14 +109,7 @@ def ablation_stability(ablations: Mapping[float, Ablation], label: str, *, rng: 
         families=families_of(few.languages),
         resamples=RESAMPLES,
     )
-    found = 0
-    for means in drawn.replicates:
-        resampled = {
-            one.share: replace(one, top=means[None, None, 2 * place], random=means[None, None, 2 * place + 1])
-            for place, one in enumerate((few, many))
-        }
-        found += class_by_ablation(resampled) == label
-    return found / RESAMPLES
+    return float((_classes_by_ablation(ablations, drawn.replicates) == label).mean())
 
 
 def _agreement(label: str, ablated: str, share: float) -> tuple[Verdict | None, str]:

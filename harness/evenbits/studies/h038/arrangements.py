@@ -78,9 +78,10 @@ def arrange(
             because=f"{lacking}. Add related languages with --languages.",
         )
     resilient, vulnerable = groups.masks(groups.residual[orders.rows])
-    most = len(groups.languages) + 1
-    allowed = np.array([[reachable(n, m, features) for m in range(most)] for n in range(most)])
-    enough = allowed[resilient.sum(axis=1), vulnerable.sum(axis=1)]
+    sizes, own_sizes = np.unique(
+        np.stack([resilient.sum(axis=1), vulnerable.sum(axis=1)], axis=1), axis=0, return_inverse=True
+    )
+    enough = np.array([reachable(n, m, features) for n, m in sizes.tolist()])[own_sizes.ravel()]
     resilient, vulnerable = resilient[enough], vulnerable[enough]
     own = groups.masks(groups.residual[None])
     same = ((resilient == own[0]) & (vulnerable == own[1])).all(axis=1)

@@ -227,6 +227,8 @@ def nested_aucs(table_NK: Float64, resilient_BN: Masks, vulnerable_BN: Masks) ->
     the largest AUC on the other members is chosen; its score is its value standardised by mean and SD of these. The AUC
     is over the pooled scores.
     """
+    from scipy.stats import rankdata
+
     signs_KNN = np.sign(table_NK.T[:, :, None] - table_NK.T[:, None, :])
     first, second = resilient_BN.astype(np.float64), vulnerable_BN.astype(np.float64)
     over_first_KBN = np.matmul(first, signs_KNN.transpose(0, 2, 1))
@@ -237,9 +239,11 @@ def nested_aucs(table_NK: Float64, resilient_BN: Masks, vulnerable_BN: Masks) ->
     b, i = np.indices(chosen_BN.shape)
     standard_KBN = _standardised_left_out(table_NK, first + second)
     scores_BN = standard_KBN[chosen_BN, b, i]
-    wins_BNN = np.sign(scores_BN[:, :, None] - scores_BN[:, None, :])
-    pairs_BNN = first[:, :, None] * second[:, None, :]
-    return np.asarray(((wins_BNN * pairs_BNN).sum(axis=(1, 2)) / pairs_BNN.sum(axis=(1, 2)) + 1) / 2)
+    # by ranks (Mann & Whitney 1947): pairs won less pairs lost, with languages of neither group beyond all others
+    ranks_BN = rankdata(np.where(resilient_BN | vulnerable_BN, scores_BN, np.inf), axis=1)
+    n, m = first.sum(axis=1), second.sum(axis=1)
+    won_B = 2 * (ranks_BN * first).sum(axis=1) - n * (n + 1) - n * m
+    return np.asarray((won_B / (n * m) + 1) / 2)
 
 
 def _standardised_left_out(table_NK: Float64, members_BN: Float64) -> Float64:
