@@ -3,7 +3,7 @@
 A tensor `on` one holds its numbers in ordinary memory but says `fake:0` or `fake:1`, has no numpy view and, as on CUDA,
 may meet tensors of the CPU only where those are single numbers, are copied over, or index it, and those of the other
 device only where they are copied. They are a backend of their own to torch (PrivateUse1), registered from Python:
-factories, modules, autograd and inference mode work as on any device.
+factories, modules, autograd and inference mode work as on any device. They can go without float64, as Apple's do.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from functools import partial
 from typing import Any, Self
 
 import torch
+from evenbits.scoring.arithmetic import home_of_sums
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
@@ -122,28 +124,46 @@ def _inside(value: Any) -> Any:
 
 def _outside(value: Any, *, device: torch.device) -> Any:
     here = isinstance(value, torch.Tensor) and not isinstance(value, FakeTensor)
+    if here and value.dtype is torch.float64 and _LACKING:
+        raise TypeError(f"{device} has no float64")
     return FakeTensor(value, torch.device("fake", device.index or 0)) if here else value
 
+
+_LACKING: list[str] = []
+"""Not empty while the devices have no float64."""
 
 _library = torch.library.Library("_", "IMPL")
 _library.fallback(lambda op, *args, **kwargs: _run(op, args, kwargs), "PrivateUse1")
 
 
+class _FromData(TorchFunctionMode):
+    """Makes tensors of data for a fake device here and brings them there: torch would copy with the dispatcher off.
+
+    To put another function in the place of `torch.tensor` is no way: `torch.device("meta")` would not know it.
+    """
+
+    def __torch_function__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = dict(kwargs or {})
+        if func is torch.tensor and named.get("device") is not None and torch.device(named["device"]).type == "fake":
+            device = named.pop("device")
+            return func(*args, **named).to(device)
+        return func(*args, **named)
+
+
 @contextmanager
-def emulated() -> Iterator[None]:
+def emulated(*, float64: bool = True) -> Iterator[None]:
     """Let torch do what a backend in Python cannot: make tensors from data there, and go without inference mode.
 
-    torch copies data to a device with the dispatcher off, and counts no versions of inference tensors.
+    torch counts no versions of inference tensors. Without `float64` no tensor of that kind can be made there.
     """
-    make, inference = torch.tensor, torch.inference_mode
-
-    def made(data: Any, *args: Any, device: Any = None, **kwargs: Any) -> torch.Tensor:
-        if device is None or torch.device(device).type != "fake":
-            return make(data, *args, device=device, **kwargs)
-        return make(data, *args, **kwargs).to(device)
-
-    torch.tensor, torch.inference_mode = made, torch.no_grad
+    inference = torch.inference_mode
+    torch.inference_mode = torch.no_grad
+    _LACKING.extend([] if float64 else ["float64"])
+    home_of_sums.cache_clear()
     try:
-        yield
+        with _FromData():
+            yield
     finally:
-        torch.tensor, torch.inference_mode = make, inference
+        torch.inference_mode = inference
+        _LACKING.clear()
+        home_of_sums.cache_clear()

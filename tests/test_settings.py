@@ -57,7 +57,7 @@ def test_a_device_is_one_of_the_known_forms(device, tmp_path):
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ({"device": "cuda:"}, "--device 'cuda:' is unknown; use auto, cpu, cuda or cuda:N"),
+        ({"device": "cuda:"}, "--device 'cuda:' is unknown; use auto, cpu, cuda, cuda:N"),
         ({"device": "gpu"}, "--device 'gpu' is unknown"),
         ({"device": "cuda:01"}, "--device 'cuda:01' is unknown"),
         ({"runner": "slurm"}, "--runner 'slurm' is unknown; use local or ray"),

@@ -236,7 +236,7 @@ def _one_of(*words: str) -> Callable[[Value], str]:
 
 def _device(value: Value) -> str:
     if not DEVICE.fullmatch(value.value):
-        raise UsageError(f"--device {value.value!r} is unknown; use auto, cpu, cuda or cuda:N (such as cuda:1).")
+        raise UsageError(f"--device {value.value!r} is unknown; use auto, cpu, cuda, cuda:N (such as cuda:1) or mps.")
     return str(value.value)
 
 
@@ -329,7 +329,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(name="seed", about="seed of every random choice", metavar="N", check=_seed, kinds=(int,), default=0),
     Option(
         name="device",
-        about="where models run: auto (a CUDA device where there is one), cpu, cuda or cuda:N; auto and cuda "
+        about="where models run: auto (a CUDA device where there is one), cpu, cuda, cuda:N or mps; auto and cuda "
         "spread the layers of a model over several devices where one has no room for it",
         metavar="DEVICE",
         check=_device,

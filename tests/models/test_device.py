@@ -13,7 +13,7 @@ from evenbits.cells import Subject, measure_damage
 from evenbits.cells.cell import cells_of
 from evenbits.cells.streaming import Streamed
 from evenbits.errors import DeviceError
-from evenbits.models.device import CPU, Device, describe, device_for, parse_device
+from evenbits.models.device import CPU, Device, describe, device_for, lacks_room, parse_device
 from evenbits.models.loading import load
 from evenbits.models.placement import homes_of
 from evenbits.models.references import parse_model
@@ -55,13 +55,14 @@ SPECS = (
 )
 ELSEWHERE = Device(name="fake:0", label="emulated")
 SPREAD = Device(name="fake:0", label="2 x emulated", beside=("fake:1",))
+NARROW = Device(name="fake:0", label="emulated without float64")
 HALF = Device(name="fake:0", label="half emulated", beside=("cpu",))
 """torch's autograd takes one device of a backend from Python, so gradients cross to the CPU and back."""
 
 
 @pytest.fixture(autouse=True)
-def _emulated():
-    with emulated():
+def _emulated(request):
+    with emulated(float64="no float64" not in request.node.name):
         yield
 
 
@@ -72,13 +73,13 @@ def local(request, tiny_model, tmp_path_factory):
     return resolve(parse_model(str(tiny_model(request.param))), store=store)
 
 
-@pytest.fixture(scope="module", params=[ELSEWHERE, SPREAD], ids=["one device", "two devices"])
+@pytest.fixture(scope="module", params=[ELSEWHERE, SPREAD, NARROW], ids=["one device", "two devices", "no float64"])
 def pair(request, local):
-    """A model on the CPU and on the fake device, or spread over two."""
+    """A model on the CPU and on the fake device, spread over two, or on one that has no float64."""
     return [load(local, dtype=torch.float32, device=device) for device in (CPU, request.param)]
 
 
-@pytest.fixture(scope="module", params=[ELSEWHERE, HALF], ids=["one device", "two devices"])
+@pytest.fixture(scope="module", params=[ELSEWHERE, HALF, NARROW], ids=["one device", "two devices", "no float64"])
 def learning_pair(request, local):
     """The same for what needs gradients."""
     return [load(local, dtype=torch.float32, device=device) for device in (CPU, request.param)]
@@ -215,7 +216,10 @@ def test_a_sweep_and_ablations_are_those_of_the_cpu(pair):
         close(here, there, absolute=1e-4)
 
 
-@pytest.mark.parametrize("architecture", ["qwen3_moe", pytest.param("gpt_oss", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "architecture",
+    ["qwen3_moe", pytest.param("qwen3_moe", id="no float64"), pytest.param("gpt_oss", marks=pytest.mark.slow)],
+)
 def test_experts_are_scored_observed_and_rounded_there(architecture, tmp_path):
     store = Store(tmp_path / "store")
     local = resolve(parse_model(str(architectures.build(architecture, tmp_path / "model"))), store=store)
@@ -295,8 +299,20 @@ def test_devices_are_named_and_what_is_not_there_is_refused(monkeypatch):
     assert parse_device("auto") == CPU
     with pytest.raises(DeviceError, match=r"--device cuda:1: torch .* sees no CUDA devices here"):
         parse_device("cuda:1")
-    with pytest.raises(DeviceError, match="no float64"):
+    with pytest.raises(DeviceError, match=r"--device mps: torch .* sees no Apple GPU here"):
         parse_device("mps")
+
+
+def test_an_apple_gpu_is_named_and_says_in_words_that_it_is_full(monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    monkeypatch.setattr("torch.backends.mps.get_name", lambda: "Apple M4", raising=False)
+    monkeypatch.setattr("torch.mps.recommended_max_memory", lambda: 2**34)
+    found = parse_device("mps")
+    assert found == device_for("mps", weights=2**40) == Device(name="mps:0", label="Apple M4")
+    assert describe(found) == {"device": "mps Apple M4", "gpu": {"name": "Apple M4", "memory_bytes": 2**34}}
+    assert lacks_room(RuntimeError("MPS backend out of memory (MPS allocated: 18.00 GB ..."))
+    assert lacks_room(torch.OutOfMemoryError())
+    assert not lacks_room(RuntimeError("shapes differ"))
 
 
 def test_a_model_that_one_device_has_no_room_for_is_spread_over_as_few_as_have_it(monkeypatch):
@@ -336,7 +352,7 @@ def test_workers_beside_each_other_take_one_device_each(monkeypatch):
     assert parse_device("cuda:1", worker=0) == Device(name="cuda:1", label="GPU 1")
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", pytest.param("llama", id="llama, no float64")])
 def test_layers_are_streamed_to_the_device(architecture, tiny_model, tmp_path):
     """llama from disk alone; gpt2's float32 floor by its own layers, beside the model in bfloat16."""
     store = Store(tmp_path / "store")

@@ -172,7 +172,7 @@ class Cluster:
         memory = int(HELD_TWICE * widest) + SPARE_BYTES
         nodes = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
         languages = len({cell.text_digest for cell in cells})
-        gpus = 0 if original.device.name == "cpu" else len(original.device.names)
+        gpus = len(original.device.names) if original.device.name.startswith("cuda") else 0  # Ray counts no others
         return places_of(nodes, memory=memory, gpus=gpus, most=languages)
 
     def _staffed(self, original: Original, cells: Sequence[Cell], count: int) -> None:

@@ -10,7 +10,17 @@ from typing import Any
 
 from evenbits.errors import DeviceError
 
-__all__ = ["CPU", "HELD_TWICE", "SPARE_BYTES", "Device", "describe", "device_for", "parse_device", "set_up"]
+__all__ = [
+    "CPU",
+    "HELD_TWICE",
+    "SPARE_BYTES",
+    "Device",
+    "describe",
+    "device_for",
+    "lacks_room",
+    "parse_device",
+    "set_up",
+]
 
 DRIVERS = ("libcuda.so.1", "nvcuda.dll", "libamdhip64.so")
 """A machine without one of these libraries has no CUDA device, and torch need not be asked."""
@@ -69,7 +79,9 @@ def parse_device(text: str, *, worker: int = 0) -> Device:
 
     kind, _, number = text.partition(":")
     if kind == "mps":
-        raise DeviceError("--device mps: Apple's GPUs have no float64, in which losses are summed; use --device cpu.")
+        if not torch.backends.mps.is_available():
+            raise DeviceError(f"--device mps: torch {torch.__version__} sees no Apple GPU here; use --device cpu.")
+        return Device(name="mps:0", label=getattr(torch.backends.mps, "get_name", lambda: "Apple GPU")())
     if kind in {"auto", "cuda"}:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if not count and kind == "auto":
@@ -126,9 +138,16 @@ def set_up(device: Device) -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     torch.backends.cudnn.benchmark = False
-    if device.name.startswith("cuda"):
+    if device.name.startswith(("cuda", "mps")):
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def lacks_room(error: RuntimeError) -> bool:
+    """Return whether `error` says that a device's memory is full; Apple's says it in words alone."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
 
 
 def describe(device: Device) -> dict[str, Any]:
@@ -136,10 +155,13 @@ def describe(device: Device) -> dict[str, Any]:
 
     Not which of several equal devices it is: workers that run beside each other say the same.
     """
-    if not device.name.startswith("cuda"):
+    if not device.name.startswith(("cuda", "mps")):
         return {"device": device.key or "cpu"}
     import torch
 
+    if device.name.startswith("mps"):
+        gpu = {"name": device.label, "memory_bytes": torch.mps.recommended_max_memory()}
+        return {"device": device.key, "gpu": gpu}
     major, minor = torch.cuda.get_device_capability(device.name)
     return {
         "device": device.key,

@@ -14,7 +14,7 @@ from evenbits.errors import DeviceError, ModelError
 from evenbits.foreign import named
 from evenbits.models.anatomy import Anatomy
 from evenbits.models.checkpoint import check_finite
-from evenbits.models.device import CPU, Device, set_up
+from evenbits.models.device import CPU, Device, lacks_room, set_up
 from evenbits.models.families import check_type
 from evenbits.models.layout import anatomy_of
 from evenbits.models.outline import class_of
@@ -68,7 +68,9 @@ def move(model: PreTrainedModel, anatomy: Anatomy, device: Device) -> None:
             spread(model, anatomy, device.names)
         else:
             model.to(device.name)  # type: ignore[arg-type]
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not lacks_room(error):
+            raise
         size = sum(parameter.nbytes for parameter in model.parameters())
         raise DeviceError(
             f"{device} has no room for this model's {size / 2**30:.1f} GiB of weights; end other programs that use it, "

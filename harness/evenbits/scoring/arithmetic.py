@@ -3,6 +3,8 @@
 With instructions for it (AMX, or AVX-512's dot product of bfloat16) a CPU multiplies bfloat16 two to nine times faster
 than float32, and so does a GPU. Without them the products are put together from float32's at about half the speed, so
 there those of a bfloat16 model run in float32 on the same weights: faster, and with less rounding.
+
+Sums are kept in float64 where they are taken, and on the CPU where a device has no float64 (Apple's GPUs).
 """
 
 from __future__ import annotations
@@ -17,7 +19,15 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["WidenedAttention", "WidenedProducts", "product_dtype", "products_for", "widened"]
+__all__ = [
+    "WidenedAttention",
+    "WidenedProducts",
+    "home_of_sums",
+    "in_float64",
+    "product_dtype",
+    "products_for",
+    "widened",
+]
 
 
 class WidenedAttention(TorchFunctionMode):
@@ -102,6 +112,21 @@ def _wide(value: Any) -> Any:
 def _is_foreign(value: Any) -> bool:
     """Return whether `value` is a library's own kind of tensor, whose products are its own business."""
     return isinstance(value, torch.Tensor) and type(value) not in {torch.Tensor, torch.nn.Parameter}
+
+
+@cache
+def home_of_sums(device: torch.device) -> torch.device:
+    """Return where float64 sums of what `device` computes are kept: there, or on the CPU where it has no float64."""
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except TypeError:
+        return torch.device("cpu")
+    return device
+
+
+def in_float64(tensor: torch.Tensor) -> torch.Tensor:
+    """Return `tensor` in float64, where sums of its device are kept."""
+    return tensor.to(home_of_sums(tensor.device)).double()
 
 
 @cache

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from evenbits.errors import DeviceError
+from evenbits.models.device import lacks_room
 from evenbits.models.layout import decoder_of
 from evenbits.scoring import packed
 from evenbits.scoring.arithmetic import products_for
@@ -51,7 +52,9 @@ def halved(
     """
     try:
         found = compute(batch)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not lacks_room(error):
+            raise
         if len(batch) == 1:
             raise DeviceError(
                 f"{device} has no room for a single window of {len(batch[0])} tokens beside the model; end other "

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from evenbits.scoring.arithmetic import in_float64
 from evenbits.scoring.head import AnyHead, AnyTile, Head, Prediction, Reduction, Tile, strips, token_tiles
 
 __all__ = ["Divergence", "HiddenStates", "diverge"]
@@ -75,7 +76,7 @@ def diverge(head: AnyHead, hidden_ND: torch.Tensor, targets_N: torch.Tensor, ful
     sum_N = torch.cat([stream.sum_S for stream in streams])
     shift_N = torch.cat([stream.shift_S for stream in streams])
     # Rounding can leave a KL of the order of -1e-7 where the true one is zero.
-    kl_N = (sum_N + shift_N.double() - was.lse + changed.lse).clamp_(min=0)
+    kl_N = (sum_N + in_float64(shift_N) - was.lse + changed.lse).clamp_(min=0)
     return Divergence(
         prediction=changed,
         kl=kl_N,
@@ -90,9 +91,9 @@ class _Stream:
     def __init__(self, head: AnyHead, hidden_SD: torch.Tensor, targets_S: torch.Tensor, full: HiddenStates) -> None:
         self.hidden_SD = hidden_SD
         self.full_SD = full.hidden
-        self.full_lse_S = full.prediction.lse.float()
+        self.full_lse_S = full.prediction.lse.float().to(hidden_SD.device)
         self.reduction = Reduction(targets_S, top1=True)
-        self.shift_S = full.prediction.target.float() - head.true_logit(hidden_SD, targets_S)
+        self.shift_S = full.prediction.target.float().to(hidden_SD.device) - head.true_logit(hidden_SD, targets_S)
         self.sum_S = torch.zeros_like(full.prediction.lse)
 
     def add(self, tile: AnyTile, full_tile: Tile) -> None:
@@ -100,5 +101,5 @@ class _Stream:
         for (rows, changed_RU), (_, full_RU) in zip(changed, full, strict=True):
             difference_RU = (full_RU - changed_RU).sub_(self.shift_S[rows, None])
             p_RU = full_RU.sub_(self.full_lse_S[rows, None]).exp_()
-            self.sum_S[rows] += p_RU.mul_(difference_RU).sum(dim=1).double()
+            self.sum_S[rows] += in_float64(p_RU.mul_(difference_RU).sum(dim=1))
             self.reduction.add(rows, changed_RU, tile)

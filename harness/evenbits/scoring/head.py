@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from evenbits.errors import ModelError
 from evenbits.models.layout import text_config
-from evenbits.scoring.arithmetic import product_dtype, widened
+from evenbits.scoring.arithmetic import home_of_sums, in_float64, product_dtype, widened
 
 if TYPE_CHECKING:
     from evenbits.models.records import LoadedModel
@@ -139,7 +139,7 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Prediction:
-    """What the logits of N tokens come to.
+    """What the logits of N tokens come to, where sums of their device are kept.
 
     `lse`: log of the sum of their exponentials (float64). `target`: the logit of the true token (float64). `top1`: the
     most likely token (int64), None where nobody asked.
@@ -154,7 +154,9 @@ class Prediction:
         """Negative log-likelihood of the true tokens in nats (float64)."""
         return self.lse - self.target
 
-    def __getitem__(self, rows: Any) -> Prediction:
+    def __getitem__(self, rows: torch.Tensor | slice) -> Prediction:
+        if isinstance(rows, torch.Tensor):
+            rows = rows.to(self.lse.device)
         top1 = None if self.top1 is None else self.top1[rows]
         return Prediction(lse=self.lse[rows], target=self.target[rows], top1=top1)
 
@@ -265,7 +267,7 @@ class Reduction:
         size, device = targets_S.shape[0], targets_S.device
         self._targets_S = targets_S
         self._max_S = torch.full((size,), -torch.inf, dtype=torch.float32, device=device)
-        self._sum_S = torch.zeros(size, dtype=torch.float64, device=device)
+        self._sum_S = torch.zeros(size, dtype=torch.float64, device=home_of_sums(device))
         self._target_S = torch.zeros(size, dtype=torch.float32, device=device)
         self._top1_S = torch.zeros(size, dtype=torch.int64, device=device) if top1 else None
 
@@ -281,12 +283,14 @@ class Reduction:
             self._top1_S[rows] = torch.where(tile_max_R > before_R, top1_R, self._top1_S[rows])
         max_R = torch.maximum(before_R, tile_max_R)
         tile_sum_R = logits_RU.sub_(max_R[:, None]).exp_().sum(dim=1)
-        self._sum_S[rows] = self._sum_S[rows] * (before_R - max_R).double().exp() + tile_sum_R.double()
+        self._sum_S[rows] = self._sum_S[rows] * in_float64(before_R - max_R).exp() + in_float64(tile_sum_R)
         self._max_S[rows] = max_R
 
     def result(self) -> Prediction:
         return Prediction(
-            lse=self._max_S.double() + self._sum_S.log(), target=self._target_S.double(), top1=self._top1_S
+            lse=in_float64(self._max_S) + self._sum_S.log(),
+            target=in_float64(self._target_S),
+            top1=None if self._top1_S is None else self._top1_S.to(self._sum_S.device),
         )
 
 

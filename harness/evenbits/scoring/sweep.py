@@ -24,7 +24,7 @@ import torch
 from evenbits.models.layout import text_config
 from evenbits.records import Losses
 from evenbits.scoring import packed
-from evenbits.scoring.arithmetic import products_for
+from evenbits.scoring.arithmetic import in_float64, products_for
 from evenbits.scoring.batches import Window, batched, context_limit, length_limit
 from evenbits.scoring.body import padded_hidden
 from evenbits.scoring.head import Head, head_of, predict, strips, token_tiles
@@ -250,8 +250,8 @@ def _nll(head: Head, hidden_ND: torch.Tensor, targets_N: torch.Tensor, shift_N: 
     not near enough (overflow, or nothing left), the ordinary reduction answers.
     """
     total_N = torch.zeros_like(shift_N)
-    target_N = torch.zeros_like(shift_N)
-    near_N = shift_N.float()
+    near_N = shift_N.float().to(hidden_ND.device)
+    target_N = torch.zeros_like(near_N)
     rows = token_tiles(hidden_ND)
     for tile in head.tiles():
         for row in rows:
@@ -260,15 +260,16 @@ def _nll(head: Head, hidden_ND: torch.Tensor, targets_N: torch.Tensor, shift_N: 
                 place_R = targets_N[at] - tile.begin
                 here_R = (place_R >= 0) & (place_R < tile.end - tile.begin)
                 place_R = place_R.clamp(0, tile.end - tile.begin - 1)
-                found_R = logits_RU.gather(1, place_R[:, None]).squeeze(1).double()
+                found_R = logits_RU.gather(1, place_R[:, None]).squeeze(1)
                 target_N[at] = torch.where(here_R, found_R, target_N[at])
-                total_N[at] += logits_RU.sub_(near_N[at, None]).exp_().sum(dim=1).double()
-    lse_N = near_N.double() + total_N.log()
+                total_N[at] += in_float64(logits_RU.sub_(near_N[at, None]).exp_().sum(dim=1))
+    lse_N, true_N = in_float64(near_N) + total_N.log(), in_float64(target_N)
     far_N = ~((total_N > SMALLEST_SUM) & torch.isfinite(total_N))
     if bool(far_N.any()):
-        again = predict(head, hidden_ND[far_N], targets_N[far_N], top1=False)
-        lse_N[far_N], target_N[far_N] = again.lse, again.target
-    return lse_N - target_N
+        there_N = far_N.to(hidden_ND.device)
+        again = predict(head, hidden_ND[there_N], targets_N[there_N], top1=False)
+        lse_N[far_N], true_N[far_N] = again.lse, again.target
+    return lse_N - true_N
 
 
 class PackedLayers:

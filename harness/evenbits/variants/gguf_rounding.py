@@ -237,7 +237,7 @@ def rounded(
         column_weights = None
         if rounding.imatrix and importance is not None and module in inside:
             rms_I = importance.input_rms(module, rounding.languages or None)
-            column_weights = rms_I.double().square().float().cpu().numpy()
+            column_weights = rms_I.cpu().double().square().float().numpy()
         rows_OI = values(module).detach().float().cpu().numpy()
         weights[module] = torch.from_numpy(rounded_rows(rows_OI, kind, imatrix=column_weights))
     if loaded.anatomy.tied:

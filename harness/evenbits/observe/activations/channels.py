@@ -6,12 +6,14 @@ Shapes: x_BTI activations of a batch, x_NI its text tokens, channel vectors [I].
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from evenbits.observe.activations.batches import Batch
+from evenbits.scoring.arithmetic import home_of_sums, in_float64
 
 __all__ = ["ChannelSums", "gathered"]
 
@@ -46,7 +48,7 @@ class ChannelSums:
         if self._last is None or x is not self._seen:
             square = gathered(x, self._batch.real).square_()
             # A product with ones sums down the columns several times faster than sum(0).
-            total = (square.new_ones(1, len(square)) @ square)[0].double()
+            total = in_float64((square.new_ones(1, len(square)) @ square)[0])
             self._seen, self._last = x, (total, square.amax(0))
         total, largest = self._last
         if name in self.squares:
@@ -58,11 +60,11 @@ class ChannelSums:
     def add_expert(self, name: str, expert: int, x_NI: torch.Tensor, *, experts: int) -> None:
         """Add the text tokens that were sent to one of the `experts` whose product is `name`."""
         if name not in self.squares:
-            self.squares[name] = x_NI.new_zeros(experts, x_NI.shape[1], dtype=torch.float64)
+            zeros = partial(torch.zeros, dtype=torch.float64, device=home_of_sums(x_NI.device))
+            self.squares[name], self.routed[name] = zeros(experts, x_NI.shape[1]), zeros(experts)
             self.peaks[name] = x_NI.new_zeros(experts, x_NI.shape[1], dtype=torch.float32)
-            self.routed[name] = x_NI.new_zeros(experts, dtype=torch.float64)
         square = x_NI.float().square()
-        self.squares[name][expert] += square.sum(0).double()
+        self.squares[name][expert] += in_float64(square.sum(0))
         self.peaks[name][expert] = torch.maximum(self.peaks[name][expert], square.amax(0))
         self.routed[name][expert] += len(x_NI)
 
@@ -74,5 +76,5 @@ class ChannelSums:
         counts = {name: count.clamp(min=1)[:, None] for name, count in self.routed.items()}
         return (
             {name: (total / counts.get(name, tokens)).cpu().numpy() for name, total in self.squares.items()},
-            {name: largest.sqrt().double().cpu().numpy() for name, largest in self.peaks.items()},
+            {name: largest.sqrt().cpu().double().numpy() for name, largest in self.peaks.items()},
         )

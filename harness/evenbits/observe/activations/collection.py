@@ -25,6 +25,7 @@ from evenbits.observe.activations.sinks import sink_masses
 from evenbits.observe.activations.states import PROJECTED, StateSums, projection
 from evenbits.observe.activations.statistics import SINK_SEGMENTS, ActivationStatistics
 from evenbits.observe.activations.writes import WriteSums
+from evenbits.scoring.arithmetic import home_of_sums, in_float64
 from evenbits.scoring.batches import length_limit
 
 __all__ = ["measure"]
@@ -69,7 +70,7 @@ def measure(
         input_square=square,
         input_peak=peak,
         routed={name: count.cpu().numpy() for name, count in listener.channels.routed.items()},
-        output_peak={name: largest.double().cpu().numpy() for name, largest in listener.output_peak.items()},
+        output_peak={name: largest.cpu().double().numpy() for name, largest in listener.output_peak.items()},
         attention_write=writes.attention_write,
         mlp_write=writes.mlp_write,
         attention_norm=writes.attention_norm,
@@ -99,7 +100,7 @@ class _Listener:
         )
         self.output_peak: dict[str, torch.Tensor] = {}
         self.segment_sum = torch.zeros(
-            len(self.state_layers), segments, width, dtype=torch.float64, device=loaded.model.device
+            len(self.state_layers), segments, width, dtype=torch.float64, device=home_of_sums(loaded.model.device)
         )
         self._batch: Batch | None = None
         self._even: torch.Tensor | None = None
@@ -159,7 +160,7 @@ class _Listener:
         self.states.add(layer, h_ND, self._even)
         if layer in self.state_layers:
             sums = self.segment_sum[self.state_layers.index(layer)]
-            sums.index_add_(0, self._batch.segments, h_ND.double())
+            sums.index_add_(0, self._batch.segments.to(sums.device), in_float64(h_ND))
 
 
 def _width(loaded: LoadedModel) -> int:

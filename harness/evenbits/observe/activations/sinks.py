@@ -21,6 +21,7 @@ from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Batch, Sequenced, batches_of
 from evenbits.observe.activations.hooks import decoder, listening
+from evenbits.scoring.arithmetic import in_float64
 from evenbits.scoring.batches import length_limit
 
 __all__ = ["sink_masses"]
@@ -64,5 +65,5 @@ def _add(sums: dict[int, NDArray[np.float64]], layer: int, path: str, batch: Bat
     if weights is None or weights.dim() != 4:
         raise ModelError(f"{path} returns no attention weights, so attention sinks cannot be measured in this model")
     to_first = weights[..., 0].permute(0, 2, 1).reshape(-1, weights.shape[1])  # [B * T, H]
-    mass = to_first.index_select(0, batch.real.to(to_first.device)).double().sum(0).cpu().numpy()
+    mass = in_float64(to_first.index_select(0, batch.real.to(to_first.device))).sum(0).cpu().numpy()
     sums[layer] = sums.get(layer, 0.0) + mass

@@ -55,7 +55,7 @@ def spike_peaks(
     def of_expert(name: str, expert: int, x_NI: torch.Tensor, y_NO: torch.Tensor) -> None:
         for peaks, rows in ((inputs, x_NI), (outputs, y_NO)):
             if name not in peaks:
-                peaks[name] = rows.new_zeros(experts[name], rows.shape[1], dtype=torch.float64)
+                peaks[name] = rows.new_zeros(experts[name], rows.shape[1])
             peaks[name][expert] = torch.maximum(peaks[name][expert], _largest(rows))
 
     sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=language)
@@ -92,11 +92,11 @@ def _raise_peak(peaks: dict[str, torch.Tensor], name: str, read: torch.Tensor, x
 
 def _largest(rows: torch.Tensor) -> torch.Tensor:
     low, high = torch.aminmax(rows, dim=0)
-    return torch.maximum(high, -low).double()
+    return torch.maximum(high, -low)
 
 
 def _checked(peaks: Mapping[str, torch.Tensor], name: str) -> Float64:
-    found: Float64 = peaks[name].cpu().numpy()
+    found: Float64 = peaks[name].cpu().double().numpy()
     if not np.isfinite(found).all():
         raise NonFiniteError(f"activations of {name} are not finite on the probe texts; run with --dtype float32.")
     return found

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from evenbits.observe.activations.features import half_prediction, participation_of_tokens
+from evenbits.scoring.arithmetic import home_of_sums, in_float64
 
 __all__ = ["PROJECTED", "WIDEST", "LayerStates", "StateSums", "projection"]
 
@@ -55,10 +56,11 @@ class StateSums:
         *,
         judged: tuple[int, ...],
         project: torch.Tensor | None,
-        device: torch.device | None = None,
+        device: torch.device,
     ) -> None:
         self.project = None if project is None else project.to(device)
-        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
+        self.home = home_of_sums(device)
+        zeros = partial(torch.zeros, dtype=torch.float64, device=self.home)
         self.judged = judged
         d = width if project is None else int(project.shape[1])
         self.second = zeros(layers, d, d)
@@ -79,15 +81,15 @@ class StateSums:
         h = h_ND if self.project is None else h_ND @ self.project
         norms = torch.einsum("nd,nd->n", h, h)
         weights = torch.stack([torch.ones_like(norms), norms])
-        first, skewed = weights @ h
-        self.fourth[layer] += norms.double().square().sum()
+        first, skewed = (weights @ h).to(self.home)
+        self.fourth[layer] += in_float64(norms).square().sum()
         self.first[layer] += first
         self.skewed[layer] += skewed
-        self.second[layer] += h.T @ h
+        self.second[layer] += (h.T @ h).to(self.home)
         if layer in self.judged:
             x = h.index_select(0, even)
-            self.even_second[self.judged.index(layer)] += x.T @ x
-            self.even_first[self.judged.index(layer)] += x.sum(0)
+            self.even_second[self.judged.index(layer)] += (x.T @ x).to(self.home)
+            self.even_first[self.judged.index(layer)] += x.sum(0).to(self.home)
 
     def finish(self, *, rng: np.random.Generator) -> LayerStates:
         """Reduce the sums of every layer. `rng` draws the halves of the channels."""

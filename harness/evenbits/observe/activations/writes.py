@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evenbits.scoring.arithmetic import home_of_sums, in_float64
+
 __all__ = ["LayerWrites", "WriteSums"]
 
 Float64 = NDArray[np.float64]
@@ -36,9 +38,11 @@ class WriteSums:
 
     FIELDS = ("attention_write", "mlp_write", "attention_norm", "mlp_norm", "stream_norm")
 
-    def __init__(self, layers: int, *, parallel: bool, device: torch.device | None = None) -> None:
+    def __init__(self, layers: int, *, parallel: bool, device: torch.device) -> None:
         self.parallel = parallel
-        self.sums = {field: torch.zeros(layers, dtype=torch.float64, device=device) for field in self.FIELDS}
+        self.sums = {
+            field: torch.zeros(layers, dtype=torch.float64, device=home_of_sums(device)) for field in self.FIELDS
+        }
 
     def add(self, layer: int, h_ND: torch.Tensor, a_ND: torch.Tensor, m_ND: torch.Tensor) -> None:
         """Add one batch's text tokens at `layer`, float32."""
@@ -51,7 +55,7 @@ class WriteSums:
             ("mlp_norm", mlp),
             ("stream_norm", before),
         ):
-            self.sums[field][layer] += values.double().sum()
+            self.sums[field][layer] += in_float64(values).sum()
 
     def finish(self, tokens: int) -> LayerWrites:
         return LayerWrites(**{field: (total / tokens).cpu().numpy() for field, total in self.sums.items()})

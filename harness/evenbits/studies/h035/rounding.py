@@ -27,6 +27,7 @@ from evenbits.observe.activations.gradients import exact_attention, in_rounds, m
 from evenbits.observe.activations.hooks import decoder, listening
 from evenbits.observe.activations.importance import ActivationImportance
 from evenbits.records import Corpus
+from evenbits.scoring.arithmetic import in_float64
 from evenbits.scoring.batches import length_limit
 from evenbits.store import Store
 from evenbits.studies.h035.errors import FISHER_SEGMENTS, GRADIENT_SEGMENTS, HELD_BYTES, LocalErrors
@@ -184,7 +185,7 @@ def _differentiable(model: torch.nn.Module, weights: Sequence[torch.Tensor]) -> 
 
 
 def _squares(y: torch.Tensor) -> float:
-    return float(y.float().square().sum(dtype=torch.float64))
+    return float(in_float64(y.float().square()).sum())
 
 
 def _weight(loaded: LoadedModel, name: str) -> torch.Tensor:
@@ -192,4 +193,4 @@ def _weight(loaded: LoadedModel, name: str) -> torch.Tensor:
 
 
 def _dot(a_OI: torch.Tensor, b_OI: torch.Tensor) -> float:
-    return float((a_OI * b_OI).sum(dtype=torch.float64))
+    return float(in_float64(a_OI * b_OI).sum())
