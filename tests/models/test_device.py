@@ -14,6 +14,7 @@ from evenbits.cells.cell import cells_of
 from evenbits.cells.streaming import Streamed
 from evenbits.errors import DeviceError
 from evenbits.models.device import CPU, Device, describe, device_for, lacks_room, parse_device
+from evenbits.models.families import SUPPORTED
 from evenbits.models.loading import load
 from evenbits.models.placement import homes_of
 from evenbits.models.references import parse_model
@@ -42,6 +43,7 @@ IDS = ("a", "b", "c", "d")
 CORPUS = Corpus(
     name="c", source="test", languages=("de", "en"), segment_ids=IDS, texts={"en": TEXTS, "de": TEXTS[::-1]}
 )
+QUICK = ("gpt_neox", "gemma4_text", "mamba2", "deepseek_v3", "qwen2_vl")
 SPECS = (
     "int4-row",
     "int4-g16-asym+include:head",
@@ -214,6 +216,17 @@ def test_a_sweep_and_ablations_are_those_of_the_cpu(pair):
         found.append([swept.full["en"].nll, *(one["en"].nll for one in swept.changed)])
     for here, there in zip(*found, strict=True):
         close(here, there, absolute=1e-4)
+
+
+@pytest.mark.parametrize(
+    "architecture", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SUPPORTED]
+)
+def test_every_type_gives_over_two_devices_what_it_gives_on_the_cpu(architecture, tmp_path):
+    store = Store(tmp_path / "store")
+    local = resolve(parse_model(str(architectures.build(architecture, tmp_path / "model"))), store=store)
+    here, two = (load(local, dtype=torch.float32, device=device) for device in (CPU, SPREAD))
+    assert {str(parameter.device) for parameter in two.model.parameters()} == {"fake:0", "fake:1"}
+    close(*(nlls(loaded)[0].nll for loaded in (here, two)))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from evenbits.cells import Subject
+from evenbits.errors import ModelError
 from evenbits.models.families import EXPERTS
 from evenbits.models.loading import load
 from evenbits.models.references import parse_model
@@ -141,6 +142,12 @@ def cleared(plain):
     for _, module, name in experts_of(plain):
         module.read[name].clear()
         module.everything[name].clear()
+
+
+def test_a_state_of_linear_attention_is_not_taken_for_attention_weights(tmp_path):
+    local = resolve(parse_model(str(architectures.build("minimax", tmp_path / "m"))), store=Store(tmp_path / "store"))
+    with pytest.raises(ModelError, match=r"layers\.1\.self_attn returns no attention weights"):
+        measure(load(local, dtype=torch.float32), TEXTS, language="en")
 
 
 def test_second_moments_are_over_the_tokens_sent_to_each_expert(both):

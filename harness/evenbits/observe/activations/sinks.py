@@ -62,7 +62,8 @@ def eager_attention(model: PreTrainedModel) -> Iterator[None]:
 
 def _add(sums: dict[int, NDArray[np.float64]], layer: int, path: str, batch: Batch, output: Any) -> None:
     weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
-    if weights is None or weights.dim() != 4:
+    positions = batch.ids.shape[1]
+    if weights is None or weights.shape[2:] != (positions, positions):  # a state of linear attention is 4-D, too
         raise ModelError(f"{path} returns no attention weights, so attention sinks cannot be measured in this model")
     to_first = weights[..., 0].permute(0, 2, 1).reshape(-1, weights.shape[1])  # [B * T, H]
     mass = in_float64(to_first.index_select(0, batch.real.to(to_first.device))).sum(0).cpu().numpy()
