@@ -2,8 +2,11 @@
 
 import re
 
+import architectures
 import pytest
 from evenbits.errors import SpecError
+from evenbits.models.outline import outline_anatomy
+from evenbits.variants.gguf_rounding import parse_gguf_rounding, planned_types
 from evenbits.variants.gguf_types import FILE_TYPES, GgufShape, TensorRow, choose_types, tensor_role
 from llama_cpp_builds import needs_llama_cpp
 
@@ -128,3 +131,9 @@ def test_a_quantizer_that_refuses_is_a_sentence_and_leaves_no_file(tmp_path):
     with pytest.raises(EngineError, match=r"could not write q.gguf as Q8_0"):
         quantize_file(tmp_path / "bad.gguf", tmp_path / "q.gguf", "Q8_0")
     assert not (tmp_path / "q.gguf").exists()
+
+
+def test_models_with_experts_are_refused_with_what_to_do(tmp_path):
+    anatomy = outline_anatomy(architectures.build("qwen3_moe", tmp_path / "model"))
+    with pytest.raises(SpecError, match=r"gguf:Q4_K_M: .* in models with experts, .* --spec gguf:FILE"):
+        planned_types(parse_gguf_rounding("gguf:Q4_K_M"), anatomy, {}, None)

@@ -2,6 +2,7 @@
 
 import json
 
+import architectures
 import numpy as np
 import pytest
 from evenbits.errors import ModelError, UsageError
@@ -129,6 +130,17 @@ def test_an_architecture_whose_function_would_change_is_refused(loaded, architec
 
     with pytest.raises(ModelError, match=f"rotation would change what a {architecture} model computes"):
         shape_of(loaded(architecture), ROTATABLE, "rotation")
+
+
+@pytest.mark.parametrize("what", ["rotation", "rescaling"])
+def test_experts_are_neither_rotated_nor_rescaled(what, tmp_path):
+    import torch
+    from evenbits.variants.interventions.shape import ROTATABLE, SCALABLE
+
+    folder = architectures.build("qwen3_moe", tmp_path / "model")
+    found = load(resolve(parse_model(str(folder)), store=Store(tmp_path / "store")), dtype=torch.float32)
+    with pytest.raises(ModelError, match=rf"{what} would change what a qwen3_moe model computes; it is for .*llama"):
+        shape_of(found, {"rotation": ROTATABLE, "rescaling": SCALABLE}[what], what)
 
 
 @pytest.mark.parametrize("dose", [0.0, -1.0, float("nan"), float("inf")])

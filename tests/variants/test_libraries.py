@@ -1,5 +1,6 @@
 """`bnb:` and `torchao:`: what the libraries really store, beside our own rounding and our own count of bits."""
 
+import architectures
 import numpy as np
 import pytest
 import torch
@@ -45,6 +46,15 @@ def test_the_text_round_trips(text, canonical):
 def test_what_no_library_has_is_refused_with_what_there_is(text):
     with pytest.raises(SpecError, match="there are bnb:nf4"):
         parse(text)
+
+
+@pytest.mark.parametrize("text", ["bnb:nf4", "torchao:int8"])
+@pytest.mark.parametrize("architecture", ["qwen3_moe", "gpt_oss"])
+def test_experts_that_no_library_would_take_are_refused_by_name(text, architecture, tmp_path):
+    folder, store = architectures.build(architecture, tmp_path / "model"), Store(tmp_path / "store")
+    subject = Subject(local=resolve(parse_model(str(folder)), store=store), store=store, dtype="float32")
+    with pytest.raises(SpecError, match=r"layers\.0\.mlp\.experts\.gate_up_proj is experts that share .* int4-g64"):
+        quantized_copy(subject, parse(text))
 
 
 def dequantized(module):

@@ -161,7 +161,10 @@ def planned_types(
     `SpecError` for an architecture that GGUF has no names for, for experts, and for a protected name that matches none.
     """
     if anatomy.has_experts:
-        raise SpecError(f"{rounding}: models with experts have rules of their own, which are not covered")
+        raise SpecError(
+            f"{rounding}: which type a matrix gets has rules of its own in models with experts, which are not covered. "
+            "Have llama.cpp write the file and name that, --spec gguf:FILE"
+        )
     modules = [linear.name for linear in anatomy.linears] + [anatomy.embedding]
     if not anatomy.tied:
         modules.append(anatomy.head)

@@ -174,8 +174,13 @@ def quantized_copy(original: Original, spec: LibrarySpec) -> LoadedModel:
 
     local, dtype = original.local, getattr(torch, original.dtype)
     anatomy = outline_anatomy(local.folder, allow_code=local.allow_code)
-    if any(linear.transposed for linear in anatomy.linears):
-        raise SpecError(f"{spec}: {PACKAGES[spec.library]} knows nn.Linear only, and this model has GPT-2's Conv1D")
+    unknown = next((linear for linear in anatomy.linears if linear.experts or linear.transposed), None)
+    if unknown is not None:
+        kind = "experts that share one parameter" if unknown.experts else "GPT-2's Conv1D"
+        raise SpecError(
+            f"{spec}: {PACKAGES[spec.library]} knows nn.Linear only, and {unknown.name} is {kind}. Grids of our own, "
+            "such as int4-g64 or nf4-b64, round it."
+        )
     try:
         model = (
             _bitsandbytes(original, spec, anatomy, dtype)

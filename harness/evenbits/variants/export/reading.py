@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from evenbits.errors import IntegrityError, ModelError, SpecError
 from evenbits.foreign import Entries, read_object, shown
 from evenbits.models.admission import read_config
+from evenbits.models.anatomy import Linear
 from evenbits.models.loading import load
 from evenbits.models.records import LoadedModel, LocalModel
 from evenbits.variants.export.matrices import PARTS, PackedMatrix, unpacked
@@ -46,19 +47,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def dequantized(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield (tensor name of the checkpoint, values): quantized matrices in float32, all others as they were stored.
 
-    A matrix has the orientation that the checkpoint has. One matrix is in memory at a time.
+    A matrix has the orientation that the checkpoint has; experts of a product are one tensor, as in the model, however
+    the checkpoint has them. One matrix is in memory at a time.
     """
     yield from _tensors(folder, read_manifest(folder))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Row:
-    """What the manifest says of a matrix: its tensor in the checkpoint, its shape O x I, its grid."""
+    """What the manifest says of a matrix: how it lies in the checkpoint, its shape O x I, its grid."""
 
-    tensor: str
+    linear: Linear
     shape: tuple[int, int]
     grid: Grid
-    transposed: bool
 
     @classmethod
     def of(cls, row: Entries) -> _Row:
@@ -72,16 +73,22 @@ class _Row:
         rows, columns = row.wholes("shape", length=2)
         if not rows * columns:
             raise row.error(f"{row.source}: shape {rows} x {columns} holds no weight")
-        return cls(tensor=row.text("tensor"), shape=(rows, columns), grid=grid, transposed=row.flag("transposed"))
+        experts = row.whole("experts", 0)
+        if experts and rows % experts:
+            raise row.error(f"{row.source}: {rows} rows are not those of {experts} experts")
+        transposed = row.flag("transposed")
+        name = row.text("tensor")
+        linear = Linear(name=name, layer=None, part="mlp", role="", transposed=transposed, experts=experts)
+        return cls(linear=linear, shape=(rows, columns), grid=grid)
 
 
 def _rows(folder: Path, manifest: Mapping[str, Any]) -> dict[str, _Row]:
     """Return what the manifest says of each matrix, by tensor; at least one, each once."""
     entries = Entries(manifest, str(folder / MANIFEST), _damaged)
     rows = [_Row.of(row) for row in entries.rows("matrices")]
-    if not rows or len({row.tensor for row in rows}) < len(rows):
+    if not rows or len({row.linear.name for row in rows}) < len(rows):
         raise _damaged(f"{folder / MANIFEST} names {'a matrix twice' if rows else 'no quantized matrix'}")
-    return {row.tensor: row for row in rows}
+    return {row.linear.name: row for row in rows}
 
 
 def _tensors(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -95,7 +102,7 @@ def _tensors(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, t
             for name, row in rows.items():
                 found = {part: file.get_tensor(f"{name}.{part}") for part in PARTS if f"{name}.{part}" in stored}
                 values_OI = unpacked(PackedMatrix.of(name, row.shape, row.grid, found))
-                yield name, values_OI.t().contiguous() if row.transposed else values_OI
+                yield name, row.linear.stored(values_OI).contiguous()
     except SafetensorError as error:
         raise IntegrityError(f"{folder / WEIGHTS} does not hold what {MANIFEST} says: {error}") from error
 

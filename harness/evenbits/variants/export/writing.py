@@ -33,15 +33,16 @@ from torch import Tensor
 from evenbits.errors import ExportError, SpecError, UsageError
 from evenbits.models import checkpoint
 from evenbits.models.admission import read_config
+from evenbits.models.anatomy import Linear
 from evenbits.models.fingerprint import tokenizer_files
-from evenbits.models.outline import parameter_names
+from evenbits.models.outline import stored_parameters
 from evenbits.models.records import LoadedModel
 from evenbits.rows import Row
 from evenbits.variants.export.matrices import PackedMatrix, packed
 from evenbits.variants.quantization.importance import Importance
 from evenbits.variants.quantization.matrices import quantize_planned
 from evenbits.variants.quantization.patching import checkpoint_source, plan_loaded
-from evenbits.variants.quantization.planning import Plan, PlannedTensor, bits_per_weight
+from evenbits.variants.quantization.planning import Plan, bits_per_weight
 from evenbits.variants.quantization.spec import QuantSpec
 
 __all__ = ["FORMAT", "MANIFEST", "METHOD", "WEIGHTS", "Exported", "check_target", "write_quantized"]
@@ -88,27 +89,26 @@ def write_quantized(
     if spec.grid is None:
         raise SpecError(f"{spec}: nothing is quantized; name a spec such as int4-g64")
     plan = plan_loaded(loaded, spec)
-    if loaded.anatomy.has_experts:
-        raise ExportError(
-            f"{loaded.local.text}: its experts share one parameter, for which no export format is written yet"
-        )
     with _appearing(folder) as part:
-        names = parameter_names(loaded.model, checkpoint.tensor_names(loaded.local.folder))
+        held = stored_parameters(loaded.model, checkpoint.tensor_names(loaded.local.folder))
         stored: dict[str, Tensor] = {}
+        written: set[str] = set()
         rows, untied = [], _untied(loaded, plan)
         matrices = quantize_planned(plan, checkpoint_source(loaded), importance=importance, seed=seed)
         for matrix, tensor in zip(matrices, plan.quantized, strict=True):
             assert tensor.grid is not None  # noqa: S101 - it is quantized
             found = packed(matrix, tensor.grid)
-            name = f"{tensor.name}.weight" if tensor.name == untied else names[f"{tensor.name}.weight"]
+            linear = loaded.anatomy.product(tensor.name)
+            tensors = (linear.parameter,) if tensor.name == untied else held[linear.parameter]
+            name = tensors[0] if len(tensors) == 1 else linear.parameter  # experts that are stored one by one
+            written |= {name, *tensors}
             stored |= {f"{name}.{kind}": values.contiguous() for kind, values in found.tensors().items()}
-            rows.append(_row(loaded, name, tensor, found))
-        written = {row["tensor"] for row in rows}
+            rows.append(_row(linear, name, found))
         for name, values in checkpoint.stream(loaded.local.folder):
             if name not in written:
                 stored[name] = values.contiguous()
         if untied is not None and f"{untied}.weight" not in written:  # the other side of the pair is quantized
-            stored[f"{untied}.weight"] = checkpoint.read(loaded.local.folder, names[f"{untied}.weight"]).clone()
+            stored[f"{untied}.weight"] = checkpoint.read(loaded.local.folder, held[f"{untied}.weight"][0]).clone()
         save_file(stored, part / WEIGHTS, metadata={"format": METHOD})
         size = (part / WEIGHTS).stat().st_size
         _write_config(loaded, part, untie=untied is not None)
@@ -133,13 +133,13 @@ def _untied(loaded: LoadedModel, plan: Plan) -> str | None:
     return anatomy.head if pair and not pair[0].shared_with else None
 
 
-def _row(loaded: LoadedModel, name: str, tensor: PlannedTensor, found: PackedMatrix) -> dict[str, Any]:
-    transposed = loaded.anatomy.product(tensor.name).transposed
+def _row(linear: Linear, name: str, found: PackedMatrix) -> dict[str, Any]:
     return {
         "tensor": name,
-        "module": tensor.name,
+        "module": linear.name,
         "shape": list(found.shape),
-        "transposed": transposed,
+        "transposed": linear.transposed,
+        "experts": linear.experts,
         "grid": str(found.grid),
         "kept": len(found.kept),
     }
