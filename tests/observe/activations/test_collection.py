@@ -196,7 +196,7 @@ def test_a_segment_longer_than_the_context_is_read_in_runs_and_never_cut(load_ti
     loaded = load_tiny()  # 256 positions
     text = "a b" * 400
     count = len(loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
-    sequences = sequences_of(loaded.tokenizer, loaded.model.config, [text], language="xx")
+    sequences = sequences_of(loaded, [text], language="xx")
     assert max(len(s) for s in sequences) == 256
     assert sum(len(s) - 1 for s in sequences) == count
     assert {s.ids[0] for s in sequences} == {loaded.tokenizer.bos_token_id}
@@ -205,8 +205,8 @@ def test_a_segment_longer_than_the_context_is_read_in_runs_and_never_cut(load_ti
 
 def test_text_positions_of_a_batch_are_neither_prefix_nor_padding(load_tiny):
     loaded = load_tiny()
-    sequences = sequences_of(loaded.tokenizer, loaded.model.config, ["abcd", "zz"], language="xx")
-    (batch,) = batches_of(sequences, tokens=100)
+    sequences = sequences_of(loaded, ["abcd", "zz"], language="xx")
+    (batch,) = batches_of(loaded, sequences, tokens=100)
     flat = batch.ids.reshape(-1)[batch.real].tolist()
     assert flat == [*sequences[0].ids[1:], *sequences[1].ids[1:]]
     assert batch.segments.tolist() == [0] * (len(sequences[0]) - 1) + [1] * (len(sequences[1]) - 1)

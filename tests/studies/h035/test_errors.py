@@ -50,7 +50,7 @@ def rounded(loaded):
 def bits(loaded, texts=TEXTS):
     """Mean NLL of a segment, bits, in one pass per segment."""
     total = 0.0
-    for sequence in sequences_of(loaded.tokenizer, loaded.model.config, texts, language="de"):
+    for sequence in sequences_of(loaded, texts, language="de"):
         ids = torch.tensor([sequence.ids])
         with torch.inference_mode():
             logits = loaded.model(input_ids=ids).logits[0, :-1]

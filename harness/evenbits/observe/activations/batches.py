@@ -9,12 +9,14 @@ statistics: in many models it is an attention sink with activations thousands of
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
 from evenbits.errors import CorpusError, ModelError
+from evenbits.models.layout import text_config
+from evenbits.models.records import LoadedModel
+from evenbits.scoring.batches import context_limit, length_limit, prefix_token, tokenize
 
 __all__ = ["Batch", "Sequenced", "batches_of", "sequences_of"]
 
@@ -44,63 +46,45 @@ class Batch:
     segments: torch.Tensor
     lengths: tuple[int, ...]
 
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch where a model can read it."""
-        return replace(self, ids=self.ids.to(device), real=self.real.to(device), segments=self.segments.to(device))
 
-
-def sequences_of(
-    tokenizer: Any,
-    config: Any,
-    texts: Sequence[str],
-    *,
-    language: str,
-    context: int = CONTEXT,
-) -> list[Sequenced]:
+def sequences_of(loaded: LoadedModel, texts: Sequence[str], *, language: str) -> list[Sequenced]:
     """Return the sequences of all segments; one longer than the context is cut into disjoint runs, never shortened.
 
-    `context` counts the prefix token; the model's own limit is kept where it is smaller. `CorpusError` names a segment
-    without tokens, `ModelError` a tokenizer without BOS and EOS.
+    The model's own limit is kept where it is smaller than `CONTEXT`. `CorpusError` names a segment without tokens,
+    `ModelError` a tokenizer without BOS and EOS.
     """
-    prefix = next((t for t in (tokenizer.bos_token_id, tokenizer.eos_token_id) if t is not None), None)
-    if prefix is None:
-        raise ModelError(
-            "the tokenizer has neither a BOS nor an EOS token, so a segment has no prefix token. Set bos_token or "
-            "eos_token in tokenizer_config.json."
-        )
     if not texts:
         raise CorpusError(f"no segments in {language}: activations cannot be measured there.")
-    limit = getattr(config, "max_position_embeddings", None)  # None: BLOOM's ALiBi has no table of positions
-    run = (context if limit is None else min(context, int(limit))) - 1
+    prefix = prefix_token(loaded.tokenizer, loaded.local.text)
+    run = context_limit(text_config(loaded.model), CONTEXT) - 1
     if run < 1:
         raise ModelError("the model's context has no room for a token beside the prefix token")
-    tokens = tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-    sequences: list[Sequenced] = []
-    for segment, ids in enumerate(tokens):
-        if not ids:
-            raise CorpusError(f"segment {segment} in {language} has no token under this tokenizer; leave it out")
-        runs = (ids[start : start + run] for start in range(0, len(ids), run))
-        sequences += [Sequenced(segment=segment, ids=(int(prefix), *tokens_of_run)) for tokens_of_run in runs]
-    return sequences
+    tokens = tokenize(loaded.tokenizer, texts, [str(number) for number in range(len(texts))], language)
+    return [
+        Sequenced(segment=segment, ids=(prefix, *ids[start : start + run]))
+        for segment, ids in enumerate(tokens)
+        for start in range(0, len(ids), run)
+    ]
 
 
-def batches_of(sequences: Sequence[Sequenced], *, tokens: int, apart: int | None = None) -> Iterator[Batch]:
+def batches_of(loaded: LoadedModel, sequences: Sequence[Sequenced], *, tokens: int) -> Iterator[Batch]:
     """Yield the sequences, longest first, in batches of at most `tokens` positions with padding (one at least).
 
-    Sequences longer than `apart` are never together with others, see `evenbits.scoring.batches.length_limit`.
+    Batches lie where the model reads them. Sequences on either side of its `length_limit` are never together.
     """
+    apart = length_limit(text_config(loaded.model))
     held: list[Sequenced] = []
     for sequence in sorted(sequences, key=lambda s: (-len(s), s.segment, s.ids)):
         crossed = apart is not None and bool(held) and len(held[0]) > apart >= len(sequence)
         if held and (crossed or (len(held) + 1) * len(held[0]) > tokens):
-            yield _batch(held)
+            yield _batch(held, loaded.model.device)
             held = []
         held.append(sequence)
     if held:
-        yield _batch(held)
+        yield _batch(held, loaded.model.device)
 
 
-def _batch(held: Sequence[Sequenced]) -> Batch:
+def _batch(held: Sequence[Sequenced], device: torch.device) -> Batch:
     longest = len(held[0])
     ids = torch.zeros(len(held), longest, dtype=torch.long)
     real, segments = [], []
@@ -109,5 +93,8 @@ def _batch(held: Sequence[Sequenced]) -> Batch:
         real.append(torch.arange(row * longest + 1, row * longest + len(sequence)))
         segments.append(torch.full((len(sequence) - 1,), sequence.segment))
     return Batch(
-        ids=ids, real=torch.cat(real), segments=torch.cat(segments), lengths=tuple(len(sequence) for sequence in held)
+        ids=ids.to(device),
+        real=torch.cat(real).to(device),
+        segments=torch.cat(segments).to(device),
+        lengths=tuple(map(len, held)),
     )

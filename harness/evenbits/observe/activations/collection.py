@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from evenbits.errors import ModelError
-from evenbits.models.layout import text_config, writes_in_parallel
+from evenbits.models.layout import writes_in_parallel
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Batch, Sequenced, batches_of, sequences_of
 from evenbits.observe.activations.channels import ChannelSums, gathered
@@ -26,7 +26,6 @@ from evenbits.observe.activations.states import PROJECTED, StateSums, projection
 from evenbits.observe.activations.statistics import SINK_SEGMENTS, ActivationStatistics
 from evenbits.observe.activations.writes import WriteSums
 from evenbits.scoring.arithmetic import home_of_sums, in_float64
-from evenbits.scoring.batches import length_limit
 
 __all__ = ["measure"]
 
@@ -45,16 +44,15 @@ def measure(
     batch_tokens: int = BATCH_TOKENS,
 ) -> ActivationStatistics:
     """Measure `texts` without a store. `batch_tokens` bounds the positions of a batch, padding included."""
-    sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=language)
+    sequences = sequences_of(loaded, texts, language=language)
     rng = np.random.default_rng(SEED)
     listener = _Listener(loaded, segments=len(texts), project=projection(_width(loaded), rng=rng))
     with torch.inference_mode():
-        for batch in batches_of(sequences, tokens=batch_tokens, apart=length_limit(text_config(loaded.model))):
-            batch = batch.to(loaded.model.device)  # noqa: PLW2901 - the same batch, where the model can read it
+        for batch in batches_of(loaded, sequences, tokens=batch_tokens):
             listener.start(batch)
             with (
                 listening(loaded.model, before=listener.before, after=listener.after),
-                listening_to_experts(loaded, listener.positions, listener.expert),
+                listening_to_experts(loaded, listener.expert, count=batch.ids.numel(), rows=batch.real),
             ):
                 decoder(loaded)(input_ids=batch.ids, use_cache=False)
     sampled = [sequence for sequence in sequences if sequence.segment < sink_segments]
@@ -129,11 +127,6 @@ class _Listener:
         self._batch = batch
         self._even = (batch.segments % 2 == 0).nonzero()[:, 0]
         self.states.count(len(batch.real), len(self._even))
-
-    def positions(self) -> tuple[int, torch.Tensor]:
-        """Return how many positions the batch has, and which are text."""
-        assert self._batch is not None  # noqa: S101 - start() comes first
-        return self._batch.ids.numel(), self._batch.real
 
     def expert(self, name: str, expert: int, x_NI: torch.Tensor, _y_NO: torch.Tensor) -> None:
         """Add what an expert read."""

@@ -28,20 +28,18 @@ __all__ = ["Look", "listening_to_experts"]
 Look = Callable[[str, int, torch.Tensor, torch.Tensor], None]
 """Is told the product's name, the expert, what it reads (N x I) and what it gives (N x O, without a bias)."""
 
-Positions = Callable[[], tuple[int, torch.Tensor]]
-"""Gives how many positions the batch at hand has, padding included, and which of them count."""
-
 PRODUCTS = (functional.linear, torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm)
 
 
 @contextmanager
 def listening_to_experts(
-    loaded: LoadedModel, positions: Positions, look: Look, *, names: Collection[str] | None = None
+    loaded: LoadedModel, look: Look, *, count: int, rows: torch.Tensor, names: Collection[str] | None = None
 ) -> Iterator[None]:
-    """Call `look` whenever an expert multiplies its part of the counting positions, inside the context.
+    """Call `look` whenever an expert multiplies its part of a batch, inside the context.
 
-    `names`: of these products only. Nothing happens in models without experts. `ModelError` where a module of experts
-    computes in a way that this does not see.
+    `count`: positions of the batch, padding included. `rows`: those that count, flat. `names`: of these products only.
+    Nothing happens in models without experts. `ModelError` where a module of experts computes in a way that this does
+    not see.
     """
     owners: dict[str, list[Linear]] = defaultdict(list)
     for linear in loaded.anatomy.linears:
@@ -49,7 +47,7 @@ def listening_to_experts(
             owners[linear.name.rpartition(".")[0]].append(linear)
     with ExitStack() as stack:
         for path, linears in owners.items():
-            again = partial(_again, linears=linears, positions=positions, look=look)
+            again = partial(_again, linears=linears, count=count, rows=rows, look=look)
             module = loaded.model.get_submodule(path)
             stack.callback(module.register_forward_pre_hook(again, with_kwargs=True).remove)
         yield
@@ -61,10 +59,10 @@ def _again(
     kwargs: dict[str, Any],
     *,
     linears: Sequence[Linear],
-    positions: Positions,
+    count: int,
+    rows: torch.Tensor,
     look: Look,
 ) -> None:
-    count, rows = positions()
     told: dict[str, int] = dict.fromkeys((linear.name for linear in linears), 0)
 
     def tell(name: str, expert: int | None, x: torch.Tensor, y: torch.Tensor) -> None:

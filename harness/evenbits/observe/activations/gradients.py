@@ -23,7 +23,6 @@ from transformers import PreTrainedModel
 
 from evenbits.errors import NonFiniteError
 from evenbits.models.anatomy import Linear
-from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Sequenced, sequences_of
 from evenbits.records import text_digest
@@ -104,7 +103,7 @@ def measure_gradients(
     """
     model = loaded.model
     linears = [linear for linear in loaded.anatomy.linears if names is None or linear.name in names]
-    sequences = sequences_of(loaded.tokenizer, text_config(model), texts, language=language)
+    sequences = sequences_of(loaded, texts, language=language)
     sums = {linear.name: torch.zeros_like(_weight(model, linear), dtype=torch.float32) for linear in linears}
     with collecting(model, linears, sums), exact_attention(model.device), torch.enable_grad():
         for sequence in sequences:

@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from evenbits.errors import ModelError
-from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Batch, Sequenced, batches_of
 from evenbits.observe.activations.hooks import decoder, listening
 from evenbits.scoring.arithmetic import in_float64
-from evenbits.scoring.batches import length_limit
 
 __all__ = ["sink_masses"]
 
@@ -37,8 +35,7 @@ def sink_masses(loaded: LoadedModel, sequences: Sequence[Sequenced], *, tokens: 
     sums: dict[int, NDArray[np.float64]] = {}
     count = 0
     with eager_attention(loaded.model), torch.inference_mode():
-        for batch in batches_of(sequences, tokens=tokens, apart=length_limit(text_config(loaded.model))):
-            batch = batch.to(loaded.model.device)  # noqa: PLW2901 - the same batch, where the model can read it
+        for batch in batches_of(loaded, sequences, tokens=tokens):
             after = {b.attention: partial(_add, sums, b.index, b.attention, batch) for b in blocks}
             with listening(loaded.model, after=after):
                 decoder(loaded)(input_ids=batch.ids, use_cache=False)

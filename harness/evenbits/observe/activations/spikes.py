@@ -16,12 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from evenbits.errors import NonFiniteError
-from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Batch, batches_of, sequences_of
 from evenbits.observe.activations.experts import listening_to_experts
 from evenbits.observe.activations.hooks import decoder, listening
-from evenbits.scoring.batches import length_limit
 
 __all__ = ["Peaks", "spike_peaks"]
 
@@ -58,17 +56,15 @@ def spike_peaks(
                 peaks[name] = rows.new_zeros(experts[name], rows.shape[1])
             peaks[name][expert] = torch.maximum(peaks[name][expert], _largest(rows))
 
-    sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=language)
+    sequences = sequences_of(loaded, texts, language=language)
     with torch.inference_mode():
-        for batch in batches_of(sequences, tokens=tokens, apart=length_limit(text_config(loaded.model))):
-            batch = batch.to(loaded.model.device)  # noqa: PLW2901 - the same batch, where the model can read it
+        for batch in batches_of(loaded, sequences, tokens=tokens):
             read = _read_positions(batch)
             before = {name: partial(_raise_peak, inputs, name, read) for name in plain}
             after = {name: partial(_raise_peak, outputs, name, read) for name in plain}
-            counting = partial(lambda batch, read: (batch.ids.numel(), read), batch, read)
             with (
                 listening(loaded.model, before=before, after=after),
-                listening_to_experts(loaded, counting, of_expert),
+                listening_to_experts(loaded, of_expert, count=batch.ids.numel(), rows=read),
             ):
                 decoder(loaded)(input_ids=batch.ids, use_cache=False)
     return {

@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import batches_of, sequences_of
 from evenbits.observe.activations.experts import listening_to_experts
@@ -28,7 +27,6 @@ from evenbits.observe.activations.hooks import decoder, listening
 from evenbits.observe.activations.importance import ActivationImportance
 from evenbits.records import Corpus
 from evenbits.scoring.arithmetic import in_float64
-from evenbits.scoring.batches import length_limit
 from evenbits.store import Store
 from evenbits.studies.h035.errors import FISHER_SEGMENTS, GRADIENT_SEGMENTS, HELD_BYTES, LocalErrors
 from evenbits.variants.quantization.matrices import quantize_planned
@@ -108,7 +106,7 @@ def _relative(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Delta
     matrices = {name: loaded.anatomy.product(name) for name in names}
     signal = dict.fromkeys(names, 0.0)
     error = {spec: dict.fromkeys(by_name, 0.0) for spec, by_name in deltas.items()}
-    positions, real = 0, torch.empty(0, dtype=torch.long)
+    real = torch.empty(0, dtype=torch.long)
 
     def look(name: str, x: torch.Tensor) -> None:
         x_NI = x.reshape(-1, x.shape[-1]).index_select(0, real.to(x.device))
@@ -124,17 +122,16 @@ def _relative(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Delta
             if name in by_name:
                 error[spec][name] += _squares(functional.linear(x_NI, by_name[name][rows]))
 
-    sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=tag)
+    sequences = sequences_of(loaded, texts, language=tag)
     before = {name: partial(look, name) for name in names if not matrices[name].experts}
     with (
         torch.inference_mode(),
         listening(loaded.model, before=before),
-        listening_to_experts(loaded, lambda: (positions, real), look_at_expert, names=names),
     ):
-        for batch in batches_of(sequences, tokens=BATCH_TOKENS, apart=length_limit(text_config(loaded.model))):
-            batch = batch.to(loaded.model.device)  # noqa: PLW2901 - the same batch, where the model can read it
-            positions, real = batch.ids.numel(), batch.real
-            decoder(loaded)(input_ids=batch.ids, use_cache=False)
+        for batch in batches_of(loaded, sequences, tokens=BATCH_TOKENS):
+            real = batch.real
+            with listening_to_experts(loaded, look_at_expert, count=batch.ids.numel(), rows=real, names=names):
+                decoder(loaded)(input_ids=batch.ids, use_cache=False)
     return {
         spec: np.array([lost / signal[name] if signal[name] > 0 else 0.0 for name, lost in by_name.items()])
         for spec, by_name in error.items()
@@ -145,14 +142,13 @@ def _first_order(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: De
     """Return the first-order change of a segment's mean NLL by spec and product, bits, [M]; no gradient is kept."""
     weights = {name: _weight(loaded, name) for name in _names(deltas)}
     change = {spec: dict.fromkeys(by_name, 0.0) for spec, by_name in deltas.items()}
-    sequences = sequences_of(loaded.tokenizer, text_config(loaded.model), texts, language=tag)
+    sequences = sequences_of(loaded, texts, language=tag)
     with (
         _differentiable(loaded.model, list(weights.values())),
         exact_attention(loaded.model.device),
         torch.enable_grad(),
     ):
-        for batch in batches_of(sequences, tokens=BATCH_TOKENS, apart=length_limit(text_config(loaded.model))):
-            batch = batch.to(loaded.model.device)  # noqa: PLW2901 - same
+        for batch in batches_of(loaded, sequences, tokens=BATCH_TOKENS):
             logits = loaded.model(input_ids=batch.ids, use_cache=False).logits
             before_NV = logits.reshape(-1, logits.shape[-1]).index_select(0, batch.real - 1)
             loss = functional.cross_entropy(before_NV.float(), batch.ids.reshape(-1)[batch.real], reduction="sum")
