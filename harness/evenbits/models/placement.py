@@ -69,4 +69,4 @@ def spread(model: nn.Module, anatomy: Anatomy, names: Sequence[str]) -> None:
     model.to(names[0])
     for name, layer in layers.items():
         model.set_submodule(name, layer)
-    layer.register_forward_hook(Carrier(torch.device(names[0])).returned)
+    model.get_submodule(anatomy.layers[-1]).register_forward_hook(Carrier(torch.device(names[0])).returned)
