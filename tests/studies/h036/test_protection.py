@@ -10,7 +10,7 @@ import pytest
 from evenbits.estimates import Estimate, Threshold, Verdict, judge
 from evenbits.records import Corpus
 from evenbits.rows import plain
-from evenbits.studies.h036.comparators import affordable, by_rule, uniform_spec, unit_kurtosis
+from evenbits.studies.h036.comparators import affordable, by_rule, random_units, uniform_spec, unit_kurtosis
 from evenbits.studies.h036.protection import planned, protections, rule_budget, study_protection
 from evenbits.studies.h036.study import LayerStudy, Unit, evenly, sizes_of, study_layers, units_of, whole_model
 from evenbits.studies.h036.verdict import plan_beats_comparators, protection_recipe, protection_table, recommended
@@ -221,6 +221,14 @@ def test_rules_take_first_and_last_and_three_quarters():
     assert by_rule(units, 8, three_quarters=False) == (0, 7)
     assert by_rule(units, 8, three_quarters=True) == (0, 6, 7)
     assert affordable([3, 1, 2], np.array([1.0, 1.0, 0.5, 2.0]), 2.5) == (2, 3)  # 2, then 1 is too dear, then .5
+
+
+def test_no_two_random_choices_are_the_same_layers():
+    for seed in range(20):
+        drawn = random_units(np.ones(4), 2.0, draws=3, rng=np.random.default_rng(seed))
+        assert len(set(drawn)) == len(drawn) == 3
+    few = random_units(np.ones(2), 1.0, draws=3, rng=np.random.default_rng(0))
+    assert sorted(few) == [(0,), (1,)], "there is no third choice of one layer of two"
 
 
 def test_kurtosis_of_a_unit_is_the_largest_of_its_tensors(bench):

@@ -21,6 +21,8 @@ __all__ = ["affordable", "by_rule", "kind_for", "random_units", "uniform_spec", 
 
 Float64 = NDArray[np.float64]
 GROUPS = (None, 256, 128, 64, 32, 16, 8)
+TRIES = 20
+"""Permutations for each random choice that is wanted: two of a few layers are often the same layers."""
 
 
 def affordable(order: Iterable[int], cost: Float64, budget: float) -> tuple[int, ...]:
@@ -58,9 +60,14 @@ def by_rule(units: Sequence[Unit], layers: int, *, three_quarters: bool) -> tupl
     return tuple(place for place, unit in enumerate(units) if unit.layer in wanted)
 
 
-def random_units(cost: Float64, budget: float, *, rng: np.random.Generator) -> tuple[int, ...]:
-    """Return units in random order as far as the budget goes."""
-    return affordable((int(unit) for unit in rng.permutation(len(cost))), cost, budget)
+def random_units(cost: Float64, budget: float, *, draws: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
+    """Return units in random order as far as the budget goes, `draws` times; fewer where chance finds no other set."""
+    found: dict[tuple[int, ...], None] = {}
+    for _ in range(TRIES * draws):
+        found.setdefault(affordable((int(unit) for unit in rng.permutation(len(cost))), cost, budget))
+        if len(found) == draws:
+            break
+    return list(found)
 
 
 def unit_kurtosis(units: Sequence[Unit], statistics: WeightStatistics) -> Float64:

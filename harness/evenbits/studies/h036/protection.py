@@ -208,7 +208,8 @@ def protections(
         found.append(
             entrant.protecting(name, "comparator", by_rule(study.units, study.layers, three_quarters=three_quarters))
         )
-    rules = {f"random {draw}": random_units(study.cost, budget, rng=rng) for draw in range(1, RANDOM_DRAWS + 1)}
+    drawn = random_units(study.cost, budget, draws=RANDOM_DRAWS, rng=rng)
+    rules = {f"random {draw}": units for draw, units in enumerate(drawn, start=1)}
     rules["highest kurtosis"] = affordable(
         (int(place) for place in np.argsort(-kurtosis, kind="stable")), study.cost, budget
     )
