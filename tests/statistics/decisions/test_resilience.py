@@ -5,7 +5,7 @@ who is resilient, and their distribution. Small groups, in which no feature of t
 """
 
 import math
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -60,6 +60,13 @@ def _few_arrangements(monkeypatch):
     monkeypatch.setattr(discrimination, "nested_selection_auc", partial(nested_selection_auc, resamples=100))
 
 
+@cache
+def full_precision(tags, segments):
+    """Return what languages lose at full precision, and its records: given, as residuals and features are drawn."""
+    nll = 200 * np.exp(0.2 * rng(60).standard_normal(len(tags)))
+    return nll, {tag: losses(tag, np.full(segments, one)) for tag, one in zip(tags, nll, strict=True)}
+
+
 def study_drawn(draw, sizes, segments, *, icc=0.0, kind="normal", dose=0.0):
     """Return a study in which damage goes with resource class and likelihood, and with a residual of log SD .5.
 
@@ -67,7 +74,7 @@ def study_drawn(draw, sizes, segments, *, icc=0.0, kind="normal", dose=0.0):
     """
     tags, tier = real_languages(sizes)
     residual = 0.5 * by_family(draw, tags, icc)
-    nll = 200 * np.exp(0.2 * draw.standard_normal(len(tags)))
+    nll, full = full_precision(tags, segments)
     classes = np.array([describe(tag).resource_class for tag in tags])
     means = 0.1 * nll * np.exp(residual - 0.1 * classes)
     bits = around(draw, means, segments, cv=0.5, kind=kind)
@@ -76,7 +83,7 @@ def study_drawn(draw, sizes, segments, *, icc=0.0, kind="normal", dose=0.0):
         dtype="float32",
         bits_per_weight=4.25,
         floor_bits=Estimate(value=0.01, n=8, method="given"),
-        full={tag: losses(tag, np.full(segments, one)) for tag, one in zip(tags, nll, strict=True)},
+        full=full,
         quantized={tag: losses(tag, one + row, np.abs(row)) for tag, one, row in zip(tags, nll, bits, strict=True)},
     )
     damage = Damage(

@@ -4,7 +4,7 @@ Axes: languages, what families have in common, segments and their distribution. 
 """
 
 import sys
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -93,12 +93,17 @@ def changed(draw, sizes, segments, *, icc, kind, ratios, spread):
     return dict(zip(tags, np.stack([bits, kept], axis=1) * times[:, :, None], strict=True)), tier
 
 
+@cache
+def full_precision(tags, segments):
+    return {tag: losses(tag, np.full(segments, 200.0)) for tag in tags}
+
+
 def study_over_k(table, tier):
     """Return the study of damage at k = 0 and .1 % by language."""
     tags = tuple(table)
     kept = {k: str(parse_spec("int4-row").with_keep(k, "magnitude")) for k in (PERCENTS[0], PERCENTS[3])}
     names = tuple(f"s{i}" for i in range(table[tags[0]].shape[1]))
-    full = {tag: losses(tag, np.full(len(names), 200.0)) for tag in tags}
+    full = full_precision(tags, len(names))
     columns = {
         spec: Column(
             spec=spec,
