@@ -12,8 +12,8 @@ import torch
 from evenbits.cells import Subject, measure_damage
 from evenbits.cells.cell import cells_of
 from evenbits.cells.streaming import Streamed
-from evenbits.errors import DeviceError
-from evenbits.models.device import CPU, Device, describe, device_for, lacks_room, parse_device
+from evenbits.errors import DeviceError, GapError
+from evenbits.models.device import CPU, Device, describe, device_for, device_of_run, lacks_room, parse_device
 from evenbits.models.families import SUPPORTED
 from evenbits.models.loading import load
 from evenbits.models.placement import homes_of
@@ -27,8 +27,9 @@ from evenbits.observe.activations.spikes import spike_peaks
 from evenbits.records import Corpus
 from evenbits.scoring import score
 from evenbits.scoring.body import halved
+from evenbits.scoring.head import predict
 from evenbits.scoring.sweep import Change, sweep
-from evenbits.store import Store
+from evenbits.store import SEAL, Store
 from evenbits.studies.h035.rounding import measure_errors, weight_errors
 from evenbits.variants.export import write_quantized
 from evenbits.variants.quantization.patching import quantized
@@ -43,6 +44,7 @@ IDS = ("a", "b", "c", "d")
 CORPUS = Corpus(
     name="c", source="test", languages=("de", "en"), segment_ids=IDS, texts={"en": TEXTS, "de": TEXTS[::-1]}
 )
+TORCH = f"torch {torch.__version__}"
 QUICK = ("gpt_neox", "gemma4_text", "mamba2", "deepseek_v3", "qwen2_vl")
 SPECS = (
     "int4-row",
@@ -286,6 +288,33 @@ def test_a_batch_without_room_is_halved_until_it_fits():
     assert tried == [5, 2, 3, 1, 2]
 
 
+def test_a_sweep_halves_what_has_no_room_and_gradients_say_what_to_do(pair, monkeypatch):
+    _, there = pair
+    only = parse_spec("int3-row+only:" + there.anatomy.layers[1])
+    change = Change(layer=1, apply=lambda: quantized(there, only))
+    expected = next(iter(sweep(there, IDS, {"en": TEXTS}, [change])))
+    predicted, tried = predict, []
+
+    def crowded(head, hidden_ND, targets_N, *, top1=False):
+        tried.append(len(hidden_ND))
+        if len(hidden_ND) > 60:
+            raise torch.OutOfMemoryError
+        return predicted(head, hidden_ND, targets_N, top1=top1)
+
+    monkeypatch.setattr("evenbits.scoring.sweep.predict", crowded)
+    found = next(iter(sweep(there, IDS, {"en": TEXTS}, [change])))
+    assert len(tried) > 1
+    for one, other in ((expected.full, found.full), (expected.changed[0], found.changed[0])):
+        close(one["en"].nll, other["en"].nll)
+
+    def full(*_args, **_named):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("evenbits.observe.activations.gradients._nll", full)
+    with pytest.raises(DeviceError, match=r"has no room for gradients of en beside the model; .* --device cpu"):
+        measure_gradients(there, TEXTS[:1], language="en")
+
+
 def test_a_single_window_without_room_says_what_to_do():
     def compute(_batch):
         raise torch.OutOfMemoryError
@@ -321,7 +350,8 @@ def test_an_apple_gpu_is_named_and_says_in_words_that_it_is_full(monkeypatch):
     monkeypatch.setattr("torch.backends.mps.get_name", lambda: "Apple M4", raising=False)
     monkeypatch.setattr("torch.mps.recommended_max_memory", lambda: 2**34)
     found = parse_device("mps")
-    assert found == device_for("mps", weights=2**40) == Device(name="mps:0", label="Apple M4")
+    assert found == device_for("mps", weights=2**40) == Device(name="mps:0", label="Apple M4", library=TORCH)
+    assert found.key == f"mps Apple M4, {TORCH}"
     assert describe(found) == {"device": "mps Apple M4", "gpu": {"name": "Apple M4", "memory_bytes": 2**34}}
     assert lacks_room(RuntimeError("MPS backend out of memory (MPS allocated: 18.00 GB ..."))
     assert lacks_room(torch.OutOfMemoryError())
@@ -338,15 +368,35 @@ def test_a_model_that_one_device_has_no_room_for_is_spread_over_as_few_as_have_i
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda _index: SimpleNamespace(total_memory=10 * gib))
     names = {size: device_for("auto", weights=size * gib).names for size in (4, 5, 8, 9, 40)}
     assert [len(names[size]) for size in (4, 5, 8, 9, 40)] == [1, 2, 2, 3, 4]
-    assert device_for("auto", weights=4 * gib) == Device(name="cuda:0", label="GPU")
-    two = Device(name="cuda:0", label="2 x GPU", beside=("cuda:1",))
+    assert device_for("auto", weights=4 * gib) == Device(name="cuda:0", label="GPU", library=TORCH)
+    two = Device(name="cuda:0", label="2 x GPU", library=TORCH, beside=("cuda:1",))
     assert device_for("cuda", weights=8 * gib) == two
-    assert (two.key, str(two)) == ("cuda 2 x GPU", "cuda:0 + cuda:1 (2 x GPU)")
+    assert (two.key, str(two)) == (f"cuda 2 x GPU, {TORCH}", "cuda:0 + cuda:1 (2 x GPU)")
     # Workers beside each other have groups of their own; a device that was named stays the only one.
-    mixed = Device(name="cuda:2", label="1 x GPU + 1 x other GPU", beside=("cuda:3",))
+    mixed = Device(name="cuda:2", label="1 x GPU + 1 x other GPU", library=TORCH, beside=("cuda:3",))
     assert [device_for("auto", weights=8 * gib, worker=worker) for worker in range(3)] == [two, mixed, two]
-    assert device_for("cuda:1", weights=40 * gib) == Device(name="cuda:1", label="GPU")
+    assert device_for("cuda:1", weights=40 * gib) == Device(name="cuda:1", label="GPU", library=TORCH)
     assert device_for("cpu", weights=40 * gib) == CPU
+
+
+def test_what_a_gpu_measured_is_judged_where_there_is_none(monkeypatch, tmp_path):
+    with monkeypatch.context() as gpu:
+        gpu.setattr("evenbits.models.device._has_driver", lambda: True)
+        gpu.setattr("torch.cuda.is_available", lambda: True)
+        gpu.setattr("torch.cuda.device_count", lambda: 2)
+        gpu.setattr("torch.cuda.get_device_name", lambda _index: "GPU")
+        gpu.setattr("torch.cuda.get_device_properties", lambda _index: SimpleNamespace(total_memory=10 * 2**30))
+        store = Store(tmp_path / "store")
+        one, two = (device_of_run("auto", weights=gib * 2**30, store=store, worker=1) for gib in (1, 6))
+        assert (one.name, len(two.names)) == ("cuda:1", 2)
+        store.keep(tmp_path / "report")
+    (tmp_path / "report" / SEAL).touch()
+    judged = Store(tmp_path / "report")
+    again = [device_of_run("auto", weights=gib * 2**30, store=judged) for gib in (1, 6)]
+    assert [device.key for device in again] == [one.key, two.key] == [f"cuda GPU, {TORCH}", f"cuda 2 x GPU, {TORCH}"]
+    assert describe(again[0]) == {"device": "cuda GPU"}
+    with pytest.raises(GapError):
+        device_of_run("auto", weights=3, store=judged)
 
 
 def test_layers_are_divided_by_what_they_weigh():
@@ -362,7 +412,7 @@ def test_workers_beside_each_other_take_one_device_each(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda index: f"GPU {index}")
     assert [parse_device("cuda", worker=number).name for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
-    assert parse_device("cuda:1", worker=0) == Device(name="cuda:1", label="GPU 1")
+    assert parse_device("cuda:1", worker=0) == Device(name="cuda:1", label="GPU 1", library=TORCH)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", pytest.param("llama", id="llama, no float64")])

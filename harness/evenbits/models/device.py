@@ -5,10 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evenbits.errors import DeviceError
+
+if TYPE_CHECKING:
+    from evenbits.store import Store
 
 __all__ = [
     "CPU",
@@ -17,10 +22,14 @@ __all__ = [
     "Device",
     "describe",
     "device_for",
+    "device_of_run",
     "lacks_room",
     "parse_device",
+    "room_on",
     "set_up",
 ]
+
+KIND = "devices"
 
 DRIVERS = ("libcuda.so.1", "nvcuda.dll", "libamdhip64.so")
 """A machine without one of these libraries has no CUDA device, and torch need not be asked."""
@@ -37,12 +46,14 @@ SPARE_BYTES = 2 * 2**30
 class Device:
     """`name`: what torch is told (`cpu`, `cuda:0`). `label`: what it calls itself, such as `NVIDIA H200`.
 
-    `beside`: further devices, where a model's layers are spread over several (`evenbits.models.placement`); `label`
-    then names all of them, such as `2 x NVIDIA H200`.
+    `library`: what computes there, such as `torch 2.11.0`: a GPU's kernels are its. `beside`: further devices, where a
+    model's layers are spread over several (`evenbits.models.placement`); `label` then names all of them, such as
+    `2 x NVIDIA H200`.
     """
 
     name: str = "cpu"
     label: str = ""
+    library: str = ""
     beside: tuple[str, ...] = ()
 
     @property
@@ -51,9 +62,16 @@ class Device:
         return (self.name, *self.beside)
 
     @property
+    def make(self) -> str:
+        """What kind of device it is, such as `cuda NVIDIA H200`; not which of several."""
+        return f"{self.name.partition(':')[0]} {self.label}".strip()
+
+    @property
     def key(self) -> str:
-        """What identifies its arithmetic in the store: nothing on the CPU, and on others not which of several it is."""
-        return "" if self.name == "cpu" else f"{self.name.partition(':')[0]} {self.label}".strip()
+        """What identifies its arithmetic in the store: nothing on the CPU, else make and library."""
+        if self.name == "cpu":
+            return ""
+        return f"{self.make}, {self.library}" if self.library else self.make
 
     def arithmetic(self, dtype: str) -> str:
         """Return `dtype` as store keys have it: alone on the CPU, else with the device."""
@@ -81,7 +99,8 @@ def parse_device(text: str, *, worker: int = 0) -> Device:
     if kind == "mps":
         if not torch.backends.mps.is_available():
             raise DeviceError(f"--device mps: torch {torch.__version__} sees no Apple GPU here; use --device cpu.")
-        return Device(name="mps:0", label=getattr(torch.backends.mps, "get_name", lambda: "Apple GPU")())
+        label = getattr(torch.backends.mps, "get_name", lambda: "Apple GPU")()
+        return Device(name="mps:0", label=label, library=f"torch {torch.__version__}")
     if kind in {"auto", "cuda"}:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if not count and kind == "auto":
@@ -92,7 +111,8 @@ def parse_device(text: str, *, worker: int = 0) -> Device:
                 f"--device {text}: torch {torch.__version__} sees {count or 'no'} CUDA devices here. "
                 "Check nvidia-smi and that torch was built for CUDA, or use --device cpu."
             )
-        return Device(name=f"cuda:{index}", label=torch.cuda.get_device_name(index))
+        label = torch.cuda.get_device_name(index)
+        return Device(name=f"cuda:{index}", label=label, library=f"torch {torch.__version__}")
     return Device(name=text, label=kind)  # another backend that somebody registered with torch
 
 
@@ -120,8 +140,23 @@ def device_for(text: str, *, weights: float, worker: int = 0) -> Device:
     return Device(
         name=f"cuda:{begin}",
         label=" + ".join(f"{count} x {label}" for label, count in labels.items()),
+        library=first.library,
         beside=tuple(f"cuda:{index}" for index in chosen[1:]),
     )
+
+
+def device_of_run(text: str, *, weights: float, store: Store, worker: int = 0) -> Device:
+    """Return `device_for`; in a store that is only judged from, the device on which the run was measured.
+
+    That device need not be here, and has no number.
+    """
+    key = {"device": text, "weights": int(weights)}
+    if store.sealed:
+        return Device(**store.known(KIND, key, dict))
+    found = device_for(text, weights=weights, worker=worker)
+    kind = found.name.partition(":")[0]
+    store.known(KIND, key, lambda: {"name": kind, "label": found.label, "library": found.library})
+    return found
 
 
 def set_up(device: Device) -> None:
@@ -143,6 +178,20 @@ def set_up(device: Device) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+@contextmanager
+def room_on(device: object, what: str) -> Iterator[None]:
+    """Turn a full memory of `device` into a sentence that says what to do; `what` had no room."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not lacks_room(error):
+            raise
+        raise DeviceError(
+            f"{device} has no room for {what}; end other programs that use it, take --dtype bfloat16, a smaller model, "
+            "a larger device or more of them, or --device cpu."
+        ) from error
+
+
 def lacks_room(error: RuntimeError) -> bool:
     """Return whether `error` says that a device's memory is full; Apple's says it in words alone."""
     import torch
@@ -155,16 +204,16 @@ def describe(device: Device) -> dict[str, Any]:
 
     Not which of several equal devices it is: workers that run beside each other say the same.
     """
-    if not device.name.startswith(("cuda", "mps")):
-        return {"device": device.key or "cpu"}
+    described = {"device": device.make}
+    if not device.name.startswith(("cuda:", "mps:")):
+        return described
     import torch
 
     if device.name.startswith("mps"):
         gpu = {"name": device.label, "memory_bytes": torch.mps.recommended_max_memory()}
-        return {"device": device.key, "gpu": gpu}
+        return described | {"gpu": gpu}
     major, minor = torch.cuda.get_device_capability(device.name)
-    return {
-        "device": device.key,
+    return described | {
         "gpu": {
             "name": device.label,
             "memory_bytes": torch.cuda.get_device_properties(device.name).total_memory,

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from evenbits.errors import DeviceError, ModelError
+from evenbits.errors import ModelError
 from evenbits.foreign import named
 from evenbits.models.anatomy import Anatomy
 from evenbits.models.checkpoint import check_finite
-from evenbits.models.device import CPU, Device, lacks_room, set_up
+from evenbits.models.device import CPU, Device, room_on, set_up
 from evenbits.models.families import check_type
 from evenbits.models.layout import anatomy_of
 from evenbits.models.outline import class_of
@@ -63,19 +63,12 @@ def move(model: PreTrainedModel, anatomy: Anatomy, device: Device) -> None:
     if device.names == ("cpu",):
         return
     set_up(device)
-    try:
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    with room_on(device, f"this model's {size / 2**30:.1f} GiB of weights (--stream-layers needs less)"):
         if device.beside:
             spread(model, anatomy, device.names)
         else:
             model.to(device.name)  # type: ignore[arg-type]
-    except RuntimeError as error:
-        if not lacks_room(error):
-            raise
-        size = sum(parameter.nbytes for parameter in model.parameters())
-        raise DeviceError(
-            f"{device} has no room for this model's {size / 2**30:.1f} GiB of weights; end other programs that use it, "
-            "take --dtype bfloat16, a larger device or more of them, --stream-layers, or --device cpu."
-        ) from error
     embedding, head = model.get_submodule(anatomy.embedding), model.get_submodule(anatomy.head)
     if anatomy.tied and head.weight is not embedding.weight:  # not every backend keeps shared weights shared
         head.weight = embedding.weight

@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from evenbits.errors import DeviceError
-from evenbits.models.device import lacks_room
+from evenbits.models.device import lacks_room, room_on
 from evenbits.models.layout import decoder_of
 from evenbits.scoring import packed
 from evenbits.scoring.arithmetic import products_for
@@ -50,17 +49,16 @@ def halved(
 
     `DeviceError` where there is no room for a single window.
     """
-    try:
-        found = compute(batch)
-    except RuntimeError as error:
-        if not lacks_room(error):
-            raise
-        if len(batch) == 1:
-            raise DeviceError(
-                f"{device} has no room for a single window of {len(batch[0])} tokens beside the model; end other "
-                "programs that use it, take --dtype bfloat16, a smaller model, or --device cpu."
-            ) from error
-        found = None  # the failed attempt's memory hangs on the exception, so its halves come after it
+    if len(batch) == 1:
+        with room_on(device, f"a single window of {len(batch[0])} tokens beside the model"):
+            found: Result | None = compute(batch)
+    else:
+        try:
+            found = compute(batch)
+        except RuntimeError as error:
+            if not lacks_room(error):
+                raise
+            found = None  # the failed attempt's memory hangs on the exception, so its halves come after it
     if found is not None:
         yield batch, found
         return

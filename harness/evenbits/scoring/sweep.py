@@ -26,8 +26,8 @@ from evenbits.records import Losses
 from evenbits.scoring import packed
 from evenbits.scoring.arithmetic import in_float64, products_for
 from evenbits.scoring.batches import Window, batched, context_limit, length_limit
-from evenbits.scoring.body import padded_hidden
-from evenbits.scoring.head import Head, head_of, predict, strips, token_tiles
+from evenbits.scoring.body import halved, padded_hidden
+from evenbits.scoring.head import Head, Prediction, head_of, predict, strips, token_tiles
 from evenbits.scoring.likelihood import CONTEXT, _Sheet, batch_tokens_for, read_text, score
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class _Kept:
     """A batch with its state in the decoder, its targets, and the log-sum-exp of full precision once it is known."""
 
     text: int
-    batch: list[Window]
+    batch: Sequence[Window]
     state: Any
     places: torch.Tensor
     targets: torch.Tensor
@@ -199,17 +199,21 @@ class _Chunk:
         apart = length_limit(text_config(self.loaded.model))
         with torch.inference_mode(), self._products():
             head = head_of(self.loaded)
+
+            def entered(batch: Sequence[Window]) -> tuple[Any, torch.Tensor, Prediction]:
+                state = self.runner.enter(batch)
+                hidden_ND = self._through(state, 0, batch)
+                targets = torch.tensor([t for w in batch for t in w.targets], device=hidden_ND.device)
+                return state, targets, predict(head, hidden_ND, targets, top1=False)
+
             for number, text in enumerate(self.texts):
-                for batch in batched(text.windows, tokens=self.batch_tokens, padded=self.padded, apart=apart):
-                    places = torch.cat([torch.arange(w.start, w.start + len(w.targets)) for w in batch])
-                    state = self.runner.enter(batch)
-                    hidden_ND = self._through(state, 0, batch)
-                    targets = torch.tensor([t for w in batch for t in w.targets], device=hidden_ND.device)
-                    scored = predict(head, hidden_ND, targets, top1=False)
-                    sheets[number].put(places.numpy(), scored)
-                    kept.append(
-                        _Kept(text=number, batch=batch, state=state, places=places, targets=targets, lse=scored.lse)
-                    )
+                for whole in batched(text.windows, tokens=self.batch_tokens, padded=self.padded, apart=apart):
+                    for batch, (state, targets, scored) in halved(whole, entered, device=self.loaded.model.device):
+                        places = torch.cat([torch.arange(w.start, w.start + len(w.targets)) for w in batch])
+                        sheets[number].put(places.numpy(), scored)
+                        kept.append(
+                            _Kept(text=number, batch=batch, state=state, places=places, targets=targets, lse=scored.lse)
+                        )
         return kept, self._losses(sheets)
 
     def _advance(self, kept: Sequence[_Kept], layer: int) -> None:

@@ -168,10 +168,12 @@ def quantized_copy(original: Original, spec: LibrarySpec) -> LoadedModel:
     """
     import torch
 
+    from evenbits.models.device import set_up
     from evenbits.models.loading import tokenizer_of
     from evenbits.models.outline import outline_anatomy
     from evenbits.models.records import LoadedModel as Loaded
 
+    set_up(original.device)
     local, dtype = original.local, getattr(torch, original.dtype)
     anatomy = outline_anatomy(local.folder, allow_code=local.allow_code)
     unknown = next((linear for linear in anatomy.linears if linear.experts or linear.transposed), None)

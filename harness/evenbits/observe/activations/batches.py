@@ -21,6 +21,9 @@ from evenbits.scoring.batches import context_limit, length_limit, prefix_token, 
 __all__ = ["Batch", "Sequenced", "batches_of", "sequences_of"]
 
 CONTEXT = 1024
+BATCH_TOKENS = 1024
+DEVICE_TOKENS = 4096
+"""Positions of a batch on a CPU, and on a GPU: of each, a layer's products are held in float32 beside the model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,21 +70,24 @@ def sequences_of(loaded: LoadedModel, texts: Sequence[str], *, language: str) ->
     ]
 
 
-def batches_of(loaded: LoadedModel, sequences: Sequence[Sequenced], *, tokens: int) -> Iterator[Batch]:
+def batches_of(loaded: LoadedModel, sequences: Sequence[Sequenced], *, tokens: int | None = None) -> Iterator[Batch]:
     """Yield the sequences, longest first, in batches of at most `tokens` positions with padding (one at least).
 
-    Batches lie where the model reads them. Sequences on either side of its `length_limit` are never together.
+    `tokens`: by default what suits the device. Batches lie where the model reads them. Sequences on either side of its
+    `length_limit` are never together.
     """
+    device = loaded.model.device
+    most = tokens or (BATCH_TOKENS if device.type == "cpu" else DEVICE_TOKENS)
     apart = length_limit(text_config(loaded.model))
     held: list[Sequenced] = []
     for sequence in sorted(sequences, key=lambda s: (-len(s), s.segment, s.ids)):
         crossed = apart is not None and bool(held) and len(held[0]) > apart >= len(sequence)
-        if held and (crossed or (len(held) + 1) * len(held[0]) > tokens):
-            yield _batch(held, loaded.model.device)
+        if held and (crossed or (len(held) + 1) * len(held[0]) > most):
+            yield _batch(held, device)
             held = []
         held.append(sequence)
     if held:
-        yield _batch(held, loaded.model.device)
+        yield _batch(held, device)
 
 
 def _batch(held: Sequence[Sequenced], device: torch.device) -> Batch:

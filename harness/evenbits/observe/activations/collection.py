@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from evenbits.errors import ModelError
+from evenbits.models.device import room_on
 from evenbits.models.layout import writes_in_parallel
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Batch, Sequenced, batches_of, sequences_of
@@ -29,7 +30,6 @@ from evenbits.scoring.arithmetic import home_of_sums, in_float64
 
 __all__ = ["measure"]
 
-BATCH_TOKENS = 1024
 SEED = 20240817
 """Draws the random projection and the halves of the channels: one draw for all languages and runs, so that features
 of two languages differ by their states alone."""
@@ -41,13 +41,13 @@ def measure(
     *,
     language: str,
     sink_segments: int = SINK_SEGMENTS,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
 ) -> ActivationStatistics:
-    """Measure `texts` without a store. `batch_tokens` bounds the positions of a batch, padding included."""
+    """Measure `texts` without a store. `batch_tokens`: positions of a batch, by default what suits the device."""
     sequences = sequences_of(loaded, texts, language=language)
     rng = np.random.default_rng(SEED)
     listener = _Listener(loaded, segments=len(texts), project=projection(_width(loaded), rng=rng))
-    with torch.inference_mode():
+    with torch.inference_mode(), room_on(loaded.device, f"activations of {language} beside the model"):
         for batch in batches_of(loaded, sequences, tokens=batch_tokens):
             listener.start(batch)
             with (
@@ -56,7 +56,7 @@ def measure(
             ):
                 decoder(loaded)(input_ids=batch.ids, use_cache=False)
     sampled = [sequence for sequence in sequences if sequence.segment < sink_segments]
-    sinks = sink_masses(loaded, sampled, tokens=batch_tokens)
+    sinks = sink_masses(loaded, sampled)
     tokens = _tokens_by_segment(sequences, len(texts))
     total = int(tokens.sum())
     square, peak = listener.channels.finish(total)

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from evenbits.errors import NonFiniteError
 from evenbits.models.anatomy import Linear
+from evenbits.models.device import room_on
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Sequenced, sequences_of
 from evenbits.records import text_digest
@@ -105,7 +106,8 @@ def measure_gradients(
     linears = [linear for linear in loaded.anatomy.linears if names is None or linear.name in names]
     sequences = sequences_of(loaded, texts, language=language)
     sums = {linear.name: torch.zeros_like(_weight(model, linear), dtype=torch.float32) for linear in linears}
-    with collecting(model, linears, sums), exact_attention(model.device), torch.enable_grad():
+    room = room_on(loaded.device, f"gradients of {language} beside the model")
+    with room, collecting(model, linears, sums), exact_attention(model.device), torch.enable_grad():
         for sequence in sequences:
             loss = _nll(model, sequence)
             if not bool(torch.isfinite(loss)):

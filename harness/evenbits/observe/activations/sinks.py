@@ -17,25 +17,27 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from evenbits.errors import ModelError
+from evenbits.models.device import room_on
 from evenbits.models.records import LoadedModel
-from evenbits.observe.activations.batches import Batch, Sequenced, batches_of
+from evenbits.observe.activations.batches import BATCH_TOKENS, Batch, Sequenced, batches_of
 from evenbits.observe.activations.hooks import decoder, listening
 from evenbits.scoring.arithmetic import in_float64
 
 __all__ = ["sink_masses"]
 
 
-def sink_masses(loaded: LoadedModel, sequences: Sequence[Sequenced], *, tokens: int) -> NDArray[np.float64]:
+def sink_masses(loaded: LoadedModel, sequences: Sequence[Sequenced]) -> NDArray[np.float64]:
     """Return the mean attention mass that text tokens give to the prefix token, per layer and head [L, H].
 
-    `sequences` start with the prefix token; `tokens` bounds the positions of a batch. The prefix token's attention to
-    itself (always 1) is not counted.
+    `sequences` start with the prefix token, whose attention to itself (always 1) is not counted. Batches are small on
+    every device: attention weights grow with the square of their length.
     """
     blocks = loaded.anatomy.blocks
     sums: dict[int, NDArray[np.float64]] = {}
     count = 0
-    with eager_attention(loaded.model), torch.inference_mode():
-        for batch in batches_of(loaded, sequences, tokens=tokens):
+    room = room_on(loaded.device, "attention weights beside the model")
+    with eager_attention(loaded.model), torch.inference_mode(), room:
+        for batch in batches_of(loaded, sequences, tokens=BATCH_TOKENS):
             after = {b.attention: partial(_add, sums, b.index, b.attention, batch) for b in blocks}
             with listening(loaded.model, after=after):
                 decoder(loaded)(input_ids=batch.ids, use_cache=False)

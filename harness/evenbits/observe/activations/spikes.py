@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from evenbits.errors import NonFiniteError
+from evenbits.models.device import room_on
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Batch, batches_of, sequences_of
 from evenbits.observe.activations.experts import listening_to_experts
@@ -37,12 +38,10 @@ class Peaks:
     outputs: Float64
 
 
-def spike_peaks(
-    loaded: LoadedModel, texts: Sequence[str], *, language: str = "the probe texts", tokens: int = 1024
-) -> Mapping[str, Peaks]:
+def spike_peaks(loaded: LoadedModel, texts: Sequence[str], *, language: str = "the probe texts") -> Mapping[str, Peaks]:
     """Return the peaks of every product inside the decoder layers, by module path, over `texts` with their prefix.
 
-    `tokens` bounds the positions of a batch. A spike that is not finite raises `NonFiniteError` naming the module.
+    A spike that is not finite raises `NonFiniteError` naming the module.
     """
     linears = loaded.anatomy.linears
     plain = [linear.name for linear in linears if not linear.experts]
@@ -57,8 +56,8 @@ def spike_peaks(
             peaks[name][expert] = torch.maximum(peaks[name][expert], _largest(rows))
 
     sequences = sequences_of(loaded, texts, language=language)
-    with torch.inference_mode():
-        for batch in batches_of(loaded, sequences, tokens=tokens):
+    with torch.inference_mode(), room_on(loaded.device, "activations beside the model"):
+        for batch in batches_of(loaded, sequences):
             read = _read_positions(batch)
             before = {name: partial(_raise_peak, inputs, name, read) for name in plain}
             after = {name: partial(_raise_peak, outputs, name, read) for name in plain}

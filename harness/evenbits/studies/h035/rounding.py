@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from evenbits.models.device import room_on
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import batches_of, sequences_of
 from evenbits.observe.activations.experts import listening_to_experts
@@ -84,8 +85,9 @@ def measure_errors(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: 
         return {
             spec: LocalErrors(language=tag, relative=nothing, first_order=nothing, weighted=nothing) for spec in deltas
         }
-    relative = _relative(loaded, texts, tag, deltas)
-    first_order = _first_order(loaded, texts[:GRADIENT_SEGMENTS], tag, deltas)
+    with room_on(loaded.device, f"errors and gradients of {tag} beside the model"):
+        relative = _relative(loaded, texts, tag, deltas)
+        first_order = _first_order(loaded, texts[:GRADIENT_SEGMENTS], tag, deltas)
     squares = measure_gradients(loaded, texts[:FISHER_SEGMENTS], language=tag, names=_names(deltas))
     return {
         spec: LocalErrors(
@@ -128,7 +130,7 @@ def _relative(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Delta
         torch.inference_mode(),
         listening(loaded.model, before=before),
     ):
-        for batch in batches_of(loaded, sequences, tokens=BATCH_TOKENS):
+        for batch in batches_of(loaded, sequences):
             real = batch.real
             with listening_to_experts(loaded, look_at_expert, count=batch.ids.numel(), rows=real, names=names):
                 decoder(loaded)(input_ids=batch.ids, use_cache=False)

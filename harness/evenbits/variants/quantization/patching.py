@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from evenbits.errors import UsageError
 from evenbits.models import checkpoint
+from evenbits.models.device import room_on
 from evenbits.models.layout import anatomy_of
 from evenbits.variants.quantization.importance import Importance
 from evenbits.variants.quantization.matrices import Source, quantize_planned
@@ -63,14 +64,12 @@ def quantized(
                 )
         source = checkpoint_source(loaded)
     with ExitStack() as stack, torch.no_grad():
-        for matrix, tensor in zip(
-            quantize_planned(planned, source, importance=importance, seed=seed, dtype=loaded.dtype),
-            planned.quantized,
-            strict=True,
-        ):
-            parameter = _replacement(loaded, tensor.name, matrix.values)
-            for name in (tensor.name, *tensor.shared_with):
-                stack.enter_context(_swapped(loaded.model, name, parameter))
+        matrices = quantize_planned(planned, source, importance=importance, seed=seed, dtype=loaded.dtype)
+        with room_on(loaded.device, f"the weights of {spec} beside the model's own"):
+            for matrix, tensor in zip(matrices, planned.quantized, strict=True):
+                parameter = _replacement(loaded, tensor.name, matrix.values)
+                for name in (tensor.name, *tensor.shared_with):
+                    stack.enter_context(_swapped(loaded.model, name, parameter))
         yield planned
 
 
