@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import architectures
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,8 @@ from evenbits.models.sources import resolve
 from evenbits.records import Corpus
 from evenbits.store import Store
 from evenbits.variants.checkpoint import activations_of
+from evenbits.variants.export import write_quantized
+from evenbits.variants.quantization.spec import parse_spec
 from evenbits.variants.registry import parse
 from safetensors.torch import load_file, save_file
 
@@ -486,3 +489,14 @@ def test_the_text_round_trips_and_needs_a_model():
     assert str(parse("checkpoint:org/name@main")) == "checkpoint:org/name@main"
     with pytest.raises(SpecError, match="hub id or a folder"):
         parse("checkpoint:")
+
+
+@pytest.mark.parametrize(("architecture", "bits"), [("qwen3_moe", 32), ("gpt_oss", 32), ("granitemoe", None)])
+def test_bits_of_experts_are_counted_however_they_are_stored(architecture, bits, tmp_path):
+    """Qwen3's lie one by one, gpt_oss's in one tensor beside their biases; granite's names do not tell experts."""
+    folder, store = architectures.build(architecture, tmp_path / "model"), Store(tmp_path / "store")
+    subject = Subject(local=resolve(parse_model(str(folder)), store=store), store=store, dtype="float32")
+    assert parse(f"checkpoint:{folder}").bits_per_weight(subject) == bits
+    write_quantized(subject.loaded(), parse_spec("int4-row"), tmp_path / "ours")
+    ours = parse(f"checkpoint:{tmp_path / 'ours'}").bits_per_weight(subject)
+    assert ours is None if bits is None else 4 + 16 / 128 < ours < 4 + 16 / 48

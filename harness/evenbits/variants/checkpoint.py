@@ -25,6 +25,7 @@ from evenbits.models.sources import resolve
 from evenbits.variants.variant import Original, Variant
 
 if TYPE_CHECKING:
+    from evenbits.models.anatomy import Anatomy
     from evenbits.models.records import LoadedModel
     from evenbits.variants.other_model import OtherModel
 
@@ -50,6 +51,8 @@ READERS: Mapping[str, tuple[str, ...]] = {
 """What transformers reads a format with, by the method's name; the others need no package of their own."""
 
 MANIFEST = "evenbits.json"
+EXPERTS = ".experts."
+"""In the names of tensors of experts, one by one or all in one."""
 ONLY_BFLOAT16 = ("nvfp4", "mxfp4", "fp4")
 """Formats whose reading fails in float32."""
 
@@ -117,13 +120,21 @@ class Checkpoint:
         return _quantized(self, folder, torch.bfloat16 if _is_fp4(folder) else dtype, original)
 
     def bits_per_weight(self, original: Original) -> float | None:
-        """Return the bits that the file spends on a weight of the layers' linears, scales and zero points included."""
-        names = {linear: rows * columns for linear, (rows, columns) in _linears(original).items()}
-        bits = 0
-        for name, entry in _entries(self._folder(original)).items():
-            if _module_of(name) in names and not name.endswith(".bias"):
-                bits += 8 * (entry.end - entry.begin)
-        return bits / sum(names.values()) if bits else None
+        """Return the bits that the file spends on a weight of the layers' linears, scales and zero points included.
+
+        None where the names of its tensors do not tell which of them are experts.
+        """
+        anatomy, shapes = _products(original)
+        names = {linear.name for linear in anatomy.linears}
+        stored = [
+            (name, 8 * (entry.end - entry.begin))
+            for name, entry in _entries(self._folder(original)).items()
+            if (_module_of(name) in names or EXPERTS in name) and not name.endswith("bias")
+        ]
+        if anatomy.has_experts and not any(EXPERTS in name for name, _ in stored):
+            return None
+        bits = sum(size for _, size in stored)
+        return bits / sum(rows * columns for rows, columns in shapes) if bits else None
 
     def facts(self, original: Original) -> Mapping[str, Any]:
         """Return the format, its loaders and versions, types of the stored tensors, and what of it is not measured."""
@@ -199,7 +210,8 @@ def _entries(folder: Path) -> Mapping[str, Any]:
     return entries(folder)
 
 
-def _linears(original: Original) -> dict[str, tuple[int, int]]:
+def _products(original: Original) -> tuple[Anatomy, list[tuple[int, int]]]:
+    """Return the anatomy of the original, and O x I of its products inside the layers."""
     from evenbits.models.layout import anatomy_of
     from evenbits.models.outline import outline
     from evenbits.variants.quantization.patching import shapes_of
@@ -207,7 +219,7 @@ def _linears(original: Original) -> dict[str, tuple[int, int]]:
     model = outline(original.local.folder, allow_code=original.local.allow_code)
     anatomy = anatomy_of(model)
     shapes = shapes_of(model, anatomy)
-    return {linear.name: shapes[linear.name] for linear in anatomy.linears}
+    return anatomy, [shapes[linear.name] for linear in anatomy.linears]
 
 
 def _module_of(tensor: str) -> str:
@@ -283,6 +295,7 @@ def _quantized(spec: Checkpoint, folder: Path, dtype: Any, original: Original) -
     """Return the quantized checkpoint as transformers loads it; nothing of it missing or left over."""
     import transformers
 
+    from evenbits.models.device import set_up
     from evenbits.models.loading import tokenizer_of
     from evenbits.models.outline import outline_anatomy
     from evenbits.models.quiet import quiet_transformers
@@ -290,6 +303,7 @@ def _quantized(spec: Checkpoint, folder: Path, dtype: Any, original: Original) -
     from evenbits.models.records import LocalModel
 
     allow_code = original.local.allow_code
+    set_up(original.device)
     _check_parts(spec, folder)
     try:
         with quiet_transformers(), redirect_stdout(sys.stderr):  # gptqmodel greets there, and would do so in JSON
