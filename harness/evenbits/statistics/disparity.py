@@ -325,7 +325,7 @@ def paired_disparity(
     if not math.isfinite(value):
         return Estimate.undefined("a mean over languages is not above 0", n=len(tags), method=method)
     relative = means_L2[:, 0] / means_L2[:, 0].mean() - means_L2[:, 1] / means_L2[:, 1].mean()
-    wide = _over_all(tags, families).widened(
+    wide = over_all(tags, families).widened(
         value, drawn.replicates[:, -1], relative, shared=False, confidence=confidence
     )
     return bounded_estimate(value, wide, n=len(tags), method=f"{method}; {drawn.method}", confidence=confidence)
@@ -353,11 +353,11 @@ def language_mean(
 
     drawn = crossed_bootstrap(damage, mean, rng=rng, families=families, resamples=resamples)
     value, numbers = float(drawn.value[-1]), drawn.value[:-1]
-    wide = _over_all(tags, families).widened(value, drawn.replicates[:, -1], numbers, confidence=confidence)
+    wide = over_all(tags, families).widened(value, drawn.replicates[:, -1], numbers, confidence=confidence)
     return bounded_estimate(value, wide, n=len(tags), method=f"{what}; {drawn.method}", confidence=confidence)
 
 
-def _over_all(tags: Sequence[str], families: Mapping[str, str] | None) -> Design:
+def over_all(tags: Sequence[str], families: Mapping[str, str] | None) -> Design:
     """Return the design of a mean over all languages."""
     clusters = tuple(tags) if families is None else tuple(families[tag] for tag in tags)
     return Design(contrast=(1 / len(tags),) * len(tags), groups=("",) * len(tags), clusters=clusters)

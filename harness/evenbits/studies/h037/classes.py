@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evenbits.estimates import Finding, Verdict
 from evenbits.observe.weights.statistics import TensorSummary, WeightStatistics
 from evenbits.statistics import crossed_bootstrap, stability
+from evenbits.statistics.disparity import over_all
 from evenbits.studies.h037.ablation import SHARES, Ablation, FloatArray
 from evenbits.text.languages import families_of
 
@@ -42,18 +43,14 @@ def class_by_weights(tensors: Sequence[TensorSummary]) -> str:
 
 def class_by_ablation(ablations: Mapping[float, Ablation]) -> str:
     """Return the class by what the largest weights carry beyond a normal distribution's tails."""
-    few, many = (ablations[share] for share in SHARES)
-    means = [one.mean() for one in (few.top, few.random, many.top, many.random)]
-    return str(_classes_by_ablation(ablations, np.array([means]))[0])
+    few, many = (ablations[share].concentration or 0.0 for share in SHARES)
+    return str(_classes(few, many))
 
 
-def _classes_by_ablation(ablations: Mapping[float, Ablation], means_B4: FloatArray) -> NDArray[np.str_]:
-    """Return the class [B] for other means of damage: by the few largest, as many random, the many largest, random."""
-    few, many = (
-        ablations[share].concentrations(*means_B4[:, place : place + 2].T) >= CONCENTRATED
-        for share, place in zip(SHARES, (0, 2), strict=True)
-    )
-    return np.asarray(np.where(few, "sparse", np.where(many, "dense", "no outliers")))
+def _classes(few: ArrayLike, many: ArrayLike) -> NDArray[np.str_]:
+    """Return the classes by the concentrations of the few largest weights and of the many; NaN is no damage at all."""
+    dense = np.where(np.asarray(many) >= CONCENTRATED, "dense", "no outliers")
+    return np.asarray(np.where(np.asarray(few) >= CONCENTRATED, "sparse", dense))
 
 
 def clear_pattern(
@@ -97,19 +94,39 @@ def clear_pattern(
 
 
 def ablation_stability(ablations: Mapping[float, Ablation], label: str, *, rng: np.random.Generator) -> float:
-    """Return the share of resamples of segments, families and languages in which the class by ablation is `label`."""
-    few, many = (ablations[share] for share in SHARES)
-    damage = {
-        tag: np.stack([few.top[i], few.random[i], many.top[i], many.random[i]]) for i, tag in enumerate(few.languages)
-    }
+    """Return the share of resamples of segments, families and languages in which the class by ablation is `label`.
+
+    Resampled concentrations are moved to the spread that few languages or families call for, on the scale of the log.
+    """
+    languages = ablations[SHARES[0]].languages
+    both = [table for share in SHARES for table in (ablations[share].top, ablations[share].random)]
+    families = families_of(languages)
     drawn = crossed_bootstrap(
-        damage,
-        lambda means_BLK: means_BLK.mean(axis=1),
+        {tag: np.stack([table[place] for table in both]) for place, tag in enumerate(languages)},
+        lambda means_BLK: np.concatenate([means_BLK, means_BLK.mean(axis=1, keepdims=True)], axis=1),
         rng=rng,
-        families=families_of(few.languages),
+        families=families,
         resamples=RESAMPLES,
     )
-    return float((_classes_by_ablation(ablations, drawn.replicates) == label).mean())
+    design = over_all(languages, families)
+
+    def found(share: float, place: int) -> FloatArray:
+        one, columns = ablations[share], slice(place, place + 2)
+        value, means_B = (
+            one.concentrations(*means[..., columns].T) for means in (drawn.value[-1], drawn.replicates[:, -1])
+        )
+        if not value > 0:
+            return means_B
+        top, random = drawn.value[-1, columns]
+        own_L2 = drawn.value[:-1, columns]
+        relative = own_L2[:, 0] / top - own_L2[:, 1] / max(random, one.floor_bits)
+        # a resample without measurable damage of the largest weights has no log, and stays what it is
+        with np.errstate(divide="ignore", invalid="ignore"):
+            moved = design.widened(float(np.log(value)), np.log(means_B), relative)
+        return np.exp(moved)
+
+    few_B, many_B = (found(share, place) for share, place in zip(SHARES, (0, 2), strict=True))
+    return float((_classes(few_B, many_B) == label).mean())
 
 
 def _agreement(label: str, ablated: str, share: float) -> tuple[Verdict | None, str]:
