@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from evenbits.errors import NonFiniteError, SpecError, UsageError
+from evenbits.models.device import CPU
 from evenbits.models.layout import anatomy_of
 from evenbits.variants.quantization.grids import quantize
 from evenbits.variants.quantization.importance import MeasuredImportance
@@ -51,7 +52,7 @@ def load(folders):
     def loaded(kind="llama", dtype=torch.float32, *, tied=True):
         model = tiny(kind, tied=tied).to(dtype).eval()
         local = SimpleNamespace(folder=folders[kind], allow_code=False)
-        return SimpleNamespace(local=local, model=model, anatomy=anatomy_of(model), dtype=dtype)
+        return SimpleNamespace(local=local, model=model, anatomy=anatomy_of(model), dtype=dtype, device=CPU)
 
     return loaded
 
