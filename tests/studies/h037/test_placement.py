@@ -132,7 +132,8 @@ def test_layers_and_kinds_are_zeroed_one_at_a_time_and_stored(tiny_llama, store)
     by_hand = without_largest(1e-2, where="by hand", modules=names)
     direct = measure(model, {"by hand": by_hand}, corpus).excess_bits("by hand")
     np.testing.assert_allclose(found["layer", 1e-2].excess[1], direct, atol=1e-3)
+    second = bench()  # files that rest by now are remembered
     misses = store.misses
-    again = place_outliers(bench(), corpus)
+    again = place_outliers(second, corpus)
     assert store.misses == misses
     np.testing.assert_array_equal(again[0].excess, found["layer", 1e-4].excess)
