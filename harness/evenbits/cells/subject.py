@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # torch and transformers are imported when something has to b
 
 __all__ = ["DTYPES", "Subject"]
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised whenever the same inputs would give other candidates."""
 
 DTYPES = ("bfloat16", "float32")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +12,11 @@ from evenbits.errors import CorpusError, NonFiniteError
 from evenbits.models.loading import load
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
+from evenbits.observe.activations import collection
 from evenbits.observe.activations.batches import batches_of, sequences_of
 from evenbits.observe.activations.collection import measure
 from evenbits.observe.activations.features import aligned_similarity, language_features, participation_ratio
+from evenbits.observe.activations.hooks import packs, read
 from evenbits.observe.activations.lookup import activation_statistics, activations
 from evenbits.observe.activations.statistics import token_parity
 from evenbits.records import Corpus
@@ -179,6 +184,31 @@ def test_batches_of_any_size_give_the_same_statistics(load_tiny):
     np.testing.assert_allclose(small.participation, large.participation, rtol=1e-3)
     np.testing.assert_allclose(small.half_prediction, large.half_prediction, rtol=1e-2, atol=1e-3)
     np.testing.assert_allclose(small.sink_mass, large.sink_mass, rtol=1e-4, atol=1e-7)
+
+
+def test_packed_batches_give_what_padded_ones_give(loaded_tiny, monkeypatch):
+    loaded = loaded_tiny
+    assert packs(loaded)
+    packed = measure(loaded, TEXTS, language="xx")
+    monkeypatch.setattr(collection, "packs", lambda _loaded: False)
+    padded = measure(loaded, TEXTS, language="xx")
+    for field in fields(packed):
+        one, other = getattr(packed, field.name), getattr(padded, field.name)
+        if isinstance(one, Mapping):
+            assert one.keys() == other.keys()
+            one, other = (list(each.values()) for each in (one, other))
+        for array, expected in zip(one, other, strict=True) if isinstance(one, list) else [(one, other)]:
+            if isinstance(array, np.ndarray):
+                np.testing.assert_allclose(array, expected, rtol=2e-4, atol=1e-5, err_msg=field.name)
+            else:
+                assert array == expected, field.name
+
+
+def test_a_module_that_the_lean_forward_does_not_call_is_named(loaded_tiny):
+    loaded = loaded_tiny
+    (batch,) = batches_of(loaded, sequences_of(loaded, ["abcd", "zz"], language="xx"), tokens=100, packed=True)
+    with pytest.raises(ValueError, match="self_attn"):
+        read(loaded, batch, after={loaded.anatomy.blocks[0].attention: print})
 
 
 def test_participation_follows_the_covariance_of_hidden_states(load_tiny):

@@ -39,15 +39,25 @@ class Sequenced:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """`ids` [B, T], padded on the right, where padding cannot reach the tokens of a causal model.
+    """Sequences as `ids` [B, T], padded on the right, where padding cannot reach the tokens of a causal model.
 
-    `real` [N]: flat positions of text tokens in [B * T]. `segments` [N]: the segment each belongs to.
+    `packed`: [1, T] instead, one sequence behind the other, for a forward that keeps them apart. `real` [N]: flat
+    positions of text tokens in `ids`. `segments` [N]: the segment each belongs to. `starts`, `lengths`: where each
+    sequence begins in `ids`, flat, and how long it is.
     """
 
     ids: torch.Tensor
     real: torch.Tensor
     segments: torch.Tensor
+    starts: tuple[int, ...]
     lengths: tuple[int, ...]
+    packed: bool
+
+    @property
+    def read(self) -> torch.Tensor:
+        """Flat positions of everything but padding."""
+        spans = zip(self.starts, self.lengths, strict=True)
+        return torch.cat([torch.arange(start, start + length) for start, length in spans]).to(self.ids.device)
 
 
 def sequences_of(loaded: LoadedModel, texts: Sequence[str], *, language: str) -> list[Sequenced]:
@@ -70,37 +80,46 @@ def sequences_of(loaded: LoadedModel, texts: Sequence[str], *, language: str) ->
     ]
 
 
-def batches_of(loaded: LoadedModel, sequences: Sequence[Sequenced], *, tokens: int | None = None) -> Iterator[Batch]:
+def batches_of(
+    loaded: LoadedModel, sequences: Sequence[Sequenced], *, tokens: int | None = None, packed: bool = False
+) -> Iterator[Batch]:
     """Yield the sequences, longest first, in batches of at most `tokens` positions with padding (one at least).
 
-    `tokens`: by default what suits the device. Batches lie where the model reads them. Sequences on either side of its
-    `length_limit` are never together.
+    `tokens`: by default what suits the device. `packed`: without padding, see `evenbits.observe.activations.hooks`.
+    Batches lie where the model reads them. Sequences on either side of its `length_limit` are never together.
     """
     device = loaded.model.device
     most = tokens or (BATCH_TOKENS if device.type == "cpu" else DEVICE_TOKENS)
     apart = length_limit(text_config(loaded.model))
     held: list[Sequenced] = []
+    used = 0
     for sequence in sorted(sequences, key=lambda s: (-len(s), s.segment, s.ids)):
         crossed = apart is not None and bool(held) and len(held[0]) > apart >= len(sequence)
-        if held and (crossed or (len(held) + 1) * len(held[0]) > most):
-            yield _batch(held, device)
-            held = []
+        cost = len(held[0]) if held and not packed else len(sequence)
+        if held and (crossed or used + cost > most):
+            yield _batch(held, device, packed=packed)
+            held, used, cost = [], 0, len(sequence)
         held.append(sequence)
+        used += cost
     if held:
-        yield _batch(held, device)
+        yield _batch(held, device, packed=packed)
 
 
-def _batch(held: Sequence[Sequenced], device: torch.device) -> Batch:
-    longest = len(held[0])
-    ids = torch.zeros(len(held), longest, dtype=torch.long)
+def _batch(held: Sequence[Sequenced], device: torch.device, *, packed: bool) -> Batch:
+    lengths = tuple(map(len, held))
+    shape = (1, sum(lengths)) if packed else (len(held), lengths[0])
+    starts = tuple(sum(lengths[:row]) if packed else row * lengths[0] for row in range(len(held)))
+    ids = torch.zeros(shape, dtype=torch.long)
     real, segments = [], []
-    for row, sequence in enumerate(held):
-        ids[row, : len(sequence)] = torch.tensor(sequence.ids)
-        real.append(torch.arange(row * longest + 1, row * longest + len(sequence)))
+    for start, sequence in zip(starts, held, strict=True):
+        ids.view(-1)[start : start + len(sequence)] = torch.tensor(sequence.ids)
+        real.append(torch.arange(start + 1, start + len(sequence)))
         segments.append(torch.full((len(sequence) - 1,), sequence.segment))
     return Batch(
         ids=ids.to(device),
         real=torch.cat(real).to(device),
         segments=torch.cat(segments).to(device),
-        lengths=tuple(map(len, held)),
+        starts=starts,
+        lengths=lengths,
+        packed=packed,
     )

@@ -15,13 +15,18 @@ from numpy.typing import NDArray
 from evenbits.observe.activations.batches import Batch
 from evenbits.scoring.arithmetic import home_of_sums, in_float64
 
-__all__ = ["ChannelSums", "gathered"]
+__all__ = ["ChannelSums", "gathered", "largest_of"]
 
 
 def gathered(x: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """Return the text tokens of a batch in float32, [N, channels]: a new tensor that may be overwritten."""
     rows = x.reshape(-1, x.shape[-1]).index_select(0, real.to(x.device))
     return rows.float() if rows.dtype != torch.float32 else rows
+
+
+def largest_of(x_NI: torch.Tensor) -> torch.Tensor:
+    """Return the largest magnitude of every channel, [I]; down the columns, torch's own `aminmax` takes seven times."""
+    return torch.maximum(x_NI.amax(dim=0), x_NI.amin(dim=0).neg_())
 
 
 class ChannelSums:

@@ -19,9 +19,9 @@ from evenbits.models.device import room_on
 from evenbits.models.layout import writes_in_parallel
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Batch, Sequenced, batches_of, sequences_of
-from evenbits.observe.activations.channels import ChannelSums, gathered
+from evenbits.observe.activations.channels import ChannelSums, gathered, largest_of
 from evenbits.observe.activations.experts import listening_to_experts
-from evenbits.observe.activations.hooks import decoder, first_tensor, listening, write_modules
+from evenbits.observe.activations.hooks import first_tensor, packs, read, write_modules
 from evenbits.observe.activations.sinks import sink_masses
 from evenbits.observe.activations.states import PROJECTED, StateSums, projection
 from evenbits.observe.activations.statistics import SINK_SEGMENTS, ActivationStatistics
@@ -48,13 +48,10 @@ def measure(
     rng = np.random.default_rng(SEED)
     listener = _Listener(loaded, segments=len(texts), project=projection(_width(loaded), rng=rng))
     with torch.inference_mode(), room_on(loaded.device, f"activations of {language} beside the model"):
-        for batch in batches_of(loaded, sequences, tokens=batch_tokens):
+        for batch in batches_of(loaded, sequences, tokens=batch_tokens, packed=packs(loaded)):
             listener.start(batch)
-            with (
-                listening(loaded.model, before=listener.before, after=listener.after),
-                listening_to_experts(loaded, listener.expert, count=batch.ids.numel(), rows=batch.real),
-            ):
-                decoder(loaded)(input_ids=batch.ids, use_cache=False)
+            with listening_to_experts(loaded, listener.expert, count=batch.ids.numel(), rows=batch.real):
+                read(loaded, batch, before=listener.before, after=listener.after)
     sampled = [sequence for sequence in sequences if sequence.segment < sink_segments]
     sinks = sink_masses(loaded, sampled)
     tokens = _tokens_by_segment(sequences, len(texts))
@@ -138,8 +135,7 @@ class _Listener:
 
     def _peak(self, name: str, inner: Any, y: torch.Tensor) -> None:
         assert self._batch is not None  # noqa: S101 - start() comes first
-        low, high = torch.aminmax(gathered(y, self._batch.real), dim=0)
-        largest = torch.maximum(high, -low)
+        largest = largest_of(gathered(y, self._batch.real))
         before = self.output_peak.get(name)
         self.output_peak[name] = largest if before is None else torch.maximum(before, largest)
         if inner is not None:

@@ -10,10 +10,14 @@ import torch
 from torch import nn
 
 from evenbits.models.anatomy import Block
-from evenbits.models.layout import decoder_of
+from evenbits.models.layout import decoder_of, text_config
 from evenbits.models.records import LoadedModel
+from evenbits.observe.activations.batches import CONTEXT, Batch
+from evenbits.scoring import packed
+from evenbits.scoring.arithmetic import products_for
+from evenbits.scoring.batches import context_limit
 
-__all__ = ["decoder", "first_tensor", "listening", "write_modules"]
+__all__ = ["first_tensor", "listening", "packs", "read", "write_modules"]
 
 Before = Callable[[torch.Tensor], None]
 After = Callable[[Any], None]
@@ -37,10 +41,44 @@ def listening(
         yield
 
 
-def decoder(loaded: LoadedModel) -> nn.Module:
-    """Return the model without its head: nobody needs logits to look at activations."""
-    inner: nn.Module = decoder_of(loaded.model)
-    return inner
+def packs(loaded: LoadedModel) -> bool:
+    """Return whether `read` takes packed batches of this model."""
+    context = context_limit(text_config(loaded.model), CONTEXT)
+    return packed.supports(loaded.model, context=context)
+
+
+def read(
+    loaded: LoadedModel,
+    batch: Batch,
+    *,
+    before: Mapping[str, Before] | None = None,
+    after: Mapping[str, After] | None = None,
+) -> None:
+    """Run the decoder on `batch` with listeners as in `listening`; without the head: nobody needs logits here.
+
+    Of a packed batch (see `packs`), in the lean forward of scoring, listeners of decoder layers and of products are
+    heard, and the residual stream is float32.
+    """
+    if not batch.packed:
+        with listening(loaded.model, before=before, after=after):
+            decoder_of(loaded.model)(input_ids=batch.ids, use_cache=False)
+        return
+    model: Any = loaded.model
+    layers = {block.name for block in loaded.anatomy.blocks}
+    apart = [{name: look for name, look in (looks or {}).items() if name not in layers} for looks in (before, after)]
+    silent = [name for looks in apart for name in looks if name.rpartition(".")[2] not in packed.LAYER_CALLS]
+    if silent:
+        raise ValueError(f"the lean forward does not call {', '.join(silent)}")
+    ids = batch.ids[0].tolist()
+    windows = [ids[start : start + length] for start, length in zip(batch.starts, batch.lengths, strict=True)]
+    with listening(model, before=apart[0], after=apart[1]), products_for(model.dtype, model.device):
+        stream_ND, frame = packed.entered(model, windows)
+        for block in loaded.anatomy.blocks:
+            if before and block.name in before:
+                before[block.name](stream_ND)
+            stream_ND = packed.through(model.get_submodule(block.name), stream_ND, frame, keep=False)
+            if after and block.name in after:
+                after[block.name](stream_ND)
 
 
 def first_tensor(output: Any) -> torch.Tensor:

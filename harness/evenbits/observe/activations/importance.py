@@ -25,7 +25,7 @@ from evenbits.store import Store
 __all__ = ["ActivationImportance"]
 
 PEAK_TEXTS = 2
-PEAK_SCHEMA = 1
+PEAK_SCHEMA = 2
 GRADIENT_SEGMENTS = 8
 
 

@@ -16,7 +16,7 @@ from evenbits.store import Store
 __all__ = ["KIND", "activation_key", "activation_statistics", "activations"]
 
 KIND = "activations"
-SCHEMA = 1
+SCHEMA = 2
 
 
 def activations(

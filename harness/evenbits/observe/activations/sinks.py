@@ -20,7 +20,7 @@ from evenbits.errors import ModelError
 from evenbits.models.device import room_on
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import BATCH_TOKENS, Batch, Sequenced, batches_of
-from evenbits.observe.activations.hooks import decoder, listening
+from evenbits.observe.activations.hooks import read
 from evenbits.scoring.arithmetic import in_float64
 
 __all__ = ["sink_masses"]
@@ -39,8 +39,7 @@ def sink_masses(loaded: LoadedModel, sequences: Sequence[Sequenced]) -> NDArray[
     with eager_attention(loaded.model), torch.inference_mode(), room:
         for batch in batches_of(loaded, sequences, tokens=BATCH_TOKENS):
             after = {b.attention: partial(_add, sums, b.index, b.attention, batch) for b in blocks}
-            with listening(loaded.model, after=after):
-                decoder(loaded)(input_ids=batch.ids, use_cache=False)
+            read(loaded, batch, after=after)
             count += len(batch.real)
     return np.stack([sums[block.index] for block in blocks]) / count
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from evenbits.errors import NonFiniteError
 from evenbits.models.device import room_on
 from evenbits.models.records import LoadedModel
-from evenbits.observe.activations.batches import Batch, batches_of, sequences_of
+from evenbits.observe.activations.batches import batches_of, sequences_of
+from evenbits.observe.activations.channels import largest_of
 from evenbits.observe.activations.experts import listening_to_experts
-from evenbits.observe.activations.hooks import decoder, listening
+from evenbits.observe.activations.hooks import packs, read
 
 __all__ = ["Peaks", "spike_peaks"]
 
@@ -53,41 +54,25 @@ def spike_peaks(loaded: LoadedModel, texts: Sequence[str], *, language: str = "t
         for peaks, rows in ((inputs, x_NI), (outputs, y_NO)):
             if name not in peaks:
                 peaks[name] = rows.new_zeros(experts[name], rows.shape[1])
-            peaks[name][expert] = torch.maximum(peaks[name][expert], _largest(rows))
+            peaks[name][expert] = torch.maximum(peaks[name][expert], largest_of(rows))
 
     sequences = sequences_of(loaded, texts, language=language)
     with torch.inference_mode(), room_on(loaded.device, "activations beside the model"):
-        for batch in batches_of(loaded, sequences):
-            read = _read_positions(batch)
-            before = {name: partial(_raise_peak, inputs, name, read) for name in plain}
-            after = {name: partial(_raise_peak, outputs, name, read) for name in plain}
-            with (
-                listening(loaded.model, before=before, after=after),
-                listening_to_experts(loaded, of_expert, count=batch.ids.numel(), rows=read),
-            ):
-                decoder(loaded)(input_ids=batch.ids, use_cache=False)
+        for batch in batches_of(loaded, sequences, packed=packs(loaded)):
+            rows = batch.read
+            before = {name: partial(_raise_peak, inputs, name, rows) for name in plain}
+            after = {name: partial(_raise_peak, outputs, name, rows) for name in plain}
+            with listening_to_experts(loaded, of_expert, count=batch.ids.numel(), rows=rows):
+                read(loaded, batch, before=before, after=after)
     return {
         linear.name: Peaks(inputs=_checked(inputs, linear.name), outputs=_checked(outputs, linear.name).reshape(-1))
         for linear in linears
     }
 
 
-def _read_positions(batch: Batch) -> torch.Tensor:
-    """Flat positions of everything but padding."""
-    width = batch.ids.shape[1]
-    return torch.cat([torch.arange(row * width, row * width + n) for row, n in enumerate(batch.lengths)]).to(
-        batch.ids.device
-    )
-
-
-def _raise_peak(peaks: dict[str, torch.Tensor], name: str, read: torch.Tensor, x: Any) -> None:
-    largest = _largest(x.reshape(-1, x.shape[-1]).index_select(0, read.to(x.device)))
+def _raise_peak(peaks: dict[str, torch.Tensor], name: str, rows: torch.Tensor, x: Any) -> None:
+    largest = largest_of(x.reshape(-1, x.shape[-1]).index_select(0, rows.to(x.device)))
     peaks[name] = torch.maximum(peaks[name], largest) if name in peaks else largest
-
-
-def _largest(rows: torch.Tensor) -> torch.Tensor:
-    low, high = torch.aminmax(rows, dim=0)
-    return torch.maximum(high, -low)
 
 
 def _checked(peaks: Mapping[str, torch.Tensor], name: str) -> Float64:

@@ -23,7 +23,7 @@ __all__ = ["FISHER_SEGMENTS", "GRADIENT_SEGMENTS", "HELD_BYTES", "KIND", "LocalE
 Float64 = NDArray[np.float64]
 
 KIND = "rounding-errors"
-SCHEMA = 3
+SCHEMA = 4
 GRADIENT_SEGMENTS = 48
 """Segments per language for the mean gradient: batches of text, one backward pass each."""
 FISHER_SEGMENTS = 2

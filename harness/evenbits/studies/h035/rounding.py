@@ -24,7 +24,7 @@ from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import batches_of, sequences_of
 from evenbits.observe.activations.experts import listening_to_experts
 from evenbits.observe.activations.gradients import exact_attention, in_rounds, measure_gradients
-from evenbits.observe.activations.hooks import decoder, listening
+from evenbits.observe.activations.hooks import packs, read
 from evenbits.observe.activations.importance import ActivationImportance
 from evenbits.records import Corpus
 from evenbits.scoring.arithmetic import in_float64
@@ -126,14 +126,11 @@ def _relative(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Delta
 
     sequences = sequences_of(loaded, texts, language=tag)
     before = {name: partial(look, name) for name in names if not matrices[name].experts}
-    with (
-        torch.inference_mode(),
-        listening(loaded.model, before=before),
-    ):
-        for batch in batches_of(loaded, sequences):
+    with torch.inference_mode():
+        for batch in batches_of(loaded, sequences, packed=packs(loaded)):
             real = batch.real
             with listening_to_experts(loaded, look_at_expert, count=batch.ids.numel(), rows=real, names=names):
-                decoder(loaded)(input_ids=batch.ids, use_cache=False)
+                read(loaded, batch, before=before)
     return {
         spec: np.array([lost / signal[name] if signal[name] > 0 else 0.0 for name, lost in by_name.items()])
         for spec, by_name in error.items()
