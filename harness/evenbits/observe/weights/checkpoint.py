@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
-from evenbits.models.anatomy import Anatomy, Linear
+from evenbits.models.anatomy import Linear
 from evenbits.models.blueprint import blueprint
 from evenbits.models.records import LocalModel
 from evenbits.observe.weights.statistics import TensorStatistics, TensorSummary, WeightStatistics
@@ -48,22 +48,16 @@ class Place:
 
 
 def weight_statistics(
-    local: LocalModel,
-    anatomy: Anatomy | None = None,
-    *,
-    store: Store,
-    threads: int = 2,
-    progress: Progress | None = None,
+    local: LocalModel, *, store: Store, threads: int = 2, progress: Progress | None = None
 ) -> WeightStatistics:
     """Return the statistics of `local`'s weights, from the store where they are there already.
 
-    `anatomy`: that of the model; None reads it from the configuration. No weights are loaded as a model: peak memory
-    is a few pieces per thread, whatever the checkpoint's size. A run that was stopped goes on where it was. NaN or
-    infinity raises `NonFiniteError` naming the tensor; a tensor that is missing or not a floating-point matrix raises
-    `ModelError`.
+    No weights are loaded as a model: peak memory is a few pieces per thread, whatever the checkpoint's size. A run that
+    was stopped goes on where it was. NaN or infinity raises `NonFiniteError` naming the tensor; a tensor that is
+    missing or not a floating-point matrix raises `ModelError`.
     """
     drawn = blueprint(local, store=store)
-    anatomy = anatomy or drawn.anatomy
+    anatomy = drawn.anatomy
     inside = [_place(linear, drawn.tensors) for linear in anatomy.linears]
     outside = [_place(linear, drawn.tensors) for linear in anatomy.projections]
     outside.append(_place_outside(anatomy.embedding, "embedding", drawn.tensors))
@@ -98,11 +92,15 @@ def weight_statistics(
                 # Largest first: no thread is left alone with a large matrix at the end.
                 list(pool.map(fill, sorted(lacking, key=lambda place: -prod(drawn.shapes.get(place.name, (0,))))))
 
+    def whole(name: str) -> TensorStatistics:
+        found = entry(places[name])
+        return TensorStatistics.from_json(found.meta, found.arrays)
+
     return WeightStatistics(
         fingerprint=local.fingerprint,
         tensors=tuple(TensorSummary.from_json(entry(place).meta) for place in inside),
         outside=tuple(TensorSummary.from_json(entry(place).meta) for place in outside),
-        whole=lambda name: _whole(entry(places[name])),
+        whole=whole,
     )
 
 
@@ -123,7 +121,3 @@ def _place(linear: Linear, tensors: Mapping[str, tuple[str, ...]]) -> Place:
 def _place_outside(module: str, part: str, tensors: Mapping[str, tuple[str, ...]]) -> Place:
     role = module.rsplit(".", 1)[-1]
     return Place(name=module, layer=None, part=part, role=role, tensor=tensors[f"{module}.weight"][0])
-
-
-def _whole(entry: Entry) -> TensorStatistics:
-    return TensorStatistics.from_json(entry.meta, entry.arrays)
