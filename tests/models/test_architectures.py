@@ -211,7 +211,7 @@ def test_statistics_of_experts_are_those_of_all_their_rows(architecture, tmp_pat
 
     local = resolve(parse_model(str(architectures.build(architecture, tmp_path / "model"))), store=store)
     loaded = load(local, dtype=torch_float32())
-    found = {one.name: one for one in weight_statistics(local, store=store).tensors}
+    found = weight_statistics(local, store=store)
     for linear in loaded.anatomy.linears:
         w_OI = linear.matrix(loaded.model.get_parameter(linear.parameter)).double().numpy()
         assert found[linear.name].shape == w_OI.shape
