@@ -187,23 +187,36 @@ def bootstrap_estimate(
     return interval_estimate(value, replicates, [left], n=n, what=what, confidence=confidence)
 
 
+def jackknife_error(left: FloatArray) -> tuple[float, int] | None:
+    """Return standard error and degrees of freedom of a value by its values with each cluster left out; None below two.
+
+    MacKinnon, Nielsen & Webb 2023, CV3: Student's t with one degree of freedom less than there are clusters.
+    """
+    known = left[np.isfinite(left)]
+    if len(known) < 2:
+        return None
+    error = math.sqrt((len(known) - 1) / len(known) * float(((known - known.mean()) ** 2).sum()))
+    return error, len(known) - 1
+
+
 def at_least_jackknife(
     found: Estimate, statistic: IndexStatistic, clusters: Sequence[str], *, confidence: float
 ) -> Estimate:
     """Return a correlation, or a difference of two, with no limit nearer than that of the jackknife over clusters.
 
     Few clusters, or one that holds half of the units, make resamples too alike: over 125 languages, half of one family,
-    the interval of r missed .14 at an intraclass correlation of .6. (MacKinnon, Nielsen & Webb 2023, CV3: Student's t
-    with one degree of freedom less than there are clusters.)
+    the interval of r missed .14 at an intraclass correlation of .6.
     """
     from scipy.special import stdtrit
 
-    left = without_each(statistic, clusters)
-    left, value = left[np.isfinite(left)], found.value
-    if value is None or found.low is None or found.high is None or len(left) < 2:
+    value = found.value
+    if value is None or found.low is None or found.high is None:
         return found
-    error = math.sqrt((len(left) - 1) / len(left) * float(((left - left.mean()) ** 2).sum()))
-    half = float(stdtrit(len(left) - 1, (1 + confidence) / 2)) * error
+    known = jackknife_error(without_each(statistic, clusters))
+    if known is None:
+        return found
+    error, freedom = known
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
     # what cannot be is in no interval
     low, high = max(min(value, -1.0), value - half), min(max(value, 1.0), value + half)
     return replace(

@@ -6,6 +6,7 @@ criterion; what `diagnose` forecasts is held to its coverage in `tests/studies/h
 """
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from drawn_damage import (
 )
 from evenbits.estimates import Estimate, Threshold, Verdict, judge
 from evenbits.statistics import Outcome, pearson, spearman
+from evenbits.studies.established import ModelDamage, fertility, parity_is_not_degradation
+from evenbits.studies.established.pooled import pooled_correlation
 from evenbits.studies.h035 import overlap_predicts, verdict
 from evenbits.studies.h035.predictors import METRICS, Predictors
 from evenbits.studies.h035.study import PredictionStudy
@@ -44,6 +47,7 @@ def _only_the_verdict(monkeypatch):
     monkeypatch.setattr(verdict, "_against", of_the_criterion)
     monkeypatch.setattr(verdict, "comparator_table", lambda _study, *, rng: [])  # noqa: ARG005
     monkeypatch.setattr(verdict, "_power", lambda _study, _r, *, rng: Estimate.undefined("not asked for"))  # noqa: ARG005
+    monkeypatch.setattr(fertility, "pooled_correlation", partial(pooled_correlation, resamples=400))
     monkeypatch.setattr(verdict, "_without_a_family", lambda _study: "")
     monkeypatch.setattr(verdict, "pearson", partial(pearson, resamples=200, permutations=199))
     monkeypatch.setattr(verdict, "spearman", partial(spearman, resamples=100, permutations=99))
@@ -106,3 +110,32 @@ def test_a_correlation_at_the_threshold_is_hardly_ever_refuted(sizes, icc, trial
     """Segments are many here: what is refuted is the correlation with damage as it was measured."""
     found = [judged(rng(51, sizes[0], seed), sizes, 400, icc=icc, r=0.5)[0] for seed in range(trials)]
     assert no_more_often_than(found.count(Verdict.NOT_SUPPORTED), trials, ALPHA)
+
+
+SMALL = Threshold(metric="r", op="<", bound=0.3, why="as in the eval")
+
+
+@pytest.mark.parametrize(("sizes", "icc", "trials"), cells(SIZES, ICC, quick=[((20, 20), 0.3)], trials=20))
+def test_tokens_that_tell_a_tenth_of_damage_are_hardly_ever_said_to_tell_little(sizes, icc, trials):
+    """E-5, at its margin; and tokens that tell nothing are hardly ever said to tell more than that."""
+    tags, tier = real_languages(sizes)
+    found = {0.0: [], 0.3: []}
+    for seed, r in product(range(trials), found):
+        draw = rng(52, sizes[0], seed)
+        tokens = by_family(draw, tags, icc)
+        damage = 20 + r * tokens + np.sqrt(1 - r**2) * by_family(draw, tags, icc)
+        model = ModelDamage(
+            model="m",
+            run="m",
+            tail=5.0,
+            languages=tags,
+            tier=tier,
+            tokens=50 + tokens,
+            damage=dict.fromkeys(("excess_bits", "relative_increase", "kl"), damage),
+            floor=0.0,
+            outliers=tokens,
+        )
+        finding = parity_is_not_degradation([model], margin=0.3, rng=draw)
+        found[r].append(judge(finding, SMALL, hypothesis="E-5", test="t", role="established").verdict)
+    assert no_more_often_than(found[0.3].count(Verdict.SUPPORTED), trials, ALPHA)
+    assert no_more_often_than(found[0.0].count(Verdict.NOT_SUPPORTED), trials, ALPHA)

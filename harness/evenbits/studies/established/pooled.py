@@ -9,19 +9,22 @@ Shapes: B resamples, N points of a model, C clusters (languages, or layers), M m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate, Verdict, three_way, units_needed
 from evenbits.statistics import RESAMPLES, Equivalence, bootstrap_equivalence
+from evenbits.statistics.bootstrap import jackknife_error
 from evenbits.text.languages import families_of
 
 __all__ = ["Sample", "family_codes", "pooled_correlation", "smallness"]
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+
+ALPHA = 0.05
 
 NOTHING = 1e-20  # squared spread of standardised values that is rounding only
 
@@ -58,8 +61,8 @@ def pooled_correlation(
     """Test whether the mean correlation lies inside +-`margin` (two one-sided tests, bootstrap).
 
     Each resample draws training runs, where there are several, and clusters. `shared`: cluster c is the same thing in
-    every model (a family of languages), and is drawn once for all; else every run draws its own, once for all of its
-    checkpoints. Undefined where no model has a correlation.
+    every model (a family of languages), and is drawn once for all, and no limit is nearer than by the jackknife over
+    them; else every run draws its own, once for all of its checkpoints. Undefined where no model has a correlation.
     """
     if not samples:
         raise ValueError("a pooled correlation needs at least one model")
@@ -68,16 +71,38 @@ def pooled_correlation(
     plain = [_weighted_r(one, np.ones((1, len(one.x)))) for one in samples]
     value = float(_mean_over_runs(np.stack(plain, axis=1), samples)[0])
     if not np.isfinite(value):
-        return Equivalence.undefined("x or y is constant in every model", margin=margin, alpha=0.05, n=n)
+        return Equivalence.undefined("x or y is constant in every model", margin=margin, alpha=ALPHA, n=n)
     if n < 3:
-        return Equivalence.undefined(f"{n} units: a correlation needs at least 3", margin=margin, alpha=0.05, n=n)
+        return Equivalence.undefined(f"{n} units: a correlation needs at least 3", margin=margin, alpha=ALPHA, n=n)
     if shared:
         counts = dict.fromkeys(sizes, _counts(n, resamples, rng))
     else:
         counts = {run: _counts(size, resamples, rng) for run, size in sizes.items()}
     rows = [_weighted_r(one, counts[one.run][:, one.clusters]) for one in samples]
     found = _resampled_means(np.stack(rows, axis=1), samples, rng)
-    return bootstrap_equivalence(value, found, n=n, margin=margin)
+    tested = bootstrap_equivalence(value, found, n=n, margin=margin, alpha=ALPHA)
+    without = [_weighted_r(one, (1 - np.eye(n))[:, one.clusters]) for one in samples]
+    known = jackknife_error(_mean_over_runs(np.stack(without, axis=1), samples)) if shared else None
+    return tested if known is None else _no_surer(tested, value, *known)
+
+
+def _no_surer(tested: Equivalence, value: float, error: float, freedom: int) -> Equivalence:
+    """Return the test with no limit nearer, and no p smaller, than by the jackknife over families."""
+    from scipy.special import stdtr, stdtrit
+
+    found, half = tested.estimate, float(stdtrit(freedom, 1 - ALPHA)) * error
+    low = None if found.low is None else max(-1.0, min(found.low, value - half))
+    high = None if found.high is None else min(1.0, max(found.high, value + half))
+    beyond = float(stdtr(freedom, (abs(value) - tested.margin) / error)) if error > 0 else 0.0
+    inside = low is not None and high is not None and -tested.margin < low and high < tested.margin
+    return replace(
+        tested,
+        estimate=replace(
+            found, low=low, high=high, method=f"{found.method}, no limit nearer than by the jackknife over families"
+        ),
+        p_value=max(tested.p_value or 0.0, beyond),
+        equivalent=inside,
+    )
 
 
 def _clusters_by_run(samples: Sequence[Sample], *, shared: bool) -> dict[str, int]:
