@@ -17,6 +17,7 @@ from evenbits.errors import NonFiniteError, SpecError
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.records import Corpus, Losses
+from evenbits.scoring import beside
 from evenbits.store import DamagedEntryWarning, Store
 from evenbits.variants.quantization.spec import parse_spec, parse_specs
 from evenbits.variants.rounding import rounded
@@ -67,7 +68,16 @@ def scored(monkeypatch):
         calls.append(language)
         return real(loaded, language, *args, **kwargs)
 
+    reading = beside.read
+
+    def read(loaded, text, *, context):
+        if calls.limit is not None and len(calls) >= calls.limit:
+            raise KeyboardInterrupt
+        calls.append(text.tag)
+        return reading(loaded, text, context=context)
+
     monkeypatch.setattr(evenbits.scoring, "score", score)
+    monkeypatch.setattr(beside, "read", read)
     return calls
 
 
@@ -95,6 +105,30 @@ def test_every_cell_is_scored_once_and_a_second_run_scores_nothing(bench, scored
     assert len(scored) == 18
     assert store.misses == misses
     assert numbers(second) == numbers(first)
+
+
+SEVERAL = "int4-g32,int4-g32+keep1%:magnitude,int3-row,int3-row+protect:model.layers.0,int4-row+include:head"
+
+
+@pytest.mark.parametrize("held", [0, 1 << 30])
+def test_several_specs_beside_one_full_precision_give_the_bytes_of_each_alone(bench, tmp_path, monkeypatch, held):
+    monkeypatch.setattr("evenbits.cells.runner.HELD_BYTES", held)
+    specs = parse_specs(SEVERAL)
+    together = measure_damage(bench(), specs, corpus_of())
+    for number, spec in enumerate(specs):
+        alone = measure_damage(bench(store=Store(tmp_path / str(number))), [spec], corpus_of())
+        assert numbers(alone)[str(spec)] == numbers(together)[str(spec)]
+
+
+def test_a_run_killed_between_specs_keeps_what_was_held_together_and_gives_the_same_table(bench, scored, tmp_path):
+    specs = parse_specs("int4-g32,int3-row")
+    whole = measure_damage(bench(store=Store(tmp_path / "other")), specs, corpus_of())
+    scored.clear()
+    scored.limit = 3 + 3 + 1  # full precision, the first spec, one language of the second
+    with pytest.raises(KeyboardInterrupt):
+        measure_damage(bench(), specs, corpus_of())
+    scored.limit = None
+    assert numbers(measure_damage(bench(), specs, corpus_of())) == numbers(whole)
 
 
 def test_a_run_that_the_store_serves_never_loads_the_model(bench, monkeypatch):

@@ -1,7 +1,8 @@
 """Where lacking cells are computed: in this process.
 
 A cell is stored as soon as it is known, so that a killed run resumes at the first one that lacks; two runs on one store
-share the work. Cells of single-layer changes share what stands before the layer.
+share the work. Cells of single-layer changes share what stands before the layer, and cells of several variants the
+logits of full precision.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from evenbits.scoring import HiddenStates
 
 __all__ = ["Local", "Runner", "lacking"]
+
+
+HELD_BYTES = 192 << 20
+"""Final hidden states of variants that are held for one pass of full precision's head, before it is made again."""
 
 
 class Runner(Protocol):
@@ -71,8 +76,15 @@ class Local:
         if streamed:
             self._streamed.run(original, streamed, progress=progress)
         rest = [cell for cell in rest if cell not in streamed]
-        for _, of_one in groupby(rest, key=lambda cell: (id(cell.variant), cell.dtype, cell.small_batches)):
-            self._score(original, list(of_one), progress)
+        held = [cell for cell in rest if _can_be_held(cell)]  # first: what they keep of full precision is stored too
+        for dtype in dict.fromkeys(cell.dtype for cell in held):
+            by_variant = _by_variant([cell for cell in held if cell.dtype == dtype])
+            if len(by_variant) > 1:
+                self._score_together(original, dtype, by_variant, progress)
+            else:
+                self._score(original, by_variant[0], progress)
+        for alike in _by_variant([cell for cell in rest if not _can_be_held(cell)]):
+            self._score(original, alike, progress)
 
     def _score(self, original: Original, cells: Sequence[Cell], progress: Progress) -> None:
         """Compute the cells of one variant in one arithmetic."""
@@ -89,6 +101,46 @@ class Local:
                 reference = self._hidden[cell.dtype, cell.text_digest] if variant.divergence else None
                 cell.put(original.store, partial(_losses, scorer, cell, reference), arithmetic=scorer.arithmetic)
                 task.advance(1)
+
+    def _score_together(
+        self, original: Original, dtype: str, by_variant: Sequence[Sequence[Cell]], progress: Progress
+    ) -> None:
+        """Compute the cells of several variants in one arithmetic, as many variants at once as `HELD_BYTES` lets."""
+        from evenbits.scoring.beside import Reading, read, score_each
+        from evenbits.scoring.sweep import Text
+
+        every = [cell for of_one in by_variant for cell in of_one]
+        self._keep_full_precision(original, list({cell.text_digest: cell for cell in every}.values()), progress)
+        loaded = original.loaded(dtype)
+        arithmetic = InMemory(loaded, context=original.context).arithmetic
+        texts: dict[str, Text] = {}
+        readings: dict[str, list[tuple[Cell, Reading]]] = {}
+        with progress.task(f"{original.local.text}  {len(by_variant)} variants", total=len(every)) as task:
+
+            def score() -> None:
+                for digest, pairs in readings.items():
+                    task.doing(texts[digest].tag)
+                    found = score_each(texts[digest], [one for _, one in pairs], self._hidden[dtype, digest])
+                    for (cell, _), losses in zip(pairs, found, strict=True):
+                        cell.put(original.store, losses, arithmetic=arithmetic)
+                        task.advance(1)
+                readings.clear()
+
+            for of_one in by_variant:
+                missing = lacking(original.store, of_one)  # another run may have been here meanwhile
+                task.advance(len(of_one) - len(missing))
+                if not missing:
+                    continue
+                with missing[0].variant.applied(loaded):
+                    for cell in missing:
+                        task.doing(f"{cell.variant.label}  {cell.language}")
+                        name = cell.text_digest
+                        if name not in texts:
+                            texts[name] = Text.of(loaded, cell.language, cell.segment_ids, cell.texts, cell.context)
+                        readings.setdefault(name, []).append((cell, read(loaded, texts[name], context=cell.context)))
+                if sum(one.nbytes for pairs in readings.values() for _, one in pairs) > HELD_BYTES:
+                    score()
+            score()
 
     def _keep_full_precision(self, original: Original, cells: Sequence[Cell], progress: Progress) -> None:
         """Keep the final hidden states of full precision on the text of `cells`, and store its losses."""
@@ -112,6 +164,17 @@ class Local:
 
 def _can_be_swept(cell: Cell) -> bool:
     return cell.variant.first_layer is not None and not cell.variant.divergence and not cell.small_batches
+
+
+def _by_variant(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Return the cells of each variant in one arithmetic."""
+    groups = groupby(cells, key=lambda cell: (id(cell.variant), cell.dtype, cell.small_batches))
+    return [list(of_one) for _, of_one in groups]
+
+
+def _can_be_held(cell: Cell) -> bool:
+    """Return whether its hidden states alone say what the cell is about, and may wait for those of other variants."""
+    return cell.variant.in_memory and cell.variant.divergence and not cell.small_batches
 
 
 def _losses(scorer: Scorer, cell: Cell, reference: HiddenStates | None) -> Losses:

@@ -8,6 +8,7 @@ Shape legend: N tokens, D hidden, V vocabulary, S tokens of a tile, U vocabulary
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ import torch
 from evenbits.scoring.arithmetic import in_float64
 from evenbits.scoring.head import AnyHead, AnyTile, Head, Prediction, Reduction, Tile, strips, token_tiles
 
-__all__ = ["Divergence", "HiddenStates", "diverge"]
+__all__ = ["Divergence", "HiddenStates", "diverge", "diverge_each"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -58,19 +59,42 @@ class Divergence:
 
 
 def diverge(head: AnyHead, hidden_ND: torch.Tensor, targets_N: torch.Tensor, full: HiddenStates) -> Divergence:
-    """Compare the changed model (`head`, `hidden_ND`) with full precision on the same tokens (`full`).
+    """Compare one changed model (`head`, `hidden_ND`) with full precision on the same tokens (`full`)."""
+    return diverge_each([(head, hidden_ND)], targets_N, full)[0]
+
+
+def diverge_each(
+    changed: Sequence[tuple[AnyHead, torch.Tensor]], targets_N: torch.Tensor, full: HiddenStates
+) -> list[Divergence]:
+    """Compare changed models, each its head and hidden states N x D, with full precision on the same tokens (`full`).
 
     KL(p || q) = sum_v p_v (log p_v - log q_v). With logits a of p and b of q this is
     sum_v p_v (a_v - b_v - c) + c - lse(a) + lse(b) for any c; lse(a) is known beforehand, so p needs no running
     maximum, and c = a - b at the true token keeps the terms small. float32 inside a tile, float64 between tiles.
     """
-    rows = token_tiles(hidden_ND)
-    streams = [_Stream(head, hidden_ND[row], targets_N[row], full[row]) for row in rows]
-    for tile, full_tile in zip(head.tiles(), full.head.tiles(), strict=True):
-        for stream in streams:
-            stream.add(tile, full_tile)
+    rows = token_tiles(full.hidden)
+    streams = [
+        [_Stream(head, hidden_ND[row], targets_N[row], full[row]) for head, hidden_ND in changed] for row in rows
+    ]
+    heads = [head.tiles() for head, _ in changed]
+    for full_tile, *tiles in zip(full.head.tiles(), *heads, strict=True):
+        for row, beside in zip(rows, streams, strict=True):
+            _add(full_tile, full[row], tiles, beside)
+    return [_joined([beside[place] for beside in streams], full.prediction) for place in range(len(changed))]
+
+
+def _add(full_tile: Tile, full: HiddenStates, tiles: Sequence[AnyTile], streams: Sequence[_Stream]) -> None:
+    """Take in a tile of the vocabulary; the logits of full precision are made once, whatever they are held against."""
+    lse_S = full.prediction.lse.float().to(full.hidden.device)
+    logits = [strips(tile, stream.hidden_SD) for tile, stream in zip(tiles, streams, strict=True)]
+    for (rows, full_RU), *each in zip(strips(full_tile, full.hidden), *logits, strict=True):
+        p_RU = (full_RU - lse_S[rows, None]).exp_()
+        for tile, stream, (_, changed_RU) in zip(tiles, streams, each, strict=True):
+            stream.add(rows, tile, changed_RU, full_RU, p_RU)
+
+
+def _joined(streams: Sequence[_Stream], was: Prediction) -> Divergence:
     changed = Prediction.joined([stream.reduction.result() for stream in streams])
-    was = full.prediction
     if was.top1 is None or changed.top1 is None:
         raise ValueError("full precision was scored without its most likely tokens")
     sum_N = torch.cat([stream.sum_S for stream in streams])
@@ -86,20 +110,18 @@ def diverge(head: AnyHead, hidden_ND: torch.Tensor, targets_N: torch.Tensor, ful
 
 
 class _Stream:
-    """The running sums of one tile of tokens over the vocabulary."""
+    """The running sums of a changed model's tile of tokens over the vocabulary."""
 
     def __init__(self, head: AnyHead, hidden_SD: torch.Tensor, targets_S: torch.Tensor, full: HiddenStates) -> None:
         self.hidden_SD = hidden_SD
-        self.full_SD = full.hidden
-        self.full_lse_S = full.prediction.lse.float().to(hidden_SD.device)
         self.reduction = Reduction(targets_S, top1=True)
         self.shift_S = full.prediction.target.float().to(hidden_SD.device) - head.true_logit(hidden_SD, targets_S)
         self.sum_S = torch.zeros_like(full.prediction.lse)
 
-    def add(self, tile: AnyTile, full_tile: Tile) -> None:
-        changed, full = strips(tile, self.hidden_SD), strips(full_tile, self.full_SD)
-        for (rows, changed_RU), (_, full_RU) in zip(changed, full, strict=True):
-            difference_RU = (full_RU - changed_RU).sub_(self.shift_S[rows, None])
-            p_RU = full_RU.sub_(self.full_lse_S[rows, None]).exp_()
-            self.sum_S[rows] += in_float64(p_RU.mul_(difference_RU).sum(dim=1))
-            self.reduction.add(rows, changed_RU, tile)
+    def add(
+        self, rows: slice, tile: AnyTile, changed_RU: torch.Tensor, full_RU: torch.Tensor, p_RU: torch.Tensor
+    ) -> None:
+        """Add a strip of logits, which are overwritten, beside those of full precision and its probabilities."""
+        terms_RU = (full_RU - changed_RU).sub_(self.shift_S[rows, None]).mul_(p_RU)
+        self.sum_S[rows] += in_float64(terms_RU.sum(dim=1))
+        self.reduction.add(rows, changed_RU, tile)
