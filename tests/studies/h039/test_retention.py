@@ -291,7 +291,7 @@ def test_a_study_measures_every_k_and_the_controls(tiny_llama, store):
     study = study_retention(model, parse_spec("int4-g64+keep1%:random"), corpus, tier={"de": "high", "ig": "low"})
     assert study.base == "int4-g64"  # the retention of the given spec is ignored
     assert list(study.kept) == list(PERCENTS)
-    assert set(study.random) == {Decimal("0.1"), Decimal(1)}
+    assert set(study.random) == {Decimal(1)}
     assert set(study.table.columns) == {*study.kept.values(), *study.random.values()}
     grouped = study_smaller_groups(model, study, corpus)
     comparator, matched = grouped.pair

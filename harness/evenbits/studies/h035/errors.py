@@ -23,9 +23,9 @@ __all__ = ["FISHER_SEGMENTS", "GRADIENT_SEGMENTS", "HELD_BYTES", "KIND", "LocalE
 Float64 = NDArray[np.float64]
 
 KIND = "rounding-errors"
-SCHEMA = 4
-GRADIENT_SEGMENTS = 48
-"""Segments per language for the mean gradient: batches of text, one backward pass each."""
+SCHEMA = 5
+GRADIENT_SEGMENTS = 16
+"""Segments per language for the mean gradient, as many as the shipped calibration has: backward passes over batches."""
 FISHER_SEGMENTS = 2
 """Segments per language for squared gradients, which need a backward pass of their own: each costs as much as scoring
 ten."""

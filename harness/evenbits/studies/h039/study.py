@@ -38,7 +38,7 @@ __all__ = [
 PERCENTS: tuple[Decimal, ...] = tuple(Decimal(text) for text in ("0", "0.01", "0.03", "0.1", "0.3", "1"))
 """k in percent: the programme's 0, .01, .1 and 1, and half decades between them."""
 
-CONTROL_PERCENTS: tuple[Decimal, ...] = (Decimal("0.1"), Decimal(1))
+CONTROL_PERCENTS: tuple[Decimal, ...] = (Decimal(1),)
 """k at which the same number of random weights is kept."""
 
 CRITERION: Criterion = "magnitude"
