@@ -187,6 +187,21 @@ def test_a_class_that_hangs_on_few_families_is_less_sure_than_one_of_as_many_lan
     assert ablation_stability(given, "dense", rng=rng(6)) == 0.0
 
 
+def test_random_damage_below_its_floor_makes_no_class_unsure():
+    scatter = rng(7).standard_normal((4, 5))
+    given = {
+        share: Ablation(
+            share=share,
+            languages=("de", "en", "fr", "yo"),
+            top=6 * 0.02 * normal_energy_ratio(share) * (1 + 0.02 * scatter),
+            random=0.001 + 0.05 * (scatter - scatter.mean()),  # fifty times its mean between languages and segments
+            floor_bits=0.02,
+        )
+        for share in SHARES
+    }
+    assert ablation_stability(given, "sparse", rng=rng(8)) >= 0.95
+
+
 # -- criterion ---------------------------------------------------------------------------------------------------------
 
 SPARSE = ablations((5 * normal_energy_ratio(1e-4), 1.0), (1.0, 1.0))

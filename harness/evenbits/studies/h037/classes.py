@@ -119,7 +119,8 @@ def ablation_stability(ablations: Mapping[float, Ablation], label: str, *, rng: 
             return means_B
         top, random = drawn.value[-1, columns]
         own_L2 = drawn.value[:-1, columns]
-        relative = own_L2[:, 0] / top - own_L2[:, 1] / max(random, one.floor_bits)
+        # below its floor the random damage takes no part in the concentration, whatever it is in a language
+        relative = own_L2[:, 0] / top - (own_L2[:, 1] / random if random > one.floor_bits else 0.0)
         # a resample without measurable damage of the largest weights has no log, and stays what it is
         with np.errstate(divide="ignore", invalid="ignore"):
             moved = design.widened(float(np.log(value)), np.log(means_B), relative)
