@@ -27,7 +27,15 @@ from drawn_damage import (
 )
 from evenbits.cells.damage import Column, Damage
 from evenbits.estimates import Estimate, Threshold, Verdict, judge, three_way
-from evenbits.statistics import binomial_band, disparities, group_contrast, no_harm
+from evenbits.statistics import (
+    binomial_band,
+    disparities,
+    group_contrast,
+    joint_flips,
+    mean_interval,
+    no_harm,
+    noninferiority,
+)
 from evenbits.studies.h039 import parity, recommend
 from evenbits.studies.h039.study import PERCENTS, RetentionStudy
 from evenbits.variants.quantization.spec import parse_spec
@@ -35,6 +43,12 @@ from retention_tables import REMOVED, losses, means_of, study_of
 
 SIZES = list(WORLD)
 PARITY = Threshold(metric="disparity_ratio", op="<", bound=1.25, why="as in the eval")
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples_of_harm(monkeypatch):
+    monkeypatch.setattr(noninferiority, "joint_flips", partial(joint_flips, permutations=999))
+    monkeypatch.setattr(noninferiority, "mean_interval", partial(mean_interval, resamples=500))
 
 
 # -- harm --------------------------------------------------------------------------------------------------------------
