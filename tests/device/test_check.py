@@ -1,4 +1,4 @@
-"""The script for a machine with a GPU runs through: rehearsed on the CPU, where its speeds mean nothing."""
+"""The script for a machine with a GPU runs through, rehearsed on the CPU; and every eval does on an emulated device."""
 
 from __future__ import annotations
 
@@ -34,3 +34,31 @@ def test_every_part_of_the_check_comes_to_an_end(tmp_path):
     assert found["rounding_8b"]["weights"] == 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128)
     assert found["evals"]["rows"] > 0
     assert "error" not in found["evals"]["verdicts"]
+
+
+@pytest.mark.slow
+def test_every_eval_runs_on_a_device_without_float64(tmp_path):
+    subprocess.run([sys.executable, CHECK, "text", tmp_path / "text"], check=True)
+    text = [f"--corpus=dir:{tmp_path / 'text'}", "--languages=fi,de,tr,ru", "--segments=4"]
+    options = [*text, "--model=reference:a1", "--spec=int4-g64", "--dtype=float32", "--advisory"]
+    reports = []
+    for plugin in ([], ["-p", "emulated_run"]):
+        folder = tmp_path / f"report{len(reports)}"
+        where = [f"--report={folder}", f"--store={tmp_path / 'store'}"]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, "evals", *options, *where],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        reports.append(json.loads((folder / "report.json").read_text()))
+    here, there = reports
+    assert (here["environment"]["device"], there["environment"]["device"]) == ("cpu", "fake emulated")
+    verdicts = [[(row["nodeid"], row["verdict"]) for row in report["measurements"]] for report in reports]
+    assert verdicts[0] == verdicts[1]
+    assert "error" not in dict(verdicts[0]).values()
+    for one, other in zip(here["damage"], there["damage"], strict=True):
+        assert other["excess_bits"]["value"] == pytest.approx(one["excess_bits"]["value"], abs=1e-3)
