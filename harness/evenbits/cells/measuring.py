@@ -47,8 +47,8 @@ def measure_damage(
     variants = {str(spec): variant_of(spec, subject) for spec in chosen}  # refuses what there is no probe text for
     if subject.runner.together:
         subject.measure(damage_cells(subject, chosen, corpus, part=part))
-    else:  # what is in memory shares full precision's logits; what runs elsewhere may fail, each for itself
-        ours = [variant for variant in variants.values() if variant.in_memory]
+    elif len(ours := [variant for variant in variants.values() if variant.in_memory]) > 1:
+        # they share full precision's logits; what runs elsewhere may fail, each for itself
         subject.measure([cell for variant in ours for cell in subject.cells(variant, part)])
     columns: dict[str, Column] = {}
     failed: dict[str, EngineError] = {}

@@ -110,7 +110,7 @@ class Local:
         from evenbits.scoring.sweep import Text
 
         every = [cell for of_one in by_variant for cell in of_one]
-        self._keep_full_precision(original, list({cell.text_digest: cell for cell in every}.values()), progress)
+        self._keep_full_precision(original, every, progress)
         loaded = original.loaded(dtype)
         arithmetic = InMemory(loaded, context=original.context).arithmetic
         texts: dict[str, Text] = {}
@@ -144,7 +144,8 @@ class Local:
 
     def _keep_full_precision(self, original: Original, cells: Sequence[Cell], progress: Progress) -> None:
         """Keep the final hidden states of full precision on the text of `cells`, and store its losses."""
-        missing = [cell for cell in cells if (cell.dtype, cell.text_digest) not in self._hidden]
+        texts = {cell.text_digest: cell for cell in cells}
+        missing = [cell for digest, cell in texts.items() if (cell.dtype, digest) not in self._hidden]
         if not missing:
             return
         variant = replace(FULL_PRECISION, dtype=missing[0].dtype)

@@ -5,13 +5,15 @@ Shape legend: B windows of a batch, T positions of its longest window, N real po
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from evenbits.errors import CorpusError, ModelError, UsageError
 
-__all__ = ["Window", "batched", "context_limit", "length_limit", "prefix_token", "tokenize", "windows_of"]
+__all__ = ["Window", "batched", "context_limit", "grouped", "length_limit", "prefix_token", "tokenize", "windows_of"]
+
+Part = TypeVar("Part", bound=Sized)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,15 +133,21 @@ def batched(
     """
     if tokens < 1:
         raise UsageError(f"batch_tokens must be at least 1, got {tokens}")
-    batch: list[Window] = []
+    ordered = sorted(windows, key=lambda window: (-len(window), window.inputs))
+    yield from grouped(ordered, tokens=tokens, padded=padded, apart=apart)
+
+
+def grouped(ordered: Iterable[Part], *, tokens: int, padded: bool, apart: int | None = None) -> Iterator[list[Part]]:
+    """Yield what comes longest first in groups as `batched` has them."""
+    batch: list[Part] = []
     used = 0
-    for window in sorted(windows, key=lambda window: (-len(window), window.inputs)):
-        cost = len(batch[0]) if padded and batch else len(window)
-        crossed = apart is not None and bool(batch) and len(batch[0]) > apart >= len(window)
+    for one in ordered:
+        cost = len(batch[0]) if padded and batch else len(one)
+        crossed = apart is not None and bool(batch) and len(batch[0]) > apart >= len(one)
         if batch and (crossed or used + cost > tokens):
             yield batch
-            batch, used, cost = [], 0, len(window)
-        batch.append(window)
+            batch, used, cost = [], 0, len(one)
+        batch.append(one)
         used += cost
     if batch:
         yield batch

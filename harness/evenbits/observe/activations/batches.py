@@ -8,6 +8,7 @@ statistics: in many models it is an attention sink with activations thousands of
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ import torch
 from evenbits.errors import CorpusError, ModelError
 from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
-from evenbits.scoring.batches import context_limit, length_limit, prefix_token, tokenize
+from evenbits.scoring.batches import context_limit, grouped, length_limit, prefix_token, tokenize
 
 __all__ = ["Batch", "Sequenced", "batches_of", "sequences_of"]
 
@@ -42,22 +43,22 @@ class Batch:
     """Sequences as `ids` [B, T], padded on the right, where padding cannot reach the tokens of a causal model.
 
     `packed`: [1, T] instead, one sequence behind the other, for a forward that keeps them apart. `real` [N]: flat
-    positions of text tokens in `ids`. `segments` [N]: the segment each belongs to. `starts`, `lengths`: where each
-    sequence begins in `ids`, flat, and how long it is.
+    positions of text tokens in `ids`. `segments` [N]: the segment each belongs to. `windows`: the token ids of each
+    sequence, `starts`: where it begins in `ids`, flat.
     """
 
     ids: torch.Tensor
     real: torch.Tensor
     segments: torch.Tensor
     starts: tuple[int, ...]
-    lengths: tuple[int, ...]
+    windows: tuple[tuple[int, ...], ...]
     packed: bool
 
     @property
     def read(self) -> torch.Tensor:
         """Flat positions of everything but padding."""
-        spans = zip(self.starts, self.lengths, strict=True)
-        return torch.cat([torch.arange(start, start + length) for start, length in spans]).to(self.ids.device)
+        spans = zip(self.starts, self.windows, strict=True)
+        return torch.cat([torch.arange(start, start + len(ids)) for start, ids in spans]).to(self.ids.device)
 
 
 def sequences_of(loaded: LoadedModel, texts: Sequence[str], *, language: str) -> list[Sequenced]:
@@ -91,24 +92,16 @@ def batches_of(
     device = loaded.model.device
     most = tokens or (BATCH_TOKENS if device.type == "cpu" else DEVICE_TOKENS)
     apart = length_limit(text_config(loaded.model))
-    held: list[Sequenced] = []
-    used = 0
-    for sequence in sorted(sequences, key=lambda s: (-len(s), s.segment, s.ids)):
-        crossed = apart is not None and bool(held) and len(held[0]) > apart >= len(sequence)
-        cost = len(held[0]) if held and not packed else len(sequence)
-        if held and (crossed or used + cost > most):
-            yield _batch(held, device, packed=packed)
-            held, used, cost = [], 0, len(sequence)
-        held.append(sequence)
-        used += cost
-    if held:
+    ordered = sorted(sequences, key=lambda s: (-len(s), s.segment, s.ids))
+    for held in grouped(ordered, tokens=most, padded=not packed, apart=apart):
         yield _batch(held, device, packed=packed)
 
 
 def _batch(held: Sequence[Sequenced], device: torch.device, *, packed: bool) -> Batch:
-    lengths = tuple(map(len, held))
-    shape = (1, sum(lengths)) if packed else (len(held), lengths[0])
-    starts = tuple(sum(lengths[:row]) if packed else row * lengths[0] for row in range(len(held)))
+    windows = tuple(sequence.ids for sequence in held)
+    ends = tuple(itertools.accumulate(map(len, windows)))
+    shape = (1, ends[-1]) if packed else (len(windows), len(windows[0]))
+    starts = (0, *ends[:-1]) if packed else tuple(row * shape[1] for row in range(len(windows)))
     ids = torch.zeros(shape, dtype=torch.long)
     real, segments = [], []
     for start, sequence in zip(starts, held, strict=True):
@@ -120,6 +113,6 @@ def _batch(held: Sequence[Sequenced], device: torch.device, *, packed: bool) -> 
         real=torch.cat(real).to(device),
         segments=torch.cat(segments).to(device),
         starts=starts,
-        lengths=lengths,
+        windows=windows,
         packed=packed,
     )

@@ -69,10 +69,8 @@ def read(
     silent = [name for looks in apart for name in looks if name.rpartition(".")[2] not in packed.LAYER_CALLS]
     if silent:
         raise ValueError(f"the lean forward does not call {', '.join(silent)}")
-    ids = batch.ids[0].tolist()
-    windows = [ids[start : start + length] for start, length in zip(batch.starts, batch.lengths, strict=True)]
     with listening(model, before=apart[0], after=apart[1]), products_for(model.dtype, model.device):
-        stream_ND, frame = packed.entered(model, windows)
+        stream_ND, frame = packed.entered(model, batch.windows)
         for block in loaded.anatomy.blocks:
             if before and block.name in before:
                 before[block.name](stream_ND)
