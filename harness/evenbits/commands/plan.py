@@ -92,16 +92,18 @@ def _measured(settings: Settings, corpus: Corpus | None) -> tuple[Pilot, dict[st
     """Measure a pilot; return it with what it took: seconds per segment of all languages, memory, disk per segment."""
     from evenbits.commands.damage import measured
     from evenbits.commands.options import model_of, subject_of
+    from evenbits.models.blueprint import blueprint
     from evenbits.studies.plan import pilot_of
 
     small = _small(settings)
-    exposure = subject_of(small, model_of(small)).local.exposure
+    subject = subject_of(small, model_of(small))
     start = time.perf_counter()
     table, text = measured(small, corpus)
     seconds = time.perf_counter() - start
     rows = table.rows(seed=settings.seed, by_segment=True)
     tokens = sum(row["tokens"] for row in rows)
-    return pilot_of(rows, exposure=exposure), {
+    layers = len(blueprint(subject.local, store=subject.store).anatomy.layers)
+    return pilot_of(rows, exposure=subject.local.exposure, layers=layers), {
         "seconds_per_segment": seconds / max(1, len(text)),
         "memory_bytes": _peak_memory(),
         "disk_bytes_per_segment": 2 * 4 * tokens / max(1, len(text)),  # float32 of every token, full and quantized

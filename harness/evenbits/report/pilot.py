@@ -23,5 +23,13 @@ def pilot_in(
     for one in harms(document, every_spec=True):
         rows = [row for row in one.ranked if not languages or row["language"] in languages]
         if rows and (not models or one.model in models) and all(segments_of(row) is not None for row in rows):
-            return pilot_of(rows, exposure=exposure_of([document], one.model))
+            exposure = exposure_of([document], one.model)
+            return pilot_of(rows, exposure=exposure, layers=_layers_of(document, one.model))
     return None
+
+
+def _layers_of(document: Mapping[str, Any], model: str) -> int | None:
+    """Return how many layers the sweep of H-036's criterion went through, None where the report has none."""
+    rows = (row for row in document["measurements"] if row["hypothesis"] == "H-036" and row["role"] == "criterion")
+    swept = ((row["data"] or {}).get("layer_language") for row in rows if row["model"] == model)
+    return next((len(found["layers"]) for found in swept if found), None)

@@ -1,9 +1,13 @@
 """Planning: what a pilot is made of, power that grows with text, and what no text can decide."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from evenbits.errors import ReportError
+from evenbits.statistics import power
 from evenbits.studies.plan import out_of_reach, pilot_of, planned
+from evenbits.studies.plan.decisions import decisions
 from reference_languages import LANGUAGES
 
 TAGS = LANGUAGES[:31]
@@ -67,6 +71,61 @@ def test_a_decision_about_tiers_does_not_gain_from_segments_what_languages_lack(
     (parity,) = [one for one in found if one.decision.startswith("H-039: parity")]
     assert parity.enough is None
     assert parity.power[80].value < 0.3
+
+
+def decision(pilot, name):
+    return next(one for one in decisions(pilot) if one.name.startswith(name))
+
+
+def chance(pilot, name, segments, *, draws=12):
+    """Power of one decision, which is quicker than all of them."""
+    one = decision(pilot, name)
+    assert one.lacking is None
+    return power(partial(one.decides, segments=segments), rng=np.random.default_rng(3), draws=draws).value
+
+
+def test_layers_are_told_apart_more_often_with_more_text_up_to_what_a_sweep_takes():
+    pilot = pilot_of(rows(noise=5.0), exposure=exposure(), layers=8)
+    assert chance(pilot, "H-036", 6) < 0.7 < chance(pilot, "H-036", 24)
+    loud = pilot_of(rows(noise=25.0), exposure=exposure(), layers=8)
+    assert chance(loud, "H-036", 24) < 0.7
+    swept = decision(pilot, "H-036")
+    assert [swept.taken(size) for size in (6, 24, 80)] == [6, 24, 24]
+
+
+def test_layers_that_are_no_different_are_seldom_told_apart(monkeypatch):
+    monkeypatch.setattr("evenbits.studies.plan.decisions.TOLD_APART", 0.0)
+    assert chance(pilot_of(rows(), exposure=exposure(), layers=8), "H-036", 24, draws=60) <= 0.12
+
+
+def test_layers_that_nobody_counted_are_not_planned_for():
+    assert "no sweep over layers" in decision(pilot_of(rows(), exposure=exposure()), "H-036").lacking
+
+
+def test_ablation_takes_a_sample_that_no_text_makes_larger():
+    quiet, loud = (
+        pilot_of(rows(spread=spread, noise=noise), exposure=exposure()) for spread, noise in ((1, 1), (9, 9))
+    )
+    assert decision(quiet, "H-037").taken(80) == 8
+    assert chance(quiet, "H-037", 8) == 1.0
+    assert chance(loud, "H-037", 8) < 0.8
+
+
+def test_features_discriminate_where_there_are_languages_enough_and_they_differ_beyond_the_noise():
+    apart = pilot_of(rows(spread=4.0, noise=1.0), exposure=exposure())
+    assert chance(apart, "H-038", 20) < 0.7 <= chance(apart.times(4), "H-038", 20)
+    assert chance(pilot_of(rows(spread=0.2, noise=9.0), exposure=exposure()), "H-038", 20) < 0.2
+    few = decision(pilot_of(rows(tags=TAGS[:12]), exposure=exposure(TAGS[:12])), "H-038")
+    assert few.lacking == "4 low- and 4 high-resource languages, needed 6 of each"
+
+
+def test_sizes_of_which_the_same_text_takes_part_have_one_power_and_the_sentence_says_so():
+    pilot = pilot_of(rows(tags=TAGS[:12], spread=9.0, noise=9.0), exposure=exposure(TAGS[:12]))
+    found = {one.decision: one for one in planned(pilot, [6, 10, 80], rng=np.random.default_rng(4), draws=12)}
+    sparse = found["H-037: sparse by ablation"]
+    assert sparse.power[10] is sparse.power[80]
+    assert "at 80 segments, of which 8 take part" in sparse.sentence()
+    assert "a sample of fixed size" in sparse.sentence()
 
 
 @pytest.mark.parametrize("broken", [rows()[:2], [{**rows()[0], "excess_bits_by_segment": None}, *rows()[1:]]])

@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 
 from evenbits.estimates import Estimate, Verdict
-from evenbits.statistics import LARGE_DELTA, Selection, benjamini_hochberg, cliffs_delta, nested_selection_auc
+from evenbits.statistics import (
+    LARGE_DELTA,
+    RESAMPLES,
+    Selection,
+    benjamini_hochberg,
+    cliffs_delta,
+    nested_selection_auc,
+)
 from evenbits.studies.h038.arrangements import ALPHA, Arrangements, arrange, fewest, reachable, standardising
 from evenbits.studies.h038.features import EXPECTED, FeatureTable, Usable
 from evenbits.studies.h038.groups import Float64, Masks, Refusal, ResilienceGroups
@@ -95,9 +102,18 @@ def _as_expected(name: str, delta: Estimate) -> Estimate:
 
 
 def discriminate(
-    groups: ResilienceGroups, features: FeatureTable, *, rng: np.random.Generator
+    groups: ResilienceGroups,
+    features: FeatureTable,
+    *,
+    rng: np.random.Generator,
+    arrangements: int | None = None,
+    resamples: int = RESAMPLES,
 ) -> Discrimination | Refusal:
-    """Search the features for one that tells the groups apart, or say why the search cannot be made."""
+    """Search the features for one that tells the groups apart, or say why the search cannot be made.
+
+    `arrangements`: random ones that effects are held against, by default `arrangements.ARRANGEMENTS`. `resamples`: of
+    languages, for the intervals.
+    """
     usable = features.over(groups.languages)
     if not usable.names:
         reasons = ", ".join(f"{name} is {reason}" for name, reason in usable.left_out.items())
@@ -110,7 +126,7 @@ def discriminate(
     refusal = _too_small(groups, len(usable.names))
     if refusal is not None:
         return refusal
-    null = arrange(groups, features=len(usable.names), rng=rng)
+    null = arrange(groups, features=len(usable.names), rng=rng, count=arrangements)
     if isinstance(null, Refusal):
         return null
     if null.same * len(usable.names) >= ALPHA:
@@ -121,10 +137,12 @@ def discriminate(
             n=len(groups.languages),
             because=f"{lacking}: no feature of {len(usable.names)} can reach q < {ALPHA:g}. Add related languages.",
         )
-    return _searched(groups, usable, null, rng)
+    return _searched(groups, usable, null, rng, resamples)
 
 
-def _searched(groups: ResilienceGroups, usable: Usable, null: Arrangements, rng: np.random.Generator) -> Discrimination:
+def _searched(
+    groups: ResilienceGroups, usable: Usable, null: Arrangements, rng: np.random.Generator, resamples: int
+) -> Discrimination:
     resilient, vulnerable = (mask[0] for mask in groups.masks(groups.residual[None]))
     observed = deltas(usable.table, resilient[None], vulnerable[None])[0]
     null_BK = deltas(usable.table, null.resilient, null.vulnerable)
@@ -148,6 +166,7 @@ def _searched(groups: ResilienceGroups, usable: Usable, null: Arrangements, rng:
             column[vulnerable],
             rng=rng,
             clusters=families(resilient, vulnerable),
+            resamples=resamples,
             permutations=1,
         ).estimate
         for name, column in zip(usable.names, usable.table.T, strict=True)
@@ -175,6 +194,7 @@ def _searched(groups: ResilienceGroups, usable: Usable, null: Arrangements, rng:
         resilient[inside].tolist(),
         rng=rng,
         clusters=families(inside),
+        resamples=resamples,
         permutations=1,
     )
     auc = float(nested_aucs(expected, resilient[None], vulnerable[None])[0])

@@ -21,7 +21,7 @@ __all__ = ["Pilot", "pilot_of"]
 class Pilot(Row):
     """Damage of one model under one spec: `components` of its excess bits, and the languages they come from.
 
-    `tiers`: `low`, `high` or None by language. `segments`: of the pilot.
+    `tiers`: `low`, `high` or None by language. `segments`: of the pilot. `layers`: of the model, None: not known.
     """
 
     model: str
@@ -32,13 +32,17 @@ class Pilot(Row):
     scripts: Mapping[str, str | None]
     segments: int
     components: Components
+    layers: int | None = None
 
     def members(self, tier: str) -> tuple[str, ...]:
         return tuple(tag for tag in self.languages if self.tiers[tag] == tier)
 
     def times(self, fold: int) -> Pilot:
-        """Return the pilot with so many times its languages, in families of the same sizes."""
-        copies = [(f"{tag}~{copy}", tag, copy) for copy in range(fold) for tag in self.languages]
+        """Return the pilot with so many times its languages, in families of the same sizes.
+
+        Copies have tags for private use, which say the script and family of the original.
+        """
+        copies = [(f"{tag}-x-copy{copy}", tag, copy) for copy in range(fold) for tag in self.languages]
         return replace(
             self,
             languages=tuple(name for name, _, _ in copies),
@@ -49,12 +53,12 @@ class Pilot(Row):
 
 
 def pilot_of(
-    rows: Sequence[Mapping[str, Any]], *, languages: int | None = None, exposure: Mapping[str, int] | None = None
+    rows: Sequence[Mapping[str, Any]], *, exposure: Mapping[str, int] | None = None, layers: int | None = None
 ) -> Pilot:
     """Return the pilot that damage rows of one model and spec make.
 
-    `languages`: plan for the first so many of them in alphabetic order. `exposure`: training bytes by language, which
-    decide the tier where they are known. `ReportError` where values by segment are missing or there are too few.
+    `exposure`: training bytes by language, which decide the tier where they are known. `layers`: how many the model
+    has. `ReportError` where values by segment are missing or there are too few.
     """
     values = {str(row["language"]): segments_of(row) for row in sorted(rows, key=lambda row: str(row["language"]))}
     known = {tag: one for tag, one in values.items() if one is not None}
@@ -66,7 +70,7 @@ def pilot_of(
         raise ReportError(f"a pilot needs 3 languages and 2 segments, got {len(known)} languages.")
     families = families_of(known)
     components = variance_components(np.stack(list(known.values())), list(families.values()))
-    tags = tuple(known)[:languages]
+    tags = tuple(known)
     return Pilot(
         model=str(rows[0]["model"]),
         spec=str(rows[0]["spec"]),
@@ -76,4 +80,5 @@ def pilot_of(
         scripts={tag: describe(tag).script for tag in tags},
         segments=len(next(iter(known.values()))),
         components=components,
+        layers=layers,
     )
