@@ -14,6 +14,7 @@ from evenbits.text.languages import tiers
 ROOT = Path(__file__).resolve().parents[2]
 HIGH, LOW = ("de", "en", "es", "fr", "ja"), ("am", "ig", "om", "ug", "yo")
 SEGMENTS = 6  # half of them for statistics, half for scores
+LOADS = "loads.txt"
 FILES = ("test_h037_outlier_sparsity.py", "test_h039_outlier_retention.py")
 H037 = {
     "test_sparsity_pattern_is_clear": "criterion",
@@ -52,6 +53,8 @@ def evaluate(tiny_llama, texts, tmp_path_factory):
             "evenbits.commands.app",
             "run",
             *FILES,
+            "-p",
+            "counted_loads",
             f"--model={tiny_llama}",
             f"--spec={spec}",
             f"--corpus=dir:{texts}",
@@ -69,7 +72,13 @@ def evaluate(tiny_llama, texts, tmp_path_factory):
             text=True,
             check=False,
             timeout=600,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "160"},
+            env={
+                **os.environ,
+                "HF_HUB_OFFLINE": "1",
+                "COLUMNS": "160",
+                "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]),
+                "EVENBITS_TEST_LOADS": str(store / LOADS),
+            },
         )
         path = here / "out" / "report.json"
         return done, json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
@@ -88,6 +97,10 @@ def advisory(evaluate, store):
     done, report = evaluate(store, "--advisory")
     assert report is not None, done.stdout + done.stderr
     return done, report
+
+
+def test_a_model_is_loaded_once_per_run(advisory, store, tiny_llama):
+    assert (store / LOADS).read_text(encoding="utf-8") == f"{tiny_llama} torch.float32\n"
 
 
 def without_clock(report):
