@@ -2,8 +2,8 @@
 
 Later hypotheses use earlier measurements from the store. Evals of one model stay together, so that each model is
 loaded once; evals over several models come last, when every model has been measured. Of these the modules with most
-tests end the run: their tests share what they measure, and workers of pytest-xdist meet in the middle of it. Tests that
-are no evals keep their places.
+evals end the run: they share what they measure, and workers of pytest-xdist meet in the middle of it. One that shares
+with nobody begins, as it would leave all other workers idle at the end. Tests that are no evals keep their places.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     over_models = [item for item in evals if _model(item) is None and "models" in getattr(item, "fixturenames", ())]
     of_one = [item for item in evals if item not in over_models]
     ordered = sorted(of_one, key=lambda item: (models[_model(item)], _rank(item)))  # stable: file order within
-    tests = Counter(item.path for item in over_models)
-    ordered += sorted(over_models, key=lambda item: (tests[item.path], _rank(item)))
+    count = Counter(item.path for item in evals)
+    ordered += sorted(over_models, key=lambda item: (count[item.path], _rank(item)))
     for place, item in zip(places, ordered, strict=True):
         items[place] = item
 
