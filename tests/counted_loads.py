@@ -1,4 +1,4 @@
-"""A pytest plugin for runs under test: every load of a model leaves a line in the file that EVENBITS_TEST_LOADS names."""
+"""A pytest plugin for runs under test: every load of a model leaves a line in the file named EVENBITS_TEST_LOADS."""
 
 import os
 from pathlib import Path

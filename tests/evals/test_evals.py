@@ -99,7 +99,8 @@ def advisory(evaluate, store):
     return done, report
 
 
-def test_a_model_is_loaded_once_per_run(advisory, store, tiny_llama):
+@pytest.mark.usefixtures("advisory")
+def test_a_model_is_loaded_once_per_run(store, tiny_llama):
     assert (store / LOADS).read_text(encoding="utf-8") == f"{tiny_llama} torch.float32\n"
 
 
