@@ -18,6 +18,9 @@ from evenbits.estimates import Verdict, three_way
 from evenbits.statistics import (
     FEWEST_FOR_PASS,
     LOG_PARITY,
+    Components,
+    Interaction,
+    Outcome,
     disparity,
     draw_damage,
     joint_flips,
@@ -173,6 +176,18 @@ def _own(pilot: Pilot, segments: int, draw: np.random.Generator, *, low: float =
     return draw_damage(pilot.components, families, segments, rng=draw, means=means)
 
 
+def _true_share(parts: Components, segments: int) -> float:
+    """Return the share of the variance of languages' means that is their own: what segments add, nothing goes with."""
+    own = parts.family + parts.language
+    return own / (own + parts.residual / segments) if own > 0 else 0.0
+
+
+def _beyond(found: Outcome | Interaction, bound: float) -> bool:
+    """Return whether the number lies above `bound` and its p-value below the level; one that is undefined does not."""
+    value, p = found.estimate.value, found.p_value
+    return value is not None and value > bound and p is not None and p < ALPHA
+
+
 def _gate(pilot: Pilot, times: float) -> Decides:
     def decides(draw: np.random.Generator, segments: int) -> bool:
         parts = pilot.components
@@ -234,19 +249,11 @@ def _predicts(pilot: Pilot, r: float = 0.7) -> Decides:
 
     def decides(draw: np.random.Generator, segments: int) -> bool:
         means = _own(pilot, segments, draw).mean(axis=1)
-        # what segments add to the spread of languages weakens what overlap can have to do with it
-        parts = pilot.components
-        own = parts.family + parts.language
-        share = own / (own + parts.residual / segments) if own > 0 else 0.0
+        share = _true_share(pilot.components, segments)
         x = r * np.sqrt(share) * (means - means.mean()) / means.std()
         x = x + np.sqrt(1 - r**2 * share) * draw.standard_normal(len(means))
         found = pearson(x, means, rng=draw, strata=strata, alternative="greater", resamples=FEW, permutations=199)
-        return (
-            found.estimate.value is not None
-            and found.estimate.value > 0.5
-            and found.p_value is not None
-            and found.p_value < ALPHA
-        )
+        return _beyond(found, 0.5)
 
     return decides
 
@@ -276,7 +283,7 @@ def _layers(pilot: Pilot) -> Decides:
             scheme="signs",
             resamples=FEW,
         )
-        return (found.estimate.value or 0.0) > 0 and found.p_value is not None and found.p_value < ALPHA
+        return _beyond(found, 0.0)
 
     return decides
 
@@ -307,9 +314,7 @@ def _sparse(pilot: Pilot) -> Decides:
 
 
 def _resilient(pilot: Pilot) -> Decides:
-    """Resource level is the tier; what segments add to damage weakens what features can have to do with it."""
-    parts = pilot.components
-    own = parts.family + parts.language
+    """Resource level is the tier."""
     tiers = tuple(pilot.tiers[tag] or "between" for tag in pilot.languages)
     levels = np.array([{"low": -1.0, "high": 1.0}.get(tier, 0.0) for tier in tiers])
     design = np.column_stack([np.ones(len(levels)), levels])
@@ -318,7 +323,7 @@ def _resilient(pilot: Pilot) -> Decides:
         damage_L = np.log(_own(pilot, segments, draw).mean(axis=1))
         fitted, *_ = np.linalg.lstsq(design, damage_L, rcond=None)
         residual = damage_L - design @ fitted
-        share = own / (own + parts.residual / segments) if own > 0 else 0.0
+        share = _true_share(pilot.components, segments)
         true = np.sqrt(share) * residual / residual.std() + np.sqrt(1 - share) * draw.standard_normal(len(residual))
         columns_LK = draw.standard_normal((len(residual), len(EXPECTED)))
         columns_LK[:, :5] -= TELLING * true[:, None]

@@ -108,7 +108,6 @@ def planned(pilot: Pilot, sizes: Sequence[int], *, rng: np.random.Generator, dra
 
 def _chances(asked: Decision, sizes: Sequence[int], rng: np.random.Generator, draws: int) -> dict[int, Estimate]:
     """Return the power at each size; sizes of which the same segments take part are drawn once."""
-    assert asked.decides is not None  # noqa: S101 - called where nothing is lacking
     by_taken = {
         size: power(partial(asked.decides, segments=size), rng=rng, draws=draws)
         for size in dict.fromkeys(map(asked.taken, sizes))
