@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import sys
 
 import pytest
 import tiny_models
@@ -16,6 +18,14 @@ settings.load_profile("repeat")
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test talks to a hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test draws the same numbers in every run, whichever tests ran before it."""
+    random.seed(0)
+    if "torch" in sys.modules:  # a test of what needs no torch does not import it
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ class Server(ThreadingHTTPServer):
         return LIES[self.lie](true) if self.lie in LIES else true
 
 
+NOISE = np.random.default_rng(0)
 LIES = {
     "zeros": lambda true: [None, *[0.0] * (len(true) - 1)],
     "generated only": lambda _true: [-1.5],
@@ -63,7 +64,7 @@ LIES = {
     "early": lambda true: [*true[1:], -3.0],
     "positive": lambda true: [None, *(-value for value in true[1:])],
     "not finite": lambda true: [None, float("nan"), *true[2:]],
-    "random": lambda true: [None, *(value + np.random.default_rng().normal() * 0.1 - 5 for value in true[1:])],
+    "random": lambda true: [None, *(value + NOISE.normal() * 0.1 - 5 for value in true[1:])],
 }
 
 
