@@ -1,14 +1,12 @@
 """The order in which evals run: H-037, H-036, H-035, H-038, H-039, then the others; and on which worker.
 
 Later hypotheses use earlier measurements from the store. Evals of one model stay together, so that each model is
-loaded once; evals over several models come last, when every model has been measured. Of these the modules with most
-evals end the run: they share what they measure, and workers of pytest-xdist meet in the middle of it. One that shares
-with nobody begins, as it would leave all other workers idle at the end. Tests that are no evals keep their places.
+loaded once; evals over several models come last: all that they want of a model is measured at its first visit, in which
+workers of pytest-xdist take turns (`fixtures/models.py`). Tests that are no evals keep their places.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -47,10 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in evals:
         models.setdefault(_model(item), len(models))
     over_models = [item for item in evals if _model(item) is None and "models" in getattr(item, "fixturenames", ())]
-    of_one = [item for item in evals if item not in over_models]
-    ordered = sorted(of_one, key=lambda item: (models[_model(item)], _rank(item)))  # stable: file order within
-    count = Counter(item.path for item in evals)
-    ordered += sorted(over_models, key=lambda item: (count[item.path], _rank(item)))
+    ordered = sorted(  # stable: file order within
+        evals, key=lambda item: (item in over_models, models[_model(item)], _rank(item))
+    )
     for place, item in zip(places, ordered, strict=True):
         items[place] = item
 

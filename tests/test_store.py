@@ -322,13 +322,23 @@ def test_what_is_no_folder_in_a_folders_place_is_removed(store, made):
         assert (store.folder("models", KEY, fill) / "sub" / "a.txt").read_text() == "alpha"
 
 
-def test_what_killed_runs_left_is_cleared_by_the_next_writing(store):
+@pytest.mark.parametrize("left", [lambda part: part.write_bytes(b"half"), Path.mkdir], ids=["file", "folder"])
+def test_what_a_killed_run_left_is_replaced_by_the_next_writing(store, left):
     path = path_of(store, "losses", KEY)
-    (path.parent / f".{path.name}.abc.part").write_bytes(b"half")
-    other = path.parent / ".another-entry.abc.part"
+    left(path.with_name(f".{path.name}.part"))
+    other = path.with_name(".another-entry.part")
     other.write_bytes(b"being written by another run")
     store.put("losses", KEY, meta={})
     assert sorted(entry.name for entry in path.parent.iterdir()) == sorted([path.name, other.name])
+
+
+def test_a_claim_is_held_by_one_run_at_a_time_and_leaves_nothing_to_read(store):
+    other = Store(store.root)
+    with store.claim("visits", KEY, wait=False) as mine, other.claim("visits", KEY, wait=False) as theirs:
+        assert (mine, theirs) == (True, False)
+    with other.claim("visits", KEY, wait=True) as theirs:
+        assert theirs
+    assert not store.has("visits", KEY)
 
 
 USES = {

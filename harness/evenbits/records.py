@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,12 @@ class SealedText(str):
 
 def text_digest(texts: Sequence[str], *, ids: Sequence[str] = ()) -> str:
     """Return what identifies segments, and their ids where given: equal for texts and for their sealed forms."""
+    return _digest_of_texts(tuple(texts), tuple(ids), sum(isinstance(text, SealedText) for text in texts))
+
+
+@lru_cache(maxsize=4096)
+def _digest_of_texts(texts: tuple[str, ...], ids: tuple[str, ...], _sealed_texts: int) -> str:
+    """The same, kept: a run asks often, and for few texts. A sealed text equals one that reads as its digest."""
     return digest_of([list(ids), [_sealed(text) for text in texts]])
 
 

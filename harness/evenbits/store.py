@@ -17,13 +17,13 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
@@ -212,6 +212,18 @@ class Store:
             named = ", ".join(f"{name} {_short(key[name])}" for name in GAP_NAMES if name in key)
             raise GapError(f"a part of the run is missing: {kind} of {named or dict(key)}. Merge all its parts.")
 
+    @contextmanager
+    def claim(self, kind: str, key: Key, *, wait: bool) -> Iterator[bool]:
+        """Hold the right to measure what `key` names, among all runs on this store, while entered.
+
+        Yields whether it is held: not where another run holds it and nobody waits. Nothing is written under `key`.
+        """
+        if self.sealed:
+            yield True
+            return
+        with self._locked(kind, key, wait=wait) as held:
+            yield held
+
     def known(self, kind: str, key: Key, find: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """Return plain JSON that `find` knows where the run is, and that is kept with what was measured.
 
@@ -247,14 +259,16 @@ class Store:
         return self.root / kind / digest_of({"kind": kind, "key": dict(key)})
 
     @contextmanager
-    def _locked(self, kind: str, key: Key) -> Iterator[None]:
+    def _locked(self, kind: str, key: Key, *, wait: bool = True) -> Iterator[bool]:
+        """Hold the entry's lock; yields whether it is held, which it always is where one waits."""
         file = self.root / "locks" / f"{self._path(kind, key).name}.lock"
         lock = FileLock(file)
         with _explained(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            with suppress(Timeout):
+                lock.acquire(blocking=wait)
         try:
-            yield
+            yield lock.is_locked
         finally:
             lock.release()
 
@@ -265,13 +279,14 @@ def _short(value: object) -> str:
 
 
 def _part(path: Path) -> Path:
-    """Return where `path` is made before it is renamed, having removed what killed runs left there.
+    """Return where `path` is made before it is renamed, having removed what a killed run left there.
 
     Only the holder of the entry's lock may ask.
     """
-    for left in path.parent.glob(f".{path.name}.*.part"):
-        _remove(left)
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    part = path.with_name(f".{path.name}.part")
+    if os.path.lexists(part):
+        _remove(part)
+    return part
 
 
 def _remove(path: Path, reason: str = "") -> None:

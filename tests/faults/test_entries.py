@@ -73,7 +73,7 @@ def gone(path, rng, store):  # noqa: ARG001 - same
 
 
 def part(path, rng, store):  # noqa: ARG001 - same
-    (path.parent / f".{path.name}.left.part").write_bytes(b"half")
+    path.with_name(f".{path.name}.part").write_bytes(b"half")
 
 
 FAULTS = [flip, truncate, swap, foreign, folder, link, gone, part]

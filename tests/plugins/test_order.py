@@ -71,26 +71,6 @@ def test_hypotheses_run_in_the_programmes_order_and_models_one_after_the_other(s
     assert collected(suite, "--model=a/b", "--model=c/d") == [*expected, "test_037_over_models"]
 
 
-MARK = """
-import pytest
-
-def mark(name):
-    return lambda test: pytest.mark.hypothesis(name)(pytest.mark.criterion(test))
-"""
-
-
-def test_of_evals_over_models_one_that_is_alone_in_its_module_comes_first(suite):
-    both = '@mark("H-037")\ndef test_own(model): pass\n\n@mark("H-037")\ndef test_shared(models): pass\n'
-    suite.makepyfile(test_a=MARK + both, test_b=MARK + '@mark("X-1")\ndef test_alone(models): pass\n')
-    assert collected(suite, "--model=a/b") == ["test_own[a/b]", "test_alone", "test_shared"]
-
-
-def test_of_evals_over_models_the_module_with_most_tests_comes_last(suite):
-    several = '@mark("H-037")\ndef test_one(models): pass\n\n@mark("H-036")\ndef test_two(models): pass\n'
-    suite.makepyfile(test_a=MARK + several, test_b=MARK + '@mark("X-1")\ndef test_alone(models): pass\n')
-    assert collected(suite, "--model=a/b") == ["test_alone", "test_one", "test_two"]
-
-
 def test_other_tests_keep_their_places_among_the_evals(suite):
     suite.makepyfile("""
         import pytest

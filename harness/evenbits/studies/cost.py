@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -22,7 +23,7 @@ from evenbits.records import Corpus, digest_of
 from evenbits.store import Store
 from evenbits.studies.study import Wants
 
-__all__ = ["Cost", "Load", "cost_of", "duration", "lacking"]
+__all__ = ["Cost", "Load", "cost_of", "duration", "lacking", "parts"]
 
 SLOWER = 2.5
 """Time of a pass in times of its matrix products: between what scoring takes and what it may (tests/benchmarks)."""
@@ -88,15 +89,20 @@ class Cost:
 
 def lacking(wants: Wants, store: Store) -> dict[Hashable, Load]:
     """Return what `store` lacks of `wants`: cells by the digest of their key, observations by kind and text."""
-    found: dict[Hashable, Load] = {}
+    return {name: load for name, (load, stored) in parts(wants).items() if not stored(store)}
+
+
+def parts(wants: Wants) -> dict[Hashable, tuple[Load, Callable[[Store], bool]]]:
+    """Return all of `wants`, named as by `lacking`, each with what tells whether a store has it."""
+    found: dict[Hashable, tuple[Load, Callable[[Store], bool]]] = {}
     for cell in wants.cells:
         key = cell.key()
-        if not store.has(KIND, key):
-            found[digest_of(key)] = _load(cell)
+        found[digest_of(key)] = _load(cell), partial(Store.has, kind=KIND, key=key)
     for one in wants.observations:
-        size = one.passes * sum(one.corpus.utf8_bytes(tag) for tag in one.lacking(store))
-        if size:
-            found[one.what, one.corpus.digest] = Load(utf8_bytes=size)
+        digest = one.corpus.digest
+        for tag in one.corpus.languages:
+            load = Load(utf8_bytes=one.passes * one.corpus.utf8_bytes(tag))
+            found[one.what, digest, tag] = load, partial(one.has, language=tag)
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -17,7 +17,7 @@ import evenbits.studies
 from evenbits.cells import Cell, Subject
 from evenbits.figure import Case, Figure
 from evenbits.observe.activations.lookup import KIND as ACTIVATION_KIND
-from evenbits.observe.activations.lookup import activation_key
+from evenbits.observe.activations.lookup import activation_key, activations
 from evenbits.records import Corpus
 from evenbits.store import Store
 from evenbits.variants.registry import Spec
@@ -52,17 +52,19 @@ class Observation:
     """Passes over text that are no scoring: activations, gradients; or scoring of what is chosen only on the way.
 
     `passes`: in passes of scoring over all of `corpus`; `what` names them. `stored(store, language)`: whether
-    a store has it of a language; None where only measuring tells.
+    a store has it of a language; None where only measuring tells. `measure`: measures it into the subject's store; None
+    where only the study itself knows how.
     """
 
     what: str
     corpus: Corpus
     passes: float
     stored: Callable[[Store, str], bool] | None = None
+    measure: Callable[[], object] | None = None
 
-    def lacking(self, store: Store) -> list[str]:
-        """Return the languages that `store` lacks: all of them where it cannot be told."""
-        return [tag for tag in self.corpus.languages if self.stored is None or not self.stored(store, tag)]
+    def has(self, store: Store, language: str) -> bool:
+        """Return whether `store` has it of a language; False where it cannot be told."""
+        return self.stored is not None and self.stored(store, language)
 
 
 def activations_on(given: Inputs, corpus: Corpus) -> Observation:
@@ -72,7 +74,8 @@ def activations_on(given: Inputs, corpus: Corpus) -> Observation:
     def stored(store: Store, tag: str) -> bool:
         return store.has(ACTIVATION_KIND, activation_key(model, corpus.texts[tag]))
 
-    return Observation(what="activations", corpus=corpus, passes=ACTIVATIONS, stored=stored)
+    measure = partial(activations, model, corpus, store=given.subject.store, progress=given.subject.progress)
+    return Observation(what="activations", corpus=corpus, passes=ACTIVATIONS, stored=stored, measure=measure)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

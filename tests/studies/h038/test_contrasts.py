@@ -16,7 +16,7 @@ from evenbits.studies.h038 import (
     Contrast,
     TrainedModel,
     contrasted,
-    needed_models,
+    name_in_contrasts,
     recommend,
     training_choices,
     training_recipes,
@@ -69,7 +69,10 @@ def spread(mean, seed):
 
 
 def test_every_model_that_a_contrast_names_is_one_that_the_family_trains():
-    assert set(needed_models()) <= set(RECIPES)
+    named = {name for contrast in CONTRASTS for pair in contrast.pairs for name in pair}
+    assert named <= set(RECIPES)
+    assert {name_in_contrasts(f"reference:{name}") for name in named} == named
+    assert [name_in_contrasts(model) for model in ("reference:other", *named)] == [None] * (1 + len(named))
     for contrast in CONTRASTS:
         for first, second in contrast.pairs:
             if contrast.by == "model":  # the same languages get the same text on both sides

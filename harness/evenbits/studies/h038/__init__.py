@@ -4,7 +4,7 @@ Groups of languages are settled before any feature is measured; findings are fun
 """
 
 from evenbits.studies.h038 import wants
-from evenbits.studies.h038.contrasts import CONTRASTS, Contrast, TrainedModel, contrasted, needed_models
+from evenbits.studies.h038.contrasts import CONTRASTS, Contrast, TrainedModel, contrasted, name_in_contrasts
 from evenbits.studies.h038.discrimination import Discrimination, discriminate
 from evenbits.studies.h038.distribution import more_distributed
 from evenbits.studies.h038.features import EXPECTED, FeatureTable, measured_features
@@ -44,7 +44,7 @@ __all__ = [
     "loss_increase",
     "measured_features",
     "more_distributed",
-    "needed_models",
+    "name_in_contrasts",
     "recommend",
     "training_choices",
     "training_recipes",
@@ -58,7 +58,7 @@ STUDY = Study(
     wants={
         "activations": wants.activations,
         "damage": wants.damage,
-        "trained_models": wants.damage,
+        "trained_models": wants.trained_models,
         "gate_damage": wants.damage,
         "language_features": wants.language_features,
     },

@@ -25,9 +25,20 @@ from evenbits.estimates import Estimate
 from evenbits.statistics import Outcome, holm, language_mean, mean_interval, paired_difference
 from evenbits.text.languages import families_of
 
-__all__ = ["CONTRASTS", "MIN_PAIRS", "Contrast", "Contrasted", "TrainedModel", "contrasted", "needed_models"]
+__all__ = [
+    "CONTRASTS",
+    "MIN_PAIRS",
+    "Contrast",
+    "Contrasted",
+    "TrainedModel",
+    "contrasted",
+    "name_in_contrasts",
+    "needed_models",
+]
 
 Float64 = NDArray[np.float64]
+
+FAMILY = "reference:"
 
 MIN_PAIRS = 4
 """Pairs of training runs below which a training choice has no test: with three, t has two degrees of freedom."""
@@ -137,6 +148,12 @@ class Contrasted:
 def needed_models() -> tuple[str, ...]:
     """Return the names of all models that some contrast needs, each once."""
     return tuple(dict.fromkeys(name for contrast in CONTRASTS for pair in contrast.pairs for name in pair))
+
+
+def name_in_contrasts(model: str) -> str | None:
+    """Return the name by which contrasts know `reference:NAME`, None where none of them needs that model."""
+    name = model.removeprefix(FAMILY)
+    return name if name != model and name in needed_models() else None
 
 
 def contrasted(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from evenbits.cells import damage_cells
 from evenbits.cells.spread import spread
+from evenbits.studies.h038.contrasts import name_in_contrasts
 from evenbits.studies.h038.redundancy import DRAWS, KINDS, SEGMENTS
 from evenbits.studies.study import Inputs, Wants, activations_on
 from evenbits.variants.variant import FULL_PRECISION
 from evenbits.variants.zeroing import without_parts
 
-__all__ = ["activations", "damage", "language_features"]
+__all__ = ["activations", "damage", "language_features", "trained_models"]
 
 
 def activations(given: Inputs) -> Wants:
@@ -18,8 +19,13 @@ def activations(given: Inputs) -> Wants:
 
 
 def damage(given: Inputs) -> Wants:
-    """Damage under the spec: groups of languages, and contrasts of trained models, are made of it."""
+    """Damage under the spec: groups of languages are made of it."""
     return Wants(cells=damage_cells(given.subject, [given.spec], given.corpus))
+
+
+def trained_models(given: Inputs) -> Wants:
+    """Damage of the models that contrasts name."""
+    return Wants() if name_in_contrasts(given.subject.local.text) is None else damage(given)
 
 
 def language_features(given: Inputs) -> Wants:
