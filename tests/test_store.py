@@ -313,6 +313,22 @@ def test_a_file_that_was_added_to_a_folder_is_no_part_of_it(store):
     assert not (path / "sub" / "model-00002.safetensors").exists()
 
 
+def test_an_entry_that_another_run_writes_right_after_it_was_looked_for_stays(store, monkeypatch):
+    def then_written(look):
+        def looked(path):
+            found = look(path)
+            monkeypatch.undo()
+            Store(store.root).put("losses", KEY, meta={"by": "another run"})
+            return found
+
+        return looked
+
+    monkeypatch.setattr(Path, "is_file", then_written(Path.is_file))
+    monkeypatch.setattr(os.path, "lexists", then_written(os.path.lexists))
+    assert store.get("losses", KEY) is None
+    assert store.get("losses", KEY).meta == {"by": "another run"}
+
+
 @pytest.mark.parametrize("made", [Path.touch, lambda path: path.symlink_to("nowhere")], ids=["file", "dangling link"])
 def test_what_is_no_folder_in_a_folders_place_is_removed(store, made):
     path = store.folder("models", KEY, fill)

@@ -118,12 +118,12 @@ class Store:
         path = self._path(kind, key)
         with _explained(path):
             try:
+                if not os.path.lexists(path):  # asked first: another run may write the entry at any moment
+                    return None
                 if path.is_file():
                     entry = _decode(path.read_bytes(), kind, key)
                     self._used.add((kind, path.name))
                     return entry
-                if not os.path.lexists(path):
-                    return None
                 reason = "is no file"
             except FileNotFoundError:  # removed by another run since it was seen
                 return None
