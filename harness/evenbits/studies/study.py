@@ -52,15 +52,15 @@ class Observation:
     """Passes over text that are no scoring: activations, gradients; or scoring of what is chosen only on the way.
 
     `passes`: in passes of scoring over all of `corpus`; `what` names them. `stored(store, language)`: whether
-    a store has it of a language; None where only measuring tells. `measure`: measures it into the subject's store; None
-    where only the study itself knows how.
+    a store has it of a language; None where only measuring tells. `measure(languages=...)`: measures it into the
+    subject's store; None where only the study itself knows how.
     """
 
     what: str
     corpus: Corpus
     passes: float
     stored: Callable[[Store, str], bool] | None = None
-    measure: Callable[[], object] | None = None
+    measure: Callable[..., object] | None = None
 
     def has(self, store: Store, language: str) -> bool:
         """Return whether `store` has it of a language; False where it cannot be told."""
