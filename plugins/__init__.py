@@ -6,6 +6,8 @@ it, so that pytest can rewrite the assertions of every one of them.
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 __all__ = ["PLUGINS", "pytest_addoption"]
@@ -46,3 +48,4 @@ def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
     """
     for name in PLUGINS:
         pluginmanager.import_plugin(name)
+    gc.freeze()  # modules stay to the end; pytest has the rest collected several times, these with it otherwise

