@@ -28,6 +28,18 @@ def seeded():
         sys.modules["torch"].manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def imported_for_good():
+    """torch, which cannot be imported twice, before a `pytester` that would forget it again after its test."""
+    import transformers.modeling_utils  # noqa: F401 - brings torch, and what of it registers operators
+
+
+@pytest.fixture
+def pytester(imported_for_good, pytester):  # noqa: ARG001
+    """pytest's own, in whatever order tests run."""
+    return pytester
+
+
 @pytest.fixture
 def store(tmp_path):
     """An empty store, outside the working folder of the test."""
