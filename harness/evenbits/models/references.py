@@ -11,7 +11,7 @@ from typing import Literal
 from evenbits.errors import ModelError, UsageError
 from evenbits.paths import expanded
 
-__all__ = ["FORMS", "MEASURED", "Kind", "ModelRef", "parse_model"]
+__all__ = ["FORMS", "MEASURED", "Kind", "ModelRef", "parse_model", "reference_name"]
 
 Kind = Literal["hub", "folder", "gguf", "wheel", "reference", "measured"]
 
@@ -45,6 +45,12 @@ class ModelRef:
 
     def __str__(self) -> str:
         return self.text
+
+
+def reference_name(text: str) -> str | None:
+    """Return NAME of `reference:NAME`, the text of a model that ships with evenbits; None for any other."""
+    name = text.removeprefix("reference:")
+    return None if name == text else name
 
 
 def parse_model(text: str) -> ModelRef:

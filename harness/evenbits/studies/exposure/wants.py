@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from evenbits.cells import Subject, variant_cells
 from evenbits.errors import EvenbitsError
+from evenbits.models.references import reference_name
 from evenbits.studies.study import Inputs, Wants
 from evenbits.variants.registry import Spec, parse, variant_of
 
@@ -20,13 +21,11 @@ MIRRORED = ("a1", "a1r", "a2", "a2r")
 Its other recipes change more than exposure.
 """
 
-FAMILY = "reference:"
-
 
 def takes_part(subject: Subject) -> bool:
     """Return whether exposure is known of a model, and is what tells it from the others."""
-    name = subject.local.text
-    return subject.local.exposure is not None and (not name.startswith(FAMILY) or name.removeprefix(FAMILY) in MIRRORED)
+    name = reference_name(subject.local.text)
+    return subject.local.exposure is not None and (name is None or name in MIRRORED)
 
 
 def specs_of(subject: Subject) -> tuple[tuple[Spec, ...], dict[str, str]]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from evenbits.cells.damage import Damage
 from evenbits.estimates import Estimate
+from evenbits.models.references import reference_name
 from evenbits.statistics import Outcome, holm, language_mean, mean_interval, paired_difference
 from evenbits.text.languages import families_of
 
@@ -37,8 +38,6 @@ __all__ = [
 ]
 
 Float64 = NDArray[np.float64]
-
-FAMILY = "reference:"
 
 MIN_PAIRS = 4
 """Pairs of training runs below which a training choice has no test: with three, t has two degrees of freedom."""
@@ -152,8 +151,8 @@ def needed_models() -> tuple[str, ...]:
 
 def name_in_contrasts(model: str) -> str | None:
     """Return the name by which contrasts know `reference:NAME`, None where none of them needs that model."""
-    name = model.removeprefix(FAMILY)
-    return name if name != model and name in needed_models() else None
+    name = reference_name(model)
+    return name if name in needed_models() else None
 
 
 def contrasted(
