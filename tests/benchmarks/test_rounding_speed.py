@@ -72,9 +72,11 @@ def by_torchao(matrices):
     return waiting(lambda: [one(w) for w in matrices])
 
 
+PEERS = {"bitsandbytes": by_bitsandbytes, "torchao": by_torchao}
+
+
 def test_rounding_is_near_one_copy_of_the_weights_and_faster_than_the_libraries(matrices, interleaved, row):
-    peers = {"bitsandbytes": by_bitsandbytes, "torchao": by_torchao}
-    there = {name: make(matrices) for name, make in peers.items() if importlib.util.find_spec(name)}
+    there = {name: make(matrices) for name, make in PEERS.items() if importlib.util.find_spec(name)}
     contenders = {"evenbits": rounding(matrices), "one copy": copying(matrices), **there}
     with torch.inference_mode():
         seconds = interleaved(contenders, main="evenbits")

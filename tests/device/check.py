@@ -251,6 +251,13 @@ def timed(work: Callable[[], Any], *, rounds: int) -> float:
     return sorted(seconds)[len(seconds) // 2]
 
 
+def long_text(texts: Mapping[str, Sequence[str]]) -> list[tuple[str, list[str]]]:
+    """40 languages x 100 segments out of fewer: each text three times, with another end."""
+    named = [(f"{tag}-{copy}", [f"{text} {copy}" for text in lines]) for tag, lines in texts.items() for copy in "abc"]
+    segments = 4 if REHEARSED else 100
+    return [(tag, (lines * 5)[:segments]) for tag, lines in named[: 2 if REHEARSED else 40]]
+
+
 def speed_of_scoring(loaded: Any, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Scoring against the bare products on the same tokens, and the memory beyond the weights."""
     import torch
@@ -258,9 +265,8 @@ def speed_of_scoring(loaded: Any, texts: Mapping[str, Sequence[str]]) -> dict[st
     from torch.nn import functional
 
     weights = sum(parameter.nbytes for parameter in loaded.model.parameters())
-    named = [(f"{tag}-{copy}", [f"{text} {copy}" for text in lines]) for tag, lines in texts.items() for copy in "abc"]
-    segments = 4 if REHEARSED else 100
-    languages = [(tag, (lines * 5)[:segments]) for tag, lines in named[: 2 if REHEARSED else 40]]
+    languages = long_text(texts)
+    segments = len(languages[0][1])
     ids = [str(number) for number in range(segments)]
     tokens = [
         sum(len(one) for one in loaded.tokenizer(lines, add_special_tokens=False)["input_ids"])
@@ -302,6 +308,72 @@ def speed_of_scoring(loaded: Any, texts: Mapping[str, Sequence[str]]) -> dict[st
         "peak_bytes": peak,
         "beyond_weights_gib": (peak - weights) / 2**30,
         "reached_memory": peak - weights <= 4 * 2**30,
+    }
+
+
+def beside_lm_eval(loaded: Any, texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Scoring against lm-eval's rolling log-likelihood at its better batch size, on an eighth of the text."""
+    from evenbits.records import Corpus
+    from evenbits.scoring import score
+
+    benchmarks()
+    from test_scoring_speed import lm_eval_scorer
+
+    languages = dict(long_text(texts)[::8])
+    ids = tuple(str(number) for number in range(len(next(iter(languages.values())))))
+    corpus = Corpus(
+        name="device",
+        source="check",
+        languages=tuple(languages),
+        segment_ids=ids,
+        texts={tag: tuple(lines) for tag, lines in languages.items()},
+    )
+    sizes = {size: timed(lm_eval_scorer(loaded, corpus, size), rounds=1) for size in (8, 32)}
+    best = min(sizes, key=sizes.__getitem__)
+
+    def scored() -> None:
+        for tag, lines in languages.items():
+            score(loaded, tag, ids, lines)
+
+    theirs, ours = timed(lm_eval_scorer(loaded, corpus, best), rounds=3), timed(scored, rounds=3)
+    return {
+        "languages": len(languages),
+        "segments": len(ids),
+        "seconds": ours,
+        "lm_eval_seconds": theirs,
+        "lm_eval_seconds_by_batch": sizes,
+        "times_lm_eval": theirs / ours,
+        "reached": theirs >= 3 * ours,
+    }
+
+
+def benchmarks() -> None:
+    """Let modules of `tests/benchmarks` be imported, for the device that is checked, and the peers they measure."""
+    os.environ["EVENBITS_BENCH_DEVICE"] = DEVICE
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    sys.path.append(os.environ.get("EVENBITS_PEERS", ""))
+
+
+def rounding_beside_libraries(loaded: Any) -> dict[str, Any]:
+    """Rounding four layers' matrices to int4-g64, and bitsandbytes and torchao on the same."""
+    import importlib.util
+
+    import torch
+
+    benchmarks()
+    from test_rounding_speed import PEERS, rounding
+
+    matrices = [loaded.model.get_parameter(linear.parameter).detach() for linear in loaded.anatomy.linears[:28]]
+    with torch.inference_mode():
+        ours = timed(rounding(matrices), rounds=5)
+        there = [name for name in PEERS if importlib.util.find_spec(name)]
+        theirs = {name: timed(PEERS[name](matrices), rounds=5) for name in there}
+    return {
+        "weights": sum(matrix.numel() for matrix in matrices),
+        "seconds": ours,
+        "seconds_of_libraries": theirs,
+        "not_installed": [name for name in PEERS if name not in theirs],
+        "reached": all(ours < seconds for seconds in theirs.values()),
     }
 
 
@@ -424,6 +496,8 @@ def main(text: Path, out: Path, seconds: float) -> int:
     part("spread_and_experts", lambda: spread_and_whole(texts), least=20)
     part("scoring_8b", lambda: large(lambda loaded: speed_of_scoring(loaded, texts)), least=30)
     part("rounding_8b", lambda: large(speed_of_rounding), least=10)
+    part("rounding_beside_libraries", lambda: large(rounding_beside_libraries), least=10)
+    part("lm_eval_8b", lambda: large(lambda loaded: beside_lm_eval(loaded, texts)), least=130)
     kept.clear()
     gc.collect()
     part("evals", lambda: every_eval(text, out, end - time.monotonic() - 5), least=20)

@@ -11,24 +11,34 @@ cd "$(dirname "$0")/../.."
 folder=.evenbits/device
 
 prepare() {
-    rm -rf "$folder" && mkdir -p "$folder/wheels" "$folder/site"
-    python -m pip download --quiet --no-deps --only-binary=:all: --python-version "${PYTHON:-3.12}" --implementation cp \
-        --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
-        --dest "$folder/wheels" gguf jsonschema jsonschema-specifications referencing rpds-py langcodes language-data \
-        platformdirs
-    for wheel in "$folder"/wheels/*.whl; do python -m zipfile -e "$wheel" "$folder/site"; done
+    rm -rf "$folder" && mkdir -p "$folder"
+    fetched site gguf jsonschema jsonschema-specifications referencing rpds-py langcodes language-data platformdirs
     # Nobody looks codes up by name: the tries that would be needed are left out, and so is what reads them.
-    rm -rf "$folder/site/language_data/data" "$folder/site/gguf/scripts" "$folder/site/jsonschema/benchmarks"
-    : > "$folder/site/marisa_trie.py"
-    rm -rf "$folder/wheels"
+    (cd "$folder/site" && rm -rf language_data/data gguf/scripts jsonschema/benchmarks && : > marisa_trie.py)
+    # What evenbits is measured beside, apart from what it runs with: no tasks, and of kernels those for CUDA 13.
+    fetched peers lm-eval dill bitsandbytes torchao
+    find "$folder/peers/lm_eval/tasks" -mindepth 1 -maxdepth 1 -type d -exec rm -rf {} +
+    find "$folder/peers" \( -name 'libbitsandbytes_*' -o -name '_C_*.so' \) ! -name '*_cpu.so' ! -name '*_cuda13*' -delete
     python tests/device/check.py text "$folder/text"
-    tar -C "$folder" -cJf "$folder/site.tar.xz" site && rm -r "$folder/site"
+    tar -C "$folder" -cJf "$folder/packages.tar.xz" site peers && rm -r "$folder/site" "$folder/peers"
     du -sh "$folder"
 }
 
+fetched() { # folder, packages
+    local into="$folder/$1" wheels
+    wheels=$(mktemp -d)
+    python -m pip download --quiet --no-deps --only-binary=:all: --python-version "${PYTHON:-3.12}" --implementation cp \
+        --platform manylinux_2_28_x86_64 --platform manylinux_2_24_x86_64 --platform manylinux_2_17_x86_64 \
+        --platform manylinux2014_x86_64 --dest "$wheels" "${@:2}"
+    mkdir "$into"
+    for wheel in "$wheels"/*.whl; do python -m zipfile -e "$wheel" "$into"; done
+    rm -r "$wheels"
+}
+
 run() {
-    site=$(mktemp -d)
-    tar -xJf "$folder/site.tar.xz" -C "$site" --strip-components 1
+    packages=$(mktemp -d)
+    tar -xJf "$folder/packages.tar.xz" -C "$packages"
+    site=$packages/site
     # The four folders of the package as one, and its name and version for whoever asks: no build, no network.
     mkdir "$site/evenbits" "$site/evenbits-0.dist-info"
     for part in harness/evenbits/*; do ln -s "$PWD/$part" "$site/evenbits/"; done
@@ -39,7 +49,8 @@ import tomllib
 for group, named in tomllib.load(open("pyproject.toml", "rb"))["project"].get("entry-points", {}).items():
     print(f"[{group}]", *(f"{name} = {value}" for name, value in named.items()), sep="\n")
 PYTHON
-    export PYTHONPATH="$site" PYTHONUNBUFFERED=1 CUBLAS_WORKSPACE_CONFIG=:4096:8 TOKENIZERS_PARALLELISM=false
+    export PYTHONPATH="$site" EVENBITS_PEERS="$packages/peers" PYTHONUNBUFFERED=1
+    export CUBLAS_WORKSPACE_CONFIG=:4096:8 TOKENIZERS_PARALLELISM=false
     python3 tests/device/check.py run "$folder/text" "${OUT:-$folder}/device.json" "${SECONDS_LEFT:-300}"
 }
 

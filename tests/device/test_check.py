@@ -32,6 +32,8 @@ def test_every_part_of_the_check_comes_to_an_end(tmp_path):
     assert found["spread_and_experts"]["gpt_oss"]["gradients"] < 1e-3
     assert found["scoring_8b"]["tokens"] > 0
     assert found["rounding_8b"]["weights"] == 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128)
+    assert found["rounding_beside_libraries"]["weights"] == found["rounding_8b"]["weights"]
+    assert found["lm_eval_8b"]["times_lm_eval"] > 0
     assert found["evals"]["rows"] > 0
     assert "error" not in found["evals"]["verdicts"]
 
