@@ -6,6 +6,7 @@ import pytest
 from evenbits.cells import Subject, measure_damage
 from evenbits.cells.streaming import Streamed
 from evenbits.errors import NotApplicableError
+from evenbits.models.families import SUPPORTED
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.records import Corpus
@@ -13,6 +14,7 @@ from evenbits.store import Store
 from evenbits.variants.quantization.spec import parse_spec, parse_specs
 
 SPECS = parse_specs("nf4-b32+keep1%:magnitude+protect:model.layers.1+include:embedding,int4-g32+clip:mse,int8-row")
+EVERY_TYPE = parse_specs("int4-row,int8-row")
 LANGUAGES = ("de", "fr", "yo")
 
 
@@ -123,10 +125,37 @@ def test_the_noise_floor_in_float32_never_loads_a_second_model(tiny_model, subje
     assert loads == ["torch.bfloat16"]
 
 
+QUICK = ("gpt2", "gptj", "glm4_moe", "gemma4_text", "llama4", "mamba2")  # tables by position, buffers, shared keys
+
+
 @pytest.mark.parametrize(
-    ("architecture", "spec"), [("gpt2", "int4-g32"), ("llama", "int4-g32+keep1%:magnitude@global")]
+    "architecture", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SUPPORTED]
 )
-def test_what_needs_more_than_a_layer_is_refused_by_name(architecture, spec, tiny_model, subject):
-    streamed = subject(tiny_model(architecture), "streamed", runner=Streamed())
-    with pytest.raises(NotApplicableError, match="Leave --stream-layers out"):
-        measure_damage(streamed, [parse_spec(spec)], corpus_of())
+def test_every_type_is_streamed_as_it_is_measured_in_memory_to_the_bit(architecture, tmp_path, subject, monkeypatch):
+    import architectures
+
+    folder = architectures.build(architecture, tmp_path / "model")
+    own = subject(folder, "memory", dtype="bfloat16")
+    monkeypatch.setattr(type(own.runner._streamed), "fits", lambda *_: False)
+    rows = measure_damage(own, EVERY_TYPE, corpus_of()).rows(seed=0)
+    monkeypatch.undo()
+    streamed = subject(folder, "streamed", dtype="bfloat16", runner=Streamed())
+    assert measure_damage(streamed, EVERY_TYPE, corpus_of()).rows(seed=0) == rows
+    assert losses_of(streamed.store) == losses_of(own.store)
+    assert not streamed._loaded
+
+
+def test_what_needs_more_than_a_layer_is_refused_by_name(tiny_model, subject):
+    streamed = subject(tiny_model("llama"), "streamed", runner=Streamed())
+    with pytest.raises(NotApplicableError, match=r"without @global\. Leave --stream-layers out"):
+        measure_damage(streamed, [parse_spec("int4-g32+keep1%:magnitude@global")], corpus_of())
+
+
+def test_a_model_whose_layers_are_not_all_of_it_is_refused_by_name(tiny_model, subject, monkeypatch):
+    import evenbits.scoring.streamed as module
+
+    monkeypatch.setattr(module, "close", lambda *_: False)
+    streamed = subject(tiny_model("gpt2"), "streamed", runner=Streamed())
+    with pytest.raises(NotApplicableError, match="gpt2 model, called one by one, do not give what the model gives"):
+        measure_damage(streamed, [parse_spec("int4-g32")], corpus_of())
+    assert all(parameter.is_meta for parameter in streamed.runner._skeletons["bfloat16"].loaded.model.parameters())

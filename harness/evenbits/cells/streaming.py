@@ -55,10 +55,15 @@ class Streamed:
         """Compute the cells; `NotApplicableError` names what needs more than a layer at a time."""
         for cell in cells:
             if not self.fits(original, cell, whole=False):
+                kind = original.local.model_type
+                why = (
+                    "that takes full precision, or simulated rounding without statistics on text and without @global"
+                    if cell.variant.in_layer is None
+                    else f"the layers of this {kind} model, called one by one, do not give what the model gives"
+                )
                 raise NotApplicableError(
-                    f"{cell.variant.label} on a {original.local.model_type} model cannot be measured layer by layer: "
-                    "that takes a model of llama's kind, and full precision or simulated rounding without statistics "
-                    "on text and without @global. Leave --stream-layers out."
+                    f"{cell.variant.label} on a {kind} model cannot be measured layer by layer: {why}. Leave "
+                    "--stream-layers out."
                 )
         for dtype, of_one in groupby(sorted(cells, key=lambda cell: cell.dtype), key=lambda cell: cell.dtype):
             some = list(of_one)

@@ -284,5 +284,10 @@ def _owners(tree: _Tree, layer: str) -> Iterator[tuple[str, str]]:
 
 
 def _final_norm(tree: _Tree) -> str | None:
-    names = [name for name, module in tree.modules[tree.decoder].named_children() if "Norm" in type(module).__name__]
+    """Return the last norm of the stream; norms of another width are of what layers are given beside it."""
+    names = []
+    for name, module in tree.modules[tree.decoder].named_children():
+        weight = getattr(module, "weight", None)
+        if "Norm" in type(module).__name__ and (weight is None or weight.shape[-1] == tree.width):
+            names.append(name)
     return f"{tree.decoder}.{names[-1]}" if names else None

@@ -114,22 +114,24 @@ def parameter_names(model: PreTrainedModel, available: Iterable[str]) -> dict[st
 
 
 def stored_parameters(model: PreTrainedModel, available: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return parameter name of `model` -> the tensors among `available` that hold it.
+    """Return name of a parameter, or saved buffer, of `model` -> the tensors among `available` that hold it.
 
     One tensor, as the model has it; or, for fused experts that are stored expert by expert, the tensors whose rows make
-    up the parameter, first to last, each output x input. Names are those that transformers' loading gives them. Raises
-    `ModelError` for parameters that are not found, or stored in a way that is not one of these two.
+    up the parameter, first to last, each output x input. Names are those that transformers' loading gives them. A
+    buffer that is not found is left out: loading leaves it as it is made. Raises `ModelError` for parameters not
+    found, or stored in a way that is not one of these two.
     """
+    values = model.state_dict(keep_vars=True)
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    single, fused, order = _renamed(model, available, parameters)
+    single, fused, order = _renamed(model, available, values)
     found: dict[str, tuple[str, ...]] = {}
-    for name, value in parameters.items():
+    for name, value in values.items():
         if name in single:
             found[name] = (single[name],)
         elif name in fused:
             found[name] = _rows(name, fused[name], order[name])
         else:
-            twin = next((other for other, same in parameters.items() if same is value and other in single), None)
+            twin = next((other for other, same in values.items() if same is value and other in single), None)
             if twin is not None:
                 found[name] = (single[twin],)
     missing = [name for name in parameters if name not in found]
@@ -138,11 +140,11 @@ def stored_parameters(model: PreTrainedModel, available: Iterable[str]) -> dict[
             f"the checkpoint lacks {len(missing)} of {len(parameters)} weights of this {model.config.model_type} "
             f"model: {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
         )
-    return {name: found[name] for name in parameters}
+    return {name: found[name] for name in values if name in found}
 
 
 def _renamed(
-    model: PreTrainedModel, available: Iterable[str], parameters: dict[str, Any]
+    model: PreTrainedModel, available: Iterable[str], values: dict[str, Any]
 ) -> tuple[dict[str, str], dict[str, dict[str, list[str]]], dict[str, Any]]:
     """Apply transformers' renamings: parameters stored as one tensor, and by pattern those that a conversion makes."""
     from transformers.conversion_mapping import get_model_conversion_mapping
@@ -162,10 +164,10 @@ def _renamed(
     order: dict[str, Any] = {}
     prefix = model.base_model_prefix
     for tensor in sorted(available, key=dot_natural_key):
-        name, pattern = rename_source_key(tensor, renamings, converters, prefix, parameters)
-        if name not in parameters:
-            name, pattern = rename_source_key(tensor, [], [], prefix, parameters)
-        if name not in parameters:
+        name, pattern = rename_source_key(tensor, renamings, converters, prefix, values)
+        if name not in values:
+            name, pattern = rename_source_key(tensor, [], [], prefix, values)
+        if name not in values:
             continue
         if pattern is None:
             single.setdefault(name, tensor)

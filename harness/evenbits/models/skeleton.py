@@ -1,13 +1,15 @@
 """Skeleton: a model without weights; those outside the layers, and a layer's while it runs, are read when needed.
 
-What is read is what loading would have put there: the same tensors of the checkpoint, in the same dtype. That all of
-them are there and finite was seen when the model was resolved.
+What is read is what loading would have put there: the same tensors of the checkpoint, weights and saved buffers (biases
+of routers, scales of layers), in the same dtype. That all of them are there and finite was seen when the model was
+resolved.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -43,6 +45,7 @@ class Skeleton:
         anatomy = anatomy_of(model)
         self._tensors = stored_parameters(model, checkpoint.tensor_names(local.folder))
         self._inside = tuple(f"{name}." for name in anatomy.layers)
+        self._wide = _kept_wide(model, dtype)
         for module in model.modules():
             for name, buffer in module.named_buffers(recurse=False):
                 setattr(module, name, buffer.to(device.name))
@@ -56,6 +59,7 @@ class Skeleton:
         """Hold what stands outside the layers, embedding and head, while the context lasts."""
         model = self.loaded.model
         names = [name for name, _ in model.named_parameters() if not name.startswith(self._inside)]
+        names += [name for name in self._buffers() if not name.startswith(self._inside)]
         try:
             with self._present(names):
                 model.tie_weights()
@@ -66,28 +70,64 @@ class Skeleton:
     @contextmanager
     def layer(self, index: int) -> Iterator[None]:
         """Hold the weights of decoder layer `index` while the context lasts."""
-        named = dict(self.loaded.model.named_parameters(remove_duplicate=False))
+        named = (*dict(self.loaded.model.named_parameters(remove_duplicate=False)), *self._buffers())
         with self._present([name for name in named if name.startswith(self._inside[index])]):
             yield
 
     @contextmanager
+    def layers_as_they_run(self) -> Iterator[None]:
+        """Let the model's own forward find each layer's weights while that layer runs, inside `outside()`."""
+        held: dict[int, AbstractContextManager[None]] = {}
+        with ExitStack() as stack:
+            for index, name in enumerate(self.loaded.anatomy.layers):
+                module = self.loaded.model.get_submodule(name)
+
+                def enter(*_call: Any, index: int = index) -> None:
+                    held[index] = self.layer(index)
+                    held[index].__enter__()
+
+                def leave(*_call: Any, index: int = index) -> None:
+                    held.pop(index).__exit__(None, None, None)
+
+                stack.callback(module.register_forward_pre_hook(enter).remove)
+                stack.callback(module.register_forward_hook(leave).remove)
+            try:
+                yield
+            finally:
+                for context in held.values():  # of a layer that failed
+                    context.__exit__(None, None, None)
+
+    def _buffers(self) -> list[str]:
+        """Return the names of buffers that the checkpoint holds."""
+        return [name for name, _ in self.loaded.model.named_buffers() if name in self._tensors]
+
+    @contextmanager
     def _present(self, names: Sequence[str]) -> Iterator[None]:
         model = self.loaded.model
-        absent = {name: model.get_parameter(name) for name in names}
+        absent = {name: _get(model, name) for name in names}
         try:
-            for name in names:
-                _put(model, name, self._read(name, absent[name].shape))
+            for name, value in absent.items():
+                _put(model, name, self._read(name, value))
             yield
         finally:
-            for name, parameter in absent.items():
-                _put(model, name, parameter)
+            for name, value in absent.items():
+                _put(model, name, value)
 
-    def _read(self, name: str, shape: torch.Size) -> nn.Parameter:
+    def _read(self, name: str, absent: torch.Tensor) -> torch.Tensor:
         stored = self._tensors[name]
         read = [checkpoint.read(self._folder, tensor) for tensor in stored]
         value = read[0] if len(read) == 1 else torch.cat(read)
-        value = value.reshape(shape).to(device=self._device.name, dtype=self._dtype)
-        return nn.Parameter(value, requires_grad=False)
+        dtype = torch.float32 if self._wide is not None and self._wide.search(name) else absent.dtype
+        value = value.reshape(absent.shape).to(device=self._device.name, dtype=dtype)
+        return nn.Parameter(value, requires_grad=False) if isinstance(absent, nn.Parameter) else value
+
+
+def _kept_wide(model: Any, dtype: torch.dtype) -> re.Pattern[str] | None:
+    """Return the names of what transformers loads in float32 whatever the dtype of the rest."""
+    from transformers.core_model_loading import build_glob_alternation
+
+    kept = list(model._get_dtype_plan(dtype))  # noqa: SLF001 - its loading asks the same, and nothing public tells
+    return build_glob_alternation(kept)[0] if kept else None
 
 
 def _empty(local: LocalModel, dtype: torch.dtype) -> PreTrainedModel:
@@ -99,11 +139,20 @@ def _empty(local: LocalModel, dtype: torch.dtype) -> PreTrainedModel:
         model: Any = class_of(config).from_config(
             config, dtype=dtype, attn_implementation=attention_for(config), trust_remote_code=local.allow_code
         )
+    for module in model.modules():
+        module._is_hf_initialized = False  # noqa: SLF001 - transformers' own mark
+    model.initialize_weights()  # loading, too, fills buffers that are not saved anew, not in the dtype of the weights
     model.tie_weights()
     model.train(mode=False)
     return model  # type: ignore[no-any-return]
 
 
-def _put(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
+def _get(model: nn.Module, name: str) -> torch.Tensor:
     path, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(path), attribute, parameter)
+    value: torch.Tensor = getattr(model.get_submodule(path), attribute)
+    return value
+
+
+def _put(model: nn.Module, name: str, value: torch.Tensor) -> None:
+    path, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(path), attribute, value)

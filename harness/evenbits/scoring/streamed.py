@@ -7,20 +7,22 @@ the same batches, the same operations.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from evenbits.models.device import lacks_room
 from evenbits.models.layout import text_config
 from evenbits.models.records import LoadedModel
 from evenbits.models.skeleton import Skeleton
 from evenbits.scoring import packed
 from evenbits.scoring.arithmetic import products_for
 from evenbits.scoring.batches import Window, context_limit
+from evenbits.scoring.body import padded_hidden
 from evenbits.scoring.likelihood import CONTEXT, batch_tokens_for
-from evenbits.scoring.sweep import Layers, PackedLayers, ReplayLayers, Text, gives_the_same
+from evenbits.scoring.sweep import Layers, PackedLayers, ReplayLayers, Text, close, first_batch, one_by_one
 
 __all__ = ["Passage", "layers_of", "stream"]
 
@@ -40,22 +42,50 @@ class Passage:
 def layers_of(
     skeleton: Skeleton, text: Text, *, context: int = CONTEXT, whole: Callable[[], LoadedModel] | None = None
 ) -> Layers | None:
-    """Return what runs the layers one at a time, None where nothing shows that this gives what the model gives.
+    """Return what runs the layers one at a time, None where that does not give what the model gives.
 
-    The lean forward is held to the model's own by tests. Other types are asked on a batch of `text`, for which `whole`
-    is the model with all its weights, in whatever dtype it is in memory.
+    The lean forward is held to the model's own by tests. Other types are asked on a batch of `text`: of `whole`, the
+    model with all its weights in whatever dtype it is in memory, or, without it, of the skeleton, which costs two
+    passes over the checkpoint.
     """
     model = skeleton.loaded.model
     if packed.supports(model, context=context_limit(text_config(model), context)):
         return PackedLayers(model)
-    if whole is None or skeleton.loaded.anatomy.projections:
-        return None
-    there = whole()
-    for dry in ("tensor", "tuple"):
-        with suppress(RuntimeError, IndexError, TypeError):  # a model that wants the other of the two
-            if gives_the_same(ReplayLayers(there, dry=dry), there, text, batch_tokens_for(there.model.device)):
-                return ReplayLayers(skeleton.loaded, dry=dry)
-    return None
+    if whole is not None:
+        return _proven(skeleton, text, whole(), at_once=nullcontext, held=lambda _layer: nullcontext())
+    with skeleton.outside():
+        return _proven(skeleton, text, skeleton.loaded, at_once=skeleton.layers_as_they_run, held=skeleton.layer)
+
+
+def _proven(
+    skeleton: Skeleton,
+    text: Text,
+    there: LoadedModel,
+    *,
+    at_once: Callable[[], AbstractContextManager[Any]],
+    held: Callable[[int], AbstractContextManager[Any]],
+) -> Layers | None:
+    """Ask the model `there`, which has all its weights within `at_once()` and those of a layer within `held(layer)`."""
+    model: Any = there.model
+    batch = first_batch(there, text, batch_tokens_for(model.device))
+    boxed: list[bool] = []
+    with torch.inference_mode(), products_for(model.dtype, model.device):
+        listening = model.get_submodule(there.anatomy.layers[0]).register_forward_hook(
+            lambda _module, _args, output: boxed.append(isinstance(output, tuple))
+        )
+        try:
+            with at_once():
+                own_ND = padded_hidden(model, batch)
+        finally:
+            listening.remove()
+        dry: Literal["tensor", "tuple"] = "tuple" if boxed[0] else "tensor"
+        try:
+            ours_ND = one_by_one(ReplayLayers(there, dry=dry), there, batch, held)
+        except (RuntimeError, LookupError, TypeError, AttributeError) as error:  # a layer that asks its neighbours
+            if isinstance(error, RuntimeError) and lacks_room(error):
+                raise
+            return None
+    return ReplayLayers(skeleton.loaded, dry=dry) if close(own_ND, ours_ND) else None
 
 
 def stream(

@@ -15,7 +15,7 @@ Shape legend: N positions of a batch, D hidden, P layers of the model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -40,8 +40,10 @@ __all__ = [
     "ReplayLayers",
     "SweptLosses",
     "Text",
-    "can_sweep",
+    "close",
+    "first_batch",
     "gives_the_same",
+    "one_by_one",
     "sweep",
 ]
 
@@ -100,27 +102,17 @@ def sweep(
     """
     limit = context_limit(text_config(loaded.model), context)
     budget = batch_tokens or batch_tokens_for(loaded.model.device)
-    runner = _runner(loaded, context=limit)
+    lean = packed.supports(loaded.model, context=limit)
+    runner: Layers = PackedLayers(loaded.model) if lean else ReplayLayers(loaded)
     sheets = {tag: Text.of(loaded, tag, segment_ids, texts[tag], context) for tag in texts}
     chunks = list(_chunks(sheets, int(text_config(loaded.model).hidden_size)))
     expect(len(changes) * len(chunks))
     for tags in chunks:
-        if runner is None or not gives_the_same(runner, loaded, sheets[tags[0]], budget):
+        if not gives_the_same(runner, loaded, sheets[tags[0]], budget):
             chosen = [sheets[tag] for tag in tags]
             yield _from_the_start(loaded, chosen, changes, context=context, batch_tokens=budget, advance=advance)
         else:
             yield _Chunk(loaded, runner, [sheets[tag] for tag in tags], budget).run(changes, advance)
-
-
-def can_sweep(loaded: LoadedModel, *, context: int = CONTEXT) -> bool:
-    """Return whether the layers of `loaded` can be run one by one at all; the first batch then proves it."""
-    return _runner(loaded, context=context_limit(text_config(loaded.model), context)) is not None
-
-
-def _runner(loaded: LoadedModel, *, context: int) -> Layers | None:
-    if packed.supports(loaded.model, context=context):
-        return PackedLayers(loaded.model)
-    return None if loaded.anatomy.projections else ReplayLayers(loaded)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -369,14 +361,33 @@ def gives_the_same(runner: Layers, loaded: LoadedModel, text: Text, batch_tokens
     """
     if isinstance(runner, PackedLayers) or not text.windows:
         return True
-    model: Any = loaded.model
-    batch = next(batched(text.windows, tokens=batch_tokens, padded=True, apart=length_limit(text_config(model))))
-    with torch.inference_mode(), products_for(model.dtype, model.device):
-        own_ND = padded_hidden(model, batch)
-        state = runner.enter(batch)
-        for layer in range(len(loaded.anatomy.layers)):
+    batch = first_batch(loaded, text, batch_tokens)
+    with torch.inference_mode(), products_for(loaded.model.dtype, loaded.model.device):
+        return close(padded_hidden(loaded.model, batch), one_by_one(runner, loaded, batch))
+
+
+def first_batch(loaded: LoadedModel, text: Text, batch_tokens: int) -> list[Window]:
+    """Return the first batch in which the model's own forward reads `text`."""
+    apart = length_limit(text_config(loaded.model))
+    return next(batched(text.windows, tokens=batch_tokens, padded=True, apart=apart))
+
+
+def one_by_one(
+    runner: Layers,
+    loaded: LoadedModel,
+    batch: Sequence[Window],
+    held: Callable[[int], AbstractContextManager[Any]] = lambda _layer: nullcontext(),
+) -> torch.Tensor:
+    """Return what the layers called one by one give for a batch; `held(layer)`: in which a layer has its weights."""
+    state = runner.enter(batch)
+    for layer in range(len(loaded.anatomy.layers)):
+        with held(layer):
             state = runner.step(state, layer)
-        ours_ND = runner.finish(state, batch)
+    return runner.finish(state, batch)
+
+
+def close(own_ND: torch.Tensor, ours_ND: torch.Tensor) -> bool:
+    """Return whether two ways to final hidden states differ by rounding alone."""
     return own_ND.shape == ours_ND.shape and torch.allclose(own_ND, ours_ND, rtol=1e-4, atol=1e-4)
 
 
