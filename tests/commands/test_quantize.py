@@ -94,6 +94,15 @@ def test_quantize_refuses_in_a_sentence_and_writes_nothing(spec, words, tiny_lla
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option", ["--stream-layers", "--runner=ray", "--ray-address=auto"])
+def test_quantize_has_no_options_that_it_would_not_heed(option, tiny_llama, tmp_path):
+    """It loads the model into this process and rounds it there."""
+    result = run(tiny_llama, "--spec", "int4-g32", option, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert f"No such option: {option.partition('=')[0]}" in result.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_quantize_overwrites_nothing(tiny_llama, tmp_path):
     result = run(tiny_llama, "--spec", "int4-row", "-o", tmp_path)
     assert result.exit_code == 2

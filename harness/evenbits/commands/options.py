@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evenbits.variants.quantization.spec import QuantSpec
 
 __all__ = [
+    "HERE",
     "MEASURING",
     "AsJson",
     "JustCost",
@@ -49,9 +50,11 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 
-HOW = ("device", "dtype", "runner", "ray-address", "stream-layers")
-MEASURING = ("corpus", "languages", "segments", "seed", *HOW, "store", "offline")
-"""Options of whatever runs text through a model."""
+HERE = ("corpus", "languages", "segments", "seed", "device", "dtype", "store", "offline")
+"""Options of whatever runs text through a model that this process loads."""
+
+MEASURING = (*HERE, "runner", "ray-address", "stream-layers")
+"""Options of whatever measures cells, which may be done elsewhere, or without loading the whole model."""
 
 JustCost = Annotated[bool, typer.Option("--cost", help="say what it would take, and measure nothing")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]

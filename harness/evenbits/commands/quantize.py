@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from evenbits.commands.console import say, say_json
 from evenbits.commands.options import (
-    MEASURING,
+    HERE,
     AsJson,
     JustCost,
     configured,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["quantize"]
 
 
-@configured("spec", *MEASURING, argument="model")
+@configured("spec", *HERE, argument="model")
 def quantize(
     settings: Settings,
     *,
