@@ -43,6 +43,7 @@ def test_what_is_stored_of_a_model_is_read_without_torch(tiny_llama, resolved, s
 import sys
 from pathlib import Path
 from evenbits.observe.activations.lookup import activation_statistics
+from evenbits.models.device import CPU
 from evenbits.models.records import LocalModel, OnDemand
 from evenbits.store import Store
 from evenbits.observe.weights.checkpoint import weight_statistics
@@ -54,7 +55,7 @@ store = Store(Path({str(store.root)!r}))
 local = LocalModel(text="m", folder=Path({str(local.folder)!r}), fingerprint={local.fingerprint!r}, model_type="llama",
                    parameters=1)
 kurtosis = weight_statistics(local, store=store).tensors[0].kurtosis
-model = OnDemand(local=local, arithmetic='torch.bfloat16', loader=refuse)
+model = OnDemand(local=local, arithmetic=CPU.arithmetic('torch.bfloat16'), loader=refuse)
 tokens = activation_statistics(model, {TEXTS!r}, language="de", store=store).tokens.tolist()
 print(kurtosis, tokens, [name for name in ("torch", "transformers") if name in sys.modules])
 """

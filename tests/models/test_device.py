@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import architectures
 import numpy as np
 import pytest
 import torch
+import transformers
 from evenbits.cells import Subject, measure_damage
 from evenbits.cells.cell import cells_of
 from evenbits.cells.streaming import Streamed
 from evenbits.errors import DeviceError, GapError
+from evenbits.models import device as module
 from evenbits.models.device import CPU, Device, describe, device_for, device_of_run, lacks_room, parse_device
 from evenbits.models.families import SUPPORTED
 from evenbits.models.loading import load
@@ -44,7 +47,7 @@ IDS = ("a", "b", "c", "d")
 CORPUS = Corpus(
     name="c", source="test", languages=("de", "en"), segment_ids=IDS, texts={"en": TEXTS, "de": TEXTS[::-1]}
 )
-TORCH = f"torch {torch.__version__}"
+LIBRARIES = f"torch {torch.__version__}, transformers {transformers.__version__}"
 QUICK = ("gpt_neox", "gemma4_text", "mamba2", "deepseek_v3", "qwen2_vl")
 SPECS = (
     "int4-row",
@@ -109,7 +112,8 @@ def test_the_model_is_there_and_shares_what_it_shared(pair):
     assert there.anatomy == here.anatomy
     head, embedding = (there.model.get_submodule(name).weight for name in (there.anatomy.head, there.anatomy.embedding))
     assert (head is embedding) == here.anatomy.tied
-    assert (here.arithmetic, there.arithmetic) == ("torch.float32", f"torch.float32 on fake {there.device.label}")
+    assert here.arithmetic.startswith("torch.float32 on cpu, torch 2")
+    assert there.arithmetic.startswith(f"torch.float32 on fake {there.device.label}, torch 2")
 
 
 def test_losses_and_divergence_are_those_of_the_cpu(pair):
@@ -323,14 +327,48 @@ def test_a_single_window_without_room_says_what_to_do():
         list(halved(["ccc", "a"], compute, device=FAKE))
 
 
-def test_cells_of_another_device_are_other_cells_and_those_of_the_cpu_keep_their_keys():
+def test_cells_of_another_device_are_other_cells():
     def key(device):
-        return cells_of(FULL_PRECISION, CORPUS, model="m", dtype="float32", context=8, device=device)[0].key()
+        [cell, _] = cells_of(FULL_PRECISION, CORPUS, model="m", dtype="float32", context=8, device=device)
+        return cell.key()
 
-    assert "device" not in key(CPU.key)
-    assert key("cuda NVIDIA H200") == {**key(""), "device": "cuda NVIDIA H200"}
+    gpu = Device(name="cuda:0", label="NVIDIA H200", libraries="torch 2.11.0")
+    assert key(gpu) == {**key(CPU), "device": "cuda NVIDIA H200, torch 2.11.0"}
     # Which of several equal devices it is does not change a number.
-    assert Device(name="cuda:1", label="NVIDIA H200").key == Device(name="cuda:0", label="NVIDIA H200").key
+    assert key(replace(gpu, name="cuda:1")) == key(gpu)
+
+
+def test_versions_and_on_a_cpu_the_dtype_of_products_are_part_of_every_key(monkeypatch):
+    monkeypatch.setattr(module, "version", {"torch": "2.1", "transformers": "5.2"}.__getitem__)
+    assert CPU.key("float32") == "cpu, torch 2.1, transformers 5.2"
+    for answer, products in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(module, "multiplies_bfloat16", lambda answer=answer: answer)
+        assert CPU.key("bfloat16") == f"cpu, torch 2.1, transformers 5.2, products in {products}"
+        assert CPU.arithmetic("torch.bfloat16") == f"torch.bfloat16 on {CPU.key('bfloat16')}"
+    # What another machine measured keeps that machine's.
+    assert (
+        Device(libraries="torch 2.11.0", products="bfloat16").key("bfloat16")
+        == "cpu, torch 2.11.0, products in bfloat16"
+    )
+
+
+def test_what_a_cpu_multiplied_otherwise_is_not_taken_from_the_store(tiny_llama, tmp_path, monkeypatch):
+    found = []
+    for answer in (True, False, True):
+        for where in ("evenbits.models.device", "evenbits.scoring.arithmetic"):
+            monkeypatch.setattr(f"{where}.multiplies_bfloat16", lambda answer=answer: answer)
+        store = Store(tmp_path)
+        subject = Subject(local=resolve(parse_model(str(tiny_llama)), store=store), store=store, dtype="bfloat16")
+        found.append(subject.losses(FULL_PRECISION, CORPUS)["de"].nll)
+        assert bool(subject._loaded) == (len(found) < 3)
+    assert np.array_equal(found[0], found[2])
+    assert not np.array_equal(found[0], found[1])
+
+
+def test_linux_and_torch_agree_about_products_of_bfloat16(monkeypatch):
+    here = module.multiplies_bfloat16()
+    monkeypatch.setattr(module, "CPUINFO", Path("nowhere"))
+    assert module.multiplies_bfloat16.__wrapped__() == here
 
 
 def test_devices_are_named_and_what_is_not_there_is_refused(monkeypatch):
@@ -350,8 +388,8 @@ def test_an_apple_gpu_is_named_and_says_in_words_that_it_is_full(monkeypatch):
     monkeypatch.setattr("torch.backends.mps.get_name", lambda: "Apple M4", raising=False)
     monkeypatch.setattr("torch.mps.recommended_max_memory", lambda: 2**34)
     found = parse_device("mps")
-    assert found == device_for("mps", weights=2**40) == Device(name="mps:0", label="Apple M4", library=TORCH)
-    assert found.key == f"mps Apple M4, {TORCH}"
+    assert found == device_for("mps", weights=2**40) == Device(name="mps:0", label="Apple M4", libraries=LIBRARIES)
+    assert found.key("bfloat16") == f"mps Apple M4, {LIBRARIES}"
     assert describe(found) == {"device": "mps Apple M4", "gpu": {"name": "Apple M4", "memory_bytes": 2**34}}
     assert lacks_room(RuntimeError("MPS backend out of memory (MPS allocated: 18.00 GB ..."))
     assert lacks_room(torch.OutOfMemoryError())
@@ -368,14 +406,14 @@ def test_a_model_that_one_device_has_no_room_for_is_spread_over_as_few_as_have_i
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda _index: SimpleNamespace(total_memory=10 * gib))
     names = {size: device_for("auto", weights=size * gib).names for size in (4, 5, 8, 9, 40)}
     assert [len(names[size]) for size in (4, 5, 8, 9, 40)] == [1, 2, 2, 3, 4]
-    assert device_for("auto", weights=4 * gib) == Device(name="cuda:0", label="GPU", library=TORCH)
-    two = Device(name="cuda:0", label="2 x GPU", library=TORCH, beside=("cuda:1",))
+    assert device_for("auto", weights=4 * gib) == Device(name="cuda:0", label="GPU", libraries=LIBRARIES)
+    two = Device(name="cuda:0", label="2 x GPU", libraries=LIBRARIES, beside=("cuda:1",))
     assert device_for("cuda", weights=8 * gib) == two
-    assert (two.key, str(two)) == (f"cuda 2 x GPU, {TORCH}", "cuda:0 + cuda:1 (2 x GPU)")
+    assert (two.key("bfloat16"), str(two)) == (f"cuda 2 x GPU, {LIBRARIES}", "cuda:0 + cuda:1 (2 x GPU)")
     # Workers beside each other have groups of their own; a device that was named stays the only one.
-    mixed = Device(name="cuda:2", label="1 x GPU + 1 x other GPU", library=TORCH, beside=("cuda:3",))
+    mixed = Device(name="cuda:2", label="1 x GPU + 1 x other GPU", libraries=LIBRARIES, beside=("cuda:3",))
     assert [device_for("auto", weights=8 * gib, worker=worker) for worker in range(3)] == [two, mixed, two]
-    assert device_for("cuda:1", weights=40 * gib) == Device(name="cuda:1", label="GPU", library=TORCH)
+    assert device_for("cuda:1", weights=40 * gib) == Device(name="cuda:1", label="GPU", libraries=LIBRARIES)
     assert device_for("cpu", weights=40 * gib) == CPU
 
 
@@ -393,7 +431,8 @@ def test_what_a_gpu_measured_is_judged_where_there_is_none(monkeypatch, tmp_path
     (tmp_path / "report" / SEAL).touch()
     judged = Store(tmp_path / "report")
     again = [device_of_run("auto", weights=gib * 2**30, store=judged) for gib in (1, 6)]
-    assert [device.key for device in again] == [one.key, two.key] == [f"cuda GPU, {TORCH}", f"cuda 2 x GPU, {TORCH}"]
+    keys = [[device.key("bfloat16") for device in devices] for devices in (again, (one, two))]
+    assert keys == [[f"cuda GPU, {LIBRARIES}", f"cuda 2 x GPU, {LIBRARIES}"]] * 2
     assert describe(again[0]) == {"device": "cuda GPU"}
     with pytest.raises(GapError):
         device_of_run("auto", weights=3, store=judged)
@@ -412,7 +451,7 @@ def test_workers_beside_each_other_take_one_device_each(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda index: f"GPU {index}")
     assert [parse_device("cuda", worker=number).name for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
-    assert parse_device("cuda:1", worker=0) == Device(name="cuda:1", label="GPU 1", library=TORCH)
+    assert parse_device("cuda:1", worker=0) == Device(name="cuda:1", label="GPU 1", libraries=LIBRARIES)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", pytest.param("llama", id="llama, no float64")])

@@ -73,18 +73,12 @@ def test_products_of_bfloat16_weights_equal_float32_products_of_the_same_weights
     assert torch.equal(found, x @ weight.float().T)
 
 
-@pytest.mark.parametrize(
-    ("amx", "avx512", "expected"),
-    [(True, True, "bfloat16"), (False, True, "bfloat16"), (True, False, "bfloat16"), (False, False, "float32")],
-)
-def test_bfloat16_is_multiplied_as_such_where_the_cpu_has_instructions_for_it(monkeypatch, amx, avx512, expected):
+@pytest.mark.parametrize("expected", ["bfloat16", "float32"])
+def test_bfloat16_is_multiplied_as_such_where_the_cpu_has_instructions_for_it(monkeypatch, expected):
     import torch
     from evenbits.scoring import arithmetic
 
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
-    asked = arithmetic._multiplies_bfloat16.__wrapped__
-    monkeypatch.setattr(arithmetic, "_multiplies_bfloat16", asked)
+    monkeypatch.setattr(arithmetic, "multiplies_bfloat16", lambda: expected == "bfloat16")
     assert arithmetic.product_dtype(torch.bfloat16, torch.device("cpu")) is getattr(torch, expected)
     assert arithmetic.product_dtype(torch.float32, torch.device("cpu")) is torch.float32
     assert arithmetic.product_dtype(torch.bfloat16, torch.device("cuda")) is torch.bfloat16

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from evenbits.models.device import CPU, Device
 from evenbits.records import Corpus, Losses, text_digest
 from evenbits.store import Entry, Store
 from evenbits.variants.variant import Variant
@@ -22,7 +23,7 @@ class Cell:
     """What is scored.
 
     `model`: fingerprint of the original. `dtype`: arithmetic, of a foreign engine its name and build. `device`: where
-    that is computed, empty on the CPU and for a foreign engine. `small_batches`: scored in batches of another
+    that is computed, empty for a foreign engine. `small_batches`: scored in batches of another
     composition, for the noise floor.
     """
 
@@ -82,7 +83,7 @@ def cells_of(
     model: str,
     dtype: str,
     context: int,
-    device: str = "",
+    device: Device = CPU,
     small_batches: bool = False,
 ) -> tuple[Cell, ...]:
     """Return the cells of `variant` on every language of `corpus`, in its order; `dtype` and `device` are the run's."""
@@ -96,7 +97,7 @@ def cells_of(
             dtype=variant.dtype or dtype,
             context=context,
             small_batches=small_batches,
-            device=device if variant.in_memory else "",
+            device=device.key(variant.dtype or dtype) if variant.in_memory else "",
         )
         for tag in corpus.languages
     )

@@ -228,7 +228,7 @@ class Worker:
             )
         kind = made.device.name.partition(":")[0]
         device = device_for(kind, weights=made.local.nbytes(made.dtype))  # of those that Ray lent it
-        if device.key != made.device.key:
+        if device.key(made.dtype) != made.device.key(made.dtype):
             raise DeviceError(f"{here} has {device}, and this run is measured on {made.device.label}.")
         return Subject(
             local=made.local,

@@ -79,7 +79,7 @@ class Subject:
             corpus,
             model=self.local.fingerprint,
             dtype=self.dtype,
-            device=self.device.key,
+            device=self.device,
             context=self.context,
             small_batches=small_batches,
         )

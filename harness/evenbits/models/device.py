@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evenbits.errors import DeviceError
@@ -24,6 +28,7 @@ __all__ = [
     "device_for",
     "device_of_run",
     "lacks_room",
+    "multiplies_bfloat16",
     "parse_device",
     "room_on",
     "set_up",
@@ -34,6 +39,8 @@ KIND = "devices"
 DRIVERS = ("libcuda.so.1", "nvcuda.dll", "libamdhip64.so")
 """A machine without one of these libraries has no CUDA device, and torch need not be asked."""
 
+
+CPUINFO = Path("/proc/cpuinfo")
 
 HELD_TWICE = 2.0
 """Weights and the replaced matrices of a spec, which lie beside them while it is measured."""
@@ -46,14 +53,16 @@ SPARE_BYTES = 2 * 2**30
 class Device:
     """`name`: what torch is told (`cpu`, `cuda:0`). `label`: what it calls itself, such as `NVIDIA H200`.
 
-    `library`: what computes there, such as `torch 2.11.0`: a GPU's kernels are its. `beside`: further devices, where a
-    model's layers are spread over several (`evenbits.models.placement`); `label` then names all of them, such as
-    `2 x NVIDIA H200`.
+    `libraries`: what computes there, such as `torch 2.11.0, transformers 5.17.0`. `products`: the dtype in which a CPU
+    multiplies bfloat16. Both are empty for what is at hand, and known where another machine measured. `beside`: further
+    devices, where a model's layers are spread over several (`evenbits.models.placement`); `label` then names all of
+    them, such as `2 x NVIDIA H200`.
     """
 
     name: str = "cpu"
     label: str = ""
-    library: str = ""
+    libraries: str = ""
+    products: str = ""
     beside: tuple[str, ...] = ()
 
     @property
@@ -66,16 +75,16 @@ class Device:
         """What kind of device it is, such as `cuda NVIDIA H200`; not which of several."""
         return f"{self.name.partition(':')[0]} {self.label}".strip()
 
-    @property
-    def key(self) -> str:
-        """What identifies its arithmetic in the store: nothing on the CPU, else make and library."""
-        if self.name == "cpu":
-            return ""
-        return f"{self.make}, {self.library}" if self.library else self.make
+    def key(self, dtype: str) -> str:
+        """What identifies arithmetic of `dtype` there in the store: make, libraries, how a CPU multiplies bfloat16."""
+        parts = [self.make, self.libraries or _libraries()]
+        if dtype == "bfloat16" and self.name == "cpu":
+            parts.append(f"products in {self.products or _products()}")
+        return ", ".join(parts)
 
     def arithmetic(self, dtype: str) -> str:
-        """Return `dtype` as store keys have it: alone on the CPU, else with the device."""
-        return f"{dtype} on {self.key}" if self.key else dtype
+        """Return `dtype` (of torch, or its name) as store keys have it: with all that computing in it depends on."""
+        return f"{dtype} on {self.key(dtype.removeprefix('torch.'))}"
 
     def __str__(self) -> str:
         names = " + ".join(self.names)
@@ -100,7 +109,7 @@ def parse_device(text: str, *, worker: int = 0) -> Device:
         if not torch.backends.mps.is_available():
             raise DeviceError(f"--device mps: torch {torch.__version__} sees no Apple GPU here; use --device cpu.")
         label = getattr(torch.backends.mps, "get_name", lambda: "Apple GPU")()
-        return Device(name="mps:0", label=label, library=f"torch {torch.__version__}")
+        return Device(name="mps:0", label=label, libraries=_libraries(torch.__version__))
     if kind in {"auto", "cuda"}:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if not count and kind == "auto":
@@ -112,7 +121,7 @@ def parse_device(text: str, *, worker: int = 0) -> Device:
                 "Check nvidia-smi and that torch was built for CUDA, or use --device cpu."
             )
         label = torch.cuda.get_device_name(index)
-        return Device(name=f"cuda:{index}", label=label, library=f"torch {torch.__version__}")
+        return Device(name=f"cuda:{index}", label=label, libraries=_libraries(torch.__version__))
     return Device(name=text, label=kind)  # another backend that somebody registered with torch
 
 
@@ -140,7 +149,7 @@ def device_for(text: str, *, weights: float, worker: int = 0) -> Device:
     return Device(
         name=f"cuda:{begin}",
         label=" + ".join(f"{count} x {label}" for label, count in labels.items()),
-        library=first.library,
+        libraries=first.libraries,
         beside=tuple(f"cuda:{index}" for index in chosen[1:]),
     )
 
@@ -155,7 +164,8 @@ def device_of_run(text: str, *, weights: float, store: Store, worker: int = 0) -
         return Device(**store.known(KIND, key, dict))
     found = device_for(text, weights=weights, worker=worker)
     kind = found.name.partition(":")[0]
-    store.known(KIND, key, lambda: {"name": kind, "label": found.label, "library": found.library})
+    known = {"name": kind, "label": found.label, "libraries": found.libraries or _libraries(), "products": _products()}
+    store.known(KIND, key, lambda: known)
     return found
 
 
@@ -222,6 +232,28 @@ def describe(device: Device) -> dict[str, Any]:
             "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         },
     }
+
+
+def _libraries(torch_version: str = "") -> str:
+    return f"torch {torch_version or version('torch')}, transformers {version('transformers')}"
+
+
+def _products() -> str:
+    return "bfloat16" if multiplies_bfloat16() else "float32"
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Return whether this CPU has instructions for products of bfloat16: AMX, or AVX-512's dot product.
+
+    Asked of Linux, so that a run that finds everything stored needs no torch; elsewhere of torch.
+    """
+    try:
+        return re.search(r"\b(amx_tile|avx512_bf16)\b", CPUINFO.read_text(encoding="utf-8")) is not None
+    except OSError:
+        import torch
+
+        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001
 
 
 def _has_driver() -> bool:

@@ -60,7 +60,7 @@ class LoadedModel:
 
     @property
     def arithmetic(self) -> str:
-        """The dtype's name, and the device where that is not the CPU, as store keys have them."""
+        """The dtype's name and what computes in it, as store keys have them."""
         return self.device.arithmetic(str(self.dtype))
 
     def load(self) -> LoadedModel:

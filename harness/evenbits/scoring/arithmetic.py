@@ -19,6 +19,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from evenbits.models.device import multiplies_bfloat16
+
 __all__ = [
     "WidenedAttention",
     "WidenedProducts",
@@ -129,16 +131,9 @@ def in_float64(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(home_of_sums(tensor.device)).double()
 
 
-@cache
-def _multiplies_bfloat16() -> bool:
-    """Return whether this CPU has instructions for products of bfloat16; where torch does not say, it is trusted."""
-    asked = [getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")]
-    return any(ask is None or ask() for ask in asked)
-
-
 def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """Return the dtype in which a model of `dtype` on `device` multiplies fastest."""
-    if dtype is torch.bfloat16 and device.type == "cpu" and not _multiplies_bfloat16():
+    if dtype is torch.bfloat16 and device.type == "cpu" and not multiplies_bfloat16():
         return torch.float32
     return dtype
 

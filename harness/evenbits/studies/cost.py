@@ -190,7 +190,7 @@ def _seconds_per_token(subject: Subject, drawn: Blueprint) -> float:
         "shapes": digest_of({"shapes": sorted(map(list, drawn.multiplied.items()))}),
         "dtype": products,
         "machine": platform.node(),
-        "device": subject.device.key,
+        "device": subject.device.key(subject.dtype),
         "torch": version("torch"),
     }
 

@@ -89,7 +89,7 @@ class Checkpoint:
         key = {
             "checkpoint": fingerprint(folder, store=original.store),
             "loaders": _loaders(folder),
-            "device": original.device.key,
+            "device": original.device.key(original.dtype),
             "schema": SCHEMA,
         }
 

@@ -86,12 +86,11 @@ class LibrarySpec:
             raise SpecError(f'{self}: {package} is not installed: pip install "evenbits[backends]"') from None
 
     def variant(self, original: Original) -> Variant:
-        """Return a copy of the model quantized by the library; the key holds its version and torch's."""
+        """Return a copy of the model quantized by the library; the key holds its version, and what computes."""
         key = {
             "library": str(self),
             "version": self.version,
-            "torch": version("torch"),
-            "device": original.device.key,
+            "device": original.device.key(original.dtype),
             "schema": SCHEMA,
         }
 
