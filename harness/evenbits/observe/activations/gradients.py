@@ -26,13 +26,11 @@ from evenbits.models.anatomy import Linear
 from evenbits.models.device import room_on
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Sequenced, sequences_of
-from evenbits.records import text_digest
+from evenbits.observe.activations.lookup import GRADIENTS, gradient_key
 from evenbits.scoring.arithmetic import WidenedAttention
 from evenbits.store import Store
 
 __all__ = ["GradientSquares", "exact_attention", "gradient_squares", "in_rounds", "measure_gradients"]
-
-SCHEMA = 3
 
 HELD_BYTES = 4 << 30
 """Squared gradients held at once; a larger model takes a round of passes for each part of that size."""
@@ -70,13 +68,7 @@ def gradient_squares(loaded: LoadedModel, texts: Mapping[str, Sequence[str]], *,
             for name, total in totals.items():
                 np.save(folder / f"{name}.npy", total.div_(len(texts)).cpu().numpy())
 
-    key = {
-        "model": loaded.local.fingerprint,
-        "texts": [text_digest(lines) for lines in texts.values()],
-        "dtype": loaded.arithmetic,
-        "schema": SCHEMA,
-    }
-    return GradientSquares(store.folder("gradients", key, fill))
+    return GradientSquares(store.folder(GRADIENTS, gradient_key(loaded, texts.values()), fill))
 
 
 def in_rounds(sizes: Mapping[str, int], held: int) -> list[list[str]]:

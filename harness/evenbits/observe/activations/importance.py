@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from evenbits.errors import CorpusError
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.gradients import GradientSquares, gradient_squares
-from evenbits.observe.activations.lookup import activation_statistics
+from evenbits.observe.activations.lookup import (
+    GRADIENT_SEGMENTS,
+    PEAK_TEXTS,
+    PEAKS,
+    activation_statistics,
+    peak_key,
+)
 from evenbits.observe.activations.spikes import Peaks, spike_peaks
 from evenbits.observe.activations.statistics import ActivationStatistics
-from evenbits.records import Corpus, text_digest
+from evenbits.records import Corpus
 from evenbits.store import Store
 
 __all__ = ["ActivationImportance"]
-
-PEAK_TEXTS = 2
-PEAK_SCHEMA = 2
-GRADIENT_SEGMENTS = 8
 
 
 class ActivationImportance:
@@ -94,18 +96,12 @@ class ActivationImportance:
 
     def _measured_peaks(self) -> Mapping[str, Peaks]:
         texts = [text for tag in self._corpus.languages for text in self._corpus.texts[tag][:PEAK_TEXTS]]
-        key = {
-            "model": self._loaded.local.fingerprint,
-            "texts": text_digest(texts),
-            "dtype": self._loaded.arithmetic,
-            "schema": PEAK_SCHEMA,
-        }
 
         def measure() -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
             found = spike_peaks(self._loaded, texts)
             arrays: dict[str, NDArray[Any]] = {f"{name}/inputs": peaks.inputs for name, peaks in found.items()}
             return arrays | {f"{name}/outputs": peaks.outputs for name, peaks in found.items()}, {}
 
-        arrays = self._store.compute("peaks", key, measure).arrays
+        arrays = self._store.compute(PEAKS, peak_key(self._loaded, texts), measure).arrays
         names = [key.removesuffix("/inputs") for key in arrays if key.endswith("/inputs")]
         return {name: Peaks(inputs=arrays[f"{name}/inputs"], outputs=arrays[f"{name}/outputs"]) for name in names}

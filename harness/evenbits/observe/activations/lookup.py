@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,10 +13,31 @@ from evenbits.progress import Progress, Silent
 from evenbits.records import Corpus, text_digest
 from evenbits.store import Store
 
-__all__ = ["KIND", "activation_key", "activation_statistics", "activations"]
+__all__ = [
+    "GRADIENTS",
+    "GRADIENT_SEGMENTS",
+    "KIND",
+    "PEAKS",
+    "PEAK_TEXTS",
+    "activation_key",
+    "activation_statistics",
+    "activations",
+    "gradient_key",
+    "peak_key",
+]
 
 KIND = "activations"
 SCHEMA = 2
+
+GRADIENTS = "gradients"
+GRADIENT_SCHEMA = 3
+GRADIENT_SEGMENTS = 8
+"""Backward passes per language for the importance of weights, the first segments of the text."""
+
+PEAKS = "peaks"
+PEAK_SCHEMA = 2
+PEAK_TEXTS = 2
+"""Segments per language on which spikes are looked for."""
 
 
 def activations(
@@ -68,4 +89,24 @@ def activation_key(model: Loadable, texts: Sequence[str], sink_segments: int = S
         "dtype": model.arithmetic,
         "sink_segments": sink_segments,
         "schema": SCHEMA,
+    }
+
+
+def gradient_key(model: Loadable, texts: Iterable[Sequence[str]]) -> dict[str, Any]:
+    """Return what identifies the mean squared gradients over `texts`, those of a language each."""
+    return {
+        "model": model.local.fingerprint,
+        "texts": [text_digest(lines) for lines in texts],
+        "dtype": model.arithmetic,
+        "schema": GRADIENT_SCHEMA,
+    }
+
+
+def peak_key(model: Loadable, texts: Sequence[str]) -> dict[str, Any]:
+    """Return what identifies the largest activations over `texts`."""
+    return {
+        "model": model.local.fingerprint,
+        "texts": text_digest(texts),
+        "dtype": model.arithmetic,
+        "schema": PEAK_SCHEMA,
     }

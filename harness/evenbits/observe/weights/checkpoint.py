@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
 from evenbits.models.anatomy import Linear
-from evenbits.models.blueprint import blueprint
+from evenbits.models.blueprint import Blueprint, blueprint
 from evenbits.models.records import LocalModel
 from evenbits.observe.weights.statistics import TensorStatistics, TensorSummary, WeightStatistics
 from evenbits.progress import Progress, Silent
 from evenbits.store import Entry, Store
 
-__all__ = ["Place", "weight_statistics"]
+__all__ = ["KIND", "Place", "matrix_key", "places_of", "weight_statistics"]
 
 KIND = "weight-statistics"
 SCHEMA = 1
@@ -57,16 +58,10 @@ def weight_statistics(
     missing or not a floating-point matrix raises `ModelError`.
     """
     drawn = blueprint(local, store=store)
-    anatomy = drawn.anatomy
-    inside = [_place(linear, drawn.tensors) for linear in anatomy.linears]
-    outside = [_place(linear, drawn.tensors) for linear in anatomy.projections]
-    outside.append(_place_outside(anatomy.embedding, "embedding", drawn.tensors))
-    if not anatomy.tied:
-        outside.append(_place_outside(anatomy.head, "head", drawn.tensors))
-    places = {place.name: place for place in (*inside, *outside)}
-
-    def key(place: Place) -> dict[str, Any]:
-        return {"model": local.fingerprint, "schema": SCHEMA, "matrix": place.to_json()}
+    places = places_of(drawn)
+    inside = [places[linear.name] for linear in drawn.anatomy.linears]
+    outside = [place for place in places.values() if place not in inside]
+    key = partial(matrix_key, local)
 
     def entry(place: Place) -> Entry:
         def measure() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -102,6 +97,21 @@ def weight_statistics(
         outside=tuple(TensorSummary.from_json(entry(place).meta) for place in outside),
         whole=whole,
     )
+
+
+def places_of(drawn: Blueprint) -> dict[str, Place]:
+    """Return the matrices that are measured, by name: those inside the layers first."""
+    anatomy = drawn.anatomy
+    found = [_place(linear, drawn.tensors) for linear in (*anatomy.linears, *anatomy.projections)]
+    found.append(_place_outside(anatomy.embedding, "embedding", drawn.tensors))
+    if not anatomy.tied:
+        found.append(_place_outside(anatomy.head, "head", drawn.tensors))
+    return {place.name: place for place in found}
+
+
+def matrix_key(local: LocalModel, place: Place) -> dict[str, Any]:
+    """Return what identifies the statistics of a matrix in the store."""
+    return {"model": local.fingerprint, "schema": SCHEMA, "matrix": place.to_json()}
 
 
 def _place(linear: Linear, tensors: Mapping[str, tuple[str, ...]]) -> Place:
