@@ -31,6 +31,7 @@ from evenbits.records import Corpus
 from evenbits.scoring import score
 from evenbits.scoring.body import halved
 from evenbits.scoring.head import predict
+from evenbits.scoring.packed import _blocks
 from evenbits.scoring.sweep import Change, sweep
 from evenbits.store import SEAL, Store
 from evenbits.studies.h035.rounding import measure_errors, weight_errors
@@ -173,12 +174,14 @@ def test_what_another_device_computed_is_another_measurement(spec, pair, tmp_pat
     assert keys[0] != keys[1]
 
 
-def test_a_spec_waits_for_the_device_a_few_times_a_matrix(pair):
+@pytest.mark.parametrize("spec", ["int4-g16", "int4-g16-asym", "nf4-b16", "int4-g16+clip:mse", "int8-row"])
+def test_a_spec_waits_for_the_device_once_a_matrix_however_many_blocks_it_has(pair, spec, monkeypatch):
+    monkeypatch.setattr("evenbits.variants.quantization.grids.DEVICE_BLOCK", 256)
     _, there = pair
     SYNCHRONISED.clear()
-    with quantized(there, parse_spec("int4-g16")):
+    with quantized(there, parse_spec(spec)):
         pass
-    assert sum(SYNCHRONISED.values()) <= 3 * len(there.anatomy.linears), SYNCHRONISED
+    assert sum(SYNCHRONISED.values()) <= len(there.anatomy.linears), SYNCHRONISED
 
 
 def test_activations_are_those_of_the_cpu(pair, tmp_path):
@@ -317,6 +320,35 @@ def test_a_sweep_halves_what_has_no_room_and_gradients_say_what_to_do(pair, monk
     monkeypatch.setattr("evenbits.observe.activations.gradients._nll", full)
     with pytest.raises(DeviceError, match=r"has no room for gradients of en beside the model; .* --device cpu"):
         measure_gradients(there, TEXTS[:1], language="en")
+
+
+@pytest.mark.parametrize("where", ["scoring.packed.through", "scoring.beside.diverge_each", "scoring.sweep._nll"])
+def test_a_measurement_without_room_says_what_to_do(where, tiny_llama, tmp_path, monkeypatch):
+    def full(*_args, **_named):
+        raise torch.OutOfMemoryError
+
+    store = Store(tmp_path)
+    local = resolve(parse_model(str(tiny_llama)), store=store)
+    subject = Subject(local=local, store=store, dtype="float32", device=ELSEWHERE)
+    monkeypatch.setattr(f"evenbits.{where}", full)
+    layers = [replace(FULL_PRECISION, label=str(i), key={"i": i}, first_layer=i) for i in (0, 1)]
+
+    def ask():
+        measure_damage(subject, [parse(text) for text in ("int4-g16", "int8-row")], CORPUS)
+        subject.measure([cell for layer in layers for cell in subject.cells(layer, CORPUS)])
+
+    with pytest.raises(DeviceError, match=r"fake:0 .*has no room for .* --device cpu"):
+        ask()
+
+
+@pytest.mark.parametrize("lengths", [[1024, *[22] * 700], [9, 8, 8, 5, 4, 4, 2, 1], [7], [3, 3, 3]])
+def test_attention_on_a_device_is_padded_by_no_more_than_the_text_itself(lengths):
+    for device, most in ((FAKE, 2 * sum(lengths)), (torch.device("cpu"), sum(lengths))):
+        blocks = _blocks(lengths, device)
+        assert sum(count * longest for count, longest in (block.shape for block in blocks)) <= most
+        ends = [block.end for block in blocks]
+        assert [block.begin for block in blocks] == [0, *ends[:-1]]
+        assert ends[-1] == sum(lengths)
 
 
 def test_a_single_window_without_room_says_what_to_do():

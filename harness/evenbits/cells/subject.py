@@ -12,7 +12,7 @@ from evenbits.cells.cell import KIND, Cell, cells_of
 from evenbits.cells.runner import Local, Runner, lacking
 from evenbits.cells.spread import FLOOR_LANGUAGES, spread_of
 from evenbits.errors import SpecError
-from evenbits.models.device import CPU, Device
+from evenbits.models.device import CPU, Device, room_on
 from evenbits.models.records import OnDemand
 from evenbits.observe.weights.superweights import SpikeProfile, SuperWeightCandidate, super_weight_candidates
 from evenbits.progress import Progress, Silent
@@ -91,7 +91,8 @@ class Subject:
             self.store.refuse_if_sealed(
                 KIND, missing[0].key() | {"model": self.local.text, "language": missing[0].language}
             )
-            self.runner.run(self, missing, progress=self.progress)
+            with room_on(self.device, "what is measured beside the model"):
+                self.runner.run(self, missing, progress=self.progress)
         self.store.hits += len(cells) - len(missing)
         return [self._read(cell) for cell in cells]
 

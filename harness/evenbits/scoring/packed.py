@@ -98,8 +98,8 @@ def through(layer: Any, stream_ND: torch.Tensor, frame: Frame, *, keep: bool) ->
     """Return the stream after `layer`, where that is; `keep`: the stream that was given stays as it is."""
     home = layer.input_layernorm.weight.device
     stream_ND = stream_ND.to(home)
-    rotary, spans = frame.on(home)
-    write_ND = _attention(layer.self_attn, _norm(layer.input_layernorm, stream_ND, frame.dtype), rotary, spans)
+    rotary, blocks = frame.on(home)
+    write_ND = _attention(layer.self_attn, _norm(layer.input_layernorm, stream_ND, frame.dtype), rotary, blocks)
     stream_ND = stream_ND + write_ND if keep else stream_ND.add_(write_ND)
     stream_ND += _mlp(layer.mlp, _norm(layer.post_attention_layernorm, stream_ND, frame.dtype))
     return stream_ND
@@ -120,61 +120,64 @@ class Frame:
     def __init__(self, dtype: torch.dtype, lengths: Sequence[int], cos_NC: torch.Tensor, sin_NC: torch.Tensor) -> None:
         self.dtype, self._lengths = dtype, lengths
         self._cos_NC, self._sin_NC = cos_NC, sin_NC
-        self._made: dict[torch.device, tuple[_Rotary, Spans]] = {}
+        self._made: dict[torch.device, tuple[_Rotary, list[_Block]]] = {}
 
-    def on(self, device: torch.device) -> tuple[_Rotary, Spans]:
-        """Return the tables and spans on `device`."""
+    def on(self, device: torch.device) -> tuple[_Rotary, list[_Block]]:
+        """Return the tables on `device`, and the blocks in which attention reads the rows there."""
         if device not in self._made:
             rotary = _Rotary(self._cos_NC.to(device), self._sin_NC.to(device))
-            self._made[device] = rotary, _arranged(self._lengths, device)
+            self._made[device] = rotary, _blocks(self._lengths, device)
         return self._made[device]
 
 
-class _Padded:
-    """Where the rows of packed windows lie in a block of B windows x T positions: one attention call for all of them.
+class _Block:
+    """Neighbouring windows that attention reads in one call, as B windows x T positions: rows `begin` to `end`.
 
-    What is padded lies behind each window's rows, where a causal model cannot see it.
+    Windows of unequal length are padded behind their rows, where a causal model cannot see it.
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
-        count, longest = len(lengths), max(lengths)
+    def __init__(self, begin: int, lengths: Sequence[int], device: torch.device) -> None:
+        self.shape = (len(lengths), max(lengths))
+        self.begin, self.end = begin, begin + sum(lengths)
+        self._rows: torch.Tensor | None = None
+        if min(lengths) == max(lengths):
+            return
         sizes_B = torch.tensor(lengths)
         begins_B = sizes_B.cumsum(0) - sizes_B
-        position_T = torch.arange(longest)
+        position_T = torch.arange(max(lengths))
         # Behind a window's end its last row stands in: any finite row would do.
         rows_BT = begins_B[:, None] + torch.minimum(position_T[None], sizes_B[:, None] - 1)
-        self.shape = (count, longest)
-        self.rows = rows_BT.reshape(-1).to(device)
-        self.places_N = (position_T[None] < sizes_B[:, None]).reshape(-1).nonzero()[:, 0].to(device)
+        self._rows = rows_BT.reshape(-1).to(device)
+        self._places_N = (position_T[None] < sizes_B[:, None]).reshape(-1).nonzero()[:, 0].to(device)
 
     def spread(self, x_NHC: torch.Tensor) -> torch.Tensor:
-        """Return the rows as B x H x T x C."""
-        return x_NHC.index_select(0, self.rows).view(*self.shape, *x_NHC.shape[1:]).transpose(1, 2)
+        """Return the block's rows as B x H x T x C."""
+        x_NHC = x_NHC[self.begin : self.end]
+        if self._rows is not None:
+            x_NHC = x_NHC.index_select(0, self._rows)
+        return x_NHC.view(*self.shape, *x_NHC.shape[1:]).transpose(1, 2)
 
     def gather(self, x_BHTC: torch.Tensor) -> torch.Tensor:
         """Return the rows of B x H x T x C as N x H x C."""
-        return x_BHTC.transpose(1, 2).flatten(0, 1).index_select(0, self.places_N)
+        x_NHC = x_BHTC.transpose(1, 2).flatten(0, 1)
+        return x_NHC if self._rows is None else x_NHC.index_select(0, self._places_N)
 
 
-Spans = list[tuple[int, int, int]] | _Padded
+def _blocks(lengths: Sequence[int], device: torch.device) -> list[_Block]:
+    """Return the blocks of packed windows.
 
-
-def _arranged(lengths: Sequence[int], device: torch.device) -> Spans:
-    """Return how attention visits packed windows: run by run on a CPU, in one padded block where calls are dear."""
-    return _spans(lengths) if device.type == "cpu" else _Padded(lengths, device)
-
-
-def _spans(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Return (begin, windows, length) of each run of neighbouring windows of one length: one attention call each."""
-    spans: list[tuple[int, int, int]] = []
-    begin = 0
+    A CPU reads windows of one length together and pads nothing. On a device, where calls are dear, the longest window
+    of a block is at most twice the shortest, so that padding never takes more than the text itself.
+    """
+    slack = 1 if device.type == "cpu" else 2
+    blocks: list[_Block] = []
+    begin, held = 0, list[int]()
     for length in lengths:
-        if spans and spans[-1][2] == length:
-            spans[-1] = (spans[-1][0], spans[-1][1] + 1, length)
-        else:
-            spans.append((begin, 1, length))
-        begin += length
-    return spans
+        if held and max(*held, length) > slack * min(*held, length):
+            blocks.append(_Block(begin, held, device))
+            begin, held = begin + sum(held), []
+        held.append(length)
+    return [*blocks, _Block(begin, held, device)]
 
 
 def _norm(module: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -198,25 +201,19 @@ class _Rotary:
         return (x_NHC * self.cos_N1C).addcmul_(x_NHC.roll(self.half, dims=-1), self.sin_N1C)
 
 
-def _attention(module: Any, x_ND: torch.Tensor, rotary: _Rotary, spans: Spans) -> torch.Tensor:
+def _attention(module: Any, x_ND: torch.Tensor, rotary: _Rotary, blocks: Sequence[_Block]) -> torch.Tensor:
     size = (x_ND.shape[0], -1, module.head_dim)
     q_NHC, k_NGC, v_NGC = module.q_proj(x_ND).view(size), module.k_proj(x_ND).view(size), module.v_proj(x_ND).view(size)
     if hasattr(module, "q_norm"):
         q_NHC, k_NGC = _norm(module.q_norm, q_NHC, q_NHC.dtype), _norm(module.k_norm, k_NGC, k_NGC.dtype)
     if getattr(module, "use_rope", True):
         q_NHC, k_NGC = rotary(q_NHC), rotary(k_NGC)
-    if isinstance(spans, _Padded):
-        q, k, v = (spans.spread(x) for x in (q_NHC, k_NGC, v_NGC))
-        out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=module.scaling, enable_gqa=True)
-        return module.o_proj(spans.gather(out).flatten(1))  # type: ignore[no-any-return]
     mixed_NHC = torch.empty_like(q_NHC)
-    for begin, count, length in spans:
-        end = begin + count * length
-        q, k, v = (x[begin:end].view(count, length, *x.shape[1:]).transpose(1, 2) for x in (q_NHC, k_NGC, v_NGC))
-        out = functional.scaled_dot_product_attention(
-            q, k, v, is_causal=length > 1, scale=module.scaling, enable_gqa=True
-        )
-        mixed_NHC[begin:end] = out.transpose(1, 2).flatten(0, 1)
+    for block in blocks:
+        q, k, v = (block.spread(x) for x in (q_NHC, k_NGC, v_NGC))
+        causal = block.shape[1] > 1
+        out = functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=module.scaling, enable_gqa=True)
+        mixed_NHC[block.begin : block.end] = block.gather(out)
     return module.o_proj(mixed_NHC.flatten(1))  # type: ignore[no-any-return]
 
 

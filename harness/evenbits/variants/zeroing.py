@@ -142,10 +142,14 @@ def dropping(loaded: LoadedModel, *, kind: Dropped, seed: Iterable[int]) -> Abst
 
 
 def _heads(loaded: LoadedModel, columns: int, name: str) -> int:
-    heads = int(loaded.model.config.num_attention_heads)
+    from evenbits.models.layout import text_config
+
+    heads = getattr(text_config(loaded.model), "num_attention_heads", None)
+    if heads is None:
+        raise ModelError(f"{name} of this {loaded.anatomy.model_type} model has no attention heads to drop")
     if columns % heads:
         raise ModelError(f"{name} has {columns} inputs, not a multiple of {heads} heads")
-    return heads
+    return int(heads)
 
 
 def _flat(dropped: NDArray[np.int64], *, parts: int, rows: int, columns: int) -> NDArray[np.int64]:

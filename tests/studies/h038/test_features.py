@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from evenbits.cells import Subject
+from evenbits.errors import ModelError
+from evenbits.models.loading import load
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.observe.activations.features import aligned_similarity, language_features
@@ -47,6 +49,22 @@ def test_a_tenth_of_the_channels_or_at_least_one_head_of_every_layer_is_dropped_
                     assert int(empty.nonzero()[0]) % 16 == 0  # one whole head, not columns of several
     after = weights(loaded_tiny)
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_heads_of_a_models_text_part_are_dropped_and_a_model_without_any_says_so(tmp_path, store):
+    import architectures
+
+    def loaded(name):
+        local = resolve(parse_model(str(architectures.build(name, tmp_path / name))), store=store)
+        return load(local, dtype=torch.float32)
+
+    seen = loaded("llava")
+    with dropping(seen, kind="head", seed=(0, 0)):
+        for block in seen.anatomy.blocks:
+            weight = seen.model.get_submodule(block.attention_output).weight
+            assert int((weight == 0).all(dim=0).sum()) == 16
+    with pytest.raises(ModelError, match="mamba2 model has no attention heads to drop"):
+        dropping(loaded("mamba2"), kind="head", seed=(0, 0))
 
 
 def test_the_loss_increase_is_the_mean_over_draws_of_the_relative_increase_and_is_stored(model, probe):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from evenbits.variants.quantization.grids import Scales, block_of, extents, groups, round_groups, scales_for
+from evenbits.variants.quantization.grids import Ranges, Scales, block_of, groups, round_groups, scales_for
 from evenbits.variants.quantization.spec import Grid
 
 __all__ = ["CLIP_RATIOS", "clipped_scales"]
@@ -28,21 +28,23 @@ def clipped_scales(w_OI: Tensor, grid: Grid, *, weight_I: Tensor | None = None, 
     w_NS = groups(w_OI, grid)
     weight_NS = None if weight_I is None else groups(weight_I.expand_as(w_OI).contiguous(), grid)
     step = max(1, block_of(w_OI) // w_NS.shape[1])
+    ranges = Ranges(grid, name)
     parts = [
-        _best(w_NS[start : start + step], None if weight_NS is None else weight_NS[start : start + step], grid, name)
+        _best(w_NS[start : start + step], None if weight_NS is None else weight_NS[start : start + step], grid, ranges)
         for start in range(0, len(w_NS), step)
     ]
+    ranges.require_finite()
     zeros = [part.zero for part in parts if part.zero is not None]
     return Scales(scale=torch.cat([part.scale for part in parts]), zero=torch.cat(zeros) if zeros else None)
 
 
-def _best(w_NS: Tensor, weight_NS: Tensor | None, grid: Grid, name: str) -> Scales:
-    low_N1, high_N1 = extents(w_NS, grid)
+def _best(w_NS: Tensor, weight_NS: Tensor | None, grid: Grid, ranges: Ranges) -> Scales:
+    low_N1, high_N1 = ranges.of(w_NS)
     out_NS = torch.empty_like(w_NS)
-    best = scales_for(low_N1, high_N1, grid, name=name)
+    best = scales_for(low_N1, high_N1, grid)
     best_error_N1 = _error(w_NS, weight_NS, best, grid, out_NS)
     for ratio in CLIP_RATIOS[1:]:
-        tried = scales_for(low_N1 * ratio, high_N1 * ratio, grid, name=name)
+        tried = scales_for(low_N1 * ratio, high_N1 * ratio, grid)
         error_N1 = _error(w_NS, weight_NS, tried, grid, out_NS)
         better_N1 = error_N1 < best_error_N1
         best_error_N1 = torch.where(better_N1, error_N1, best_error_N1)

@@ -30,6 +30,7 @@ __all__ = [
     "FP16_LARGEST",
     "FP16_SMALLEST",
     "NF4_LEVELS",
+    "Ranges",
     "Rounded",
     "Scales",
     "extents",
@@ -109,19 +110,42 @@ def extents(groups_NS: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     return -high_N1, high_N1
 
 
-def scales_for(low_N1: Tensor, high_N1: Tensor, grid: Grid, *, name: str = "the matrix") -> Scales:
-    """Return the scales that make the grid span [low, high]; `NonFiniteError` naming `name` for NaN or infinity."""
+def scales_for(low_N1: Tensor, high_N1: Tensor, grid: Grid) -> Scales:
+    """Return the scales that make the grid span [low, high], finite or not (see `Ranges`)."""
     steps = _steps(grid)
-    width_N1 = high_N1 if grid.symmetric else high_N1 - low_N1
-    if not bool(width_N1.isfinite().all()):
-        raise NonFiniteError(
-            f"{name} contains NaN, infinity or weights too large to subtract: it cannot be quantized. "
-            "Check the checkpoint, or leave the module out with +protect."
-        )
-    scale_N1 = (width_N1 / steps).clamp_(FP16_SMALLEST, FP16_LARGEST).half().float()
+    scale_N1 = (_width(low_N1, high_N1, grid) / steps).clamp_(FP16_SMALLEST, FP16_LARGEST).half().float()
     if grid.symmetric:
         return Scales(scale=scale_N1)
     return Scales(scale=scale_N1, zero=(-low_N1 / scale_N1).round_().clamp_(0, steps))
+
+
+def _width(low_N1: Tensor, high_N1: Tensor, grid: Grid) -> Tensor:
+    return high_N1 if grid.symmetric else high_N1 - low_N1
+
+
+class Ranges:
+    """Fits scales to blocks of one matrix, and remembers whether all that it saw was finite.
+
+    That is asked for once, at the end: on a GPU every question makes the host wait for it.
+    """
+
+    def __init__(self, grid: Grid, name: str) -> None:
+        self._grid, self._name = grid, name
+        self._finite: list[Tensor] = []
+
+    def of(self, groups_NS: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `extents` of a block."""
+        low_N1, high_N1 = extents(groups_NS, self._grid)
+        self._finite.append(_width(low_N1, high_N1, self._grid).isfinite().all())
+        return low_N1, high_N1
+
+    def require_finite(self) -> None:
+        """Raise `NonFiniteError`, naming the matrix, where a block held NaN or infinity."""
+        if self._finite and not bool(torch.stack(self._finite).all()):
+            raise NonFiniteError(
+                f"{self._name} contains NaN, infinity or weights too large to subtract: it cannot be quantized. "
+                "Check the checkpoint, or leave the module out with +protect."
+            )
 
 
 def _steps(grid: Grid) -> int:
@@ -162,13 +186,15 @@ def quantize(
     out_OI = torch.empty_like(w_OI, dtype=dtype)
     w_NS, out_NS = groups(w_OI, grid), groups(out_OI, grid)
     block_size = block_of(w_OI)
+    ranges = Ranges(grid, name)
     if scales is None and len(w_NS) * block_size < w_NS.numel():  # few, long groups: fit first, then round by blocks
-        scales = scales_for(*extents(w_NS.float(), grid), grid, name=name)
+        scales = scales_for(*ranges.of(w_NS.float()), grid)
     if scales is not None and len(w_NS) == 1:
         for w_1B, out_1B in zip(
             torch.split(w_NS, block_size, dim=1), torch.split(out_NS, block_size, dim=1), strict=True
         ):
             _put_rounded(w_1B.float(), scales, grid, out_1B)
+        ranges.require_finite()
         return Rounded(values=out_OI, scales=scales)
     step = max(1, block_size // w_NS.shape[1])
     fitted = []
@@ -176,12 +202,13 @@ def quantize(
         block = slice(start, start + step)
         w_BS, out_BS = w_NS[block].float(), out_NS[block]
         if scales is None:
-            here = scales_for(*extents(w_BS, grid), grid, name=name)
+            here = scales_for(*ranges.of(w_BS), grid)
             fitted.append(here)
         else:
             zero_N1 = None if scales.zero is None else scales.zero[block]
             here = Scales(scale=scales.scale[block], zero=zero_N1)
         _put_rounded(w_BS, here, grid, out_BS)
+    ranges.require_finite()
     return Rounded(values=out_OI, scales=_joined(fitted) if scales is None else scales)
 
 
@@ -223,7 +250,7 @@ def _nearest_level(x_NS: Tensor) -> None:
 
     A table look-up and one comparison per number: four times as fast as a binary search over the midpoints.
     """
-    cell = x_NS.clamp(-1, 1).add_(1).mul_(_CELLS / 2).to(torch.int32).clamp_(max=_CELLS - 1).view(-1)
+    cell = x_NS.clamp(-1, 1).add_(1).mul_(_CELLS / 2).to(torch.int32).clamp_(0, _CELLS - 1).view(-1)  # of NaN, too
     level = _CELL_LEVEL.to(x_NS.device).index_select(0, cell)
     midpoint = _CELL_MIDPOINT.to(x_NS.device).index_select(0, cell)
     level.add_(x_NS.reshape(-1) > midpoint)

@@ -74,7 +74,7 @@ def quantize_matrix(
     w_OI = w_OI.contiguous()
     kept_K = torch.empty(0, dtype=torch.int64, device=w_OI.device) if kept_K is None else kept_K
     kept_values_K = w_OI.view(-1)[kept_K].clamp(-FP16_LARGEST, FP16_LARGEST).half()
-    if not bool(kept_values_K.isfinite().all()):
+    if len(kept_K) and not bool(kept_values_K.isfinite().all()):
         raise NonFiniteError(f"{name} contains NaN among the weights to keep: check the checkpoint")
     rest_OI = w_OI
     if refit and len(kept_K):
