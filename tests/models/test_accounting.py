@@ -208,3 +208,13 @@ def test_entries_that_change_no_score_but_cannot_be_loaded_are_refused_after_a_s
 def test_a_tokenizer_that_takes_no_text_is_refused(model, refuse):
     edit(model / "tokenizer_config.json", model_max_length=["a"])
     refuse(model, ModelError, "takes no text")
+
+
+@pytest.mark.parametrize("architecture", ["llava", "gemma3"])
+def test_an_entry_that_a_text_part_would_ignore_is_named_with_its_place(architecture, tmp_path, refuse):
+    import architectures
+
+    folder = architectures.build(architecture, tmp_path / "model")
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    edit(folder / "config.json", text_config={**text, "local_attention_window": 16})
+    refuse(folder, ModelError, r"config.json has text_config.local_attention_window = 16, which \w+ models do not read")

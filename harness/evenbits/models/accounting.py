@@ -71,15 +71,27 @@ def _outline(folder: Path, *, allow_code: bool) -> PreTrainedModel:
 
 
 def _check_entries(folder: Path, model: PreTrainedModel) -> None:
-    """Refuse entries with a telling name that the type's configuration does not have, nor `outline` looked at."""
-    where = folder / "config.json"
-    known = {*type(model.config)().to_dict(), *model.config.attribute_map, *SETTINGS, *GENERAL}
-    for key, value in read_config(folder).items():
-        if key not in known and TELLING.search(key) and not _neutral(value):
-            raise ModelError(
-                f"{where} has {named(key)} = {shown(value)}, which {model.config.model_type} models do not read: it "
-                "would be ignored. Give the model its own model_type, or remove the entry if it means nothing."
-            )
+    """Refuse entries with a telling name that the type's configuration does not have, nor `outline` looked at.
+
+    Of a multimodal model those of its text part, too.
+    """
+    where, config, written = folder / "config.json", model.config, read_config(folder)
+    parts = [("", config, written)]
+    text = config.get_text_config(decoder=True)
+    parts += [
+        (f"{key}.", text, value)
+        for key, value in written.items()
+        if text is not config and getattr(config, key, None) is text
+    ]
+    for place, part, entries_of_part in parts:
+        known = {*type(part)().to_dict(), *part.attribute_map, *SETTINGS, *GENERAL}
+        for key, value in entries_of_part.items():
+            if key not in known and TELLING.search(key) and not _neutral(value):
+                raise ModelError(
+                    f"{where} has {place}{named(key)} = {shown(value)}, which {part.model_type} models "
+                    "do not read: it would be ignored. Give the model its own model_type, or remove the entry if it "
+                    "means nothing."
+                )
 
 
 def _neutral(value: Any) -> bool:
