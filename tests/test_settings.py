@@ -61,6 +61,11 @@ def test_a_device_is_one_of_the_known_forms(device, tmp_path):
         ({"device": "gpu"}, "--device 'gpu' is unknown"),
         ({"device": "cuda:01"}, "--device 'cuda:01' is unknown"),
         ({"runner": "slurm"}, "--runner 'slurm' is unknown; use local or ray"),
+        (
+            {"runner": "ray", "ray-address": "ray://h:10001"},
+            "'ray://h:10001' is for clients outside .* --ray-address auto",
+        ),
+        ({"ray-address": "auto"}, "--ray-address 'auto' names a cluster: add --runner ray"),
         ({"dtype": "float16"}, "--dtype 'float16' is unknown; use bfloat16 or float32"),
         ({"full": True, "segments": "3"}, "--full takes all segments and --segments only some"),
         ({"shard": "3/2"}, "--shard '3/2' is not understood; write I/N"),

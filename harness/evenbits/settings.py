@@ -140,6 +140,8 @@ def read_settings(
         checked["segments"] = None
     if not checked["tasks"] and (checked["task_folder"] or checked["task_limit"]):
         raise UsageError("--task-folder and --task-limit say how --tasks are run, and no task was named.")
+    if "ray-address" in given and checked["runner"] != "ray":
+        raise UsageError(f"--ray-address {given['ray-address']!r} names a cluster: add --runner ray, or leave it out.")
     made = Settings(**checked, typed=frozenset(given), stated=frozenset(stated))
     return replace(made, baseline=_baseline(value(option("baseline")), made.saved))
 
@@ -238,6 +240,15 @@ def _device(value: Value) -> str:
     if not DEVICE.fullmatch(value.value):
         raise UsageError(f"--device {value.value!r} is unknown; use auto, cpu, cuda, cuda:N (such as cuda:1) or mps.")
     return str(value.value)
+
+
+def _address(value: Value) -> str | None:
+    if value.value is not None and value.value.startswith("ray://"):
+        raise UsageError(
+            f"--ray-address {value.value!r} is for clients outside a cluster, and evenbits reads the store that the "
+            "workers fill: start it on a machine of the cluster, with --ray-address auto or HOST:PORT of its head."
+        )
+    return None if value.value is None else str(value.value)
 
 
 def _family(value: Value) -> Family | None:
@@ -351,9 +362,10 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="ray-address",
-        about="with --runner ray: the cluster, such as auto or ray://HOST:10001; default: one of this machine's own",
+        about="with --runner ray: the cluster that this machine is in, auto or HOST:PORT of its head; default: one of "
+        "this machine's own",
         metavar="ADDRESS",
-        check=_as_it_is,
+        check=_address,
         field="ray_address",
     ),
     Option(

@@ -238,7 +238,12 @@ def subject_of(settings: Settings, model: str) -> Subject:
         device=device_for(settings.device, weights=local.nbytes(settings.dtype)),
         seed=settings.seed,
         progress=shown,
-        runner=runner_for(settings.runner, address=settings.ray_address, layers=settings.stream_layers),
+        runner=runner_for(
+            settings.runner,
+            address=settings.ray_address,
+            layers=settings.stream_layers,
+            device=settings.device,
+        ),
     )
 
 
