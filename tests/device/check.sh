@@ -36,6 +36,10 @@ fetched() { # folder, packages
 }
 
 run() {
+    if [ ! -f "$folder/packages.tar.xz" ]; then
+        echo "$folder is not there: run \`tests/device/check.sh prepare\` where there is a network, and bring it along" >&2
+        exit 2
+    fi
     packages=$(mktemp -d)
     tar -xJf "$folder/packages.tar.xz" -C "$packages"
     site=$packages/site

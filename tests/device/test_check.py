@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -26,16 +28,48 @@ def test_every_part_of_the_check_comes_to_an_end(tmp_path):
         check=False,
     )
     found = json.loads((tmp_path / "device.json").read_text())
-    assert (done.returncode, found["failed"]) == (0, {})
+    assert (done.returncode, found["failed"], found["wrong"]) == (0, {}, [])
     assert found["cuda_and_cpu"]["largest_bits"] == 0  # the CPU against itself
     assert found["spread_and_experts"]["reached"]
     assert found["spread_and_experts"]["gpt_oss"]["gradients"] < 1e-3
     assert found["scoring_8b"]["tokens"] > 0
     assert found["rounding_8b"]["weights"] == 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128)
     assert found["rounding_beside_libraries"]["weights"] == found["rounding_8b"]["weights"]
+    assert found["sweep_8b"]["layers"] == 2
     assert found["lm_eval_8b"]["times_lm_eval"] > 0
     assert found["evals"]["rows"] > 0
     assert "error" not in found["evals"]["verdicts"]
+
+
+def test_what_takes_too_long_or_is_wrong_fails_the_check(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(CHECK.parent))
+    import check
+
+    parts = ["compare_with_cpu", "spread_and_whole", "speed_of_scoring", "speed_of_rounding"]
+    parts += ["rounding_beside_libraries", "speed_of_a_sweep", "beside_lm_eval", "every_eval"]
+    for name in parts:
+        monkeypatch.setattr(check, name, lambda *_: {"reached": True})
+    monkeypatch.setattr(check, "large_model", lambda: None)
+    out = tmp_path / "device.json"
+    assert check.main(tmp_path, out, 300) == 0
+    monkeypatch.setattr(check, "speed_of_a_sweep", lambda *_: {"reached": False})
+    assert check.main(tmp_path, out, 300) == 0
+    assert json.loads(out.read_text())["missed"] == ["sweep_8b"]
+    monkeypatch.setattr(check, "compare_with_cpu", lambda *_: {"reached": False})
+    assert check.main(tmp_path, out, 300) == 1
+    assert json.loads(out.read_text())["wrong"] == ["cuda_and_cpu"]
+    assert check.main(tmp_path, out, check.EVALS_SECONDS) == 1
+    assert json.loads(out.read_text())["failed"]["scoring_8b"] == "no time was left for it"
+    with pytest.raises(TimeoutError, match=r"took longer than the 0 s"), check.at_most(0.1):
+        time.sleep(5)
+
+
+def test_a_check_that_was_not_prepared_says_what_to_do(tmp_path):
+    (tmp_path / "tests" / "device").mkdir(parents=True)
+    script = shutil.copy(CHECK.with_name("check.sh"), tmp_path / "tests" / "device")
+    done = subprocess.run(["bash", script, "run"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "run `tests/device/check.sh prepare` where there is a network" in done.stderr
 
 
 @pytest.mark.slow
