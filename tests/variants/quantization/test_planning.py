@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from evenbits.errors import SpecError
 from evenbits.models.anatomy import Anatomy, Linear
@@ -91,6 +93,13 @@ def test_a_spec_that_does_not_fit_the_model_is_refused(text, message):
 def test_a_protected_layer_may_have_any_width():
     spec = "int4-g128+" + "+".join(f"protect:model.layers.{layer}.mlp" for layer in (0, 1, 10))
     assert len(planned(spec).quantized) == 3
+
+
+def test_what_stays_by_rule_needs_no_protection_and_cannot_be_asked_for():
+    routed = replace(anatomy(), kept=("model.layers.1.mlp.gate.weight",))
+    for spec in ("int4-g64+protect:model.layers.1.mlp.gate", "int4-g64+only:model.layers.1.mlp.gate.weight"):
+        with pytest.raises(SpecError, match=r"layers\.1\.mlp\.gate(\.weight)? stays in high precision by rule"):
+            plan(parse_spec(spec), routed, SHAPES)
 
 
 def test_a_tensor_without_a_shape_is_named():

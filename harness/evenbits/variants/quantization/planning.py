@@ -110,7 +110,7 @@ def plan(spec: QuantSpec, anatomy: Anatomy, shapes: Mapping[str, tuple[int, int]
     """
     parts = {linear.name: linear.part for linear in anatomy.linears}
     extras = {anatomy.embedding: "embedding", anatomy.head: "head"}
-    _check_names(spec, (*parts, *extras))
+    _check_names(spec, (*parts, *extras), kept=anatomy.kept)
     tensors = [_planned(spec, name, part, shapes) for name, part in parts.items()]
     tensors += [_planned(spec, name, part, shapes) for name, part in extras.items()]
     if anatomy.tied:
@@ -211,10 +211,15 @@ def _merge_tied(tensors: list[PlannedTensor], embedding: str, head: str) -> list
     return [shared if tensor.name == embedding else tensor for tensor in tensors if tensor.name != head]
 
 
-def _check_names(spec: QuantSpec, modules: Sequence[str]) -> None:
+def _check_names(spec: QuantSpec, modules: Sequence[str], *, kept: Sequence[str]) -> None:
     for verb, names in (("protect", spec.protect), ("only", spec.only)):
         for name in names:
             if not any(_matches(module, (name,)) for module in modules):
+                if any(_matches(parameter, (name,)) for parameter in kept):
+                    raise SpecError(
+                        f"spec {str(spec)!r}: {verb}:{name} stays in high precision by rule (routers, convolutions, "
+                        "biases of experts), whatever a spec says; leave it out"
+                    )
                 raise SpecError(
                     f"spec {str(spec)!r}: {verb}:{name} matches no linear layer of this model. Its modules go from "
                     f"{modules[0]} to {modules[-1]}; a name is a full path or its beginning, such as "
