@@ -72,6 +72,46 @@ def test_a_check_that_was_not_prepared_says_what_to_do(tmp_path):
     assert "run `tests/device/check.sh prepare` where there is a network" in done.stderr
 
 
+def test_a_run_of_evals_measures_on_the_device_that_it_is_given(tiny_llama, tmp_path):
+    text = tmp_path / "text"
+    text.mkdir()
+    for tag in ("de", "fi"):
+        (text / f"{tag}.txt").write_text("".join(f"{tag} {number} the inner thing\n" for number in range(8)))
+    evals = [
+        str(ROOT / "evals" / name) for name in ("test_h036_layer_contribution.py", "test_h038_language_resilience.py")
+    ]
+    options = [f"--model={tiny_llama}", "--spec=int4-g16", f"--corpus=dir:{text}", "--segments=3", "--advisory"]
+    where = [f"--report={tmp_path / 'report'}", f"--store={tmp_path / 'store'}"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "emulated_run",
+            *evals,
+            *options,
+            *where,
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["environment"]["device"] == "fake emulated"
+    assert {row["hypothesis"] for row in report["measurements"]} >= {"H-036", "H-038"}
+    assert "error" not in {row["verdict"] for row in report["measurements"]}
+    assert all(row["excess_bits"]["value"] is not None for row in report["damage"])
+    keys = (tmp_path / "store" / "losses").iterdir()
+    assert all(b"fake emulated, torch" in file.read_bytes() for file in keys)
+
+
 @pytest.mark.slow
 def test_every_eval_runs_on_a_device_without_float64(tmp_path):
     subprocess.run([sys.executable, CHECK, "text", tmp_path / "text"], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -395,6 +396,36 @@ def test_what_a_cpu_multiplied_otherwise_is_not_taken_from_the_store(tiny_llama,
         assert bool(subject._loaded) == (len(found) < 3)
     assert np.array_equal(found[0], found[2])
     assert not np.array_equal(found[0], found[1])
+
+
+@pytest.fixture
+def arithmetic_of_cuda():
+    """torch's settings of CUDA, as loose as can be, and put back afterwards."""
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    settings = (
+        (cuda, "allow_tf32"),
+        (cuda, "allow_bf16_reduced_precision_reduction"),
+        (cudnn, "allow_tf32"),
+        (cudnn, "benchmark"),
+    )
+    before = [getattr(owner, name) for owner, name in settings]
+    for owner, name in settings:
+        setattr(owner, name, True)
+    yield lambda: [getattr(owner, name) for owner, name in settings]
+    for (owner, name), value in zip(settings, before, strict=True):
+        setattr(owner, name, value)
+
+
+def test_a_gpu_computes_without_tf32_and_repeatably_and_a_cpu_is_left_as_it_is(arithmetic_of_cuda, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    asked = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *args, **named: asked.append((args, named)))
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    module.set_up(CPU)
+    assert (arithmetic_of_cuda(), asked) == ([True] * 4, [])
+    module.set_up(Device(name="cuda:0", label="GPU"))
+    assert (arithmetic_of_cuda(), asked) == ([False] * 4, [((True,), {"warn_only": True})])
+    assert os.environ.pop("CUBLAS_WORKSPACE_CONFIG") == ":4096:8"
 
 
 def test_linux_and_torch_agree_about_products_of_bfloat16(monkeypatch):
