@@ -218,6 +218,24 @@ def test_a_model_in_the_place_of_a_test_is_told_where_it_belongs(command, tmp_pa
     refused(result, tmp_path, "--model reference:a1")
 
 
+@pytest.mark.parametrize("command", ["run", "gate"])
+@pytest.mark.parametrize("words", [("--no-such-option",), ("--collect-only", "-k", "nothing", "--model=reference:a1")])
+def test_a_run_that_decides_nothing_has_exit_code_two(command, words, tmp_path):
+    """pytest has 4 for its own usage errors and 5 for an empty selection."""
+    done = subprocess.run(
+        [sys.executable, "-m", "evenbits.commands.app", command, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    said = "unrecognized arguments" if len(words) == 1 else "evenbits: no test was selected, so nothing was decided."
+    assert said in done.stderr
+
+
 @pytest.mark.slow
 def test_run_from_another_folder_writes_its_report_there(tiny_llama, texts, tmp_path):
     (tmp_path / "elsewhere").mkdir()

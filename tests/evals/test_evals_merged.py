@@ -86,7 +86,7 @@ def joined(pytester):
     def join(*names, out="joined"):
         command = [sys.executable, "-m", "evenbits.commands.app", "merge", *names, "-o", out]
         done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True, check=False, timeout=300)
-        join.said = done.stdout + done.stderr
+        join.printed, join.said = done.stdout, done.stdout + done.stderr
         assert done.returncode in {0, 1}, join.said
         return load(pytester.path / out / "report.json")
 
@@ -107,7 +107,9 @@ def test_the_gate_and_the_findings_over_models_in_shards_by_model(run, joined, m
     whole = run("whole", files, models[:2], specs, policy)
     run("first", files, models[:1], specs, policy)
     run("second", files, models[1:2], specs, policy, workers=True)
-    assert text(joined("first", "second")) == text(whole)
+    merged = joined("first", "second", "--json")
+    assert text(merged) == text(whole)
+    assert json.loads(joined.printed) == merged
     assert all(row["verdict"] != "error" for row in whole["measurements"] if row["role"] == "established")
     limits = {
         (row["model"], (row["data"] or {}).get("language")): row["threshold"]["bound"]

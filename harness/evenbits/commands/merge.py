@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evenbits.commands.console import say
-from evenbits.commands.options import configured, note, output_to
-from evenbits.commands.run import pytest_command
+from evenbits.commands.console import say, say_json
+from evenbits.commands.options import AsJson, configured, note, output_to
+from evenbits.commands.run import DECIDED, pytest_command
 from evenbits.errors import ReportError
 from evenbits.models.references import MEASURED
 from evenbits.paths import expanded
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from evenbits.cells.pool import Pool
 
 __all__ = ["merge"]
-
-DECIDED = (0, 1)
-"""Exit codes of pytest when every test ran, whatever came of it."""
 
 
 @configured("policy", "baseline", "saved")
@@ -36,12 +33,13 @@ def merge(
         typer.Argument(help="folder that each part was reported to, or a store", metavar="PART...", parser=expanded),
     ],
     output: Annotated[Path, output_to("folder of the whole run's report")],
+    as_json: AsJson = False,
 ) -> None:
     """Judge a whole run from the measurements of its parts; no model is loaded. Exit code 1 if its gate is not passed.
 
     Parts are runs over some of the models or specs, or shards of the gate's languages. The report is that of a run
-    over everything, apart from timing and environment. --policy is by default the one that the parts ran with;
-    --baseline has to be named again.
+    over everything, apart from timing and environment; --json prints it. --policy is by default the one that the parts
+    ran with; --baseline has to be named again.
     """
     from evenbits.cells.pool import pool
     from evenbits.report.document import dump, load, write
@@ -64,8 +62,11 @@ def merge(
     write(output / "report.json", dump(whole))
     for sentence in write_files(whole, output)[1]:
         note(sentence)
-    for line in summary(whole, report=output / "report.json"):
-        say("".join(span.text for span in line).rstrip())
+    if as_json:
+        say_json(whole)
+    else:
+        for line in summary(whole, report=output / "report.json"):
+            say("".join(span.text for span in line).rstrip())
     if not lets_through(whole):
         raise typer.Exit(1)
 
@@ -105,6 +106,4 @@ def _remarks(pooled: Pool) -> list[str]:
     found = []
     if pooled.repeated:
         found.append(f"{pooled.repeated} measurements are in more than one part, and equal in all of them")
-    if len(pooled.arithmetics) > 1:
-        found.append(f"the parts were not computed alike: {'; '.join(pooled.arithmetics)}")
     return found

@@ -24,8 +24,8 @@ PYTEST_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 MODELS = ("reference:", "wheel:")
 """How arguments begin that name a model and cannot be a test."""
 
-USAGE, NOTHING_COLLECTED = 4, 5
-"""Exit codes of pytest that are a usage error to the gate: what was not decided must not look like a verdict."""
+DECIDED, NOTHING_COLLECTED = (0, 1), 5
+"""Exit codes of pytest. All but those where its tests ran are 2 here: what was not decided must not look decided."""
 
 
 @forwarding
@@ -45,10 +45,7 @@ def gate(typed: list[str], context: typer.Context) -> None:
     Options of pytest count as well: -k, -x, -v, --collect-only, -n (with pytest-xdist); `pytest --help` has them.
     """
     _refuse_models(context.args)
-    code = _pytest(["-m", "gate", *typed, *context.args])
-    if code == NOTHING_COLLECTED:
-        typer.secho("evenbits: no test of the gate was selected, so nothing was decided.", err=True, fg="red")
-    raise typer.Exit(2 if code in {USAGE, NOTHING_COLLECTED} else code)
+    raise typer.Exit(_pytest(["-m", "gate", *typed, *context.args]))
 
 
 def _refuse_models(arguments: Sequence[str]) -> None:
@@ -59,10 +56,13 @@ def _refuse_models(arguments: Sequence[str]) -> None:
 
 
 def _pytest(arguments: list[str]) -> int:
-    """Run pytest on the evals installed with this package and return its exit code."""
+    """Run pytest on the evals installed with this package and return our exit code."""
     evals = _package("evenbits.evals")
     chosen = arguments if any(_inside(evals, one) != one for one in arguments) else [str(evals), *arguments]
-    return subprocess.run(pytest_command(chosen), check=False).returncode  # noqa: S603 - our own interpreter
+    code = subprocess.run(pytest_command(chosen), check=False).returncode  # noqa: S603 - our own interpreter
+    if code == NOTHING_COLLECTED:
+        typer.secho("evenbits: no test was selected, so nothing was decided.", err=True, fg="red")
+    return code if code in DECIDED else 2
 
 
 def pytest_command(arguments: Sequence[str], *, here_first: bool = False) -> list[str]:
