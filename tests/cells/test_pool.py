@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from evenbits.cells.pool import MEASUREMENTS, RUN, Asked, pool
 from evenbits.errors import GapError, ReportError
+from evenbits.models import device
 from evenbits.store import SEAL, Store
 
 OPTIONS = {"model": ["a"], "spec": ["int4-g64"], "seed": "0"}
@@ -46,9 +47,41 @@ def test_a_pooled_store_computes_nothing_and_says_what_is_missing(part, tmp_path
         store.compute("losses", {"language": "yo"}, lambda: pytest.fail("it was computed"))
 
 
-def test_equal_numbers_of_different_machines_are_joined_and_named(part, tmp_path):
-    parts = [part("one", ["de"]), part("two", ["de"], arithmetic="bfloat16 in float32 on cpu")]
-    assert pool(parts, tmp_path / "pool").arithmetics == ("bfloat16 in float32 on cpu", "float32 on cpu")
+@pytest.fixture
+def parts_of_two_machines(part, tmp_path, monkeypatch):
+    """`parts_of_two_machines(dtype, versions)`: two parts, the first on a CPU that multiplies bfloat16."""
+
+    def make(dtype, versions):
+        parts = []
+        for number, version in enumerate(versions):
+            monkeypatch.setattr(device, "version", lambda _, version=version: version)
+            monkeypatch.setattr(device, "multiplies_bfloat16", lambda number=number: number == 0)
+            store = Store(tmp_path / f"devices-{number}")
+            device.device_of_run("cpu", dtype=dtype, weights=8, store=store)
+            parts.append(part(f"part{number}", ["de", "fr"][number : number + 1]))
+            store.keep(parts[-1] / MEASUREMENTS)
+        return parts
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("dtype", "versions", "said"),
+    [
+        ("bfloat16", ("2.13", "2.13"), r"products in bfloat16 and cpu, .*products in float32\. .* --dtype float32"),
+        ("float32", ("2.13", "2.14"), r"torch 2\.13, transformers 2\.13 and cpu, torch 2\.14, .*same versions"),
+    ],
+)
+def test_parts_that_were_not_computed_alike_are_refused_with_what_differs(
+    parts_of_two_machines, tmp_path, dtype, versions, said
+):
+    parts = parts_of_two_machines(dtype, versions)
+    with pytest.raises(ReportError, match=rf"part0 and .*part1 were not computed alike: cpu, .*{said}"):
+        pool(parts, tmp_path / "pool")
+
+
+def test_float32_of_cpus_that_multiply_bfloat16_differently_is_joined(parts_of_two_machines, tmp_path):
+    assert pool(parts_of_two_machines("float32", ("2.13", "2.13")), tmp_path / "pool").repeated == 1
 
 
 def test_different_numbers_of_one_cell_are_refused_with_the_cell_and_the_machines(part, tmp_path):

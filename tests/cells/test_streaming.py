@@ -72,10 +72,11 @@ def test_a_floor_by_a_models_own_layers_is_that_of_a_second_model_to_the_bit(
     assert list(streamed._loaded) == ["bfloat16"]
 
 
-def test_a_floor_of_experts_needs_no_second_model(tmp_path, subject):
+@pytest.mark.parametrize("architecture", ["qwen3_moe", "gemma4_text"])
+def test_a_floor_of_experts_and_of_inputs_by_layer_needs_no_second_model(architecture, tmp_path, subject):
     import architectures
 
-    streamed = subject(architectures.build("qwen3_moe", tmp_path / "moe"), "streamed", dtype="bfloat16")
+    streamed = subject(architectures.build(architecture, tmp_path / "model"), "streamed", dtype="bfloat16")
     measure_damage(streamed, parse_specs("int4-row"), corpus_of())
     assert list(streamed._loaded) == ["bfloat16"]
 

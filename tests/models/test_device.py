@@ -481,6 +481,7 @@ def test_a_model_that_one_device_has_no_room_for_is_spread_over_as_few_as_have_i
 
 
 def test_what_a_gpu_measured_is_judged_where_there_is_none(monkeypatch, tmp_path):
+    run = partial(device_of_run, "auto", dtype="bfloat16")
     with monkeypatch.context() as gpu:
         gpu.setattr("evenbits.models.device._has_driver", lambda: True)
         gpu.setattr("torch.cuda.is_available", lambda: True)
@@ -488,17 +489,17 @@ def test_what_a_gpu_measured_is_judged_where_there_is_none(monkeypatch, tmp_path
         gpu.setattr("torch.cuda.get_device_name", lambda _index: "GPU")
         gpu.setattr("torch.cuda.get_device_properties", lambda _index: SimpleNamespace(total_memory=10 * 2**30))
         store = Store(tmp_path / "store")
-        one, two = (device_of_run("auto", weights=gib * 2**30, store=store, worker=1) for gib in (1, 6))
+        one, two = (run(weights=gib * 2**30, store=store, worker=1) for gib in (1, 6))
         assert (one.name, len(two.names)) == ("cuda:1", 2)
         store.keep(tmp_path / "report")
     (tmp_path / "report" / SEAL).touch()
     judged = Store(tmp_path / "report")
-    again = [device_of_run("auto", weights=gib * 2**30, store=judged) for gib in (1, 6)]
+    again = [run(weights=gib * 2**30, store=judged) for gib in (1, 6)]
     keys = [[device.key("bfloat16") for device in devices] for devices in (again, (one, two))]
     assert keys == [[f"cuda GPU, {LIBRARIES}", f"cuda 2 x GPU, {LIBRARIES}"]] * 2
     assert describe(again[0]) == {"device": "cuda GPU"}
     with pytest.raises(GapError):
-        device_of_run("auto", weights=3, store=judged)
+        run(weights=3, store=judged)
 
 
 def test_layers_are_divided_by_what_they_weigh():

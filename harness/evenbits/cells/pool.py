@@ -18,6 +18,8 @@ import numpy as np
 from evenbits.cells.cell import KIND
 from evenbits.errors import ReportError
 from evenbits.foreign import read_object
+from evenbits.models.device import KIND as DEVICES
+from evenbits.models.device import Device
 from evenbits.rows import Row
 from evenbits.store import SEAL, Contents, contents
 
@@ -48,36 +50,29 @@ class Asked(Row):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pool:
-    """A pooled store. `asked`: the whole run. `repeated`: entries found in several parts, equal in all of them.
-
-    `arithmetics`: how scores were computed; more than one where parts ran on different kinds of machines.
-    """
+    """A pooled store. `asked`: the whole run. `repeated`: entries found in several parts, equal in all of them."""
 
     store: Path
     asked: Asked
     repeated: int
-    arithmetics: tuple[str, ...]
 
 
 def pool(parts: Sequence[Path], into: Path) -> Pool:
     """Copy the measurements of `parts`, folders of reports or stores, into a store at `into`, and return it.
 
-    `ReportError` where a part has no measurements, where two contradict each other, where they were asked different
-    things that cannot be joined, or where a shard is missing.
+    `ReportError` where a part has no measurements, where two contradict each other or were computed on different kinds
+    of machines, where they were asked different things that cannot be joined, or where a shard is missing.
     """
     folders = {str(part): _measurements(part) for part in parts}
     asked = _joined({name: asked_of(folder) for name, folder in folders.items() if (folder / RUN).is_file()})
     origin: dict[Path, str] = {}
     repeated = 0
-    arithmetics: set[str] = set()
     for name, folder in folders.items():
         for file in sorted(path for path in folder.glob("*/*") if path.is_file() and not path.name.startswith(".")):
             place = file.relative_to(folder)
             if place.parts[0] == "locks":
                 continue
             found = contents(file)
-            if place.parts[0] == KIND:
-                arithmetics.add(str(found.meta.get("arithmetic")))
             target = into / place
             if place in origin:
                 repeated += 1
@@ -88,7 +83,7 @@ def pool(parts: Sequence[Path], into: Path) -> Pool:
             shutil.copyfile(file, target)
     into.mkdir(parents=True, exist_ok=True)
     (into / SEAL).touch()
-    return Pool(store=into, asked=asked, repeated=repeated, arithmetics=tuple(sorted(arithmetics)))
+    return Pool(store=into, asked=asked, repeated=repeated)
 
 
 def asked_of(folder: Path) -> Asked:
@@ -170,6 +165,14 @@ def _refuse_contradiction(one: Contents, other: Contents, first: str, second: st
     )
     if same_meta and same_arrays:
         return
+    if one.kind == DEVICES:
+        told = " and ".join(
+            Device(**part.meta).key("bfloat16" if "products" in part.meta else "float32") for part in (one, other)
+        )
+        raise ReportError(
+            f"{first} and {second} were not computed alike: {told}. Run all parts with the same versions on one kind "
+            "of device; CPUs that multiply bfloat16 differently agree with --dtype float32."
+        )
     named = ", ".join(f"{key} {json.dumps(value, ensure_ascii=False)[:80]}" for key, value in one.key.items())
     machines = {str(part.meta["arithmetic"]) for part in (one, other) if "arithmetic" in part.meta}
     why = f" They were computed as {' and as '.join(sorted(machines))}." if len(machines) > 1 else ""

@@ -154,17 +154,19 @@ def device_for(text: str, *, weights: float, worker: int = 0) -> Device:
     )
 
 
-def device_of_run(text: str, *, weights: float, store: Store, worker: int = 0) -> Device:
+def device_of_run(text: str, *, dtype: str, weights: float, store: Store, worker: int = 0) -> Device:
     """Return `device_for`; in a store that is only judged from, the device on which the run was measured.
 
-    That device need not be here, and has no number.
+    That device need not be here, and has no number. `dtype`: of the run.
     """
     key = {"device": text, "weights": int(weights)}
     if store.sealed:
         return Device(**store.known(KIND, key, dict))
     found = device_for(text, weights=weights, worker=worker)
     kind = found.name.partition(":")[0]
-    known = {"name": kind, "label": found.label, "libraries": found.libraries or _libraries(), "products": _products()}
+    known = {"name": kind, "label": found.label, "libraries": found.libraries or _libraries()}
+    if found == CPU and dtype == "bfloat16":
+        known["products"] = _products()
     store.known(KIND, key, lambda: known)
     return found
 
