@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 KIND = "devices"
+
+version = cache(metadata.version)  # part of every key, and read from disk
 
 DRIVERS = ("libcuda.so.1", "nvcuda.dll", "libamdhip64.so")
 """A machine without one of these libraries has no CUDA device, and torch need not be asked."""
