@@ -274,9 +274,10 @@ def build(architecture: str, folder: Path) -> Path:
                     parameter.add_(0.02 * torch.randn_like(parameter))  # all ones or zeros would hide a mix-up of names
                 elif not torch.isfinite(parameter).all() or parameter.std() < 0.05 or parameter.abs().max() > 100:
                     parameter.normal_(0, 0.12)  # empty memory, or too small to matter
-            saved = model.state_dict()
-            for name, buffer in model.named_buffers():  # biases of routers, scales of layers: what is saved, counts
-                if name in saved:
+            for name, buffer in model.named_buffers():
+                if name.endswith(
+                    ("e_score_correction_bias", "layer_scalar")
+                ):  # learned: at first 0 and 1, like no buffer
                     buffer.add_(0.5 * torch.rand_like(buffer))
         model.save_pretrained(folder)
         tiny_models.build_tokenizer().save_pretrained(folder)
