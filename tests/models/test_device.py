@@ -344,13 +344,19 @@ def test_a_measurement_without_room_says_what_to_do(where, tiny_llama, tmp_path,
 
 
 @pytest.mark.parametrize("lengths", [[1024, *[22] * 700], [9, 8, 8, 5, 4, 4, 2, 1], [7], [3, 3, 3]])
-def test_attention_on_a_device_is_padded_by_no_more_than_the_text_itself(lengths):
-    for device, most in ((FAKE, 2 * sum(lengths)), (torch.device("cpu"), sum(lengths))):
+@pytest.mark.parametrize("room", [0, 32768])
+def test_attention_on_a_device_is_padded_to_a_bound_or_by_no_more_than_the_text(lengths, room, monkeypatch):
+    monkeypatch.setattr("evenbits.scoring.packed.PADDED_POSITIONS", room)
+    most_there = max(2 * sum(lengths), len(lengths) * room)
+    for device, most in ((FAKE, most_there), (torch.device("cpu"), sum(lengths))):
         blocks = _blocks(lengths, device)
-        assert sum(count * longest for count, longest in (block.shape for block in blocks)) <= most
+        shapes = [block.shape for block in blocks]
+        assert sum(count * longest for count, longest in shapes) <= most
+        assert max(count * longest for count, longest in shapes) <= max(room, 2 * sum(lengths))
         ends = [block.end for block in blocks]
         assert [block.begin for block in blocks] == [0, *ends[:-1]]
         assert ends[-1] == sum(lengths)
+    assert len(_blocks([40, *[1] * 200], FAKE)) == (1 if room else 2)
 
 
 def test_a_single_window_without_room_says_what_to_do():

@@ -163,19 +163,23 @@ class _Block:
         return x_NHC if self._rows is None else x_NHC.index_select(0, self._places_N)
 
 
+PADDED_POSITIONS = 32768
+"""Positions that padding may make of a device's batch in any case: one call for most, and below a GiB of an 8B model."""
+
+
 def _blocks(lengths: Sequence[int], device: torch.device) -> list[_Block]:
     """Return the blocks of packed windows.
 
-    A CPU reads windows of one length together and pads nothing. On a device, where calls are dear, the longest window
-    of a block is at most twice the shortest, so that padding never takes more than the text itself.
+    A CPU reads windows of one length together and pads nothing. On a device, where calls are dear, a block is padded to
+    `PADDED_POSITIONS`, or by as much as there is text.
     """
-    slack = 1 if device.type == "cpu" else 2
     blocks: list[_Block] = []
-    begin, held = 0, list[int]()
+    begin, rows, longest, held = 0, 0, 0, list[int]()
     for length in lengths:
-        if held and max(*held, length) > slack * min(*held, length):
+        rows, longest = rows + length, max(longest, length)
+        if held and (len(held) + 1) * longest > (rows if device.type == "cpu" else max(2 * rows, PADDED_POSITIONS)):
             blocks.append(_Block(begin, held, device))
-            begin, held = begin + sum(held), []
+            begin, rows, longest, held = begin + rows - length, length, length, []
         held.append(length)
     return [*blocks, _Block(begin, held, device)]
 
