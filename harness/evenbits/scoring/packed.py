@@ -164,7 +164,7 @@ class _Block:
 
 
 PADDED_POSITIONS = 32768
-"""Positions that padding may make of a device's batch in any case: one call for most, less than a GiB of an 8B model."""
+"""Positions that padding may make of a batch on a device: one call for most, less than a GiB of an 8B model."""
 
 
 def _blocks(lengths: Sequence[int], device: torch.device) -> list[_Block]:
