@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import told_and_took
 from evenbits.cells import Subject, damage_cells, measure_damage
 from evenbits.cells.streaming import Streamed
+from evenbits.commands.app import app
 from evenbits.models.blueprint import blueprint
 from evenbits.models.references import parse_model
 from evenbits.models.sources import is_here, resolve
@@ -106,12 +109,6 @@ def test_a_token_meets_only_the_experts_it_is_sent_to(tmp_path, store):
     assert drawn.active == pytest.approx(whole)
 
 
-def test_the_speed_of_a_model_is_measured_once(tiny_llama, subject, corpus, monkeypatch):
-    first = cost(subject(tiny_llama), corpus)
-    monkeypatch.setattr(module, "_timed", lambda *_: pytest.fail("the machine was timed again"))
-    assert cost(subject(tiny_llama), corpus).seconds == first.seconds > 0
-
-
 def test_a_model_file_counts_as_here_once_it_was_unpacked(tiny_gguf, store):
     ref = parse_model(str(tiny_gguf))
     assert not is_here(ref, store=store)
@@ -136,8 +133,6 @@ def test_a_model_file_counts_as_here_once_it_was_unpacked(tiny_gguf, store):
 def test_every_command_says_what_it_would_take_and_loads_nothing(
     command, tiny_model, text_folder, tmp_path, monkeypatch
 ):
-    from evenbits.commands.app import app
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("evenbits.models.loading.load", lambda *_, **__: pytest.fail("the model was loaded"))
     words = [command[0], str(tiny_model("llama", hidden=64)), *command[1:], "--cost", "--json"]
@@ -148,6 +143,227 @@ def test_every_command_says_what_it_would_take_and_loads_nothing(
     assert told["flop"] > 0
     assert told["memory_bytes"] > 2**29
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def said(tmp_path, monkeypatch):
+    """`said(*words)` -> what a command prints as JSON, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def said(*words):
+        done = CliRunner().invoke(app, [str(word) for word in words])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    return said
+
+
+@pytest.fixture
+def options(text_folder):
+    return ("--corpus", f"dir:{text_folder(['de', 'fr'])}", "--languages", "all", "--dtype", "float32", "--json")
+
+
+def only(cost):
+    (found,) = cost["cost"].values()
+    return found
+
+
+@pytest.mark.usefixtures("plain_terminal")
+def test_writing_a_quantized_model_is_told_without_text_and_its_size_is_that_of_the_file(
+    said, tiny_model, options, tmp_path
+):
+    words = ("quantize", tiny_model("llama", hidden=64), "--spec", "int4-g64", "-o", tmp_path / "out", *options)
+    told = only(said(*words, "--cost"))
+    assert not (tmp_path / "out").exists()
+    assert (told["cells"], told["passes"], told["flop"]) == (0, 0, 0)
+    assert told["seconds"] > 0.5  # at least torch is imported
+    size = said(*words)["bytes"]
+    assert 0.5 * size <= told["disk_bytes"] <= 2 * size
+
+
+@pytest.mark.usefixtures("plain_terminal")
+def test_the_cost_of_calibrating_measures_and_writes_nothing(said, tiny_model, options, tmp_path, monkeypatch):
+    words = ("diagnose", tiny_model("llama", hidden=64), "--spec", "int4-g64", *options)
+    monkeypatch.setattr("evenbits.models.loading.load", lambda *_, **__: pytest.fail("the model was loaded"))
+    forecast = only(said(*words, "--cost"))
+    told = only(said(*words, "--calibrate", "-o", tmp_path / "cal.json", "--cost"))
+    assert not (tmp_path / "cal.json").exists()
+    # full precision on both halves and the spec on one, of two languages each; a forecast: full precision on all text
+    assert (told["cells"], forecast["cells"]) == (6, 2)
+    assert not (tmp_path / "store" / "losses").exists()
+
+
+@pytest.mark.usefixtures("plain_terminal")
+def test_protecting_is_told_for_the_unit_and_budget_that_were_asked_for_and_is_nothing_once_done(
+    said, tiny_model, options
+):
+    words = ("protect", tiny_model("llama", layers=4, hidden=64), "--spec", "int4-g64", *options)
+
+    def units(*more):
+        return only(said(*words, *more, "--cost"))["cells"]
+
+    # of every unit a cell in two languages; what is measured beside them is the same for all kinds
+    by_layer = units("--budget", "6", "--unit", "layer")
+    assert units("--budget", "6", "--unit", "part") - by_layer == 2 * (8 - 4)
+    assert units("--budget", "6", "--unit", "module") - by_layer == 2 * (28 - 4)
+    # a layer costs a quarter of 11.5 bits, so that 6 buy two; 1 buys two matrices of 28 only
+    assert units("--budget", "6") == by_layer
+    assert units("--budget", "1") == units("--budget", "1", "--unit", "module")
+    said(*words, "--budget", "6")
+    told = only(said(*words, "--budget", "6", "--cost"))
+    assert {name: told[name] for name in ("cells", "passes", "seconds", "disk_bytes")} == {
+        "cells": 0,
+        "passes": 0,
+        "seconds": 0,
+        "disk_bytes": 0,
+    }
+
+
+@pytest.mark.usefixtures("plain_terminal")
+def test_ranking_by_weights_alone_weighs_the_models_and_measures_the_reference_family(
+    said, tiny_model, tiny_llama, options, monkeypatch
+):
+    from evenbits.commands import rank
+
+    candidate = str(tiny_model("llama", hidden=64))
+    monkeypatch.setattr(rank, "_family", lambda: [str(tiny_llama)])
+    words = ("rank", candidate, "--no-measure", "--spec", "int4-g32", *options)
+    told = said(*words, "--cost")["cost"]
+    assert told[candidate]["cells"] == 0
+    assert told[candidate]["memory_bytes"] == module.PROCESS_BYTES
+    assert told[str(tiny_llama)]["cells"] > 0
+    assert said(*words[:2], *words[3:], "--cost")["cost"][candidate]["cells"] > 0
+    said(*words)
+    assert {one["seconds"] for one in said(*words, "--cost")["cost"].values()} == {0}
+
+
+@pytest.mark.usefixtures("plain_terminal")
+def test_a_plan_tells_what_is_left_to_measure_also_when_its_pilot_is_stored(said, tiny_model, tagged_texts):
+    texts = tagged_texts(["de", "fr", "yo"], 8)
+    options = ("--corpus", f"dir:{texts}", "--languages", "all", "--dtype", "float32", "--json")
+    words = ("plan", tiny_model("llama", hidden=64), "--spec", "int4-g64", "--at", "2,80", *options)
+    first, second = (said(*words, "--segments", "2")["cost"] for _ in range(2))
+    assert first["segments"] == 8  # as many as there are
+    assert first["cells"] == second["cells"] > 0
+    assert first["seconds"] > 0.5  # torch is imported
+    assert first["seconds"] / 5 < second["seconds"] < 5 * first["seconds"]
+
+
+@pytest.mark.usefixtures("plain_terminal")
+def test_a_pilot_that_is_a_report_costs_nothing_and_asks_for_no_model(said, tmp_path, monkeypatch):
+    file = tmp_path / "report.json"
+    done = CliRunner().invoke(app, ["plan", "--pilot", str(file), "--cost"])
+    assert done.exit_code == 2
+    assert "report.json" in done.output
+    monkeypatch.setattr("evenbits.report.document.load", lambda _file: {})
+    monkeypatch.setattr("evenbits.report.pilot.pilot_in", lambda _document: "a pilot")
+    assert said("plan", "--pilot", file, "--cost", "--json") == {"cost": {}}
+    done = CliRunner().invoke(app, ["plan", "--pilot", str(file), "--cost"])
+    assert done.stdout == f"nothing would be measured: the pilot is that of {file}\n"
+
+
+@pytest.mark.usefixtures("plain_terminal")
+def test_what_tasks_take_is_refused_in_a_sentence(tiny_model, options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["damage", str(tiny_model("llama", hidden=64)), "--tasks", "hellaswag", "--cost", *options]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
+    assert "hellaswag would take is not known before lm-eval has read it: leave --tasks out" in done.output
+
+
+@pytest.mark.usefixtures("plain_terminal")
+def test_what_specs_need_to_know_of_the_text_is_told(said, tiny_model, options):
+    folder = tiny_model("llama", layers=2, hidden=64)
+
+    def told(spec):
+        return only(said("damage", folder, "--spec", spec, *options, "--cost"))
+
+    spikes, activation, sensitivity = (
+        told(f"int4-g64+keep1%:{one}") for one in ("superweight", "activation", "sensitivity")
+    )
+    assert spikes["flop"] < activation["flop"] < sensitivity["flop"]
+    # squared gradients are one float32 for each weight of 2 layers: 4 attention products (keys and values half as
+    # wide), 3 of the MLP
+    weights = 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128)
+    gradients = sensitivity["disk_bytes"] - activation["disk_bytes"]
+    assert gradients == pytest.approx(4 * weights, rel=0.25)  # activations take a little themselves
+    assert sensitivity["memory_bytes"] - activation["memory_bytes"] == 2 * 4 * weights
+
+
+@pytest.mark.parametrize("criterion", ["activation", "sensitivity", "superweight"])
+@pytest.mark.usefixtures("plain_terminal")
+def test_what_statistics_leave_on_the_disk_is_within_a_factor_of_two(said, tiny_model, options, criterion, tmp_path):
+    words = ("damage", tiny_model("llama", hidden=64), "--spec", f"int4-g64+keep1%:{criterion}", *options)
+    told = only(said(*words, "--cost"))
+    said(*words)
+    kinds = ("activations", "gradients", "peaks", "losses")
+    files = [file for kind in kinds for file in (tmp_path / "store" / kind).rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    assert size / 2 <= told["disk_bytes"] <= 2 * size
+    assert only(said(*words, "--cost"))["passes"] == 0
+
+
+TEXT = {
+    "de": "das innere Ding ein Apfel sagt\nund noch eine Zeile Text fuer das Modell\n",
+    "en": "the inner thing an apple says\nand one more line of text for the model\n",
+}
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A checkpoint of .75 billion weights, and text."""
+    from evenbits.models.shipped import reference_root
+    from sparse_checkpoint import QWEN3_8B, write_sparse
+
+    shape = QWEN3_8B | {
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+    }
+    root = tmp_path_factory.mktemp("large")
+    folder = write_sparse(root / "model", shape, tokenizer=reference_root() / "a1")
+    (root / "texts").mkdir()
+    for tag, lines in TEXT.items():
+        (root / "texts" / f"{tag}.txt").write_text(lines, encoding="utf-8")
+    yield folder
+    shutil.rmtree(folder)
+
+
+def compared(words, root, *names, written=None):
+    """Compare what a command told with what it then took."""
+    options = (*words, "--store", root / "store")
+    said = told_and_took.told(*options)
+    taken = told_and_took.took(told_and_took.command(*options), cwd=root, written=written or root / "store")
+    told_and_took.assert_alike(said, taken, *names)
+
+
+def test_time_and_memory_of_damage_are_within_a_factor_of_two(tagged_texts, tmp_path):
+    texts = tagged_texts(["de", "fr", "yo"], 8)
+    words = ("damage", "reference:a1", "--spec", "int4-g64", "--corpus", f"dir:{texts}", "--languages", "all")
+    compared(words, tmp_path, "seconds", "memory_bytes")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("damage",),
+        ("damage", "--stream-layers"),
+        ("rank", "--no-measure"),
+        ("protect", "--budget", "0.5bpw"),
+    ],
+    ids=lambda words: "-".join(word.strip("-") for word in words[:2]),
+)
+def test_time_and_memory_of_a_large_model_are_within_a_factor_of_two(words, large, tmp_path):
+    corpus = ("--spec", "int4-g64", "--corpus", f"dir:{large.parent / 'texts'}")
+    compared((words[0], large, *words[1:], *corpus), tmp_path, "seconds", "memory_bytes")
+
+
+@pytest.mark.slow
+def test_time_memory_and_size_of_a_large_quantized_model_are_within_a_factor_of_two(large, tmp_path):
+    words = ("quantize", large, "--spec", "int4-g64", "-o", tmp_path / "out")
+    compared(words, tmp_path, "seconds", "memory_bytes", "disk_bytes", written=tmp_path / "out")
 
 
 MEASURED = """

@@ -17,12 +17,11 @@ from evenbits.commands.options import (
     interval,
     model_of,
     note,
-    say_cost,
     subject_of,
     tenths,
     text_of,
 )
-from evenbits.errors import EngineError
+from evenbits.errors import EngineError, UsageError
 from evenbits.models.device import describe
 from evenbits.report.answers import answers_and_bits
 from evenbits.report.environment import describe_environment
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from evenbits.cells.tasks import Answers
     from evenbits.records import Corpus
 
-__all__ = ["damage", "measured", "say_damage_cost"]
+__all__ = ["asked", "damage", "measured", "say_damage_cost"]
 
 
 Usual = Annotated[bool, typer.Option("--familiar", help="the columns that llama.cpp and model cards print, too")]
@@ -89,12 +88,17 @@ def damage(
 
 
 def say_damage_cost(settings: Settings, *, as_json: bool) -> None:
-    """Print what measuring damage would take."""
-    from evenbits.cells import damage_cells
-    from evenbits.studies.study import Wants
+    """Print what measuring damage would take; `UsageError` for tasks, whose documents only lm-eval knows."""
+    from evenbits.commands.cost import say_cost
+    from evenbits.studies.study import damage_of
 
-    subject, text = _asked(settings)
-    say_cost([(subject, Wants(cells=damage_cells(subject, settings.specs, text)))], text, as_json=as_json)
+    if settings.tasks:
+        raise UsageError(
+            f"what {', '.join(settings.tasks)} would take is not known before lm-eval has read it: leave --tasks out "
+            "to be told what the rest takes, and try tasks with a small --task-limit"
+        )
+    subject, text = asked(settings)
+    say_cost([(subject, [damage_of(subject, settings.specs, text)], text)], as_json=as_json)
 
 
 def measured(settings: Settings, given: Corpus | None = None) -> tuple[Damage, Corpus]:
@@ -102,11 +106,11 @@ def measured(settings: Settings, given: Corpus | None = None) -> tuple[Damage, C
     from evenbits.cells import measure_damage
     from evenbits.cells.tasks import Tasks
 
-    subject, text = _asked(settings, given)
+    subject, text = asked(settings, given)
     return measure_damage(subject, settings.specs, text, tasks=Tasks.of(settings)), text
 
 
-def _asked(settings: Settings, given: Corpus | None = None) -> tuple[Subject, Corpus]:
+def asked(settings: Settings, given: Corpus | None = None) -> tuple[Subject, Corpus]:
     """Return the model, with probe text where a spec needs it, and the text to score."""
     from evenbits.text import parse_corpus, split
     from evenbits.variants.registry import needs

@@ -19,7 +19,6 @@ from evenbits.commands.options import (
     note,
     one_spec,
     output_to,
-    say_cost,
     subject_of,
     text_of,
 )
@@ -65,7 +64,11 @@ def diagnose(
             raise UsageError("--calibrate writes a calibration: name the file with -o, and leave out --calibration")
         if "spec" not in settings.stated:
             raise UsageError("--calibrate measures damage: name the quantizations with --spec, such as int4-g64")
-        _calibrate(settings, _trained(models_of(settings)), output)
+        chosen = _trained(models_of(settings))
+        if just_cost:
+            _say_calibration_cost(settings, chosen, as_json=as_json)
+        else:
+            _calibrate(settings, chosen, output)
         return
     if len(models_of(settings)) != 1 or output is not None:
         raise UsageError("diagnose takes one model; several models and -o belong to --calibrate")
@@ -80,12 +83,30 @@ def diagnose(
 
 
 def _say_cost(settings: Settings, calibration: Path | None, *, as_json: bool) -> None:
+    from evenbits.commands.cost import say_cost
     from evenbits.studies.h035.wants import predictors
     from evenbits.studies.study import Inputs
 
     subject, spec, text = _asked(settings, calibration)[1:]
     wants = predictors(Inputs(subject=subject, spec=spec, corpus=text, probe=text))
-    say_cost([(subject, wants)], text, as_json=as_json)
+    say_cost([(subject, [wants], text)], as_json=as_json)
+
+
+def _say_calibration_cost(settings: Settings, models: Sequence[str], *, as_json: bool) -> None:
+    from evenbits.commands.cost import say_cost
+    from evenbits.studies.h035.wants import calibrated
+    from evenbits.studies.study import Inputs
+
+    specs, subjects, text, probe, evaluation = _to_calibrate(settings, models)
+    wanted = [
+        (
+            subject,
+            [calibrated(Inputs(subject=subject, spec=one, corpus=evaluation, probe=probe)) for one in specs],
+            text,
+        )
+        for subject in subjects
+    ]
+    say_cost(wanted, as_json=as_json)
 
 
 def forecast(settings: Settings, calibration: Path | None = None, given: Corpus | None = None) -> Diagnosis:
@@ -134,10 +155,10 @@ def _trained(models: Sequence[str]) -> list[str]:
     return list(kept)
 
 
-def _calibrate(settings: Settings, models: Sequence[str], output: Path) -> None:
-    from evenbits.observe.runs import training_run
-    from evenbits.report.document import write
-    from evenbits.studies.h035 import Calibration, calibrated_model, one_run_by_function
+def _to_calibrate(
+    settings: Settings, models: Sequence[str]
+) -> tuple[tuple[QuantSpec, ...], list[Subject], Corpus, Corpus, Corpus]:
+    """Return specs, models and text, whole and in the halves that metrics and damage are measured on."""
     from evenbits.text import split
     from evenbits.variants.registry import simulated
 
@@ -145,9 +166,19 @@ def _calibrate(settings: Settings, models: Sequence[str], output: Path) -> None:
     subjects = [subject_of(settings, name) for name in models]
     text = text_of(settings, subjects)
     probe, evaluation = split(text, seed=settings.seed)
-    found = []
     for subject in subjects:
         subject.probe = probe
+    return specs, subjects, text, probe, evaluation
+
+
+def _calibrate(settings: Settings, models: Sequence[str], output: Path) -> None:
+    from evenbits.observe.runs import training_run
+    from evenbits.report.document import write
+    from evenbits.studies.h035 import Calibration, calibrated_model, one_run_by_function
+
+    specs, subjects, text, probe, evaluation = _to_calibrate(settings, models)
+    found = []
+    for subject in subjects:
         run = training_run(subject.local.text)
         found.append(calibrated_model(subject, specs, probe=probe, evaluation=evaluation, run=run))
         subject.release()

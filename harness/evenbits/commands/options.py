@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from evenbits.cells import Subject
     from evenbits.records import Corpus
     from evenbits.store import Store
-    from evenbits.studies.study import Wants
     from evenbits.variants.quantization.spec import QuantSpec
 
 __all__ = [
@@ -40,7 +39,6 @@ __all__ = [
     "note",
     "one_spec",
     "output_to",
-    "say_cost",
     "store_of",
     "subject_of",
     "tenths",
@@ -245,21 +243,6 @@ def subject_of(settings: Settings, model: str) -> Subject:
             device=settings.device,
         ),
     )
-
-
-def say_cost(wanted: Sequence[tuple[Subject, Wants]], text: Corpus, *, as_json: bool) -> None:
-    """Print what measuring would take of each model; `text`: what passes are counted over."""
-    from evenbits.commands.console import say, say_json
-    from evenbits.studies.cost import cost_of, lacking
-
-    costs = {}
-    for subject, wants in wanted:
-        costs[subject.local.text] = cost_of(subject, lacking(wants, subject.store).values(), text)
-    if as_json:
-        say_json({"cost": {model: cost.to_json() for model, cost in costs.items()}})
-        return
-    for model, cost in costs.items():
-        say(f"{model}: {cost.sentence()}, for what is not stored yet")
 
 
 def note(text: str) -> None:

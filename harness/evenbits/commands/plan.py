@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,9 +44,7 @@ def plan(
     """
     sizes = _sizes(at)
     if just_cost:
-        from evenbits.commands.damage import say_damage_cost
-
-        say_damage_cost(_small(settings), as_json=as_json)
+        _say_cost(settings, pilot, as_json=as_json)
         return
     found, decisions, cost = powers(settings, pilot, sizes)
     if as_json:
@@ -59,12 +56,18 @@ def plan(
 def powers(
     settings: Settings, report: Path | None, sizes: Sequence[int], corpus: Corpus | None = None
 ) -> tuple[Pilot, tuple[Planned, ...], dict[str, Any]]:
-    """Return a pilot (of `report` where there is one, else measured), the power of each decision, and the cost."""
+    """Return a pilot (of `report` where there is one, else measured), the power of each decision, and the cost.
+
+    That is what measuring the first spec on the largest of `sizes` segments would take, as far as it is not stored yet.
+    """
     import numpy as np
 
     from evenbits.studies.plan import planned
 
-    pilot, cost = _pilot_of_report(report) if report is not None else _measured(settings, corpus)
+    if report is not None:
+        pilot, cost = _pilot_of_report(report), {}
+    else:
+        pilot, cost = _measured(settings, corpus), _cost(settings, max(sizes), corpus)
     return pilot, planned(pilot, sizes, rng=np.random.default_rng(settings.seed)), cost
 
 
@@ -78,18 +81,31 @@ def _sizes(text: str) -> list[int]:
     return sizes
 
 
-def _pilot_of_report(file: Path) -> tuple[Pilot, dict[str, Any]]:
+def _say_cost(settings: Settings, report: Path | None, *, as_json: bool) -> None:
+    """Print what the pilot would take."""
+    if report is None:
+        from evenbits.commands.damage import say_damage_cost
+
+        say_damage_cost(_small(settings), as_json=as_json)
+        return
+    _pilot_of_report(report)  # said now where there is none
+    if as_json:
+        say_json({"cost": {}})
+    else:
+        say(f"nothing would be measured: the pilot is that of {report}")
+
+
+def _pilot_of_report(file: Path) -> Pilot:
     from evenbits.report.document import load
     from evenbits.report.pilot import pilot_in
 
     found = pilot_in(load(file))
     if found is None:
         raise UsageError(f"{file} has no damage with values by segment; measure a pilot: evenbits plan MODEL --spec S.")
-    return found, {}
+    return found
 
 
-def _measured(settings: Settings, corpus: Corpus | None) -> tuple[Pilot, dict[str, Any]]:
-    """Measure a pilot; return it with what it took: seconds per segment of all languages, memory, disk per segment."""
+def _measured(settings: Settings, corpus: Corpus | None) -> Pilot:
     from evenbits.commands.damage import measured
     from evenbits.commands.options import model_of, subject_of
     from evenbits.models.blueprint import blueprint
@@ -97,31 +113,27 @@ def _measured(settings: Settings, corpus: Corpus | None) -> tuple[Pilot, dict[st
 
     small = _small(settings)
     subject = subject_of(small, model_of(small))
-    start = time.perf_counter()
-    table, text = measured(small, corpus)
-    seconds = time.perf_counter() - start
-    rows = table.rows(seed=settings.seed, by_segment=True)
-    tokens = sum(row["tokens"] for row in rows)
+    table, _ = measured(small, corpus)
     layers = len(blueprint(subject.local, store=subject.store).anatomy.layers)
-    return pilot_of(rows, exposure=subject.local.exposure, layers=layers), {
-        "seconds_per_segment": seconds / max(1, len(text)),
-        "memory_bytes": _peak_memory(),
-        "disk_bytes_per_segment": 2 * 4 * tokens / max(1, len(text)),  # float32 of every token, full and quantized
-    }
+    return pilot_of(table.rows(seed=settings.seed, by_segment=True), exposure=subject.local.exposure, layers=layers)
+
+
+def _cost(settings: Settings, most: int, corpus: Corpus | None) -> dict[str, Any]:
+    """Return what damage under the first spec takes on `most` segments, or on as many as the text has."""
+    from evenbits.commands.damage import asked
+    from evenbits.studies.cost import cost_of, lacking
+    from evenbits.studies.study import damage_of
+    from evenbits.text import sample
+
+    subject, text = asked(replace(settings, segments=None, specs=settings.specs[:1]), corpus)
+    text = sample(text, most, seed=settings.seed)
+    work = lacking(damage_of(subject, settings.specs[:1], text), subject.store)
+    return {"segments": len(text), **cost_of(subject, work.values(), text).to_json()}
 
 
 def _small(settings: Settings) -> Settings:
     """Return the settings of a pilot: the first spec, on a few segments."""
     return replace(settings, segments=settings.segments or PILOT_SEGMENTS, specs=settings.specs[:1])
-
-
-def _peak_memory() -> int | None:
-    """Return the most memory that this process has held, in bytes; None where the system does not say."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _show(pilot: Pilot, decisions: tuple[Planned, ...], sizes: list[int], cost: dict[str, Any]) -> None:
@@ -148,8 +160,7 @@ def _show(pilot: Pilot, decisions: tuple[Planned, ...], sizes: list[int], cost: 
         if one.lacking or one.enough is None:
             note(one.sentence())
     if cost:
-        most = sizes[-1]
-        memory = "" if cost["memory_bytes"] is None else f", {cost['memory_bytes'] / 2**30:.1f} GiB of memory"
-        disk = cost["disk_bytes_per_segment"] * most / 2**20
-        minutes = cost["seconds_per_segment"] * most / 60
-        say(f"{most} segments: about {minutes:.1f} minutes{memory}, {disk:.1f} MiB on disk")
+        from evenbits.studies.cost import Cost
+
+        counted = Cost(**{name: value for name, value in cost.items() if name != "segments"})
+        say(f"{cost['segments']} segments: {counted.sentence()}, for what is not stored yet")

@@ -16,7 +16,6 @@ from evenbits.commands.options import (
     model_of,
     note,
     one_spec,
-    say_cost,
     subject_of,
     text_of,
 )
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
     from evenbits.models.records import LocalModel
     from evenbits.records import Corpus
     from evenbits.studies.h036 import ProtectionStudy
+    from evenbits.studies.h036.study import Kind
+    from evenbits.studies.study import Inputs
+    from evenbits.variants.quantization.spec import QuantSpec
 
 __all__ = ["protect", "protected"]
 
@@ -47,7 +49,7 @@ def protect(
 
     extra = _budget(budget)
     if just_cost:
-        _say_cost(settings, as_json=as_json)
+        _say_cost(settings, extra, unit, as_json=as_json)
         return
     measured, found = protected(settings, extra, unit)
     if as_json:
@@ -73,24 +75,13 @@ def protected(
     import numpy as np
 
     from evenbits.studies import h036
-    from evenbits.text import split
-    from evenbits.text.languages import tiers
 
-    whole, seed = h036.whole_model(one_spec(settings, "a choice of layers")), settings.seed
-    asked = next((kind for kind in h036.KINDS if kind == unit), None)
-    if asked is None and unit != "auto":
-        raise UsageError(f"--unit {unit}: one of auto, {', '.join(h036.KINDS)}")
-    subject = subject_of(settings, model_of(settings))
-    text = text_of(settings, [subject], given)
-    say_left_out(text)
-    kind = asked or h036.kind_for(h036.sizes_of(subject), whole, extra)
-    subject.probe, rest = split(text, seed=seed)
-    note(f"units of protection: {kind}s; chosen on {len(subject.probe)} segments, measured on the other {len(rest)}")
-    tier = tiers(text.languages, exposure=subject.local.exposure)
-    study = h036.study_layers(subject, whole, subject.probe, tier=tier, kind=kind)
+    asked, whole, kind = _asked(settings, extra, unit, given)
+    subject = asked.subject
+    study = h036.study_layers(subject, whole, asked.probe, tier=asked.tier, kind=kind)
     kurtosis = h036.unit_kurtosis(study.units, subject.weight_statistics())
-    rng = np.random.default_rng(seed)
-    measured = h036.study_protection(subject, study, rest, budget=extra, kurtosis=kurtosis, rng=rng)
+    rng = np.random.default_rng(settings.seed)
+    measured = h036.study_protection(subject, study, asked.corpus, budget=extra, kurtosis=kurtosis, rng=rng)
     recipe = h036.protection_recipe(measured, dear=extra)  # what was asked for is not too dear
     plan = h036.best_plan(measured)
     return measured, {
@@ -103,21 +94,35 @@ def protected(
     }
 
 
-def _say_cost(settings: Settings, *, as_json: bool) -> None:
-    from evenbits.studies.h036.wants import layer_study, protection
-    from evenbits.studies.study import Inputs, Wants
+def _asked(settings: Settings, extra: float, unit: str, given: Corpus | None = None) -> tuple[Inputs, QuantSpec, Kind]:
+    """Return model and text, the spec on the whole model and the kind of unit that is protected, all checked."""
+    from evenbits.studies import h036
+    from evenbits.studies.study import Inputs
     from evenbits.text import split
+    from evenbits.text.languages import tiers
 
+    whole = h036.whole_model(one_spec(settings, "a choice of layers"))
+    named = next((kind for kind in h036.KINDS if kind == unit), None)
+    if named is None and unit != "auto":
+        raise UsageError(f"--unit {unit}: one of auto, {', '.join(h036.KINDS)}")
     subject = subject_of(settings, model_of(settings))
-    text = text_of(settings, [subject])
+    text = text_of(settings, [subject], given)
+    say_left_out(text)
+    kind = named or h036.kind_for(h036.sizes_of(subject), whole, extra)
     probe, rest = split(text, seed=settings.seed)
-    given = Inputs(subject=subject, spec=one_spec(settings, "a choice of layers"), corpus=rest, probe=probe)
-    parts = (layer_study(given), protection(given))
-    wants = Wants(
-        cells=tuple(cell for part in parts for cell in part.cells),
-        observations=tuple(one for part in parts for one in part.observations),
-    )
-    say_cost([(subject, wants)], text, as_json=as_json)
+    subject.probe = probe
+    note(f"units of protection: {kind}s; chosen on {len(probe)} segments, measured on the other {len(rest)}")
+    tier = tiers(text.languages, exposure=subject.local.exposure)
+    return Inputs(subject=subject, spec=whole, corpus=rest, probe=probe, tier=tier, seed=settings.seed), whole, kind
+
+
+def _say_cost(settings: Settings, extra: float, unit: str, *, as_json: bool) -> None:
+    from evenbits.commands.cost import say_cost
+    from evenbits.studies.h036.wants import layer_study, protection
+
+    asked, _, kind = _asked(settings, extra, unit)
+    wants = [layer_study(asked, kind=kind), protection(asked, kind=kind, budget=extra)]
+    say_cost([(asked.subject, wants, asked.corpus)], as_json=as_json)
 
 
 def _exported(local: LocalModel, spec: str) -> dict[str, Any] | None:

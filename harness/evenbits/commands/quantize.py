@@ -16,7 +16,6 @@ from evenbits.commands.options import (
     note,
     one_spec,
     output_to,
-    say_cost,
     subject_of,
     text_of,
 )
@@ -48,10 +47,10 @@ def quantize(
     chosen = one_spec(settings, "a quantized model as files")
     check_target(output)
     subject = subject_of(settings, model_of(settings))
-    bits_of(chosen, subject)  # refuses a spec that does not fit, before anything is loaded
+    bits = bits_of(chosen, subject)  # refuses a spec that does not fit, before anything is loaded
     probe = _probe(settings, subject) if chosen.needs else None
     if just_cost:
-        _say_cost(subject, chosen, probe, as_json=as_json)
+        _say_cost(subject, chosen, probe, bits or 16.0, as_json=as_json)
         return
     loaded = subject.loaded("float32" if chosen.needs_float32 else None)
     importance = None
@@ -71,13 +70,16 @@ def quantize(
     note(f"measure it with `evenbits damage {model_of(settings)} --spec checkpoint:{done.folder}`")
 
 
-def _say_cost(subject: Subject, spec: QuantSpec, probe: Corpus | None, *, as_json: bool) -> None:
-    from evenbits.records import Corpus
-    from evenbits.studies.study import Inputs, Wants, activations_on
+def _say_cost(subject: Subject, spec: QuantSpec, probe: Corpus | None, bits: float, *, as_json: bool) -> None:
+    from evenbits.commands.cost import say_cost_of
+    from evenbits.studies.cost import export_load, lacking
+    from evenbits.studies.observation import statistics_for
+    from evenbits.studies.study import Wants
 
-    text = probe or Corpus(name="none", source="none", languages=(), segment_ids=(), texts={})
-    given = Inputs(subject=subject, spec=spec, corpus=text, probe=text)
-    say_cost([(subject, Wants(observations=(activations_on(given, text),)))], text, as_json=as_json)
+    subject.probe = probe
+    work = lacking(Wants(observations=statistics_for(subject, [spec])), subject.store)
+    work["written"] = export_load(subject, spec, bits_per_weight=bits)
+    say_cost_of([(subject, work, probe)], as_json=as_json)
 
 
 def _probe(settings: Settings, subject: Subject) -> Corpus:

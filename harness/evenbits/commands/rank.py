@@ -16,7 +16,6 @@ from evenbits.commands.options import (
     interval,
     models_of,
     one_spec,
-    say_cost,
     subject_of,
     text_of,
 )
@@ -45,7 +44,7 @@ def rank(
 ) -> None:
     """Order models as candidates for quantization, with the reasons; those that cannot be told apart share a rank."""
     if just_cost:
-        _say_cost(settings, as_json=as_json)
+        _say_cost(settings, measure=measure, as_json=as_json)
         return
     ranking, worth, known = ranked(settings, measure=measure)
     spec = str(one_spec(settings, "a ranking of candidates").base)
@@ -62,15 +61,32 @@ def rank(
     say(_worth(worth, of="these models" if measure else "the reference family", installed=known))
 
 
-def _say_cost(settings: Settings, *, as_json: bool) -> None:
+def _say_cost(settings: Settings, *, measure: bool, as_json: bool) -> None:
+    from evenbits.commands.cost import say_cost
     from evenbits.studies.h037.wants import model_points
-    from evenbits.studies.study import Inputs
+    from evenbits.studies.study import Inputs, Wants
 
-    spec = one_spec(settings, "a ranking of candidates")
+    spec = _bare(settings)
     subjects = [subject_of(settings, name) for name in models_of(settings)]
-    text = text_of(settings, subjects)
-    given = [Inputs(subject=subject, spec=spec, corpus=text, probe=text) for subject in subjects]
-    say_cost([(one.subject, model_points(one)) for one in given], text, as_json=as_json)
+    weighed: list[tuple[Subject, list[Wants], Corpus | None]] = []
+    if not measure:  # what that is worth, the reference family says, which is measured
+        weighed = [(subject, [Wants(weighed=subject)], None) for subject in subjects]
+        subjects = [subject_of(settings, name) for name in _family()]
+    text = text_of(settings, subjects) if subjects else None
+    measured = [
+        (one, [model_points(Inputs(subject=one, spec=spec, corpus=text, probe=text))], text)
+        for one in subjects
+        if text is not None
+    ]
+    say_cost([*weighed, *measured], as_json=as_json)
+
+
+def _bare(settings: Settings) -> QuantSpec:
+    """Return the one quantization that models are ranked by."""
+    wanted = one_spec(settings, "a ranking of candidates")
+    if wanted.grid is None:
+        raise UsageError(f"--spec {wanted}: name one quantization, such as int4-g64")
+    return wanted
 
 
 def ranked(settings: Settings, *, measure: bool, given: Corpus | None = None) -> tuple[Ranking, Outcome, bool]:
@@ -79,9 +95,7 @@ def ranked(settings: Settings, *, measure: bool, given: Corpus | None = None) ->
 
     from evenbits.studies.h037 import rank_models, weigh_candidate, worth_of_weights
 
-    wanted, seed = one_spec(settings, "a ranking of candidates"), settings.seed
-    if wanted.grid is None:
-        raise UsageError(f"--spec {wanted}: name one quantization, such as int4-g64")
+    wanted, seed = _bare(settings), settings.seed
     subjects = [subject_of(settings, name) for name in models_of(settings)]
     if measure:
         known = candidates = _measured(subjects, wanted, text_of(settings, subjects, given))

@@ -7,29 +7,35 @@ against thresholds; a new hypothesis is a folder, an eval module and their tests
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, partial
+from copy import copy
+from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
 import evenbits.studies
-from evenbits.cells import Cell, Subject
+from evenbits.cells import Cell, Subject, damage_cells
 from evenbits.figure import Case, Figure
-from evenbits.observe.activations.lookup import KIND as ACTIVATION_KIND
-from evenbits.observe.activations.lookup import activation_key, activations
 from evenbits.records import Corpus
-from evenbits.store import Store
+from evenbits.studies.observation import Observation, activations_of, statistics_for
 from evenbits.variants.registry import Spec
 
-__all__ = ["Drawing", "Inputs", "Maker", "Observation", "Study", "Wants", "activations_on", "studies"]
+__all__ = [
+    "Drawing",
+    "Inputs",
+    "Maker",
+    "Observation",
+    "Study",
+    "Wants",
+    "activations_on",
+    "as_stored",
+    "damage_of",
+    "studies",
+]
 
 Maker = Callable[[Mapping[str, Any], Mapping[str, Any]], "Case | None"]
 """Makes a case of one measurement row, given what is known of each language by tag; None where it has no such data."""
-
-
-ACTIVATIONS = 1.5
-"""Passes of scoring that statistics of activations cost: no head, and sums over every input."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,42 +54,35 @@ class Inputs:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Observation:
-    """Passes over text that are no scoring: activations, gradients; or scoring of what is chosen only on the way.
+class Wants:
+    """What one part of a study takes of a model before it can be judged.
 
-    `passes`: in passes of scoring over all of `corpus`; `what` names them. `stored(store, language)`: whether
-    a store has it of a language; None where only measuring tells. `measure(languages=...)`: measures it into the
-    subject's store; None where only the study itself knows how.
+    `weighed`: the model whose weights' statistics are taken, None where nobody asks for them.
     """
 
-    what: str
-    corpus: Corpus
-    passes: float
-    stored: Callable[[Store, str], bool] | None = None
-    measure: Callable[..., object] | None = None
-
-    def has(self, store: Store, language: str) -> bool:
-        """Return whether `store` has it of a language; False where it cannot be told."""
-        return self.stored is not None and self.stored(store, language)
+    cells: tuple[Cell, ...] = ()
+    observations: tuple[Observation, ...] = ()
+    weighed: Subject | None = None
 
 
 def activations_on(given: Inputs, corpus: Corpus) -> Observation:
     """Return what statistics of activations on `corpus` take."""
-    model = given.subject.on_demand()
-
-    def stored(store: Store, tag: str) -> bool:
-        return store.has(ACTIVATION_KIND, activation_key(model, corpus.texts[tag]))
-
-    measure = partial(activations, model, corpus, store=given.subject.store, progress=given.subject.progress)
-    return Observation(what="activations", corpus=corpus, passes=ACTIVATIONS, stored=stored, measure=measure)
+    return activations_of(given.subject, corpus)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wants:
-    """What one part of a study takes of a model before it can be judged."""
+def damage_of(subject: Subject, specs: Sequence[Spec], corpus: Corpus) -> Wants:
+    """Return what damage under `specs` takes: cells, and what specs have to know of the probe text."""
+    return Wants(cells=damage_cells(subject, specs, corpus), observations=statistics_for(subject, specs))
 
-    cells: tuple[Cell, ...] = ()
-    observations: tuple[Observation, ...] = ()
+
+def as_stored(subject: Subject) -> Subject:
+    """Return the subject as the store knows it: what would have to be computed raises `GapError`.
+
+    What is chosen only on the way is so known once that has been gone.
+    """
+    known = copy(subject.store)
+    known.sealed = True
+    return replace(subject, store=known)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -100,7 +100,7 @@ def test_outlier_weights_are_counted_by_layer_and_kind():
 
 
 def test_every_matrix_belongs_to_one_layer_and_one_kind():
-    members = members_of(weight_records.model())
+    members = members_of(weight_records.model().tensors)
     assert list(members["layer"]) == ["0", "1"]
     assert list(members["kind"]) == list(weight_records.KINDS)
     for level in members.values():
@@ -128,7 +128,7 @@ def test_layers_and_kinds_are_zeroed_one_at_a_time_and_stored(tiny_llama, store)
     # zeroing a hundred times more weights of a layer changes more
     assert (np.abs(found["layer", 1e-2].excess).mean((1, 2)) > np.abs(found["layer", 1e-4].excess).mean((1, 2))).all()
     # the sweep over layers gives what zeroing the tensors of one layer gives
-    names = members_of(model.weight_statistics())["layer"]["1"]
+    names = members_of(model.weight_statistics().tensors)["layer"]["1"]
     by_hand = without_largest(1e-2, where="by hand", modules=names)
     direct = measure(model, {"by hand": by_hand}, corpus).excess_bits("by hand")
     np.testing.assert_allclose(found["layer", 1e-2].excess[1], direct, atol=1e-3)

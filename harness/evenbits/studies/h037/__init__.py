@@ -69,6 +69,8 @@ STUDY = Study(
         "placements": wants.placements,
         "confirmed_super_weights": wants.confirmed_super_weights,
         "model_points": wants.model_points,
+        "weight_statistics": wants.weight_statistics,
+        "training_runs_of": wants.weight_statistics,  # copies of a model are known by the statistics of its embedding
     },
     drawings=(
         Drawing(place=60, figure=figures.SPARSITY, make=figures.sparsity),

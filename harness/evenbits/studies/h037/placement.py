@@ -8,7 +8,7 @@ Legend: U units (layers, or kinds such as `q_proj`), L languages, S segments, B 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from evenbits.cells import Subject, measure
 from evenbits.estimates import Estimate, Finding, Verdict
-from evenbits.observe.weights.statistics import WeightStatistics
+from evenbits.models.anatomy import Linear
+from evenbits.observe.weights.statistics import TensorSummary, WeightStatistics
 from evenbits.records import Corpus
 from evenbits.statistics import crossed_bootstrap
 from evenbits.studies.h037.ablation import SHARES, Ablation, FloatArray, ablation_sample
@@ -78,7 +79,7 @@ def place_outliers(model: Subject, corpus: Corpus) -> tuple[Placement, ...]:
     Layers share what stands before them, so that a deep model costs half of its layers.
     """
     sample = ablation_sample(corpus)
-    members = members_of(model.weight_statistics())
+    members = members_of(model.weight_statistics().tensors)
     found: list[Placement] = []
     for share in SHARES:
         by_level = placed(members, share)
@@ -101,10 +102,10 @@ def placed(members: Mapping[Level, Mapping[str, Sequence[str]]], share: float) -
     return {"layer": layers, "kind": kinds}
 
 
-def members_of(statistics: WeightStatistics) -> dict[Level, dict[str, list[str]]]:
+def members_of(tensors: Iterable[Linear | TensorSummary]) -> dict[Level, dict[str, list[str]]]:
     """Return the module names of every layer and of every kind of matrix, in the model's order."""
     members: dict[Level, dict[str, list[str]]] = {"layer": {}, "kind": {}}
-    for tensor in statistics.tensors:
+    for tensor in tensors:
         members["layer"].setdefault(str(tensor.layer), []).append(tensor.name)
         members["kind"].setdefault(tensor.role, []).append(tensor.name)
     return members

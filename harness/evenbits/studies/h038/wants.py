@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from evenbits.cells import damage_cells
 from evenbits.cells.spread import spread
 from evenbits.studies.h038.contrasts import name_in_contrasts
 from evenbits.studies.h038.redundancy import DRAWS, KINDS, SEGMENTS
-from evenbits.studies.study import Inputs, Wants, activations_on
+from evenbits.studies.study import Inputs, Wants, activations_on, damage_of
 from evenbits.variants.variant import FULL_PRECISION
 from evenbits.variants.zeroing import without_parts
 
@@ -20,7 +19,7 @@ def activations(given: Inputs) -> Wants:
 
 def damage(given: Inputs) -> Wants:
     """Damage under the spec: groups of languages are made of it."""
-    return Wants(cells=damage_cells(given.subject, [given.spec], given.corpus))
+    return damage_of(given.subject, [given.spec], given.corpus)
 
 
 def trained_models(given: Inputs) -> Wants:

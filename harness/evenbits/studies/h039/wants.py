@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from evenbits.cells import damage_cells
 from evenbits.studies.h039.comparators import comparator_specs
 from evenbits.studies.h039.smaller_groups import grouped_specs
 from evenbits.studies.h039.study import retention_grid
-from evenbits.studies.study import Inputs, Wants
+from evenbits.studies.study import Inputs, Wants, damage_of
 from evenbits.variants.registry import simulated
 
 __all__ = ["comparators", "retention", "smaller_groups"]
@@ -17,13 +16,13 @@ WHAT = "keeping weights"
 def retention(given: Inputs) -> Wants:
     """Damage at every k, with its controls."""
     specs = retention_grid(simulated(given.spec, WHAT))
-    return Wants(cells=damage_cells(given.subject, specs, given.corpus))
+    return damage_of(given.subject, specs, given.corpus)
 
 
 def smaller_groups(given: Inputs) -> Wants:
     """Damage of the same bits spent on smaller groups."""
     specs = grouped_specs(given.subject, simulated(given.spec, WHAT).base)
-    return Wants(cells=damage_cells(given.subject, specs, given.corpus))
+    return damage_of(given.subject, specs, given.corpus)
 
 
 def comparators(given: Inputs) -> Wants:
@@ -32,4 +31,4 @@ def comparators(given: Inputs) -> Wants:
     specs = comparator_specs(
         simulated(given.spec, WHAT).base, low=low, languages=given.corpus.languages, statistics=bool(low)
     )
-    return Wants(cells=damage_cells(given.subject, tuple(specs.values()), given.corpus))
+    return damage_of(given.subject, tuple(specs.values()), given.corpus)
