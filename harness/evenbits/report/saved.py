@@ -13,7 +13,6 @@ from typing import Any
 
 from evenbits.errors import ReportError, StoreError
 from evenbits.paths import expanded
-from evenbits.report.document import dump, write
 
 __all__ = ["FOLDER", "LATEST", "find_report", "save_report", "saved_reports"]
 
@@ -41,6 +40,8 @@ def save_report(document: Mapping[str, Any], folder: Path) -> Path:
     `ReportError` where the folder cannot be written.
     """
     from filelock import FileLock, Timeout
+
+    from evenbits.report.document import dump, write
 
     commit = str(document["environment"]["code"].get("commit") or "unversioned")[:12]
     started = re.sub(r"[^0-9T]", "", str(document["timing"].get("started") or "").partition("+")[0])
