@@ -59,13 +59,13 @@ class Row:
 
 
 _ROWS = pytest.StashKey[list[Row]]()
-_CURVES = pytest.StashKey[list[str]]()
+_LINES = pytest.StashKey[list[str]]()
 HEADINGS = ("work", "ours", "peer", "ratio (min to max, pairs)", "target", "")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "bench: compares speed or memory with a peer; wants a quiet machine")
-    config.stash[_ROWS], config.stash[_CURVES] = [], []
+    config.stash[_ROWS], config.stash[_LINES] = [], []
 
 
 def pytest_collection_modifyitems(config, items):
@@ -78,14 +78,14 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Print the table of all comparisons, then how cost grows."""
+    """Print the table of all comparisons, then what was not compared and how cost grows."""
     rows = [list(HEADINGS), *(row.cells() for row in config.stash[_ROWS])]
     if len(rows) > 1:
         terminalreporter.section("benchmarks")
         widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
         for row in rows:
             terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
-    for line in config.stash[_CURVES]:
+    for line in config.stash[_LINES]:
         terminalreporter.write_line(line)
 
 
@@ -146,17 +146,29 @@ def row(request, benchmark):
 
 
 @pytest.fixture
-def curve(request, benchmark):
-    """`curve(over, sizes, seconds)` -> the exponent e of the fit seconds = c * size^e, which is printed and saved."""
-    import numpy as np
+def missing(request):
+    """`missing(work, peer, why)`: say below the table that a row is not there, and why."""
 
-    def add(over: str, sizes: Sequence[float], seconds: Sequence[float]) -> float:
-        exponent = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
-        points = ", ".join(f"{size:g}: {value:.3g} s" for size, value in zip(sizes, seconds, strict=True))
-        line = f"cost over {over}: exponent {exponent:.2f} ({points})"
-        request.config.stash[_CURVES].append(line)
+    def add(work: str, peer: str, why: str) -> None:
+        line = f"not compared: {work}, with {peer}: {why}"
+        request.config.stash[_LINES].append(line)
         said(line)
-        benchmark.extra_info[f"cost over {over}"] = {"exponent": round(exponent, 3), "points": points}
-        return exponent
+
+    return add
+
+
+@pytest.fixture
+def curve(request, benchmark):
+    """`curve(over, sizes, seconds)` -> the `Growth` of the fit seconds = fixed + c * size^p, printed and saved."""
+    from growth import Growth, growth
+
+    def add(over: str, sizes: Sequence[float], seconds: Sequence[float]) -> Growth:
+        found = growth(sizes, seconds)
+        points = ", ".join(f"{size:g}: {value:.3g} s" for size, value in zip(sizes, seconds, strict=True))
+        line = f"cost over {over}: exponent {found.exponent:.2f} beside {found.fixed:.2g} s that are fixed ({points})"
+        request.config.stash[_LINES].append(line)
+        said(line)
+        benchmark.extra_info[f"cost over {over}"] = {"exponent": found.exponent, "fixed": found.fixed, "points": points}
+        return found
 
     return add

