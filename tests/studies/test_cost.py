@@ -87,6 +87,7 @@ def test_what_is_stored_costs_nothing(tiny_llama, subject, corpus):
     measure_damage(model, parse_specs("int4-g32"), corpus)
     told = cost(model, corpus, "int4-g32")
     assert (told.cells, told.flop, told.seconds, told.disk_bytes) == (0, 0, 0, 0)
+    assert told.sentence() == "nothing is left to measure"
 
 
 def test_a_token_meets_only_the_experts_it_is_sent_to(tmp_path, store):

@@ -43,6 +43,6 @@ def say_cost_of(loads: Sequence[tuple[Subject, Work, Corpus | None]], *, as_json
         say_json({"cost": {model: cost.to_json() for model, cost in costs.items()}})
         return
     shared = any(isinstance(subject.runner, Cluster) for subject, _, _ in loads)
-    alone = "; the time is that of one worker" if shared else ""
+    rest = ", for what is not stored yet" + ("; the time is that of one worker" if shared else "")
     for model, cost in costs.items():
-        say(f"{model}: {cost.sentence()}, for what is not stored yet{alone}")
+        say(f"{model}: {cost.sentence()}{rest if cost.seconds else ''}")

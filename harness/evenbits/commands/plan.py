@@ -163,4 +163,5 @@ def _show(pilot: Pilot, decisions: tuple[Planned, ...], sizes: list[int], cost: 
         from evenbits.studies.cost import Cost
 
         counted = Cost(**{name: value for name, value in cost.items() if name != "segments"})
-        say(f"{cost['segments']} segments: {counted.sentence()}, for what is not stored yet")
+        rest = ", for what is not stored yet" if counted.seconds else ""
+        say(f"{cost['segments']} segments: {counted.sentence()}{rest}")

@@ -105,6 +105,8 @@ class Cost:
 
     def sentence(self) -> str:
         """Return the cost in a line."""
+        if not self.seconds:
+            return "nothing is left to measure"
         passes = f"about {self.passes:.3g} passes, {self.flop / 1e9:,.3g} GFLOP, " if self.flop else ""
         return (
             f"{self.cells:,} cells, {passes}{duration(self.seconds)}, {self.memory_bytes / 2**30:.1f} GiB of memory, "
@@ -332,6 +334,8 @@ def duration(seconds: float | None) -> str:
     """Return a time as people say it."""
     if seconds is None:
         return "unknown time"
+    if not seconds:
+        return "no time"
     if seconds < 90:
         return f"about {max(1, round(seconds))} s"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
