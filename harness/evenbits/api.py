@@ -151,7 +151,7 @@ def plan(
 
     A pilot of a few segments is measured, or read from the report `pilot`; power is simulated from its variance
     components. A decision that cannot be made has one row, without a number and with the reason in `power_reason`.
-    `about` has the pilot and what it took.
+    `about` has the pilot, and the cost of measuring on the largest number of segments, as far as it is not stored.
     """
     from evenbits.commands.plan import powers
     from evenbits.estimates import Estimate

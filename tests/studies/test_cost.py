@@ -239,6 +239,13 @@ def test_ranking_by_weights_alone_weighs_the_models_and_measures_the_reference_f
 
 
 @pytest.mark.usefixtures("plain_terminal")
+def test_of_several_models_the_first_is_started_for(said, tiny_model, tiny_llama, options):
+    first, second = said("rank", tiny_model("llama", hidden=64), tiny_llama, *options, "--cost")["cost"].values()
+    assert second["cells"] == first["cells"] > 0
+    assert 0 < second["seconds"] < first["seconds"] / 2  # torch is imported once
+
+
+@pytest.mark.usefixtures("plain_terminal")
 def test_a_plan_tells_what_is_left_to_measure_also_when_its_pilot_is_stored(said, tiny_model, tagged_texts):
     texts = tagged_texts(["de", "fr", "yo"], 8)
     options = ("--corpus", f"dir:{texts}", "--languages", "all", "--dtype", "float32", "--json")
