@@ -74,6 +74,22 @@ def test_a_streamed_run_holds_a_layer_and_what_stands_outside(tiny_model, subjec
     assert told.memory_bytes == module.PROCESS_BYTES + 4 * (outside + 2 * layer)
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_a_streamed_run_reads_the_checkpoint_as_often_as_it_is_told(
+    architecture, tiny_model, subject, corpus, monkeypatch
+):
+    from evenbits.models.skeleton import Skeleton
+
+    model = subject(tiny_model(architecture), dtype="bfloat16", runner=Streamed())
+    wants = Wants(cells=damage_cells(model, parse_specs("int4-g32,int8-row"), corpus))
+    loads = list(lacking(wants, model.store).values())
+    told = module._readings(model, blueprint(model.local, store=model.store), loads, token_bytes=1.0)
+    entered, real = [], Skeleton.layer
+    monkeypatch.setattr(Skeleton, "layer", lambda self, index: entered.append(index) or real(self, index))
+    measure_damage(model, parse_specs("int4-g32,int8-row"), corpus)
+    assert entered.count(0) == told
+
+
 def test_what_is_stored_costs_nothing(tiny_llama, subject, corpus):
     from evenbits.observe.activations.lookup import activations
 

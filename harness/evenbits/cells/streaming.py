@@ -77,19 +77,22 @@ class Streamed:
                     _measure(original, skeleton, layers, chunk, progress)
 
     def _prepare(self, original: Original, cell: Cell, *, whole: bool) -> None:
-        """Make the skeleton in the dtype of `cell`, and find out how its layers are run."""
+        """Make the skeleton in the dtype of `cell`, and find out how its layers are run: in all dtypes alike."""
         import torch
 
         from evenbits.models.skeleton import Skeleton
-        from evenbits.scoring.streamed import layers_of
+        from evenbits.scoring.streamed import layers_of, same_way
         from evenbits.scoring.sweep import Text
 
         if cell.dtype in self._layers:
             return
-        self.release()
         skeleton = Skeleton(original.local, dtype=getattr(torch, cell.dtype), device=original.device)
-        text = Text.of(skeleton.loaded, cell.language, cell.segment_ids, cell.texts, cell.context)
         self._skeletons[cell.dtype] = skeleton
+        known = next((layers for layers in self._layers.values() if layers is not None), None)
+        if known is not None:
+            self._layers[cell.dtype] = same_way(known, skeleton)
+            return
+        text = Text.of(skeleton.loaded, cell.language, cell.segment_ids, cell.texts, cell.context)
         self._layers[cell.dtype] = layers_of(
             skeleton, text, context=cell.context, whole=original.loaded if whole else None
         )

@@ -24,7 +24,7 @@ from evenbits.scoring.body import padded_hidden
 from evenbits.scoring.likelihood import CONTEXT, batch_tokens_for
 from evenbits.scoring.sweep import Layers, PackedLayers, ReplayLayers, Text, close, first_batch, one_by_one
 
-__all__ = ["Passage", "layers_of", "stream"]
+__all__ = ["Passage", "layers_of", "same_way", "stream"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -55,6 +55,13 @@ def layers_of(
         return _proven(skeleton, text, whole(), at_once=nullcontext, held=lambda _layer: nullcontext())
     with skeleton.outside():
         return _proven(skeleton, text, skeleton.loaded, at_once=skeleton.layers_as_they_run, held=skeleton.layer)
+
+
+def same_way(layers: Layers, skeleton: Skeleton) -> Layers:
+    """Return what runs the layers of `skeleton`, the same model in another dtype, as `layers` does."""
+    if isinstance(layers, ReplayLayers):
+        return ReplayLayers(skeleton.loaded, dry=layers.dry)
+    return PackedLayers(skeleton.loaded.model)
 
 
 def _proven(
