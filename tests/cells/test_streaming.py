@@ -126,7 +126,7 @@ def test_the_noise_floor_in_float32_never_loads_a_second_model(tiny_model, subje
     assert loads == ["torch.bfloat16"]
 
 
-QUICK = ("gpt2", "gptj", "glm4_moe", "gemma4_text", "llama4", "mamba2")  # tables by position, buffers, shared keys
+QUICK = ("gptj", "glm4_moe", "gemma4_text", "llama4")  # tables by position, buffers, shared keys, a wrapper
 
 
 @pytest.mark.parametrize(
