@@ -23,11 +23,9 @@ from evenbits.commands.options import (
 )
 from evenbits.errors import EngineError, UsageError
 from evenbits.models.device import describe
-from evenbits.report.answers import answers_and_bits
 from evenbits.report.environment import describe_environment
 from evenbits.report.familiar import NAMES, familiar
 from evenbits.settings import Settings
-from evenbits.studies.gate.harm import pooled_bits, with_pooled
 
 if TYPE_CHECKING:
     from evenbits.cells import Subject
@@ -56,6 +54,9 @@ def damage(
     if just_cost:
         say_damage_cost(settings, as_json=as_json)
         return
+    from evenbits.report.answers import answers_and_bits
+    from evenbits.studies.gate.harm import with_pooled
+
     table, text = measured(settings)
     rows = with_pooled(table.rows(seed=settings.seed, by_segment=True))
     if as_json:
@@ -156,6 +157,8 @@ def _task_table(answers: Answers) -> Any:
 
 def _show(table: Damage, rows: list[dict[str, Any]], corpus: Corpus, *, usual: bool) -> None:
     """Print a table per spec, the most harmed language first, and what was left out."""
+    from evenbits.studies.gate.harm import pooled_bits
+
     shown_on = console()
     for spec in table.specs:
         mine = [row for row in rows if row["spec"] == spec]
@@ -177,6 +180,8 @@ def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
+
+    from evenbits.studies.gate.harm import pooled_bits
 
     column = table.columns[spec]
     floor = column.floor_bits.value
