@@ -14,7 +14,6 @@ from evenbits.store import Store
 from evenbits.variants.quantization.spec import parse_spec, parse_specs
 
 SPECS = parse_specs("nf4-b32+keep1%:magnitude+protect:model.layers.1+include:embedding,int4-g32+clip:mse,int8-row")
-EVERY_TYPE = parse_specs("int4-row,int8-row")
 LANGUAGES = ("de", "fr", "yo")
 
 
@@ -39,37 +38,40 @@ def subject(tmp_path):
     return make
 
 
+@pytest.fixture
+def same_streamed(subject, monkeypatch):
+    """`same_streamed(folder, specs, runner=...)`: that a table and its losses are those of a run in memory, to the bit.
+
+    Returns the streamed subject.
+    """
+
+    def compare(folder, specs, **options):
+        own = subject(folder, "memory", dtype="bfloat16")
+        with monkeypatch.context() as memory:
+            memory.setattr(type(own.runner._streamed), "fits", lambda *_: False)
+            rows = measure_damage(own, specs, corpus_of()).rows(seed=0)
+        streamed = subject(folder, "streamed", dtype="bfloat16", **options)
+        assert measure_damage(streamed, specs, corpus_of()).rows(seed=0) == rows
+        assert losses_of(streamed.store) == losses_of(own.store)
+        return streamed
+
+    return compare
+
+
 def losses_of(store):
     """All losses in a store by their names, as bytes."""
     return {file.name: file.read_bytes() for file in (store.root / "losses").iterdir()}
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "smollm3"])
-def test_a_streamed_table_is_that_of_a_run_in_memory_to_the_bit(architecture, tiny_model, subject, monkeypatch):
-    folder = tiny_model(architecture, layers=3)
-    own = subject(folder, "memory", dtype="bfloat16")
-    monkeypatch.setattr(type(own.runner._streamed), "fits", lambda *_: False)
-    rows = measure_damage(own, SPECS, corpus_of()).rows(seed=0)
-    monkeypatch.undo()
-    streamed = subject(folder, "streamed", dtype="bfloat16", runner=Streamed())
-    assert measure_damage(streamed, SPECS, corpus_of()).rows(seed=0) == rows
-    assert losses_of(streamed.store) == losses_of(own.store)
-    assert not streamed._loaded
+def test_a_streamed_table_is_that_of_a_run_in_memory_to_the_bit(architecture, tiny_model, same_streamed):
+    assert not same_streamed(tiny_model(architecture, layers=3), SPECS, runner=Streamed())._loaded
 
 
 @pytest.mark.parametrize("architecture", ["bloom", "gemma3_text", "gpt2", "gpt_neox", "olmo2", "opt", "xglm"])
-def test_a_floor_by_a_models_own_layers_is_that_of_a_second_model_to_the_bit(
-    architecture, tiny_model, subject, monkeypatch
-):
-    folder, specs = tiny_model(architecture, layers=3), parse_specs("int4-g32")
-    own = subject(folder, "memory", dtype="bfloat16")
-    monkeypatch.setattr(type(own.runner._streamed), "fits", lambda *_: False)
-    rows = measure_damage(own, specs, corpus_of()).rows(seed=0)
-    monkeypatch.undo()
-    streamed = subject(folder, "streamed", dtype="bfloat16")
-    assert measure_damage(streamed, specs, corpus_of()).rows(seed=0) == rows
-    assert losses_of(streamed.store) == losses_of(own.store)
-    assert list(streamed._loaded) == ["bfloat16"]
+def test_a_floor_by_a_models_own_layers_is_that_of_a_second_model_to_the_bit(architecture, tiny_model, same_streamed):
+    found = same_streamed(tiny_model(architecture, layers=3), parse_specs("int4-g32"))
+    assert list(found._loaded) == ["bfloat16"]
 
 
 @pytest.mark.parametrize("architecture", ["qwen3_moe", "gemma4_text"])
@@ -132,18 +134,11 @@ QUICK = ("gptj", "glm4_moe", "gemma4_text", "llama4")  # tables by position, buf
 @pytest.mark.parametrize(
     "architecture", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SUPPORTED]
 )
-def test_every_type_is_streamed_as_it_is_measured_in_memory_to_the_bit(architecture, tmp_path, subject, monkeypatch):
+def test_every_type_is_streamed_as_it_is_measured_in_memory_to_the_bit(architecture, tmp_path, same_streamed):
     import architectures
 
     folder = architectures.build(architecture, tmp_path / "model")
-    own = subject(folder, "memory", dtype="bfloat16")
-    monkeypatch.setattr(type(own.runner._streamed), "fits", lambda *_: False)
-    rows = measure_damage(own, EVERY_TYPE, corpus_of()).rows(seed=0)
-    monkeypatch.undo()
-    streamed = subject(folder, "streamed", dtype="bfloat16", runner=Streamed())
-    assert measure_damage(streamed, EVERY_TYPE, corpus_of()).rows(seed=0) == rows
-    assert losses_of(streamed.store) == losses_of(own.store)
-    assert not streamed._loaded
+    assert not same_streamed(folder, parse_specs("int4-row,int8-row"), runner=Streamed())._loaded
 
 
 def test_what_needs_more_than_a_layer_is_refused_by_name(tiny_model, subject):

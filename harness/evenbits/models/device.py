@@ -120,8 +120,8 @@ def parse_device(text: str, *, worker: int = 0) -> Device:
         if index >= count:
             raise DeviceError(
                 f"--device {text}: torch {torch.__version__} sees {count or 'no'} CUDA devices here. "
-                "Check nvidia-smi and that torch was built for CUDA, start evenbits where there is one (with --runner ray, "
-                "too), or use --device cpu."
+                "Check nvidia-smi and that torch was built for CUDA, start evenbits where there is one (with --runner "
+                "ray, too), or use --device cpu."
             )
         label = torch.cuda.get_device_name(index)
         return Device(name=f"cuda:{index}", label=label, libraries=_libraries(torch.__version__))

@@ -38,7 +38,7 @@ class Skeleton:
     def __init__(self, local: LocalModel, *, dtype: torch.dtype, device: Device = CPU) -> None:
         check_type(local.model_type)
         set_up(device)
-        self._device, self._dtype, self._folder = device, dtype, local.folder
+        self._device, self._folder = device, local.folder
         with quiet_transformers():
             model = _empty(local, dtype)
             tokenizer = read_tokenizer(local.folder, local.fingerprint, local.allow_code)
