@@ -102,6 +102,18 @@ def test_no_two_layers_are_in_memory_at_once(tiny_model, subject, monkeypatch):
     assert all(len(one) == 1 for one in held)
 
 
+def test_nothing_of_the_weights_is_held_after_a_dtype(tiny_model, subject):
+    from evenbits.scoring import head
+
+    before = len(head._kept)
+    streamed = subject(tiny_model("llama"), "streamed", dtype="bfloat16", runner=Streamed())
+    measure_damage(streamed, [parse_spec("int4-g32")], corpus_of())
+    assert set(streamed.runner._skeletons) == {"bfloat16", "float32"}
+    for skeleton in streamed.runner._skeletons.values():
+        assert all(parameter.is_meta for parameter in skeleton.loaded.model.parameters())
+    assert len(head._kept) == before
+
+
 def test_text_that_does_not_fit_at_once_takes_more_passes_and_gives_the_same(tiny_model, subject, monkeypatch):
     import evenbits.cells.streaming as module
 

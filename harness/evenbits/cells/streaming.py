@@ -53,6 +53,8 @@ class Streamed:
 
     def run(self, original: Original, cells: Sequence[Cell], *, progress: Progress) -> None:
         """Compute the cells; `NotApplicableError` names what needs more than a layer at a time."""
+        from evenbits.scoring.head import forget_head
+
         for cell in cells:
             if not self.fits(original, cell, whole=False):
                 kind = original.local.model_type
@@ -75,6 +77,7 @@ class Streamed:
                 read = [(cell, _passage(skeleton, cell)) for cell in _with_references(some)]
                 for chunk in _chunks(read, width=skeleton.width):
                     _measure(original, skeleton, layers, chunk, progress)
+            forget_head(skeleton.loaded)  # a GiB of 8 billion weights, beside which the next dtype has no room
 
     def _prepare(self, original: Original, cell: Cell, *, whole: bool) -> None:
         """Make the skeleton in the dtype of `cell`, and find out how its layers are run: in all dtypes alike."""

@@ -28,6 +28,7 @@ __all__ = [
     "Prediction",
     "Reduction",
     "Tile",
+    "forget_head",
     "head_of",
     "kept_head",
     "predict",
@@ -222,6 +223,11 @@ def kept_head(loaded: LoadedModel) -> Head:
         kept = Head(weight=weight, bias=bias, softcap=now.softcap, scale=now.scale)
         _kept[loaded.model] = kept
     return kept
+
+
+def forget_head(loaded: LoadedModel) -> None:
+    """Give back the copy that `kept_head` keeps of the head of `loaded`."""
+    _kept.pop(loaded.model, None)
 
 
 def _same(kept: Head, now: Head) -> bool:
