@@ -13,6 +13,7 @@ from evenbits.models.records import OnDemand
 from evenbits.observe.activations.lookup import (
     GRADIENT_SEGMENTS,
     GRADIENTS,
+    HELD_BYTES,
     KIND,
     PEAK_TEXTS,
     PEAKS,
@@ -36,9 +37,6 @@ BACKWARD = 3.0
 
 STATES = 4
 """Depths at which the mean hidden state of a segment is kept."""
-
-HELD_BYTES = 4 << 30
-"""Squared gradients held at once (`evenbits.observe.activations.gradients`, which imports torch)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,14 +26,11 @@ from evenbits.models.anatomy import Linear
 from evenbits.models.device import room_on
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Sequenced, sequences_of
-from evenbits.observe.activations.lookup import GRADIENTS, gradient_key
+from evenbits.observe.activations.lookup import GRADIENTS, HELD_BYTES, gradient_key
 from evenbits.scoring.arithmetic import WidenedAttention
 from evenbits.store import Store
 
 __all__ = ["GradientSquares", "exact_attention", "gradient_squares", "in_rounds", "measure_gradients"]
-
-HELD_BYTES = 4 << 30
-"""Squared gradients held at once; a larger model takes a round of passes for each part of that size."""
 
 
 class GradientSquares:

@@ -16,6 +16,7 @@ from evenbits.store import Store
 __all__ = [
     "GRADIENTS",
     "GRADIENT_SEGMENTS",
+    "HELD_BYTES",
     "KIND",
     "PEAKS",
     "PEAK_TEXTS",
@@ -33,6 +34,9 @@ GRADIENTS = "gradients"
 GRADIENT_SCHEMA = 3
 GRADIENT_SEGMENTS = 8
 """Backward passes per language for the importance of weights, the first segments of the text."""
+
+HELD_BYTES = 4 << 30
+"""Squared gradients held at once; a larger model takes a round of passes for each part of that size."""
 
 PEAKS = "peaks"
 PEAK_SCHEMA = 2
