@@ -34,7 +34,7 @@ class Server(ThreadingHTTPServer):
         self.model, self.shape, self.lie, self.failures, self.room = model, shape, lie, failures, room
         self.build = "engine-1"
         self.requests = []
-        self.kept = None
+        self.kept = {}
         self.lock = threading.Lock()
 
     @property
@@ -42,6 +42,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def values(self, ids):
+        """Return (log-probabilities of the tokens, of the most likely ones), as `lie` has them; for several threads."""
         with torch.inference_mode():
             rows = torch.log_softmax(self.model(torch.tensor([ids])).logits[0].double(), dim=1)
         tops = [None, *(float(rows[place].max()) for place in range(len(ids) - 1))]
@@ -49,11 +50,9 @@ class Server(ThreadingHTTPServer):
         if self.lie == "after itself":  # llama-cpp-python 0.3.36 where no BOS is added: what comes after a token, of it
             true = [None, *(float(rows[place, ids[place]]) for place in range(1, len(ids)))]
             tops = [None, *(float(rows[place].max()) for place in range(1, len(ids)))]
-        self.tops = tops
         if self.lie == "stale":  # the first answer of that length, whatever is asked next
-            self.kept = self.kept or {}
-            return self.kept.setdefault(len(ids), true)
-        return LIES[self.lie](true) if self.lie in LIES else true
+            return self.kept.setdefault(len(ids), true), tops
+        return LIES[self.lie](true) if self.lie in LIES else true, tops
 
 
 NOISE = np.random.default_rng(0)
@@ -90,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
         if "prompt_logprobs" not in body:
             return {"choices": [{"text": "x"}]}
         server, ids = self.server, body["prompt"]
-        values = server.values(ids)
+        values, likely = server.values(ids)
         rows = [
             None
             if value is None
@@ -98,14 +97,14 @@ class Handler(BaseHTTPRequestHandler):
                 "-1": {"logprob": top, "rank": 1, "decoded_token": "?"},
                 str(token): {"logprob": value, "rank": 2, "decoded_token": "?"},
             }
-            for token, value, top in zip(ids, values, server.tops, strict=False)
+            for token, value, top in zip(ids, values, likely, strict=False)
         ]
         return {"choices": [{"text": "x", "prompt_logprobs": rows}], "system_fingerprint": server.build}
 
     def echo(self, body):
         server = self.server
-        values = server.values(body["prompt"])
-        tops = [None if top is None else {"?": top} for top in server.tops]
+        values, likely = server.values(body["prompt"])
+        tops = [None if top is None else {"?": top} for top in likely]
         if not body.get("echo"):
             return {"choices": [{"logprobs": {"token_logprobs": [-0.5]}}]}
         if server.lie == "no tops":
@@ -116,10 +115,11 @@ class Handler(BaseHTTPRequestHandler):
         if "input_ids" not in body:
             return {"object": "error"}
         server, ids = self.server, body["input_ids"]
-        rows = [[value, token, None] for value, token in zip(server.values(ids), ids, strict=False)]
+        values, likely = server.values(ids)
+        rows = [[value, token, None] for value, token in zip(values, ids, strict=False)]
         meta = {"input_token_logprobs": rows, "output_token_logprobs": [[-0.5, 3, None]]}
         if body.get("top_logprobs_num"):
-            meta["input_top_logprobs"] = [None if top is None else [[top, 7, None]] for top in server.tops]
+            meta["input_top_logprobs"] = [None if top is None else [[top, 7, None]] for top in likely]
         return {"text": "x", "meta_info": meta}
 
     def answer(self, content):
