@@ -20,6 +20,7 @@ from evenbits.paths import expanded
 from evenbits.report.saved import FOLDER, find_report
 
 if TYPE_CHECKING:  # read lazily: a session without evals imports nothing of this
+    from evenbits.cells.runner import Runner
     from evenbits.models.references import ModelRef
     from evenbits.variants.registry import Spec
 
@@ -69,6 +70,12 @@ class Settings:
     saved: Path
     typed: frozenset[str] = frozenset()
     stated: frozenset[str] = frozenset()
+
+    def make_runner(self) -> Runner:
+        """Return what computes what the store lacks, of one model."""
+        from evenbits.cells.cluster import runner_for
+
+        return runner_for(self.runner, address=self.ray_address, layers=self.stream_layers, device=self.device)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

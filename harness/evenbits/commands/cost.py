@@ -30,15 +30,13 @@ def say_cost(wanted: Sequence[tuple[Subject, Sequence[Wants], Corpus | None]], *
 
 
 def say_cost_of(loads: Sequence[tuple[Subject, Work, Corpus | None]], *, as_json: bool) -> None:
-    """Print the cost of work of each model; the first that has any is started for."""
+    """Print the cost of work of each model."""
     from evenbits.cells.cluster import Cluster
     from evenbits.commands.console import say, say_json
-    from evenbits.studies.cost import cost_of
+    from evenbits.studies.cost import costs_of
 
-    costs, start = {}, True
-    for subject, work, text in loads:
-        costs[subject.local.text] = cost_of(subject, work.values(), text, start=start)
-        start = start and not work
+    found = costs_of((subject, work.values(), text) for subject, work, text in loads)
+    costs = {subject.local.text: cost for (subject, _, _), cost in zip(loads, found, strict=True)}
     if as_json:
         say_json({"cost": {model: cost.to_json() for model, cost in costs.items()}})
         return

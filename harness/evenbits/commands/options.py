@@ -219,7 +219,6 @@ def text_of(settings: Settings, subjects: Sequence[Subject], given: Corpus | Non
 def subject_of(settings: Settings, model: str) -> Subject:
     """Return the model called `model`, checked and ready to measure."""
     from evenbits.cells import Subject
-    from evenbits.cells.cluster import runner_for
     from evenbits.models.device import device_for
     from evenbits.models.references import parse_model
     from evenbits.models.sources import resolve
@@ -236,12 +235,7 @@ def subject_of(settings: Settings, model: str) -> Subject:
         device=device_for(settings.device, weights=local.nbytes(settings.dtype)),
         seed=settings.seed,
         progress=shown,
-        runner=runner_for(
-            settings.runner,
-            address=settings.ray_address,
-            layers=settings.stream_layers,
-            device=settings.device,
-        ),
+        runner=settings.make_runner(),
     )
 
 

@@ -8,7 +8,7 @@ that a token meets (of experts those that are chosen) once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from evenbits.studies.study import Wants
 from evenbits.variants.quantization.spec import QuantSpec
 from evenbits.variants.variant import SMALL_BATCH
 
-__all__ = ["Cost", "Load", "cost_of", "duration", "export_load", "lacking", "parts", "start_of"]
+__all__ = ["Cost", "Load", "cost_of", "costs_of", "duration", "export_load", "lacking", "parts"]
 
 SLOWER = 2.5
 """Time of a pass in times of its matrix products: between what scoring takes and what it may (tests/benchmarks).
@@ -197,6 +197,16 @@ def export_load(subject: Subject, spec: QuantSpec, *, bits_per_weight: float) ->
     )
 
 
+def costs_of(works: Iterable[tuple[Subject, Collection[Load], Corpus | None]]) -> list[Cost]:
+    """Return the cost of each model's work in one run; the first that has any is started for."""
+    costs: list[Cost] = []
+    start = True
+    for subject, loads, corpus in works:
+        costs.append(cost_of(subject, loads, corpus, start=start))
+        start = start and not loads
+    return costs
+
+
 def cost_of(subject: Subject, loads: Iterable[Load], corpus: Corpus | None, *, start: bool = True) -> Cost:
     """Return what `loads` take of the subject's model; `corpus`: the text that passes are counted over, None for none.
 
@@ -209,7 +219,7 @@ def cost_of(subject: Subject, loads: Iterable[Load], corpus: Corpus | None, *, s
     tokens = sum(one.utf8_bytes for one in chosen) / token_bytes
     seconds = 0.0
     if chosen:
-        seconds = _seconds(subject, drawn, chosen, token_bytes) + (start_of(subject) if start else 0.0)
+        seconds = _seconds(subject, drawn, chosen, token_bytes) + (STARTED * _speeds(subject).python if start else 0.0)
     kept = sum(one.utf8_bytes for one in chosen if one.divergence) / token_bytes  # the KL of each token
     return Cost(
         cells=sum(one.segments > 0 for one in chosen),
@@ -220,11 +230,6 @@ def cost_of(subject: Subject, loads: Iterable[Load], corpus: Corpus | None, *, s
         memory_bytes=_memory(subject, drawn, chosen, size / token_bytes) if chosen else 0.0,
         disk_bytes=sum(one.disk_bytes for one in chosen) + 4 * kept,
     )
-
-
-def start_of(subject: Subject) -> float:
-    """Return the seconds in which Python, torch and transformers start."""
-    return STARTED * _speeds(subject).python
 
 
 def _seconds(subject: Subject, drawn: Blueprint, loads: Sequence[Load], token_bytes: float) -> float:

@@ -22,6 +22,7 @@ from evenbits.observe.activations.lookup import (
     gradient_key,
     peak_key,
 )
+from evenbits.observe.activations.statistics import state_layers
 from evenbits.records import Corpus
 from evenbits.store import Store
 from evenbits.variants.quantization.spec import QuantSpec
@@ -34,9 +35,6 @@ ACTIVATIONS = 1.5
 
 BACKWARD = 3.0
 """The same of a gradient: a backward pass is two forward ones."""
-
-STATES = 4
-"""Depths at which the mean hidden state of a segment is kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +118,8 @@ def _activations(
         block = None if linear.layer is None else drawn.anatomy.blocks[linear.layer]
         writes = block is not None and linear.name in {block.attention_output, block.mlp_output}
         read[linear.layer, linear.part, writes] = max(1, linear.experts) * drawn.shapes[linear.name][1]
-    channels = 2 * sum(read.values()) + width * len(drawn.anatomy.layers)  # mean square and peak; peaks of what leaves
+    layers = len(drawn.anatomy.layers)
+    channels = 2 * sum(read.values()) + width * layers  # mean square and peak; peaks of what leaves
 
     def stored(store: Store, tag: str) -> bool:
         return store.has(KIND, activation_key(model, corpus.texts[tag]))
@@ -129,7 +128,7 @@ def _activations(
         what="activations",
         corpus=corpus,
         passes=ACTIVATIONS,
-        disk_bytes=8 * channels + 4 * STATES * len(corpus) * width,
+        disk_bytes=8 * channels + 4 * len(state_layers(layers)) * len(corpus) * width,
         dtype=dtype,
         stored=stored,
         measure=measure,

@@ -24,7 +24,7 @@ from evenbits.observe.activations.experts import listening_to_experts
 from evenbits.observe.activations.hooks import first_tensor, packs, read, write_modules
 from evenbits.observe.activations.sinks import sink_masses
 from evenbits.observe.activations.states import PROJECTED, StateSums, projection
-from evenbits.observe.activations.statistics import SINK_SEGMENTS, ActivationStatistics
+from evenbits.observe.activations.statistics import SINK_SEGMENTS, ActivationStatistics, state_layers
 from evenbits.observe.activations.writes import WriteSums
 from evenbits.scoring.arithmetic import home_of_sums, in_float64
 
@@ -89,7 +89,7 @@ class _Listener:
         blocks, width = loaded.anatomy.blocks, _width(loaded)
         self.channels = ChannelSums()
         self.writes = WriteSums(len(blocks), parallel=writes_in_parallel(loaded.model), device=loaded.model.device)
-        self.state_layers = _quarters(len(blocks))
+        self.state_layers = state_layers(len(blocks))
         self.states = StateSums(
             len(blocks), width, judged=self.state_layers, project=project, device=loaded.model.device
         )
@@ -156,11 +156,6 @@ def _width(loaded: LoadedModel) -> int:
     """Width of the residual stream: the outputs of the first block's attention."""
     linear = loaded.anatomy.product(loaded.anatomy.blocks[0].attention_output)
     return int(linear.matrix(loaded.model.get_parameter(linear.parameter)).shape[0])
-
-
-def _quarters(layers: int) -> tuple[int, ...]:
-    """Layers at a quarter, half, three quarters and the whole of the depth, without repetition."""
-    return tuple(sorted({max(0, round(layers * quarter / 4) - 1) for quarter in range(1, 5)}))
 
 
 def _tokens_by_segment(sequences: Sequence[Sequenced], segments: int) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evenbits.errors import CorpusError, NonFiniteError
 from evenbits.store import Entry
 
-__all__ = ["SINK_SEGMENTS", "ActivationStatistics", "packed", "token_parity", "unpacked"]
+__all__ = ["SINK_SEGMENTS", "ActivationStatistics", "packed", "state_layers", "token_parity", "unpacked"]
 
 Float64 = NDArray[np.float64]
 
@@ -21,6 +21,14 @@ MAPPED = ("input_square", "input_peak", "output_peak", "routed")
 
 SINK_SEGMENTS = 4
 """Segments of a language on which attention to the first token is measured."""
+
+
+def state_layers(layers: int) -> tuple[int, ...]:
+    """Return the layers after which hidden states of segments are kept: a quarter, half, three quarters and the whole.
+
+    Without repetition, of `layers` in all.
+    """
+    return tuple(sorted({max(0, round(layers * quarter / 4) - 1) for quarter in range(1, 5)}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
