@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.stats
 from evenbits.statistics import binomial_band, joint_flips
 
 
@@ -44,6 +45,26 @@ def test_the_least_p_depends_on_segments_and_not_on_languages():
         found = joint_flips(table, rng=rng(), alternative="greater")
         assert found.least == 2**-6
         assert set(found.adjusted.values()) == {2**-6}
+
+
+def test_no_p_is_below_the_least_however_nearly_equal_the_values_are():
+    """Rounded otherwise, the arrangement as it was measured fell short of itself, and p came out as 0."""
+    for seed in range(40):
+        draw = rng(seed)
+        found = joint_flips({f"l{i}": 100 + 0.01 * draw.standard_normal(8) for i in range(3)}, rng=draw)
+        assert set(found.p.values()) == set(found.adjusted.values()) == {found.least}
+
+
+def test_the_statistic_is_halls_from_ten_values_on():
+    values = np.array([3.0, 1.0, 2.5, 0.2, 4.0, 1.5, -6.0, 2.2, 0.9, 1.1])
+
+    def hall(x):
+        t, a = x.mean() / (x.std(ddof=1) / np.sqrt(len(x))), scipy.stats.skew(x) / np.sqrt(len(x))
+        return t + a * t**2 / 3 + a**2 * t**3 / 27 + a / 6
+
+    null = np.array([hall(np.multiply(signs, values)) for signs in itertools.product((1, -1), repeat=10)])
+    found = joint_flips({"a": values}, rng=rng(), alternative="greater")
+    assert found.p["a"] == np.mean(null >= hall(values) - 1e-9)
 
 
 def test_equal_measurements_are_no_evidence():

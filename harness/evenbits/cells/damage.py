@@ -199,7 +199,7 @@ class Damage:
             nothing: dict[str, Any] = {"mean": None, "p50": None, "p99": None}
             return nothing | ({"reason": losses.no_divergence} if losses.no_divergence else {})
         kl = losses.token_kl.astype(np.float64)
-        found: dict[str, float | None] = {
+        found: dict[str, Any] = {
             "mean": float(kl.mean()),
             "p50": float(np.quantile(kl, 0.5)),
             "p99": float(np.quantile(kl, 0.99)),
@@ -212,7 +212,7 @@ class Damage:
                 what="mean KL per token",
                 confidence=confidence,
             )
-            found |= {"low": mean.low, "high": mean.high}
+            return found | {"low": mean.low, "high": mean.high, "method": mean.method}
         return found
 
 

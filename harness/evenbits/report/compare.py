@@ -7,23 +7,22 @@ other corpora are refused. Different environments are named, because versions an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from evenbits.errors import ReportError
 from evenbits.estimates import Estimate, Threshold, Verdict
-from evenbits.numbers import estimate, p_value
+from evenbits.numbers import estimate, number, p_value
 from evenbits.records import digest_of
 from evenbits.report.escaping import markdown_text
 from evenbits.rows import Row
 from evenbits.statistics.means import FEWEST_FOR_PASS
-from evenbits.studies.gate.decision import BY_SEGMENT, Decision, Outcome, segments_of
+from evenbits.studies.gate.decision import BY_SEGMENT, Decision, Outcome, floor_of, segments_of
 from evenbits.studies.gate.policy import BaselineRule, Limit
 
 __all__ = [
-    "BASELINE_TEST",
     "CHANGE",
     "Change",
     "Comparison",
@@ -41,8 +40,6 @@ __all__ = [
 CHANGE = "excess_bits_increase"
 """Metric of a comparison: mean excess bits per segment, now minus baseline; above 0 is worse."""
 
-BASELINE_TEST = "test_no_language_is_worse_than_the_baseline"
-
 ALPHA = 0.05
 
 Pair = tuple[str, str]
@@ -53,7 +50,9 @@ class Change(Row):
     """One language under one model and spec, beside the baseline.
 
     `p_value`, `adjusted_p`: of any difference, by itself and over all languages. `worse_p`: that it is worse by more
-    than the limit, over all languages; `least_p`: the smallest `worse_p` that as many segments can give.
+    than the limit, over all languages; `least_p`: the smallest `worse_p` that as many segments can give. `floor`: what
+    a difference has to reach to be more than the arithmetic's own scatter, three noise floors of whichever of the two
+    has more.
     """
 
     model: str
@@ -66,11 +65,17 @@ class Change(Row):
     adjusted_p: float | None
     worse_p: float | None = None
     least_p: float | None = None
+    floor: float = 0.0
 
     @property
     def shown(self) -> bool:
         """Whether the difference is significant over all languages compared."""
         return self.adjusted_p is not None and self.adjusted_p < ALPHA
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the difference is less than arithmetic itself moves such a mean by."""
+        return self.difference.value is not None and abs(self.difference.value) < self.floor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +167,7 @@ def changes(
             adjusted_p=found[tag].adjusted_p,
             worse_p=worse.adjusted[tag],
             least_p=worse.least,
+            floor=max(floor_of(now[tag]), floor_of(then[tag])),
         )
         for tag in tags
     ]
@@ -172,35 +178,38 @@ def change_decisions(
     rows: Sequence[Mapping[str, Any]],
     baseline: Mapping[str, Any],
     *,
+    pair: Pair,
+    among: Iterable[Pair],
     languages: Iterable[str],
     seed: int,
 ) -> list[tuple[Decision, float | None]]:
     """Decide for every language whether it became worse than in `baseline`; each with its family-wise p-value.
 
-    `rows`: this run's damage rows of one model and spec. A language fails where it is shown to be worse by more than
-    the rule's limit, passes where the whole interval does not exceed it. Where so few segments can show nothing the
-    outcome is `underpowered` and never lets through, whatever the rule says of inconclusive ones.
+    `rows`: this run's damage rows of the model and spec `pair`; `among`: all pairs of the run, which tell with what of
+    the baseline each is compared. A language fails where it is shown to be worse by more than the rule's limit, and by
+    as much as three noise floors; it passes where the whole interval exceeds neither. Where so few segments can show
+    nothing the outcome is `underpowered` and never lets through, whatever the rule says of inconclusive ones. What the
+    baseline has no result for is missing.
     """
     limit = Limit(metric=CHANGE, bound=rule.limit, inconclusive=rule.inconclusive, where="baseline")
     then = _by_pair(baseline["damage"])
-    pairs = _matched(_by_pair(rows), then)
-    found = {
-        one.language: one
-        for mine, its in pairs.items()
-        for one in changes(rows, then[its], seed=seed, limit=rule.limit)
-    }
-    lost = "neither" if not pairs else "not both"
+    its = _matched(dict.fromkeys(among), then).get(pair)
+    if its is None:
+        why = f"the baseline has {_names(then)} and nothing to compare {' '.join(pair)} with"
+        return [(_unpaired(limit, tag, why), None) for tag in languages]
+    found = {one.language: one for one in changes(rows, then[its], seed=seed, limit=rule.limit)}
+    named = "" if its == pair else f"Compared with {' '.join(its)} of the baseline. "
     return [
-        (_changed(limit, found[tag]), found[tag].worse_p)
+        (_named(_changed(limit, found[tag]), named), found[tag].worse_p)
         if tag in found
-        else (_unpaired(limit, tag, f"{lost} this run and the baseline have a result for {tag}"), None)
+        else (_unpaired(limit, tag, f"not both this run and the baseline have a result for {tag}"), None)
         for tag in languages
     ]
 
 
-def change_threshold(rule: BaselineRule) -> Threshold:
-    """Return the threshold of the baseline comparison."""
-    return Threshold(metric=CHANGE, op="<=", bound=rule.limit, why="policy: baseline")
+def change_threshold(decision: Decision) -> Threshold:
+    """Return the threshold that a comparison with the baseline is held against."""
+    return Threshold(metric=CHANGE, op="<=", bound=decision.limit.bound, why=f"policy: {decision.limit.where}")
 
 
 def refuse_other_corpus(digest: str | None, baseline: Mapping[str, Any]) -> None:
@@ -264,6 +273,8 @@ def word(one: Change) -> str:
         return "undefined"
     if not one.shown:
         return "no difference" if one.difference.value == 0 else "not shown"
+    if one.within_noise:
+        return "within noise"
     return "worse" if one.difference.value > 0 else "better"
 
 
@@ -274,15 +285,18 @@ def _changed(limit: Limit, one: Change) -> Decision:
     outcome, because, action = Outcome.INCONCLUSIVE, None, None
     verdict: Verdict | None = Verdict.UNDERPOWERED
     constant = found.low is not None and found.low == found.high
-    if one.worse_p is not None and one.worse_p < ALPHA and found.value > limit.bound:
+    worse = one.worse_p is not None and one.worse_p < ALPHA and found.value > limit.bound
+    if worse and not one.within_noise:
         outcome, verdict = Outcome.FAIL, Verdict.NOT_SUPPORTED
         because = f"{one.language} became worse than the baseline ({estimate(one.before.to_json())})."
     elif (
         found.high is not None
-        and max(found.high, found.value) <= limit.bound
+        and max(found.high, found.value) <= max(limit.bound, one.floor)
         and (found.n >= FEWEST_FOR_PASS or constant)
     ):
         outcome, verdict = Outcome.PASS, None
+        if max(found.high, found.value) > limit.bound:
+            limit = replace(limit, bound=one.floor, where="baseline, three noise floors")
     elif one.least_p is None or one.least_p >= ALPHA:
         because = (
             f"{found.n} segments cannot show that any language became worse: the least possible p is "
@@ -292,7 +306,8 @@ def _changed(limit: Limit, one: Change) -> Decision:
     else:
         let_through = limit.inconclusive == "pass"
         verdict = Verdict.NOT_APPLICABLE if let_through else Verdict.UNDERPOWERED
-        because = f"{one.language} is neither shown to be worse nor shown not to be" + (
+        noise = f", by more than what arithmetic itself scatters ({number(one.floor)} bits)," if worse else ""
+        because = f"{one.language} is neither shown to be worse{noise} nor shown not to be" + (
             ", and the policy lets that through." if let_through else "."
         )
     return Decision(
@@ -305,6 +320,11 @@ def _changed(limit: Limit, one: Change) -> Decision:
         because=because,
         action=action,
     )
+
+
+def _named(decision: Decision, with_what: str) -> Decision:
+    """Return the decision with a sentence that says what was compared, where that goes by another name."""
+    return replace(decision, because=f"{with_what}{decision.because or ''}".strip() or None)
 
 
 def _unpaired(limit: Limit, language: str, reason: str) -> Decision:

@@ -18,7 +18,7 @@ from evenbits.printable import capital
 from evenbits.report.actions import advice
 from evenbits.report.described import described, exposure_of
 from evenbits.studies.gate.decision import Case, cases, lets_through
-from evenbits.studies.gate.harm import Harm, harms, pooled_bits
+from evenbits.studies.gate.harm import Harm, harms, losing, pooled_bits
 
 __all__ = ["Answer", "already", "headline", "levels_note", "may_ship", "opening"]
 
@@ -67,9 +67,10 @@ def opening(document: Mapping[str, Any]) -> list[Answer]:
     if _gated(document):
         answers += _gate(document)
     if lead is not None and lead.ranked:
-        answers += [*_cost(document, lead), _who(document, lead)]
+        lost = losing(lead, seed=document["environment"]["seed"])
+        answers += [*_cost(document, lead), _who(document, lead, lost)]
         if not _gated(document):
-            answers += [_noise(document, lead), _next(document, lead)]
+            answers += [_noise(document, lead, lost), _next(document, lead, lost)]
     return [*answers, *_original(document)] if answers else answers
 
 
@@ -275,13 +276,13 @@ def _cost(document: Mapping[str, Any], lead: Harm) -> Iterator[Answer]:
         yield Answer(label="cost", question="What does it cost?", text=text)
 
 
-def _who(document: Mapping[str, Any], lead: Harm) -> Answer:
+def _who(document: Mapping[str, Any], lead: Harm, lost: frozenset[str]) -> Answer:
     about = described(document, lead.model)
     worst, *others = (*lead.ranked[: NEXT_WORST + 1], lead.ranked[-1])
     bounds, share = _interval(worst), _share(worst)
     text = f"{_named(worst, about)}: {number(pooled_bits(worst))} bits more per segment"
     text += f", {share}{f' [{bounds}]' if bounds else ''}" if share else ""
-    text += _times(lead)
+    text += _times(lead, lost)
     if len(lead.ranked) > NEXT_WORST + 1:
         *then, least = [_briefly(row, about) for row in others]
         text += f"; then {', '.join(then)}; least {least}"
@@ -293,21 +294,20 @@ def _briefly(row: Mapping[str, Any], about: Mapping[str, Mapping[str, Any]]) -> 
     return f"{_named(row, about)} {number(pooled_bits(row))}{f' ({share})' if share else ''}"
 
 
-def _times(lead: Harm) -> str:
+def _times(lead: Harm, lost: frozenset[str]) -> str:
     """Return how the worst language compares with the middle one, where both are shown to lose."""
     rows = lead.ranked
     middle = rows[len(rows) // 2]
     worst, typical = pooled_bits(rows[0]), pooled_bits(middle)
-    shown = (middle["excess_bits"]["low"] or 0) > 0 and (rows[0]["excess_bits"]["low"] or 0) > 0
+    shown = {rows[0]["language"], middle["language"]} <= lost
     return f", {worst / typical:.1f} times the middle language" if shown and len(rows) > NEXT_WORST else ""
 
 
-def _noise(document: Mapping[str, Any], lead: Harm) -> Answer:
-    shown = [row for row in lead.ranked if (row["excess_bits"]["low"] or 0) > 0]
+def _noise(document: Mapping[str, Any], lead: Harm, lost: frozenset[str]) -> Answer:
     segments = (document["inputs"]["corpus"].get("segments") or {}).get("evaluation") or lead.ranked[0].get("segments")
-    texts = [f"{len(shown)} of {len(lead.ranked)} languages are shown to lose"]
-    if len(shown) < len(lead.ranked):
-        texts[0] += f"; {segments} segments each leave the others open"
+    texts = [f"{len(lost)} of {len(lead.ranked)} languages are shown to lose"]
+    if len(lost) + lead.below_floor < len(lead.ranked):
+        texts[0] += f"; {segments} segments each leave {'the others' if lost else 'them'} open"
     texts[0] += "."
     if lead.below_floor:
         texts.append(f"{lead.below_floor} lie within what the arithmetic itself scatters.")
@@ -315,13 +315,13 @@ def _noise(document: Mapping[str, Any], lead: Harm) -> Answer:
         undefined = ", ".join(f"{row['language']} ({row['excess_bits']['reason']})" for row in lead.undefined[:3])
         texts.append(f"Without a result: {undefined}{' ...' if len(lead.undefined) > 3 else ''}.")
     texts.append("No limits given: evenbits policy init drafts them.")
-    tone: Tone = "plain" if shown else "open"
+    tone: Tone = "plain" if lost else "open"
     return Answer(label="noise", question="Is it more than noise?", text=" ".join(texts), tone=tone)
 
 
-def _next(document: Mapping[str, Any], lead: Harm) -> Answer:
+def _next(document: Mapping[str, Any], lead: Harm, lost: frozenset[str]) -> Answer:
     """Name the cheapest remedy that was measured, else the first advice, else where to look."""
-    if not any((row["excess_bits"]["low"] or 0) > 0 for row in lead.ranked):
+    if not lost:
         text = "Nothing has to be mended as far as this text shows; measure more segments before relying on it."
         return Answer(label="next", question="What next?", text=text)
     better = _cheaper(document, lead)

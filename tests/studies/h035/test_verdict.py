@@ -78,6 +78,16 @@ def test_a_planted_correlation_is_supported_with_power_and_comparators_beside_it
     assert {"spearman", "energy_weighted_kurtosis", "relative_increase", "kl"} <= set(found.also)
 
 
+def test_where_the_value_alone_exceeds_the_threshold_the_finding_says_so():
+    said = "that it is above 0.5 is its value alone"
+    weak = overlap_predicts(study_of(*planted(rng(1), noise=1.2)), rng=rng())  # r = .64: its interval holds .5
+    assert weak.estimate.low < 0.5 < weak.estimate.value
+    assert said in weak.because
+    sure = overlap_predicts(study_of(*planted(rng(), noise=0.2)), rng=rng())
+    assert sure.estimate.low > 0.5
+    assert said not in sure.because
+
+
 def test_a_correlation_is_refuted_by_its_upper_limit_and_not_by_its_p():
     draw = rng()
     overlap, damage = planted(draw)

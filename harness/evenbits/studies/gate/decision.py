@@ -38,6 +38,7 @@ __all__ = [
     "decide_language",
     "disparity_estimates",
     "estimate_of",
+    "floor_of",
     "language_of",
     "lets_through",
     "outcome_of",
@@ -211,7 +212,7 @@ def disparity_estimates(
         return dict.fromkeys(("disparity", "disparity_ratio"), Estimate.undefined(reason))
     low, high = (np.mean([damage[tag] for tag in tags], axis=0) for tags in tiers)
     confidence = min(float(row.get("confidence", 0.95)) for row in rows)
-    floor = max(_floor(row) for row in rows)
+    floor = max(floor_of(row) for row in rows)
     ratio = ratio_of_sums(low, high, rng=np.random.default_rng(seed), confidence=confidence, what="disparity ratio")
     if ratio.value is not None and high.mean() <= floor:
         why = f"the mean of the high-resource languages, {high.mean():.4g}, is not above its noise floor, {floor:.4g}"
@@ -220,7 +221,7 @@ def disparity_estimates(
     return {"disparity": difference, "disparity_ratio": ratio}
 
 
-def _floor(row: Mapping[str, Any]) -> float:
+def floor_of(row: Mapping[str, Any]) -> float:
     """Return what a mean has to reach in bits per segment, 0 where the row does not say."""
     return float(row.get("floor_bits") or 0.0)
 
@@ -401,7 +402,7 @@ def estimate_of(row: Mapping[str, Any], metric: str) -> Estimate:
         low=found.get("low"),
         high=found.get("high"),
         n=units_of(row),
-        method="mean KL per token, BCa interval over segments",
+        method=str(found.get("method", "mean KL per token")),
         reason=None if bounded else "the report gives no interval of KL",
     )
 

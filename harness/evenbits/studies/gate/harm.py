@@ -9,10 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from evenbits.studies.gate.decision import segments_of
 from evenbits.text.languages import families_of
 
-__all__ = ["Harm", "asked", "harms", "pooled_bits", "specs_of", "with_pooled"]
+__all__ = ["Harm", "asked", "harms", "losing", "pooled_bits", "specs_of", "with_pooled"]
+
+ALPHA = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,9 +70,30 @@ def harms(document: Mapping[str, Any], *, every_spec: bool = False) -> Iterator[
 def _harm(model: str, spec: str, rows: Sequence[Mapping[str, Any]]) -> Harm:
     known = [row for row in rows if row["excess_bits"]["value"] is not None]
     known.sort(key=lambda row: (-pooled_bits(row), row["language"]))
-    below = sum((row["excess_bits"]["reason"] or "").startswith("below_floor") for row in known)
+    below = sum(map(_below_floor, known))
     undefined = tuple(row for row in rows if row["excess_bits"]["value"] is None)
     return Harm(model=model, spec=spec, ranked=tuple(known), below_floor=below, undefined=undefined)
+
+
+def losing(harm: Harm, *, seed: int) -> frozenset[str]:
+    """Return the languages that are shown to lose: family-wise over all of them, and not below three noise floors.
+
+    By joint sign flips of segments. A report without damage by segment has intervals alone: those above 0 count.
+    """
+    from evenbits.statistics import joint_flips
+
+    rows = [row for row in harm.ranked if not _below_floor(row)]
+    known = {row["language"]: values for row in harm.ranked if (values := segments_of(row)) is not None}
+    if len(known) < len(harm.ranked):
+        return frozenset(row["language"] for row in rows if (row["excess_bits"]["low"] or 0) > 0)
+    if not rows:
+        return frozenset()
+    found = joint_flips(known, rng=np.random.default_rng(seed), alternative="greater")
+    return frozenset(row["language"] for row in rows if found.adjusted[row["language"]] < ALPHA)
+
+
+def _below_floor(row: Mapping[str, Any]) -> bool:
+    return (row["excess_bits"]["reason"] or "").startswith("below_floor")
 
 
 def pooled_bits(row: Mapping[str, Any]) -> float:

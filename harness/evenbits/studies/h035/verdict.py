@@ -66,7 +66,8 @@ def overlap_predicts(study: PredictionStudy, *, rng: np.random.Generator) -> Fin
         p_value=found.p_value,
         verdict=verdict,
         shown=shown,
-        because=f"{why} {_without_a_family(study)}Spearman {_brief(ranked.estimate)}. {_beside(table)}",
+        because=f"{why} {_value_alone(found, shown=shown)}{_without_a_family(study)}"
+        f"Spearman {_brief(ranked.estimate)}. {_beside(table)}",
         summary=f"r {_brief(found.estimate)}, needed > {WANTED_R:g}; best held out: {_standing(best)}",
         action=_advice(best),
         also={name: one for name, one in also.items() if one.value is not None} | {"spearman": ranked.estimate},
@@ -113,6 +114,14 @@ def _power(study: PredictionStudy, r: float, *, rng: np.random.Generator) -> Est
         for found, null in zip(found_D, null_DM, strict=True)
     ]
     return wilson(sum(met), POWER_DRAWS)
+
+
+def _value_alone(found: Outcome, *, shown: bool) -> str:
+    """Return a sentence where a correlation is shown, and only its value exceeds what the criterion asks for."""
+    r, low = found.estimate.value, found.estimate.low
+    if not shown or r is None or r <= WANTED_R or (low is not None and low > WANTED_R):
+        return ""
+    return f"Shown is that r is above 0; that it is above {WANTED_R:g} is its value alone, the interval holds less. "
 
 
 def _without_a_family(study: PredictionStudy) -> str:
