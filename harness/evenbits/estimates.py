@@ -306,8 +306,8 @@ def _sentence(finding: Finding, threshold: Threshold, verdict: Verdict) -> str:
     if estimate.value is None:
         measured = f"{threshold.metric} is undefined: {estimate.reason}"
     else:
-        known = estimate.low is not None and estimate.high is not None
-        interval = f" [{estimate.low:.3g}, {estimate.high:.3g}]" if known else ""
+        bounds = ["open" if bound is None else f"{bound:.3g}" for bound in (estimate.low, estimate.high)]
+        interval = "" if bounds == ["open", "open"] else f" [{', '.join(bounds)}]"
         measured = f"{threshold.metric} {estimate.value:.3g}{interval}, n {estimate.n}"
     parts = [f"{verdict}: {measured}; needed {threshold.op} {threshold.bound:g} ({threshold.why})."]
     if verdict is Verdict.UNDERPOWERED and finding.verdict is None and finding.shown is None:

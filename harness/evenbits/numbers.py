@@ -25,10 +25,11 @@ def number(value: float | None, *, sign: bool = False) -> str:
 
 
 def interval(estimate: Mapping[str, Any]) -> str:
-    """Return `[low, high]`, empty where a bound is undefined."""
-    if estimate["low"] is None or estimate["high"] is None:
+    """Return `[low, high]`, `open` in the place of a single bound that is undefined, empty where both are."""
+    bounds = [estimate[name] for name in ("low", "high")]
+    if bounds == [None, None]:
         return ""
-    return f"[{number(estimate['low'])}, {number(estimate['high'])}]"
+    return f"[{', '.join('open' if bound is None else number(bound) for bound in bounds)}]"
 
 
 def estimate(found: Mapping[str, Any], *, sign: bool = False) -> str:

@@ -328,3 +328,4 @@ def test_p_values_and_estimates_read_like_a_paper():
     assert [p_value(p) for p in (None, 0.0001, 0.0123, 0.5)] == ["", "p < 0.001", "p 0.012", "p 0.50"]
     assert estimate(found(None, reason="nothing")) == "undefined (nothing)"
     assert estimate(found(1.5)) == "1.50"
+    assert estimate(found(1.5, low=0.5)) == "1.50 [0.500, open]"

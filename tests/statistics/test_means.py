@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from evenbits.estimates import Estimate
-from evenbits.statistics import binomial_band, mean_interval, ratio_of_sums, relative_increase
+from evenbits.statistics import binomial_band, mean_interval, means, ratio_of_means, ratio_of_sums, relative_increase
 from hypothesis import example, given, settings
 from hypothesis import strategies as some
 from scipy import stats
@@ -84,6 +84,61 @@ def test_the_interval_of_a_ratio_is_that_of_its_linearised_values():
 
 def test_a_denominator_that_is_not_above_zero_is_undefined_not_infinite():
     assert "not above 0" in ratio_of_sums([1.0, 2.0, 3.0], [1.0, -1.0, 0.0], rng=rng()).reason
+
+
+def fieller(a, b, confidence=0.95):
+    """Return the roots of (mean a - B mean b)^2 = t^2 var(a - B b) / n in B, for a denominator clear of 0."""
+    n, t2 = len(a), stats.t.ppf((1 + confidence) / 2, len(a) - 1) ** 2
+    (aa, ab), (_, bb) = np.cov(a, b) / n
+    roots = np.roots([b.mean() ** 2 - t2 * bb, -2 * (a.mean() * b.mean() - t2 * ab), a.mean() ** 2 - t2 * aa])
+    return sorted(roots.real)
+
+
+@pytest.mark.parametrize("n", [3, 5, 20])
+def test_the_interval_of_a_ratio_of_means_by_t_alone_is_fiellers_closed_form(n, monkeypatch):
+    a, b = rng(n).normal(15, 6, size=n), rng(n + 1).normal(10, 2, size=n)
+    monkeypatch.setattr(means, "percentile_interval", lambda *_: (0.0, 0.0))  # no bootstrap-t: never the wider
+    found = ratio_of_means(a, b, rng=rng())
+    assert limits(found) == pytest.approx(fieller(a, b), rel=1e-9)
+    assert found.value == a.mean() / b.mean()
+
+
+def test_at_a_limit_of_a_ratio_of_means_the_mean_of_what_is_left_has_an_interval_that_ends_at_zero():
+    a, b = rng(1).gamma(0.5, size=12), rng(2).gamma(2, size=12)
+    found = ratio_of_means(a, b, rng=rng(7), confidence=0.9)
+    assert mean_interval(a - found.low * b, rng=rng(7), confidence=0.9).low == pytest.approx(0, abs=1e-9)
+    assert mean_interval(a - found.high * b, rng=rng(7), confidence=0.9).high == pytest.approx(0, abs=1e-9)
+    assert "Fieller's limits by the wider of t and bootstrap-t (2000 resamples), 90% interval" in found.method
+
+
+def test_a_ratio_to_a_denominator_that_does_not_vary_has_the_interval_of_its_numerator():
+    a = rng(3).gamma(2, size=9)
+    assert limits(ratio_of_means(a, np.full(9, 2.0), rng=rng(5))) == pytest.approx(
+        [limit / 2 for limit in limits(mean_interval(a, rng=rng(5)))], rel=1e-9
+    )
+
+
+def test_a_denominator_that_is_not_clear_of_zero_leaves_the_ratio_open_and_says_so():
+    noisy = np.array([-3.0, 4.0, -2.0, 5.0, -3.0, 2.0])  # mean .5, standard error 1.5
+    above = ratio_of_means([9.0, 11.0, 10.0, 8.0, 12.0, 10.0], noisy, rng=rng())
+    assert above.value == 20
+    assert 0 < above.low < 5  # the numerator is clear of 0, the denominator may be as large as .5 + 2.57 x 1.5
+    assert above.high is None
+    assert above.reason == "no upper limit: the mean of the denominator, 0.5, is not clear of 0"
+    below = ratio_of_means([-9.0, -11.0, -10.0, -8.0, -12.0, -10.0], noisy, rng=rng())
+    assert (below.low, below.high is None) == (None, False)
+    neither = ratio_of_means(noisy[::-1], noisy, rng=rng())
+    assert limits(neither) == (None, None)
+    assert neither.reason.startswith("no lower and no upper limit")
+
+
+def test_a_ratio_of_means_without_an_interval_says_why():
+    assert "not above 0" in ratio_of_means([1.0, 2.0, 3.0], [1.0, -1.0, 0.0], rng=rng()).reason
+    assert ratio_of_means([], [], rng=rng()).reason == "no values"
+    assert ratio_of_means([1.0, 2.0], [1.0, 1.0], rng=rng()).reason == "no interval: 2 units, at least 3 are needed"
+    same = ratio_of_means([0.3, 0.6, 0.9], [0.1, 0.2, 0.3], rng=rng())
+    assert limits(same) == (same.value, same.value)
+    assert "3 units have the same ratio" in same.reason
 
 
 def test_input_that_is_not_finite_or_not_paired_is_named():
@@ -170,3 +225,11 @@ def test_a_ratio_of_sums_is_a_number_or_a_reason(a, b):
     found = ratio_of_sums(a[:n], b[:n], rng=rng(), resamples=100)
     assert (found.value is None) == (n == 0 or sum(b[:n]) <= 0 or np.sum(b[:n]) <= 0)
     assert found.value is not None or found.reason
+
+
+@settings(max_examples=30, deadline=None)
+@given(some.lists(FINITE, min_size=0, max_size=8), some.lists(FINITE, min_size=0, max_size=8))
+def test_a_ratio_of_means_lies_inside_its_interval_or_is_a_reason(a, b):
+    n = min(len(a), len(b))
+    found = ratio_of_means(a[:n], b[:n], rng=rng(), resamples=100)
+    assert found.reason or found.low <= found.value <= found.high

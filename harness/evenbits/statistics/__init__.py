@@ -32,7 +32,7 @@ from evenbits.statistics.equivalence import LOG_PARITY, Equivalence, bootstrap_e
 from evenbits.statistics.flips import JointFlips, joint_flips
 from evenbits.statistics.front import pareto
 from evenbits.statistics.interaction import Interaction, Scale, layer_language_interaction, sums_of_squares
-from evenbits.statistics.means import FEWEST_FOR_PASS, mean_interval, ratio_of_sums, relative_increase
+from evenbits.statistics.means import FEWEST_FOR_PASS, mean_interval, ratio_of_means, ratio_of_sums, relative_increase
 from evenbits.statistics.multiplicity import benjamini_hochberg, holm
 from evenbits.statistics.noninferiority import NoHarm, no_harm
 from evenbits.statistics.outcomes import Alternative, Outcome
@@ -103,6 +103,7 @@ __all__ = [
     "permutation_p",
     "pooled_means",
     "power",
+    "ratio_of_means",
     "ratio_of_sums",
     "rearrangements",
     "relative_increase",

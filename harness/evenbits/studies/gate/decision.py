@@ -192,10 +192,11 @@ def disparity_estimates(
     """Return `disparity` and `disparity_ratio` of one model and spec, from its damage rows with values by segment.
 
     Low and high resource follow the model's `exposure` where it is known, else the language table. The gate speaks of
-    these languages, so what varies is segments: a mean over them of low minus high, or a ratio of their sums, with the
-    interval of few segments that languages have. A high-resource mean below three noise floors has no ratio.
+    these languages, so what varies is segments: a mean over them of low minus high, with the interval of few segments
+    that languages have, or the ratio of the two means with Fieller's: a high-resource mean of few languages varies too.
+    Where that is not clear of 0 the ratio has no upper limit; where it is below three noise floors, no value.
     """
-    from evenbits.statistics import mean_interval, ratio_of_sums
+    from evenbits.statistics import mean_interval, ratio_of_means
 
     usable = {row["language"]: segments_of(row) for row in sorted(rows, key=lambda row: str(row["language"]))}
     lost = sorted(tag for tag, values in usable.items() if values is None)
@@ -213,7 +214,7 @@ def disparity_estimates(
     low, high = (np.mean([damage[tag] for tag in tags], axis=0) for tags in tiers)
     confidence = min(float(row.get("confidence", 0.95)) for row in rows)
     floor = max(floor_of(row) for row in rows)
-    ratio = ratio_of_sums(low, high, rng=np.random.default_rng(seed), confidence=confidence, what="disparity ratio")
+    ratio = ratio_of_means(low, high, rng=np.random.default_rng(seed), confidence=confidence, what="disparity ratio")
     if ratio.value is not None and high.mean() <= floor:
         why = f"the mean of the high-resource languages, {high.mean():.4g}, is not above its noise floor, {floor:.4g}"
         ratio = Estimate.undefined(why, n=len(high), method=ratio.method)
@@ -354,8 +355,11 @@ def _bare(limit: Limit, estimate: Estimate, language: str | None, segments: int)
             "Protect layers or keep outliers in FP16, take more bits, or raise the limit knowingly.",
         )
     few = segments < FEWEST_FOR_PASS
+    straddles = "The interval straddles the limit"
+    if (estimate.low is None) != (estimate.high is None):
+        straddles += f" ({estimate.reason})"
     if limit.inconclusive == "pass" and not few:
-        why = "The interval straddles the limit, and the policy lets that through."
+        why = f"{straddles}, and the policy lets that through."
         return decision(Outcome.INCONCLUSIVE, Verdict.NOT_APPLICABLE, why, None)
     needed = units_needed(estimate, below=limit.bound)
     least = FEWEST_FOR_PASS if needed is None else max(FEWEST_FOR_PASS, needed)
@@ -364,7 +368,7 @@ def _bare(limit: Limit, estimate: Estimate, language: str | None, segments: int)
     return decision(
         Outcome.INCONCLUSIVE,
         Verdict.UNDERPOWERED,
-        "The interval straddles the limit.",
+        f"{straddles}.",
         f"{more}{', ' if few or needed else ''}{enough})"
         + ("." if few else ', or set `inconclusive = "pass"` in the policy.'),
     )
