@@ -43,18 +43,26 @@ def test_components_are_found_again_on_average():
     assert means["residual"] == pytest.approx(9.0, rel=0.03)
 
 
-def test_pooled_means_are_closer_to_the_truth_and_their_intervals_hold():
-    draw, worse, better, inside, trials = rng(2), 0.0, 0.0, 0, 30
-    for _ in range(trials):
+def test_pooled_means_are_closer_to_the_truth_than_raw_ones():
+    draw, worse, better = rng(2), 0.0, 0.0
+    for _ in range(30):
         table, names, truth = drawn(draw, families=8, each=4, segments=6)
         tags = [f"l{place}" for place in range(len(truth))]
         found = pooled_means(dict(zip(tags, table, strict=True)), dict(zip(tags, names, strict=True)))
         value = np.array([found[tag].value for tag in tags])
         worse += float(((table.mean(axis=1) - truth) ** 2).mean())
         better += float(((value - truth) ** 2).mean())
-        inside += sum(found[tag].low <= one <= found[tag].high for tag, one in zip(tags, truth, strict=True))
     assert better < 0.8 * worse
-    assert 0.9 <= inside / (trials * 32) <= 0.98
+
+
+def test_a_pooled_mean_has_no_interval_and_says_why():
+    # one from the mean squared error covered .40 to .60 for the worst language, where spread is in proportion to size
+    table, names, _ = drawn(rng(5), families=3, each=2)
+    tags = [f"l{place}" for place in range(6)]
+    for one in pooled_means(dict(zip(tags, table, strict=True)), dict(zip(tags, names, strict=True))).values():
+        assert (one.low, one.high) == (None, None)
+        assert one.value is not None
+        assert one.reason.startswith("no interval: one around a mean drawn towards others holds on average")
 
 
 def test_the_largest_of_many_equal_languages_is_drawn_back_to_the_others():
