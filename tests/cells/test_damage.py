@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from evenbits.cells import Subject, measure_damage, noise_floor
 from evenbits.cells.damage import joined
+from evenbits.cells.floor import floor_of
 from evenbits.errors import NonFiniteError, SpecError
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
@@ -284,14 +285,38 @@ def test_the_noise_floor_is_the_root_mean_square_of_a_language_mean(bench, monke
 
     monkeypatch.setattr(model, "measure", lambda cells: [losses_of(cell) for cell in cells])
     floor = noise_floor(model, rounded(SPEC, model), corpus)
-    # float32: d = 1, 3, 1, 3 in both languages: mean 2, variance 1, S = 5 segments: sqrt(4 + 1 / 5).
-    # other batches: mean 0, variance 1/4: sqrt(1 / 20), smaller
-    assert floor.value == pytest.approx(math.sqrt(4.2), rel=1e-9)
+    # float32: d = 1, 3, 1, 3 in both languages: means 2, variance 4/3, 4 of S = 5 segments: sqrt(4 - 1/3 + 4/15).
+    # other batches: means 0, variance 1/3, less than scatter explains: sqrt(1/15), smaller
+    assert floor.value == pytest.approx(math.sqrt(4 - 1 / 3 + 4 / 15), rel=1e-9)
     assert floor.n == 8
     assert "bfloat16 against float32" in floor.method
     model.dtype = "float32"
     moved["float32"] = np.zeros(4)
-    assert noise_floor(model, rounded(SPEC, model), corpus).value == pytest.approx(math.sqrt(1 / 20), rel=1e-9)
+    assert noise_floor(model, rounded(SPEC, model), corpus).value == pytest.approx(math.sqrt(1 / 15), rel=1e-9)
+
+
+@pytest.mark.parametrize("segments", [20, 40, 100])
+def test_a_bias_of_each_language_stays_in_its_noise_floor(segments):
+    # biases and scatter with SD 1 move a language's mean by sqrt(1 + 1 / S); with languages pooled it was .46 to .36
+    draw = np.random.default_rng(1)
+    found = [floor_of(draw.standard_normal((8, 1)) + draw.standard_normal((8, 4)), segments) for _ in range(400)]
+    # the mean square of 8 biases has an SD of about sqrt(2 / 8) x 1.25, that of 400 samples 3 %
+    assert np.mean(np.square(found)) == pytest.approx(1 + 1 / segments, rel=0.1)
+
+
+def test_scatter_alone_gives_the_noise_floor_of_scatter():
+    draw, segments = np.random.default_rng(2), 20
+    samples = draw.standard_normal((2000, 8, 4))
+    found = [floor_of(one, segments) for one in samples]
+    pooled = [math.sqrt(one.mean() ** 2 + one.var() / segments) for one in samples]  # as if languages had no own bias
+    assert np.median(found) == pytest.approx(np.median(pooled), rel=0.05)
+    assert np.sqrt(np.mean(np.square(found))) < 1.5 * math.sqrt(1 / segments)
+
+
+def test_a_sample_that_is_the_whole_text_has_the_root_mean_square_of_its_language_means():
+    # means 3 and 1; variances 2 and 2: sqrt((9 + 1) / 2 - 2 / 2 + 2 / 2)
+    assert floor_of(np.array([[2.0, 4.0], [0.0, 2.0]]), 2) == pytest.approx(math.sqrt(5))
+    assert floor_of(np.array([[3.0]]), 1) == 3.0  # one segment of one language
 
 
 TWO_RUNS = """

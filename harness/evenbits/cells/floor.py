@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from evenbits.estimates import Estimate
 from evenbits.records import Corpus
 from evenbits.variants.variant import FULL_PRECISION, Variant
 
-__all__ = ["floor_cells", "noise_floor"]
+__all__ = ["floor_cells", "floor_of", "noise_floor"]
 
 FLOOR_SEGMENTS = 4
 """The noise floor is measured on 8 languages x so many segments: about a minute of float32 on a small machine."""
@@ -28,9 +29,9 @@ def noise_floor(subject: Subject, variant: Variant, corpus: Corpus) -> Estimate:
     """Return the noise floor of a language's mean excess bits under `variant`, in bits per segment.
 
     On a sample of languages and segments the excess bits are measured in the run's dtype and again (a) in float32,
-    (b) in batches of another composition. With d the differences over the sample and S the segments per language
-    of `corpus`, a floor is sqrt(mean(d)^2 + var(d) / S): what the arithmetic alone moves a language's mean by.
-    The larger of (a) and (b) is returned. Undefined for what runs elsewhere, in the one arithmetic that it has.
+    (b) in batches of another composition. Of the differences a floor is made (`floor_of`): what the arithmetic alone
+    moves a language's mean by. The larger of (a) and (b) is returned. Undefined for what runs elsewhere, in the one
+    arithmetic that it has.
     """
     if not variant.in_memory:
         return Estimate.undefined("it runs elsewhere, in one arithmetic", method="noise floor")
@@ -41,7 +42,7 @@ def noise_floor(subject: Subject, variant: Variant, corpus: Corpus) -> Estimate:
     for dtype, small in others:
         difference = _excess(subject, variant, sample, (dtype, small)) - measured
         name = "other batches" if small else dtype
-        floors[name] = float(np.sqrt(difference.mean() ** 2 + difference.var() / len(corpus)))
+        floors[name] = floor_of(difference, len(corpus))
     worst = max(floors, key=lambda name: floors[name])
     return Estimate(
         value=floors[worst],
@@ -49,6 +50,20 @@ def noise_floor(subject: Subject, variant: Variant, corpus: Corpus) -> Estimate:
         method=f"{own[0]} against {worst}, {len(sample.languages)} languages x {len(sample)} segments, "
         "root mean square of a language mean",
     )
+
+
+def floor_of(difference_LS: NDArray[np.float64], segments: int) -> float:
+    """Return the root mean square of what moves a language's mean over `segments` segments S, in the unit of d [L, S'].
+
+    With m the means of the L languages over the S' segments of the sample, and w the variance of the segments of one
+    language, pooled over languages: sqrt(max(0, mean(m^2) - w / S') + w / S). A bias, shared by languages or a
+    language's own, stays in a mean, however many segments; only scatter within a language averages out. w / S' is what
+    scatter alone adds to m^2 (one-way random effects; Searle, Casella & McCulloch 1992, section 3.6).
+    """
+    taken = difference_LS.shape[1]
+    within = float(difference_LS.var(axis=1, ddof=1).mean()) if taken > 1 else 0.0
+    bias = float((difference_LS.mean(axis=1) ** 2).mean()) - within / taken
+    return math.sqrt(max(0.0, bias) + within / segments)
 
 
 def floor_cells(subject: Subject, variant: Variant, corpus: Corpus) -> tuple[Cell, ...]:
@@ -71,10 +86,10 @@ def _arithmetics(subject: Subject, variant: Variant) -> list[Arithmetic]:
 
 
 def _excess(subject: Subject, variant: Variant, sample: Corpus, arithmetic: Arithmetic) -> NDArray[np.float64]:
-    """Return excess bits of all languages and segments of the sample, one after the other."""
+    """Return excess bits of the sample, [L, S']."""
     changed = subject.measure(_cells(subject, variant, sample, arithmetic))
     full = subject.measure(_cells(subject, FULL_PRECISION, sample, arithmetic))
-    return np.concatenate([one.nll - other.nll for one, other in zip(changed, full, strict=True)]) / LN2
+    return np.stack([one.nll - other.nll for one, other in zip(changed, full, strict=True)]) / LN2
 
 
 def _cells(subject: Subject, variant: Variant, sample: Corpus, arithmetic: Arithmetic) -> tuple[Cell, ...]:
