@@ -76,6 +76,25 @@ def test_six_languages_of_local_tasks(subject, folder):
         assert row.full - row.quantized == pytest.approx((row.lost - row.gained) / 20)
 
 
+def test_a_spec_that_is_scored_in_float32_is_held_against_float32(tiny_llama, folder, tmp_path, monkeypatch):
+    """Answers that bfloat16 alone flips counted as lost by eight bits."""
+    from evenbits.cells import tasks
+
+    opened, run = [], tasks._run
+    monkeypatch.setattr(
+        tasks, "_run", lambda subject, variant, asked: opened.append(variant) or run(subject, variant, asked)
+    )
+    store = Store(tmp_path / "half")
+    subject = Subject(local=resolve(parse_model(str(tiny_llama)), store=store), store=store, dtype="bfloat16")
+    measure_tasks(subject, [parse("int8-row"), parse("int4-g32")], Tasks(names=("inn_de",), folder=folder, limit=2))
+    assert [(one.label, one.dtype or "bfloat16") for one in opened] == [
+        ("int8-row", "float32"),
+        ("full precision", "float32"),
+        ("int4-g32", "bfloat16"),
+        ("full precision", "bfloat16"),
+    ]
+
+
 def test_what_was_measured_is_not_run_again_and_other_task_files_are(subject, folder, monkeypatch):
     asked = Tasks(names=("inn_de",), folder=folder, limit=8)
     first = measure_tasks(subject, [parse("int4-g32")], asked)

@@ -184,6 +184,33 @@ def test_the_same_weights_elsewhere_lose_nothing(subject, corpus, folder, tmp_pa
         assert row["artefact"]["format"] == "not quantized"
 
 
+def test_the_same_weights_elsewhere_lose_nothing_in_bfloat16_either(corpus, tmp_path):
+    """Full precision by the lean forward, whose sums are float32, lost up to half a bit a segment to its own copy."""
+    store = Store(tmp_path / "store")
+    local = resolve(parse_model("reference:a1"), store=store)
+    copy = shutil.copytree(local.folder, tmp_path / "copy")
+    subject = Subject(local=local, store=store)
+    damage = measure_damage(subject, [parse(f"checkpoint:{copy}"), parse("int4-g64")], corpus)
+    spec, simulated = damage.specs
+    assert not damage.excess_bits(spec).any()
+    assert damage.kl_bits(spec).max() < 1e-6
+    assert not damage.above_floor(spec).any()
+    floor = damage.columns[spec].floor_bits
+    assert "bfloat16 against float32, full precision alone" in floor.method
+    assert floor.value > 0
+    assert damage.above_floor(simulated).all()
+
+
+def test_an_export_of_eight_bits_is_scored_in_float32_as_its_spec_is(corpus, tmp_path):
+    store = Store(tmp_path / "store")
+    subject = Subject(local=resolve(parse_model("reference:a1"), store=store), store=store)
+    write_quantized(subject.loaded("float32"), parse_spec("int8-row"), tmp_path / "ours")
+    ours = parse(f"checkpoint:{tmp_path / 'ours'}")
+    damage = measure_damage(subject, [ours, parse("int8-row")], corpus)
+    assert damage.columns[str(ours)].dtype == "float32"
+    assert damage.excess_bits(str(ours)) == pytest.approx(damage.excess_bits("int8-row"), abs=1e-4)
+
+
 def test_a_model_trained_further_is_compared_as_it_is(subject, corpus, folder, tmp_path):
     tensors = {
         name: weight + 0.02 * torch.sign(weight) for name, weight in load_file(folder / "model.safetensors").items()
@@ -267,9 +294,6 @@ def test_what_a_format_does_to_activations_is_read_from_its_config(config, expec
 
 
 def test_our_own_export_is_the_spec_it_was_written_from(subject, corpus, tmp_path):
-    from evenbits.variants.export import write_quantized
-    from evenbits.variants.quantization.spec import parse_spec
-
     write_quantized(subject.loaded("float32"), parse_spec("int4-g32"), tmp_path / "ours")
     spec = f"checkpoint:{tmp_path / 'ours'}"
     rows = rows_of(subject, corpus, spec, "int4-g32")

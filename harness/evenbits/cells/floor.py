@@ -14,7 +14,7 @@ from evenbits.cells.spread import FLOOR_LANGUAGES, spread, spread_of
 from evenbits.cells.subject import Subject
 from evenbits.estimates import Estimate
 from evenbits.records import Corpus
-from evenbits.variants.variant import FULL_PRECISION, Variant
+from evenbits.variants.variant import Variant, full_beside
 
 __all__ = ["floor_cells", "floor_of", "noise_floor"]
 
@@ -30,11 +30,9 @@ def noise_floor(subject: Subject, variant: Variant, corpus: Corpus) -> Estimate:
 
     On a sample of languages and segments the excess bits are measured in the run's dtype and again (a) in float32,
     (b) in batches of another composition. Of the differences a floor is made (`floor_of`): what the arithmetic alone
-    moves a language's mean by. The larger of (a) and (b) is returned. Undefined for what runs elsewhere, in the one
-    arithmetic that it has.
+    moves a language's mean by. The larger of (a) and (b) is returned. What runs elsewhere has one arithmetic; there it
+    is what moves the mean of full precision beside it.
     """
-    if not variant.in_memory:
-        return Estimate.undefined("it runs elsewhere, in one arithmetic", method="noise floor")
     subject.measure(floor_cells(subject, variant, corpus))  # together: what is read from disk is read once
     sample, (own, *others) = _sample(corpus), _arithmetics(subject, variant)
     measured = _excess(subject, variant, sample, own)
@@ -47,8 +45,8 @@ def noise_floor(subject: Subject, variant: Variant, corpus: Corpus) -> Estimate:
     return Estimate(
         value=floors[worst],
         n=len(sample) * len(sample.languages),
-        method=f"{own[0]} against {worst}, {len(sample.languages)} languages x {len(sample)} segments, "
-        "root mean square of a language mean",
+        method=f"{own[0]} against {worst}{'' if variant.in_memory else ', full precision alone'}, "
+        f"{len(sample.languages)} languages x {len(sample)} segments, root mean square of a language mean",
     )
 
 
@@ -68,28 +66,29 @@ def floor_of(difference_LS: NDArray[np.float64], segments: int) -> float:
 
 def floor_cells(subject: Subject, variant: Variant, corpus: Corpus) -> tuple[Cell, ...]:
     """Return the cells that the noise floor of `variant` on `corpus` is made of."""
-    if not variant.in_memory:
-        return ()
-    sample = _sample(corpus)
+    sample, full = _sample(corpus), full_beside(variant, dtype=subject.dtype)
     return tuple(
         cell
         for arithmetic in _arithmetics(subject, variant)
-        for one in (variant, FULL_PRECISION)
+        for one in ((variant, full) if variant.in_memory else (full,))
         for cell in _cells(subject, one, sample, arithmetic)
     )
 
 
 def _arithmetics(subject: Subject, variant: Variant) -> list[Arithmetic]:
     """Return the run's own arithmetic, then those that it is held against."""
-    own = variant.dtype or subject.dtype
+    own = full_beside(variant, dtype=subject.dtype).dtype or subject.dtype
     return [(own, False), (own, True), *([("float32", False)] if own != "float32" else [])]
 
 
 def _excess(subject: Subject, variant: Variant, sample: Corpus, arithmetic: Arithmetic) -> NDArray[np.float64]:
-    """Return excess bits of the sample, [L, S']."""
+    """Return excess bits of the sample, [L, S']; of what runs elsewhere, the bits of full precision."""
+    beside = full_beside(variant, dtype=subject.dtype)
+    full = np.stack([one.nll for one in subject.measure(_cells(subject, beside, sample, arithmetic))]) / LN2
+    if not variant.in_memory:
+        return full
     changed = subject.measure(_cells(subject, variant, sample, arithmetic))
-    full = subject.measure(_cells(subject, FULL_PRECISION, sample, arithmetic))
-    return np.stack([one.nll - other.nll for one, other in zip(changed, full, strict=True)]) / LN2
+    return np.stack([one.nll for one in changed]) / LN2 - full
 
 
 def _cells(subject: Subject, variant: Variant, sample: Corpus, arithmetic: Arithmetic) -> tuple[Cell, ...]:

@@ -14,7 +14,7 @@ from evenbits.errors import EngineError
 from evenbits.estimates import Estimate
 from evenbits.records import Corpus
 from evenbits.variants.registry import Spec, bare, bits_of, facts_of, variant_of
-from evenbits.variants.variant import FULL_PRECISION, Variant, in_dtype
+from evenbits.variants.variant import Variant, full_beside
 
 __all__ = ["damage_cells", "measure", "measure_damage", "variant_cells"]
 
@@ -67,7 +67,7 @@ def measure_damage(
                 dtype=variants[text].dtype or subject.dtype,
                 bits_per_weight=bits[text],
                 floor_bits=noise_floor(subject, variant_of(bare(spec), subject), corpus),
-                full=subject.losses(_full_beside(variants[text], subject), part),
+                full=subject.losses(full_beside(variants[text], dtype=subject.dtype), part),
                 quantized=changed,
                 facts=facts_of(spec, subject),
             )
@@ -91,7 +91,7 @@ def measure(subject: Subject, variants: Mapping[str, Variant], corpus: Corpus) -
             dtype=variant.dtype or subject.dtype,
             bits_per_weight=None,
             floor_bits=unmeasured,
-            full=subject.losses(_full_beside(variant, subject), corpus),
+            full=subject.losses(full_beside(variant, dtype=subject.dtype), corpus),
             quantized=subject.losses(variant, corpus),
         )
         for name, variant in variants.items()
@@ -112,12 +112,7 @@ def damage_cells(
 
 def variant_cells(subject: Subject, variant: Variant, corpus: Corpus) -> tuple[Cell, ...]:
     """Return the cells that `measure` would have for one variant: full precision's and its own."""
-    return (*subject.cells(_full_beside(variant, subject), corpus), *subject.cells(variant, corpus))
-
-
-def _full_beside(variant: Variant, subject: Subject) -> Variant:
-    """Return full precision in the arithmetic of `variant`, or in the run's where that runs elsewhere."""
-    return in_dtype(FULL_PRECISION, variant.dtype if variant.in_memory and variant.dtype else subject.dtype)
+    return (*subject.cells(full_beside(variant, dtype=subject.dtype), corpus), *subject.cells(variant, corpus))
 
 
 def _damage(subject: Subject, corpus: Corpus, part: Corpus, columns: Mapping[str, Column]) -> Damage:

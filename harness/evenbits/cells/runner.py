@@ -19,7 +19,7 @@ from evenbits.cells.streaming import Streamed
 from evenbits.progress import Progress
 from evenbits.records import Losses
 from evenbits.store import Store
-from evenbits.variants.variant import FULL_PRECISION, InMemory, Original, Scorer
+from evenbits.variants.variant import FULL_PRECISION, InMemory, Original, Scorer, full_beside
 
 if TYPE_CHECKING:
     from evenbits.scoring import HiddenStates
@@ -57,7 +57,7 @@ class Local:
     """
 
     together: ClassVar[bool] = False
-    _hidden: dict[tuple[str, str], HiddenStates] = field(default_factory=dict, repr=False)
+    _hidden: dict[tuple[bool, str, str], HiddenStates] = field(default_factory=dict, repr=False)
     _streamed: Streamed = field(default_factory=Streamed, repr=False)
 
     def release(self) -> None:
@@ -98,7 +98,7 @@ class Local:
                 task.doing(cell.language)
                 if scorer is None:
                     scorer = stack.enter_context(variant.open(original))
-                reference = self._hidden[cell.dtype, cell.text_digest] if variant.divergence else None
+                reference = self._hidden[_beside(cell)] if variant.divergence else None
                 cell.put(original.store, partial(_losses, scorer, cell, reference), arithmetic=scorer.arithmetic)
                 task.advance(1)
 
@@ -120,7 +120,7 @@ class Local:
             def score() -> None:
                 for digest, pairs in readings.items():
                     task.doing(texts[digest].tag)
-                    found = score_each(texts[digest], [one for _, one in pairs], self._hidden[dtype, digest])
+                    found = score_each(texts[digest], [one for _, one in pairs], self._hidden[True, dtype, digest])
                     for (cell, _), losses in zip(pairs, found, strict=True):
                         cell.put(original.store, losses, arithmetic=arithmetic)
                         task.advance(1)
@@ -145,10 +145,10 @@ class Local:
     def _keep_full_precision(self, original: Original, cells: Sequence[Cell], progress: Progress) -> None:
         """Keep the final hidden states of full precision on the text of `cells`, and store its losses."""
         texts = {cell.text_digest: cell for cell in cells}
-        missing = [cell for digest, cell in texts.items() if (cell.dtype, digest) not in self._hidden]
+        missing = [cell for cell in texts.values() if _beside(cell) not in self._hidden]
         if not missing:
             return
-        variant = replace(FULL_PRECISION, dtype=missing[0].dtype)
+        variant = full_beside(missing[0].variant, dtype=missing[0].dtype)
         with (
             progress.task(f"{original.local.text}  full precision", total=len(missing)) as task,
             variant.open(original) as scorer,
@@ -157,14 +157,19 @@ class Local:
                 task.doing(cell.language)
                 losses, hidden = scorer.score(cell.language, cell.segment_ids, cell.texts, keep_hidden=True)
                 if hidden is not None:  # always, as it was asked for
-                    self._hidden[cell.dtype, cell.text_digest] = hidden
-                full = replace(cell, variant=FULL_PRECISION)
+                    self._hidden[_beside(cell)] = hidden
+                full = replace(cell, variant=variant, device=original.device.key(cell.dtype))
                 full.put(original.store, losses, arithmetic=scorer.arithmetic)
                 task.advance(1)
 
 
 def _can_be_swept(cell: Cell) -> bool:
     return cell.variant.first_layer is not None and not cell.variant.divergence and not cell.small_batches
+
+
+def _beside(cell: Cell) -> tuple[bool, str, str]:
+    """Return what tells the hidden states of full precision apart that a cell is held against."""
+    return cell.variant.lean, cell.dtype, cell.text_digest
 
 
 def _by_variant(cells: Sequence[Cell]) -> list[list[Cell]]:

@@ -24,7 +24,7 @@ from evenbits.estimates import Estimate
 from evenbits.rows import Row
 from evenbits.statistics import mean_interval, paired_proportions
 from evenbits.variants.registry import Spec, variant_of
-from evenbits.variants.variant import FULL_PRECISION, Variant
+from evenbits.variants.variant import FULL_PRECISION, Variant, full_beside, in_dtype
 
 __all__ = ["Answers", "TaskDamage", "Tasks", "compare_documents", "language_of", "measure_tasks"]
 
@@ -210,14 +210,15 @@ def measure_tasks(subject: Subject, specs: Sequence[Spec], tasks: Tasks) -> Answ
     Scores by document are kept in the store: of the same model, spec, task files and lm-eval they are not computed
     again; lm-eval's own cache is not used. `UsageError` for unknown tasks.
     """
-    full = _scores(subject, FULL_PRECISION, tasks)
     found, refused = [], {}
     for spec in specs:
+        variant = variant_of(spec, subject)
         try:
-            changed = _scores(subject, variant_of(spec, subject), tasks)
+            changed = _scores(subject, variant, tasks)
         except NotApplicableError as error:
             refused[str(spec)] = str(error)
             continue
+        full = _scores(subject, _full(variant, subject), tasks)
         found += [
             compare_documents(
                 before,
@@ -231,6 +232,11 @@ def measure_tasks(subject: Subject, specs: Sequence[Spec], tasks: Tasks) -> Answ
             for name, (metric, before) in full.items()
         ]
     return Answers(rows=tuple(found), refused=refused)
+
+
+def _full(variant: Variant, subject: Subject) -> Variant:
+    """Return full precision in the dtype of `variant`; lm-eval runs every model by its own forward."""
+    return in_dtype(FULL_PRECISION, full_beside(variant, dtype=subject.dtype).dtype or subject.dtype)
 
 
 def _scores(subject: Subject, variant: Variant, tasks: Tasks) -> dict[str, tuple[str, Scores]]:

@@ -19,7 +19,7 @@ from evenbits.records import digest_of
 from evenbits.report.escaping import markdown_text
 from evenbits.rows import Row
 from evenbits.statistics.means import FEWEST_FOR_PASS
-from evenbits.studies.gate.decision import BY_SEGMENT, Decision, Outcome, floor_of, segments_of
+from evenbits.studies.gate.decision import BY_SEGMENT, Decision, Outcome, floor_bits_of, segments_of
 from evenbits.studies.gate.policy import BaselineRule, Limit
 
 __all__ = [
@@ -167,7 +167,7 @@ def changes(
             adjusted_p=found[tag].adjusted_p,
             worse_p=worse.adjusted[tag],
             least_p=worse.least,
-            floor=max(floor_of(now[tag]), floor_of(then[tag])),
+            floor=max(floor_bits_of(now[tag]), floor_bits_of(then[tag])),
         )
         for tag in tags
     ]

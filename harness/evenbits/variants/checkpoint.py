@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evenbits.errors import EngineError, EvenbitsError, ModelError, SpecError
+from evenbits.foreign import read_object
 from evenbits.models.admission import check_code, quantization, read_config
 from evenbits.models.fingerprint import fingerprint
 from evenbits.models.headers import entries
 from evenbits.models.references import ModelRef, parse_model
 from evenbits.models.sources import resolve
+from evenbits.variants.quantization.spec import parse_spec
 from evenbits.variants.variant import Original, Variant
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class Checkpoint:
         key = {
             "checkpoint": fingerprint(folder, store=original.store),
             "loaders": _loaders(folder),
-            "device": original.device.key(original.dtype),
+            "device": original.device.key(self._dtype(original)),
             "schema": SCHEMA,
         }
 
@@ -100,24 +102,36 @@ class Checkpoint:
 
             yield OtherModel(self.load(opened), OriginalTokens.of(opened), context=opened.context)
 
-        return Variant(label=str(self), key=key, runs=runs)
+        return Variant(label=str(self), key=key, runs=runs, dtype=self._dtype(original), lean=False)
+
+    def _dtype(self, original: Original) -> str:
+        """Return the dtype that it is loaded in: the run's, but what the format or METHOD 3 asks for.
+
+        FP4 is read in bfloat16 alone. What `evenbits quantize` wrote with 6 bits or more is scored in float32, as its
+        spec is: written back in bfloat16 it loses part of its grid.
+        """
+        folder = self._folder(original)
+        if (folder / MANIFEST).is_file():
+            spec = parse_spec(read_object(folder / MANIFEST, error=ModelError).text("spec"))
+            return "float32" if spec.needs_float32 else original.dtype
+        return "bfloat16" if _quantization(folder) is not None and _is_fp4(folder) else original.dtype
 
     def load(self, original: Original) -> LoadedModel:
-        """Return the checkpoint in memory, in the arithmetic of the run (of FP4: bfloat16, all that it can)."""
+        """Return the checkpoint in memory, in the dtype that it is measured in."""
         import torch
 
         from evenbits.models.loading import load, move
         from evenbits.variants.export import load_quantized
 
         folder = self._folder(original)
-        dtype: torch.dtype = getattr(torch, original.dtype)
+        dtype: torch.dtype = getattr(torch, self._dtype(original))
         if (folder / MANIFEST).is_file():
             loaded = load_quantized(folder, dtype=dtype)
             move(loaded.model, loaded.anatomy, original.device)
             return loaded
         if _quantization(folder) is None:
             return load(resolve(self._ref(), store=original.store), dtype=dtype, device=original.device)
-        return _quantized(self, folder, torch.bfloat16 if _is_fp4(folder) else dtype, original)
+        return _quantized(self, folder, dtype, original)
 
     def bits_per_weight(self, original: Original) -> float | None:
         """Return the bits that the file spends on a weight of the layers' linears, scales and zero points included.

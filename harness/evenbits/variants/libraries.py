@@ -103,7 +103,7 @@ class LibrarySpec:
                 loaded = quantized_copy(opened, self)
                 yield OtherModel(loaded, OriginalTokens.of(opened), context=opened.context)
 
-        return Variant(label=str(self), key=key, runs=runs)
+        return Variant(label=str(self), key=key, runs=runs, lean=False)
 
     def bits_per_weight(self, original: Original) -> float | None:
         """Return the library's storage of a linear weight: codes, scales, and zero points where it keeps them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from evenbits.scoring import BATCH_TOKENS, score
+from evenbits.scoring import score
 from evenbits.scoring.batches import context_limit, prefix_token, tokenize
 from evenbits.variants.variant import SMALL_BATCH
 
@@ -49,7 +49,7 @@ class OtherModel:
             context=self._context,
             reference=None if reason else reference,
             keep_hidden=keep_hidden,
-            batch_tokens=SMALL_BATCH if small_batches else BATCH_TOKENS,
+            batch_tokens=SMALL_BATCH if small_batches else None,
             lean=False,  # the lean forward multiplies with plain weights
         )
         return losses.without_divergence(reason) if reason else losses, hidden

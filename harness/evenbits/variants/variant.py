@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch and transformers are imported when something has to b
     from evenbits.scoring import HiddenStates
     from evenbits.scoring.batches import Window
 
-__all__ = ["FULL_PRECISION", "SMALL_BATCH", "InMemory", "Original", "Scorer", "Variant", "in_dtype"]
+__all__ = ["FULL_PRECISION", "SMALL_BATCH", "InMemory", "Original", "Scorer", "Variant", "full_beside", "in_dtype"]
 
 SMALL_BATCH = 128
 """Tokens per batch of the other batch composition that the noise floor is measured against."""
@@ -83,7 +83,8 @@ class Variant:
     build). `divergence`: whether KL against full precision is measured too. `first_layer`: the decoder layer before
     which it changes nothing, so that what stands before may be shared; None where it may change anything. `in_layer`:
     the change of one decoder layer alone, or with None of what stands outside the layers, for models that are read
-    layer by layer; None where a change needs to see more at once.
+    layer by layer; None where a change needs to see more at once. `lean`: False where a model in torch is run by its
+    own forward alone, as libraries' modules are; so is then what it is held against.
     """
 
     label: str
@@ -94,6 +95,7 @@ class Variant:
     divergence: bool = True
     first_layer: int | None = None
     in_layer: Callable[[LoadedModel, int | None], AbstractContextManager[Any]] | None = None
+    lean: bool = True
 
     def __post_init__(self) -> None:
         if (self.change is None) == (self.runs is None):
@@ -113,7 +115,7 @@ class Variant:
             return
         loaded = original.loaded(self.dtype)
         with self.applied(loaded):
-            yield InMemory(loaded, context=original.context)
+            yield InMemory(loaded, context=original.context, lean=self.lean)
 
     def applied(self, loaded: LoadedModel) -> AbstractContextManager[Any]:
         """Return the context under which `loaded` is changed."""
@@ -123,12 +125,20 @@ class Variant:
 
 
 class InMemory:
-    """Scores with a loaded model as it is now, patches included. `body`: gives final hidden states in its place."""
+    """Scores with a loaded model as it is now, patches included.
+
+    `body`: gives final hidden states in its place. `lean`: whether the lean forward may, else the model's own does.
+    """
 
     def __init__(
-        self, loaded: LoadedModel, *, context: int, body: Callable[[Sequence[Window]], Any] | None = None
+        self,
+        loaded: LoadedModel,
+        *,
+        context: int,
+        body: Callable[[Sequence[Window]], Any] | None = None,
+        lean: bool = True,
     ) -> None:
-        self.loaded, self.context, self.body = loaded, context, body
+        self.loaded, self.context, self.body, self.lean = loaded, context, body, lean
 
     @property
     def arithmetic(self) -> str:
@@ -161,6 +171,7 @@ class InMemory:
             reference=reference,
             keep_hidden=keep_hidden,
             batch_tokens=SMALL_BATCH if small_batches else None,
+            lean=self.lean,
             body=self.body,
         )
 
@@ -172,6 +183,20 @@ def _unchanged(_loaded: LoadedModel, _layer: int | None = None) -> AbstractConte
 FULL_PRECISION = Variant(
     label="full precision", key={"spec": "full"}, change=_unchanged, in_layer=_unchanged, divergence=False
 )
+
+
+OWN_FORWARD = replace(FULL_PRECISION, key={"spec": "full", "forward": "own"}, in_layer=None, lean=False)
+"""Full precision by the model's own forward, whose sums of many layers are in the model's dtype."""
+
+
+def full_beside(variant: Variant, *, dtype: str) -> Variant:
+    """Return full precision as `variant` is computed: in its dtype and by its forward, so that nothing else differs.
+
+    `dtype`: the run's, which it has beside an engine that is not torch.
+    """
+    if variant.in_memory:
+        return in_dtype(FULL_PRECISION, variant.dtype or dtype)
+    return in_dtype(FULL_PRECISION, dtype) if variant.lean else in_dtype(OWN_FORWARD, variant.dtype or dtype)
 
 
 def in_dtype(variant: Variant, dtype: str) -> Variant:

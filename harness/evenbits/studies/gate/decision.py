@@ -38,7 +38,7 @@ __all__ = [
     "decide_language",
     "disparity_estimates",
     "estimate_of",
-    "floor_of",
+    "floor_bits_of",
     "language_of",
     "lets_through",
     "outcome_of",
@@ -213,7 +213,7 @@ def disparity_estimates(
         return dict.fromkeys(("disparity", "disparity_ratio"), Estimate.undefined(reason))
     low, high = (np.mean([damage[tag] for tag in tags], axis=0) for tags in tiers)
     confidence = min(float(row.get("confidence", 0.95)) for row in rows)
-    floor = max(floor_of(row) for row in rows)
+    floor = max(floor_bits_of(row) for row in rows)
     ratio = ratio_of_means(low, high, rng=np.random.default_rng(seed), confidence=confidence, what="disparity ratio")
     if ratio.value is not None and high.mean() <= floor:
         why = f"the mean of the high-resource languages, {high.mean():.4g}, is not above its noise floor, {floor:.4g}"
@@ -222,7 +222,7 @@ def disparity_estimates(
     return {"disparity": difference, "disparity_ratio": ratio}
 
 
-def floor_of(row: Mapping[str, Any]) -> float:
+def floor_bits_of(row: Mapping[str, Any]) -> float:
     """Return what a mean has to reach in bits per segment, 0 where the row does not say."""
     return float(row.get("floor_bits") or 0.0)
 
