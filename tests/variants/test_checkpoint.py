@@ -190,15 +190,14 @@ def test_the_same_weights_elsewhere_lose_nothing_in_bfloat16_either(corpus, tmp_
     local = resolve(parse_model("reference:a1"), store=store)
     copy = shutil.copytree(local.folder, tmp_path / "copy")
     subject = Subject(local=local, store=store)
-    damage = measure_damage(subject, [parse(f"checkpoint:{copy}"), parse("int4-g64")], corpus)
-    spec, simulated = damage.specs
+    damage = measure_damage(subject, [parse(f"checkpoint:{copy}")], corpus)
+    (spec,) = damage.specs
     assert not damage.excess_bits(spec).any()
     assert damage.kl_bits(spec).max() < 1e-6
     assert not damage.above_floor(spec).any()
     floor = damage.columns[spec].floor_bits
     assert "bfloat16 against float32, full precision alone" in floor.method
     assert floor.value > 0
-    assert damage.above_floor(simulated).all()
 
 
 def test_an_export_of_eight_bits_is_scored_in_float32_as_its_spec_is(corpus, tmp_path):
