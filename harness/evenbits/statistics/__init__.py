@@ -16,7 +16,7 @@ from evenbits.statistics.bootstrap import (
 from evenbits.statistics.clusters import by_cluster
 from evenbits.statistics.comparison import paired_difference, paired_differences
 from evenbits.statistics.correlation import cluster_means, leave_group_out, pearson, spearman
-from evenbits.statistics.crossed import CrossedBootstrap, MeansStatistic, crossed_bootstrap
+from evenbits.statistics.crossed import CrossedBootstrap, Design, MeansStatistic, crossed_bootstrap
 from evenbits.statistics.disparity import (
     Disparity,
     disparities,
@@ -24,6 +24,7 @@ from evenbits.statistics.disparity import (
     disparity_change,
     group_contrast,
     language_mean,
+    over_all,
     paired_disparity,
     without_each_family,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "By",
     "Components",
     "CrossedBootstrap",
+    "Design",
     "Disparity",
     "Equivalence",
     "Interaction",
@@ -92,6 +94,7 @@ __all__ = [
     "mean_interval",
     "nested_selection_auc",
     "no_harm",
+    "over_all",
     "paired_difference",
     "paired_differences",
     "paired_disparity",

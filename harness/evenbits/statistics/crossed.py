@@ -52,6 +52,26 @@ class CrossedBootstrap:
             value, replicates, n=len(self.languages), method=f"{what}; {self.method}", confidence=confidence
         )
 
+    def widened(
+        self,
+        index: tuple[int, ...],
+        design: Design,
+        values: FloatArray,
+        *,
+        confidence: float = 0.95,
+        what: str = "statistic",
+    ) -> Estimate:
+        """Return `estimate` with the spread that few languages or families call for; `values` as `Design.widened`."""
+        value = float(self.value[index])
+        replicates = np.array([row[index] for row in self.replicates])
+        return bounded_estimate(
+            value,
+            design.widened(value, replicates, values, confidence=confidence),
+            n=len(self.languages),
+            method=f"{what}; {self.method}",
+            confidence=confidence,
+        )
+
 
 def bounded_estimate(
     value: float, replicates: FloatArray, *, n: int, method: str, confidence: float, limited: str | None = None

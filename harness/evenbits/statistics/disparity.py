@@ -33,6 +33,7 @@ __all__ = [
     "disparity_change",
     "group_contrast",
     "language_mean",
+    "over_all",
     "paired_disparity",
     "without_each_family",
 ]
@@ -352,9 +353,7 @@ def language_mean(
         return np.concatenate([numbers, numbers.mean(axis=1, keepdims=True)], axis=1)
 
     drawn = crossed_bootstrap(damage, mean, rng=rng, families=families, resamples=resamples)
-    value, numbers = float(drawn.value[-1]), drawn.value[:-1]
-    wide = over_all(tags, families).widened(value, drawn.replicates[:, -1], numbers, confidence=confidence)
-    return bounded_estimate(value, wide, n=len(tags), method=f"{what}; {drawn.method}", confidence=confidence)
+    return drawn.widened((len(tags),), over_all(tags, families), drawn.value[:-1], confidence=confidence, what=what)
 
 
 def over_all(tags: Sequence[str], families: Mapping[str, str] | None) -> Design:

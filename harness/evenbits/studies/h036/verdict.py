@@ -6,13 +6,14 @@ Shapes: B resamples, K protections, L languages.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.estimates import Estimate, Finding, Verdict
-from evenbits.statistics import CrossedBootstrap, crossed_bootstrap
+from evenbits.statistics import CrossedBootstrap, Design, crossed_bootstrap, over_all
 from evenbits.studies.h036.depth import where_damage_lies
 from evenbits.studies.h036.protection import Protection, ProtectionStudy
 from evenbits.studies.h036.study import LayerStudy
@@ -80,36 +81,20 @@ def plan_beats_comparators(study: LayerStudy, measured: ProtectionStudy, *, rng:
 def protection_table(measured: ProtectionStudy, *, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Return the rows of `ProtectionStudy.table` with intervals of worst, mean and gap.
 
-    Mean and gap: over segments and languages. Worst: over segments alone. `mean_beyond` and `gap_beyond`: what the
-    protection leaves more than the recommended one, paired over the same segments and languages.
+    Mean and gap: over segments, families and languages, as wide as few of them call for. Worst: over segments alone.
+    `mean_beyond` and `gap_beyond`: what the protection leaves more than the recommended one, paired over the same
+    segments and languages.
     """
-    segments = _bootstrap(measured, _worst_mean, rng, languages=False)
-    tiers = {tag: measured.tier.get(tag, "middle") for tag in measured.languages}
+    worst = _bootstrap(measured, _worst_mean, rng, languages=False)
     best = measured.protections.index(recommended(measured))
-
-    def beside_the_best(means_BLK: Float64) -> Float64:
-        found = _mean_gap(means_BLK, tiers.values())
-        return np.concatenate([found, found - found[:, best : best + 1]], axis=2)
-
-    both = _bootstrap(measured, beside_the_best, rng, languages=True, groups=tiers)
+    means, gaps = _means(measured, best, rng), _gaps(measured, best, rng)
     rows = measured.table()
-    against = measured.protections[best].name
     for number, row in enumerate(rows):
-        for place, what in enumerate(("mean", "gap"), start=2):
-            row[f"{what}_beyond"] = (
-                both.estimate((number, place), what=f"{what} damage beyond that of {against}").to_json()
-                if number != best and (what == "mean" or row["gap_bits"] is not None)
-                else Estimate.undefined(
-                    "the recommended one itself" if number == best else "no language in one of the tiers"
-                ).to_json()
-            )
-        row["worst"] = segments.estimate((number,), what="damage of the worst language").to_json()
-        row["mean"] = both.estimate((number, 0), what="mean damage").to_json()
-        row["gap"] = (
-            both.estimate((number, 1), what="mean of low-resource minus mean of high-resource languages").to_json()
-            if row["gap_bits"] is not None
-            else Estimate.undefined("no language in one of the tiers").to_json()
-        )
+        row["worst"] = worst.estimate((number,), what="damage of the worst language").to_json()
+        for what, found in (("mean", means), ("gap", gaps)):
+            own, beyond = found[number]
+            itself = Estimate.undefined("the recommended one itself")
+            row |= {what: own.to_json(), f"{what}_beyond": (itself if number == best else beyond).to_json()}
     return rows
 
 
@@ -223,15 +208,54 @@ def _worst_mean(means_BLK: Float64) -> Float64:
     return np.asarray(means_BLK.max(axis=1))
 
 
-def _mean_gap(means_BLK: Float64, tiers: Any) -> Float64:
-    """Return [B, K, 2]: mean over languages, and mean of low minus mean of high (0 where a tier is empty)."""
-    labels = np.array(list(tiers))
-    low, high = labels == "low", labels == "high"
-    mean = means_BLK.mean(axis=1)
-    gap = np.zeros_like(mean)
-    if low.any() and high.any():
-        gap = means_BLK[:, low].mean(axis=1) - means_BLK[:, high].mean(axis=1)
-    return np.stack([mean, gap], axis=2)
+def _means(measured: ProtectionStudy, best: int, rng: np.random.Generator) -> list[tuple[Estimate, Estimate]]:
+    """Return for each protection the mean over languages, and what it is beyond that of `best`."""
+    design = over_all(measured.languages, families_of(measured.languages))
+    return _contrasted(measured, best, rng, design, what="mean damage")
+
+
+def _gaps(measured: ProtectionStudy, best: int, rng: np.random.Generator) -> list[tuple[Estimate, Estimate]]:
+    """Return for each protection low- minus high-resource languages, and what it is beyond that of `best`."""
+    tiers = tuple(measured.tier.get(tag, "middle") for tag in measured.languages)
+    low, high = (np.array([one == tier for one in tiers]) for tier in ("low", "high"))
+    if not (low.any() and high.any()):
+        nothing = Estimate.undefined("no language in one of the tiers")
+        return [(nothing, nothing)] * len(measured.protections)
+    design = Design(
+        contrast=tuple(low / low.sum() - high / high.sum()),
+        groups=tiers,
+        clusters=tuple(families_of(measured.languages).values()),
+    )
+    found = _contrasted(measured, best, rng, design, what="mean of low-resource minus mean of high-resource languages")
+    if low.sum() + high.sum() > 2:
+        return found
+    reason = "no interval: one language in each tier does not show how languages differ"
+    return [
+        (replace(own, low=None, high=None, reason=reason), replace(beyond, low=None, high=None, reason=reason))
+        for own, beyond in found
+    ]
+
+
+def _contrasted(
+    measured: ProtectionStudy, best: int, rng: np.random.Generator, design: Design, *, what: str
+) -> list[tuple[Estimate, Estimate]]:
+    """Return for each protection the contrast of its languages' means, and the same less that of `best`, paired."""
+
+    def contrasts(means_BLK: Float64) -> Float64:
+        found_BK = np.einsum("blk,l->bk", means_BLK, np.array(design.contrast))
+        return np.stack([found_BK, found_BK - found_BK[:, best : best + 1]], axis=2)
+
+    groups = dict(zip(measured.languages, design.groups, strict=True))
+    drawn = _bootstrap(measured, contrasts, rng, languages=True, groups=groups)
+    means_KL = measured.excess_bits.mean(axis=2)
+    against = f"{what} beyond that of {measured.protections[best].name}"
+    return [
+        (
+            drawn.widened((number, 0), design, means_L, what=what),
+            drawn.widened((number, 1), design, means_L - means_KL[best], what=against),
+        )
+        for number, means_L in enumerate(means_KL)
+    ]
 
 
 def _row(rows: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:

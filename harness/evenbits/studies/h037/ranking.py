@@ -22,9 +22,11 @@ from evenbits.observe.runs import training_run
 from evenbits.records import Corpus
 from evenbits.statistics import (
     CrossedBootstrap,
+    Design,
     Outcome,
     cluster_means,
     crossed_bootstrap,
+    over_all,
     percentile_interval,
     pooled_means,
     spearman,
@@ -143,7 +145,8 @@ def rank_models(candidates: Sequence[Candidate], *, rng: np.random.Generator) ->
 
     By damage: by the mean over languages of their pooled damage, drawn towards family and all languages as far as
     segments are few. A model shares the rank of the best one from which it cannot be told: the 95 % interval of their
-    difference, over segments, families and languages that are drawn for both at once, holds zero. Among equals, the one
+    difference, over segments, families and languages that are drawn for both at once and as wide as few of these call
+    for, holds zero. Among equals, the one
     of which keeping .1 % recovers more stands first. By weights, models of one kurtosis class share a rank.
     """
     if not candidates:
@@ -152,12 +155,13 @@ def rank_models(candidates: Sequence[Candidate], *, rng: np.random.Generator) ->
         return _by_weights(candidates)
     if len({one.languages for one in candidates}) > 1:
         raise ValueError("candidates must be measured on the same languages")
-    drawn = _bootstrap(candidates, rng)
+    drawn, design = _bootstrap(candidates, rng), over_all(candidates[0].languages, families_of(candidates[0].languages))
+    means = [_language_means(one) for one in candidates]
     pooled = [_pooled(one) for one in candidates]
     raw = drawn.value[:, BARE].tolist()  # too few languages or segments to pool: as they were measured
     order = sorted(range(len(candidates)), key=lambda place: raw[place] if (v := pooled[place].value) is None else v)
-    ranks = _shared_ranks(order, lambda leader, place: _indistinct(drawn, leader, place))
-    recovered = [_recovered(one, drawn, place) for place, one in enumerate(candidates)]
+    ranks = _shared_ranks(order, lambda leader, place: _indistinct(drawn, design, means, leader, place))
+    recovered = [_recovered(one, drawn, design, place) for place, one in enumerate(candidates)]
     order.sort(key=lambda place: (ranks[place], -(recovered[place].value or 0.0)))
     return Ranking(
         by="damage",
@@ -171,7 +175,9 @@ def rank_models(candidates: Sequence[Candidate], *, rng: np.random.Generator) ->
                 reasons=(_damage_reason(candidates[place], damage), *_reasons(candidates[place], recovered[place])),
             )
             for place in order
-            for damage in [drawn.estimate((place, BARE), what="mean excess bits per segment")]
+            for damage in [
+                drawn.widened((place, BARE), design, means[place][BARE], what="mean excess bits per segment")
+            ]
         ),
     )
 
@@ -252,23 +258,33 @@ def _pooled(one: Candidate) -> Estimate:
     return Estimate(value=float(np.mean(known)), n=len(known), method=method, reason="no interval: see `damage`")
 
 
-def _indistinct(drawn: CrossedBootstrap, leader: int, place: int) -> bool:
-    low, high = percentile_interval(drawn.replicates[:, place, BARE] - drawn.replicates[:, leader, BARE])
+def _language_means(one: Candidate) -> Float64:
+    """Return mean excess bits of each language with nothing and with the largest .1 % kept, [2, L]."""
+    return np.empty((2, 0)) if one.excess is None else one.excess.mean(axis=2)
+
+
+def _indistinct(drawn: CrossedBootstrap, design: Design, means: Sequence[Float64], leader: int, place: int) -> bool:
+    value = float(drawn.value[place, BARE] - drawn.value[leader, BARE])
+    replicates = drawn.replicates[:, place, BARE] - drawn.replicates[:, leader, BARE]
+    low, high = percentile_interval(design.widened(value, replicates, means[place][BARE] - means[leader][BARE]))
     return low <= 0 <= high
 
 
-def _recovered(one: Candidate, drawn: CrossedBootstrap, place: int) -> Estimate:
+def _recovered(one: Candidate, drawn: CrossedBootstrap, design: Design, place: int) -> Estimate:
     what = f"share of damage that keeping the largest {RECOVERED_PERCENT} % recovers"
     before, after = (float(value) for value in drawn.value[place])
     if before <= (one.floor or 0.0):
         return Estimate.undefined("the damage is not above three noise floors: nothing to recover", method=what)
+    bare_L, kept_L = _language_means(one)
     bare, kept = drawn.replicates[:, place, BARE], drawn.replicates[:, place, KEPT]
     if percentile_interval(bare)[0] <= 0:  # a share of what may be nothing has no bounds
         return Estimate.undefined("the damage is not clearly above zero: nothing to recover", method=what)
+    share = 1 - after / before
     shares = 1 - np.divide(kept, bare, out=np.full(len(bare), -np.inf), where=bare > 0)
-    low, high = percentile_interval(shares)
+    own = (after / before * bare_L - kept_L) / before  # what each language moves the share by, to first order
+    low, high = percentile_interval(design.widened(share, shares, own))
     return Estimate(
-        value=1 - after / before,
+        value=share,
         low=low,
         high=high,
         n=len(one.languages),
