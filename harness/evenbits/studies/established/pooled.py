@@ -61,8 +61,9 @@ def pooled_correlation(
     """Test whether the mean correlation lies inside +-`margin` (two one-sided tests, bootstrap).
 
     Each resample draws training runs, where there are several, and clusters. `shared`: cluster c is the same thing in
-    every model (a family of languages), and is drawn once for all, and no limit is nearer than by the jackknife over
-    them; else every run draws its own, once for all of its checkpoints. Undefined where no model has a correlation.
+    every model (a family of languages), and is drawn once for all; else every run draws its own, once for all of its
+    checkpoints. Where all there is are the clusters of one run, or shared ones, no limit is nearer than by the
+    jackknife over them. Undefined where no model has a correlation.
     """
     if not samples:
         raise ValueError("a pooled correlation needs at least one model")
@@ -81,13 +82,15 @@ def pooled_correlation(
     rows = [_weighted_r(one, counts[one.run][:, one.clusters]) for one in samples]
     found = _resampled_means(np.stack(rows, axis=1), samples, rng)
     tested = bootstrap_equivalence(value, found, n=n, margin=margin, alpha=ALPHA)
+    if not shared and len(sizes) > 1:
+        return tested
     without = [_weighted_r(one, (1 - np.eye(n))[:, one.clusters]) for one in samples]
-    known = jackknife_error(_mean_over_runs(np.stack(without, axis=1), samples)) if shared else None
-    return tested if known is None else _no_surer(tested, value, *known)
+    known = jackknife_error(_mean_over_runs(np.stack(without, axis=1), samples))
+    return tested if known is None else _no_surer(tested, value, *known, units="families" if shared else "layers")
 
 
-def _no_surer(tested: Equivalence, value: float, error: float, freedom: int) -> Equivalence:
-    """Return the test with no limit nearer, and no p smaller, than by the jackknife over families."""
+def _no_surer(tested: Equivalence, value: float, error: float, freedom: int, *, units: str) -> Equivalence:
+    """Return the test with no limit nearer, and no p smaller, than by the jackknife over `units`."""
     from scipy.special import stdtr, stdtrit
 
     found, half = tested.estimate, float(stdtrit(freedom, 1 - ALPHA)) * error
@@ -98,7 +101,7 @@ def _no_surer(tested: Equivalence, value: float, error: float, freedom: int) -> 
     return replace(
         tested,
         estimate=replace(
-            found, low=low, high=high, method=f"{found.method}, no limit nearer than by the jackknife over families"
+            found, low=low, high=high, method=f"{found.method}, no limit nearer than by the jackknife over {units}"
         ),
         p_value=max(tested.p_value or 0.0, beyond),
         equivalent=inside,

@@ -23,8 +23,9 @@ def sinks_are_not_outliers(models: Sequence[ModelHeads], *, margin: float, rng: 
     """Whether the correlation of sink mass with the kurtosis of a head's weights is small, over the heads of models.
 
     The estimate is the mean over training runs of Pearson's r over heads within a model, with the 90 % interval of two
-    one-sided tests against +-`margin`. Heads of a layer share their input, so layers are drawn as a whole. The weights
-    are the columns of the output product that read the head; `also` takes the head's rows of the query product.
+    one-sided tests against +-`margin`. Heads of a layer share their input, so layers are drawn as a whole; of one run
+    no limit is nearer than by the jackknife over them. The weights are the columns of the output product that read the
+    head; `also` takes the head's rows of the query product.
     """
     found = pooled_correlation(
         [_sample(one, one.output_kurtosis) for one in models], shared=False, margin=margin, rng=rng
