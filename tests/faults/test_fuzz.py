@@ -285,9 +285,9 @@ def test_message_catalogues(tmp_path, blob):
 def test_exports(tiny_llama, tmp_path):
     """A manifest of whatever content whose checksum fits: refused, or read without reading beyond a matrix."""
     import torch
+    from evenbits.models.headers import MANIFEST
     from evenbits.models.loading import load as load_model
-    from evenbits.variants.export import dequantized
-    from evenbits.variants.export.writing import MANIFEST, write_quantized
+    from evenbits.variants.export import dequantized, write_quantized
     from evenbits.variants.quantization.spec import parse_spec
 
     local = resolve(parse_model(str(tiny_llama)), store=Store(tmp_path / "store"))

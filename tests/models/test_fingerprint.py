@@ -7,6 +7,7 @@ import os
 import shutil
 
 import pytest
+from evenbits.errors import IntegrityError
 from evenbits.models.fingerprint import file_sha256, fingerprint
 
 
@@ -121,6 +122,14 @@ def test_a_renamed_tensor_changes_it(tiny_model, store, tmp_path):
     tensors[a], tensors[b] = tensors[b].clone(), tensors[a].clone()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     assert fingerprint(folder, store=store) != fingerprint(tiny_model("llama"), store=store)
+
+
+def test_a_folder_without_a_tensor_has_none(tiny_model, store, tmp_path):
+    """Configuration and tokenizer alone would be those of every other such folder."""
+    folder = copy(tiny_model("llama"), tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+    with pytest.raises(IntegrityError, match="holds no tensor that would be loaded"):
+        fingerprint(folder, store=store)
 
 
 def test_a_file_checksum_is_that_of_sha256sum(store, tmp_path):

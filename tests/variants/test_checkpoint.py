@@ -16,7 +16,7 @@ from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.records import Corpus
 from evenbits.store import Store
-from evenbits.variants.checkpoint import activations_of
+from evenbits.variants.checkpoint import Checkpoint, activations_of
 from evenbits.variants.export import write_quantized
 from evenbits.variants.quantization.spec import parse_spec
 from evenbits.variants.registry import parse
@@ -301,6 +301,21 @@ def test_our_own_export_is_the_spec_it_was_written_from(subject, corpus, tmp_pat
         assert ours["nll_quantized"] == pytest.approx(simulated["nll_quantized"], rel=1e-6)
         assert ours["bits_per_weight"] == pytest.approx(4.5)
         assert ours["artefact"]["format"] == "evenbits"
+
+
+def test_exports_of_two_specs_are_two_checkpoints_and_so_is_one_written_again(subject, corpus, tmp_path):
+    """Their configurations and tokenizers are one; what differs lies in quantized.safetensors and evenbits.json."""
+    again = tmp_path / "again"
+    for spec in ("int8-row", "int2-row"):
+        shutil.rmtree(again, ignore_errors=True)
+        write_quantized(subject.loaded("float32"), parse_spec(spec), again)
+        rows = rows_of(subject, corpus, f"checkpoint:{again}", spec)
+        lost = [rows[one, "en"]["nll_quantized"] for one in (f"checkpoint:{again}", spec)]
+        assert lost[0] == pytest.approx(lost[1], rel=1e-6)  # int8-row's, 12 % below int2-row's
+    whole = Checkpoint(model=str(again)).variant(subject).key["checkpoint"]
+    manifest = again / "evenbits.json"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace("int2-row", "int3-row"), encoding="utf-8")
+    assert Checkpoint(model=str(again)).variant(subject).key["checkpoint"] != whole
 
 
 def test_a_checkpoint_saved_by_bitsandbytes_is_what_the_library_gives(subject, corpus, tmp_path):

@@ -1,7 +1,8 @@
 """Fingerprint: two folders have the same one exactly when they are the same function of text.
 
 SHA-256 over every tensor (name, dtype, shape, bytes; how tensors are spread over files does not matter), the
-tokenizer's files, and the configuration without entries that change nothing a forward pass computes.
+tokenizer's files, the configuration without entries that change nothing a forward pass computes, and the manifest of a
+folder that `evenbits quantize` wrote.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from evenbits.errors import IntegrityError
 from evenbits.foreign import read_json
-from evenbits.models.headers import TensorEntry, entries, weight_files
+from evenbits.models.headers import MANIFEST, TensorEntry, entries, weight_files
 from evenbits.records import digest_of
 from evenbits.store import Store
 
@@ -71,9 +72,10 @@ IRRELEVANT = frozenset(
 def fingerprint(folder: Path, *, store: Store) -> str:
     """Return the fingerprint (64 hex digits) of the checked model in `folder`.
 
-    Read whole once; later the stored result is found by the state of every file it depends on (`_state`).
+    Read whole once; later the stored result is found by the state of every file it depends on (`_state`). Raises
+    `IntegrityError` for a folder without a tensor: any two of those would be the same.
     """
-    files = (*weight_files(folder), folder / "config.json", *tokenizer_files(folder))
+    files = (*weight_files(folder), folder / "config.json", *tokenizer_files(folder), *_further_files(folder))
     return _remembered("fingerprints", files, lambda: _measure(folder), store=store)
 
 
@@ -90,6 +92,12 @@ def file_sha256(file: Path, *, store: Store) -> str:
 def tokenizer_files(folder: Path) -> tuple[Path, ...]:
     """Return the tokenizer's files in `folder`, sorted by name."""
     return tuple(folder / name for name in sorted(TOKENIZER_NAMES) if (folder / name).is_file())
+
+
+def _further_files(folder: Path) -> tuple[Path, ...]:
+    """Return what most folders lack and every byte of which counts: the manifest of `evenbits quantize`."""
+    manifest = folder / MANIFEST
+    return (manifest,) if manifest.is_file() else ()
 
 
 def _remembered(kind: str, files: Sequence[Path], measure: Callable[[], str], *, store: Store) -> str:
@@ -130,14 +138,26 @@ def _sampled(file: Path, size: int) -> str:
 
 def _measure(folder: Path) -> str:
     config = read_json(folder / "config.json", error=IntegrityError, infinite=True)
+    tensors = _digests(entries(folder).values())
+    if not tensors:
+        raise IntegrityError(
+            f"{folder} holds no tensor that would be loaded (model.safetensors, or what model.safetensors.index.json "
+            "names); fetch the model again, or save it as safetensors."
+        )
+    further = _further_files(folder)
     return digest_of(
         {
             "version": VERSION,
             "config": {name: _plain(value) for name, value in config.items() if name not in IRRELEVANT},
-            "tokenizer": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in tokenizer_files(folder)},
-            "tensors": _digests(entries(folder).values()),
+            "tokenizer": _sums(folder, tokenizer_files(folder)),
+            "tensors": tensors,
         }
+        | ({"further": _sums(folder, further)} if further else {})
     )
+
+
+def _sums(folder: Path, files: Iterable[Path]) -> dict[str, str]:
+    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def _plain(value: Any) -> Any:

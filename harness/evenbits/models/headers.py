@@ -16,10 +16,12 @@ from pathlib import Path
 from evenbits.errors import IntegrityError
 from evenbits.foreign import Entries, named, parse_json, read_object, shown
 
-__all__ = ["TensorEntry", "entries", "read_header", "weight_files"]
+__all__ = ["MANIFEST", "QUANTIZED", "TensorEntry", "entries", "read_header", "weight_files"]
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+MANIFEST, QUANTIZED = "evenbits.json", "quantized.safetensors"
+"""Of a folder that `evenbits quantize` wrote: what its tensors mean, and the file that holds them."""
 LONGEST_HEADER = 100_000_000  # bytes; the limit of the reference implementation
 DTYPE = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
 PLAIN = re.compile(r"[^/\\\x00-\x1f]+\.safetensors")
@@ -57,10 +59,12 @@ class TensorEntry:
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """Return the safetensors files that make up the model of `folder`: one, or all the index names.
 
+    Of a folder with the manifest of `evenbits quantize` the file that it speaks of, whatever else lies there.
+
     Raises `IntegrityError` where the index cannot be read or names a file that is not there.
     """
-    if (folder / SINGLE).is_file():
-        return (folder / SINGLE,)
+    if (whole := _whole(folder)) is not None:
+        return (whole,)
     index = folder / INDEX
     if not index.is_file():
         return ()
@@ -83,11 +87,18 @@ def entries(folder: Path) -> dict[str, TensorEntry]:
                 raise IntegrityError(f"tensor {name} is both in {found[name].file.name} and {file.name} of {folder}")
             found[name] = entry
     index = folder / INDEX
-    if index.is_file() and not (folder / SINGLE).is_file():
+    if index.is_file() and _whole(folder) is None:
         for name, file_name in _weight_map(index).items():
             if name not in found or found[name].file.name != file_name:
                 raise IntegrityError(f"{index} says that {name} is in {file_name}, but that file does not hold it")
     return dict(sorted(found.items()))
+
+
+def _whole(folder: Path) -> Path | None:
+    """Return the one file that holds every tensor, None where there is none."""
+    if (folder / MANIFEST).is_file() and (folder / QUANTIZED).is_file():
+        return folder / QUANTIZED
+    return folder / SINGLE if (folder / SINGLE).is_file() else None
 
 
 def read_header(file: Path) -> Mapping[str, TensorEntry]:

@@ -20,7 +20,7 @@ from evenbits.errors import EngineError, EvenbitsError, ModelError, SpecError
 from evenbits.foreign import read_object
 from evenbits.models.admission import check_code, quantization, read_config
 from evenbits.models.fingerprint import fingerprint
-from evenbits.models.headers import entries
+from evenbits.models.headers import MANIFEST, entries
 from evenbits.models.references import ModelRef, parse_model
 from evenbits.models.sources import resolve
 from evenbits.variants.quantization.spec import parse_spec
@@ -52,7 +52,6 @@ READERS: Mapping[str, tuple[str, ...]] = {
 }
 """What transformers reads a format with, by the method's name; the others need no package of their own."""
 
-MANIFEST = "evenbits.json"
 EXPERTS = ".experts."
 """In the names of tensors of experts, one by one or all in one."""
 ONLY_BFLOAT16 = ("nvfp4", "mxfp4", "fp4")
@@ -142,7 +141,7 @@ class Checkpoint:
         names = {linear.name for linear in anatomy.linears}
         stored = [
             (name, 8 * (entry.end - entry.begin))
-            for name, entry in _entries(self._folder(original)).items()
+            for name, entry in entries(self._folder(original)).items()
             if (_module_of(name) in names or EXPERTS in name) and not name.endswith("bias")
         ]
         if anatomy.has_experts and not any(EXPERTS in name for name, _ in stored):
@@ -155,7 +154,7 @@ class Checkpoint:
         folder = self._folder(original)
         config = _quantization(folder) or {}
         counts: dict[str, int] = {}
-        for entry in _entries(folder).values():
+        for entry in entries(folder).values():
             counts[entry.dtype] = counts.get(entry.dtype, 0) + 1
         activations = activations_of(config)
         found: dict[str, Any] = {
@@ -212,16 +211,6 @@ def _is_fp4(folder: Path) -> bool:
     config = _quantization(folder) or {}
     formats = [str(config.get("format", "")), str(config.get("quant_method", ""))]
     return any(form.startswith(name) for form in formats for name in ONLY_BFLOAT16)
-
-
-def _entries(folder: Path) -> Mapping[str, Any]:
-    from evenbits.variants.export.writing import WEIGHTS
-
-    if (folder / MANIFEST).is_file():
-        from evenbits.models.headers import read_header
-
-        return read_header(folder / WEIGHTS)
-    return entries(folder)
 
 
 def _products(original: Original) -> tuple[Anatomy, list[tuple[int, int]]]:

@@ -15,10 +15,11 @@ from evenbits.errors import IntegrityError, ModelError, SpecError
 from evenbits.foreign import Entries, read_object, shown
 from evenbits.models.admission import read_config
 from evenbits.models.anatomy import Linear
+from evenbits.models.headers import MANIFEST, QUANTIZED
 from evenbits.models.loading import load
 from evenbits.models.records import LoadedModel, LocalModel
 from evenbits.variants.export.matrices import PARTS, PackedMatrix, unpacked
-from evenbits.variants.export.writing import FORMAT, MANIFEST, METHOD, WEIGHTS
+from evenbits.variants.export.writing import FORMAT, METHOD
 from evenbits.variants.quantization.spec import Grid, parse_spec
 
 __all__ = ["dequantized", "load_quantized", "read_manifest"]
@@ -29,7 +30,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     `ModelError` for a folder that is none, or of a newer format; `IntegrityError` for damaged files.
     """
-    path, weights = folder / MANIFEST, folder / WEIGHTS
+    path, weights = folder / MANIFEST, folder / QUANTIZED
     if not path.is_file():
         raise ModelError(f"{folder} has no {MANIFEST}: it was not written by `evenbits quantize`")
     manifest = read_object(path, error=_damaged)
@@ -95,7 +96,7 @@ def _tensors(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, t
     rows = _rows(folder, manifest)
     parts = {f"{name}.{part}" for name in rows for part in PARTS}
     try:
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
+        with safe_open(folder / QUANTIZED, framework="pt") as file:
             stored = set(file.keys())
             for name in sorted(stored - parts):
                 yield name, file.get_tensor(name)
@@ -104,7 +105,7 @@ def _tensors(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, t
                 values_OI = unpacked(PackedMatrix.of(name, row.shape, row.grid, found))
                 yield name, row.linear.stored(values_OI).contiguous()
     except SafetensorError as error:
-        raise IntegrityError(f"{folder / WEIGHTS} does not hold what {MANIFEST} says: {error}") from error
+        raise IntegrityError(f"{folder / QUANTIZED} does not hold what {MANIFEST} says: {error}") from error
 
 
 def _damaged(what: str) -> IntegrityError:

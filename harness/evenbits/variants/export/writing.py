@@ -35,6 +35,7 @@ from evenbits.models import checkpoint
 from evenbits.models.admission import read_config
 from evenbits.models.anatomy import Linear
 from evenbits.models.fingerprint import tokenizer_files
+from evenbits.models.headers import MANIFEST, QUANTIZED
 from evenbits.models.outline import stored_parameters
 from evenbits.models.records import LoadedModel
 from evenbits.rows import Row
@@ -45,13 +46,11 @@ from evenbits.variants.quantization.patching import checkpoint_source, plan_load
 from evenbits.variants.quantization.planning import Plan, bits_per_weight
 from evenbits.variants.quantization.spec import QuantSpec
 
-__all__ = ["FORMAT", "MANIFEST", "METHOD", "WEIGHTS", "Exported", "check_target", "write_quantized"]
+__all__ = ["FORMAT", "METHOD", "Exported", "check_target", "write_quantized"]
 
 FORMAT = 1
 """Raised whenever an older reader would get other weights."""
 
-MANIFEST = "evenbits.json"
-WEIGHTS = "quantized.safetensors"
 METHOD = "evenbits"
 ALSO = ("generation_config.json", "chat_template.jinja", "exposure.json")
 """Files that go along where the checkpoint has them."""
@@ -109,11 +108,11 @@ def write_quantized(
                 stored[name] = values.contiguous()
         if untied is not None and f"{untied}.weight" not in written:  # the other side of the pair is quantized
             stored[f"{untied}.weight"] = checkpoint.read(loaded.local.folder, held[f"{untied}.weight"][0]).clone()
-        save_file(stored, part / WEIGHTS, metadata={"format": METHOD})
-        size = (part / WEIGHTS).stat().st_size
+        save_file(stored, part / QUANTIZED, metadata={"format": METHOD})
+        size = (part / QUANTIZED).stat().st_size
         _write_config(loaded, part, untie=untied is not None)
-        (part / WEIGHTS).chmod((part / "config.json").stat().st_mode)  # safetensors lets the owner alone read it
-        _write_json(part / MANIFEST, _manifest(loaded, plan, rows, seed=seed, weights=part / WEIGHTS))
+        (part / QUANTIZED).chmod((part / "config.json").stat().st_mode)  # safetensors lets the owner alone read it
+        _write_json(part / MANIFEST, _manifest(loaded, plan, rows, seed=seed, weights=part / QUANTIZED))
     return Exported(
         folder=folder,
         spec=str(spec),
