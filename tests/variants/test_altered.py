@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from evenbits.cells import measure_damage
@@ -10,6 +12,9 @@ from evenbits.errors import ModelError, SpecError
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.text.loading import load_corpus
+from evenbits.variants.altered import rescaling
+from evenbits.variants.interventions import Channels
+from evenbits.variants.quantization.spec import parse_spec
 from evenbits.variants.registry import parse
 
 TEXTS = ["rotate:int4-g64", "rescale:16x64:int4-row", "rescale:4x2.5:nf4-b64"]
@@ -75,6 +80,17 @@ def test_outliers_by_rescaling_widen_the_rows_and_cost_more_by_dose(subject, cor
         for dose in (1, 64)
     ]
     assert costs[1] > 1.5 * costs[0]
+
+
+def test_the_seed_of_weights_kept_at_random_is_part_of_what_is_measured(subject):
+    """The channels are given, so only such a spec depends on it."""
+    first = subject("llama")
+    for text, alike in (("int4-row+keep1%:random", False), ("int4-row+keep1%:magnitude", True)):
+        one, other = (
+            rescaling(replace(first, seed=seed), parse_spec(text), channels=Channels(), dose=2, into="consumer")
+            for seed in (0, 1)
+        )
+        assert (one.key == other.key) is alike
 
 
 def test_the_model_leaves_as_it_came(subject, corpus):

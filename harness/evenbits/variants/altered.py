@@ -157,7 +157,10 @@ def _altered(label: str, key: Mapping[str, Any], alter: Alter, spec: QuantSpec, 
         with patched(loaded, weights), quantized(loaded, spec, seed=original.seed, source=source):
             yield
 
-    return Variant(label=label, key={"altered": label, "schema": SCHEMA, **key}, change=change, dtype="float32")
+    drawn = {"seed": original.seed} if spec.is_drawn else {}
+    return Variant(
+        label=label, key={"altered": label, "schema": SCHEMA, **key, **drawn}, change=change, dtype="float32"
+    )
 
 
 def _rotated(loaded: LoadedModel, *, seed: int) -> Mapping[str, Tensor]:

@@ -26,7 +26,7 @@ def rounded(spec: QuantSpec, original: Original, *, divergence: bool = True) -> 
     `SpecError` where it needs statistics and there is no probe text to take them on.
     """
     key: dict[str, Any] = {"spec": str(spec)}
-    if spec.keep is not None and spec.keep.criterion == "random":
+    if spec.is_drawn:
         key["seed"] = original.seed
     if spec.needs:
         if original.probe is None:

@@ -126,7 +126,7 @@ def error_key(model: Loadable, corpus: Corpus, spec: QuantSpec, tag: str, seed: 
         "texts": text_digest(corpus.texts[tag]),
         "dtype": model.arithmetic,
     }
-    if spec.keep is not None and spec.keep.criterion == "random":
+    if spec.is_drawn:
         key["seed"] = seed
     if spec.needs:
         key["probe"] = corpus.digest

@@ -217,6 +217,11 @@ class QuantSpec:
         return self.grid is not None and self.grid.bits >= 6
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether the seed decides which weights are kept."""
+        return self.keep is not None and self.keep.criterion == "random"
+
+    @property
     def needs(self) -> frozenset[Measured]:
         """The measurements that must exist before this spec can be applied."""
         needed: set[Measured] = set()
