@@ -27,6 +27,7 @@ from evenbits.variants.quantization.spec import parse_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from safetensors.torch import load_file, save_file
 
 TEXTS = ("the inner thing an other says", "another one of the thin ants")
 SPECS = (
@@ -170,6 +171,22 @@ def test_every_way_of_storing_and_tying_weights_comes_back(architecture, extra, 
     assert np.array_equal(score(again, "en", ("a", "b"), TEXTS)[0].nll, expected)
 
 
+@pytest.mark.parametrize("extra", ["", "+include:head", "+include:embedding", "+include:embedding+include:head"])
+def test_a_tied_pair_that_is_stored_twice_comes_back(extra, tiny_llama, tmp_path):
+    """Both sides quantized, they are one matrix: the head's copy at full precision would untie them at loading."""
+    folder = shutil.copytree(tiny_llama, tmp_path / "twice")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    loaded = load(resolve(parse_model(str(folder)), store=Store(tmp_path / "store")), dtype=torch.float32)
+    spec = parse_spec(f"int3-g32{extra}")
+    write_quantized(loaded, spec, tmp_path / "out")
+    again = load_quantized(tmp_path / "out", dtype=torch.float32)
+    with quantized(loaded, spec):
+        expected = score(loaded, "en", ("a", "b"), TEXTS)[0].nll
+    assert np.array_equal(score(again, "en", ("a", "b"), TEXTS)[0].nll, expected)
+
+
 @pytest.mark.parametrize("architecture", ["qwen3_moe", "gpt_oss", pytest.param("llama4", marks=pytest.mark.slow)])
 def test_experts_come_back_however_they_are_stored(architecture, tmp_path):
     """Qwen3's lie in the file one by one, gpt_oss's in one tensor, inputs x outputs."""
@@ -305,7 +322,6 @@ def exported(tiny_llama, tmp_path_factory):
 @pytest.fixture
 def respelt(exported, tmp_path):
     """`respelt(weights=..., manifest=...)` -> a copy whose tensors or manifest were changed, its checksum renewed."""
-    from safetensors.torch import load_file, save_file
 
     def make(weights=lambda _tensors: None, manifest=lambda _content: None):
         out = shutil.copytree(exported, tmp_path / "out")

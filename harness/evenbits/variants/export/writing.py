@@ -100,7 +100,8 @@ def write_quantized(
             linear = loaded.anatomy.product(tensor.name)
             tensors = (linear.parameter,) if tensor.name == untied else held[linear.parameter]
             name = tensors[0] if len(tensors) == 1 else linear.parameter  # experts that are stored one by one
-            written |= {name, *tensors}
+            shared = (loaded.anatomy.product(other).parameter for other in tensor.shared_with)
+            written |= {name, *tensors, *(twin for parameter in shared for twin in held[parameter])}
             stored |= {f"{name}.{kind}": values.contiguous() for kind, values in found.tensors().items()}
             rows.append(_row(linear, name, found))
         for name, values in checkpoint.stream(loaded.local.folder):
