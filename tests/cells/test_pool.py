@@ -69,7 +69,11 @@ def parts_of_two_machines(part, tmp_path, monkeypatch):
     ("dtype", "versions", "said"),
     [
         ("bfloat16", ("2.13", "2.13"), r"products in bfloat16 and cpu, .*products in float32\. .* --dtype float32"),
-        ("float32", ("2.13", "2.14"), r"torch 2\.13, transformers 2\.13 and cpu, torch 2\.14, .*same versions"),
+        (
+            "float32",
+            ("2.13", "2.14"),
+            r"torch 2\.13, transformers 2\.13, tokenizers 2\.13 and cpu, .*same versions",
+        ),
     ],
 )
 def test_parts_that_were_not_computed_alike_are_refused_with_what_differs(

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import architectures
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
 from evenbits.cells import Subject, measure_damage
@@ -50,7 +51,7 @@ IDS = ("a", "b", "c", "d")
 CORPUS = Corpus(
     name="c", source="test", languages=("de", "en"), segment_ids=IDS, texts={"en": TEXTS, "de": TEXTS[::-1]}
 )
-LIBRARIES = f"torch {torch.__version__}, transformers {transformers.__version__}"
+LIBRARIES = f"torch {torch.__version__}, transformers {transformers.__version__}, tokenizers {tokenizers.__version__}"
 QUICK = ("gpt_neox", "gemma4_text", "mamba2", "deepseek_v3", "qwen2_vl")
 SPECS = (
     "int4-row",
@@ -379,11 +380,11 @@ def test_cells_of_another_device_are_other_cells():
 
 
 def test_versions_and_on_a_cpu_the_dtype_of_products_are_part_of_every_key(monkeypatch):
-    monkeypatch.setattr(module, "version", {"torch": "2.1", "transformers": "5.2"}.__getitem__)
-    assert CPU.key("float32") == "cpu, torch 2.1, transformers 5.2"
+    monkeypatch.setattr(module, "version", {"torch": "2.1", "transformers": "5.2", "tokenizers": "0.22"}.__getitem__)
+    assert CPU.key("float32") == "cpu, torch 2.1, transformers 5.2, tokenizers 0.22"
     for answer, products in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(module, "multiplies_bfloat16", lambda answer=answer: answer)
-        assert CPU.key("bfloat16") == f"cpu, torch 2.1, transformers 5.2, products in {products}"
+        assert CPU.key("bfloat16") == f"cpu, torch 2.1, transformers 5.2, tokenizers 0.22, products in {products}"
         assert CPU.arithmetic("torch.bfloat16") == f"torch.bfloat16 on {CPU.key('bfloat16')}"
     # What another machine measured keeps that machine's.
     assert (

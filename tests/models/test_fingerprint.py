@@ -124,6 +124,58 @@ def test_a_renamed_tensor_changes_it(tiny_model, store, tmp_path):
     assert fingerprint(folder, store=store) != fingerprint(tiny_model("llama"), store=store)
 
 
+def test_code_of_the_repository_changes_it_where_it_runs(tiny_model, store, tmp_path):
+    folder = copy(tiny_model("llama"), tmp_path / "model")
+    whole = fingerprint(folder, store=store)
+    (folder / "modeling_x.py").write_text("A = 1\n")
+    assert fingerprint(folder, store=store) == whole  # nothing names it
+    for part in ("config.json", "tokenizer_config.json"):
+        named = copy(folder, tmp_path / part.partition(".")[0])
+        edit(named / part, auto_map={"AutoModelForCausalLM": "modeling_x.X"})
+        before = fingerprint(named, store=store)
+        (named / "modeling_x.py").write_text("A = 2\n")
+        assert fingerprint(named, store=store) != before
+
+
+@pytest.mark.parametrize("name", ["tekken.json", "tokenizer.4.0.0.json", "spm.model", "tokenizer.model.v3"])
+def test_every_file_that_a_tokenizer_may_be_read_from_changes_it(name, tiny_model, store, tmp_path):
+    folder = copy(tiny_model("llama"), tmp_path / "model")
+    seen = {fingerprint(folder, store=store)}
+    for content in ("{}", "{ }"):
+        (folder / name).write_text(content)
+        seen.add(fingerprint(folder, store=store))
+    assert len(seen) == 3
+
+
+@pytest.fixture
+def of_two_versions(tiny_model, store, tmp_path, monkeypatch, rested):  # noqa: ARG001
+    """`of_two_versions(name, package)` -> fingerprints with that file and versions, with tokenizer.json and without."""
+    from evenbits.models import fingerprint as module
+
+    def make(name, package):
+        whole = copy(tiny_model("llama"), tmp_path / "whole")
+        (whole / name).touch()
+        alone = copy(whole, tmp_path / "alone")
+        (alone / "tokenizer.json").unlink()
+        monkeypatch.setattr(module, "find_spec", lambda asked: asked if asked == package else None)
+        seen = set()
+        for version in ("1", "2"):
+            monkeypatch.setattr(module.metadata, "version", lambda _, version=version: version)
+            seen |= {fingerprint(folder, store=store) for folder in (whole, alone)}
+        return seen
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "states"),
+    [("tekken.json", "mistral_common", 4), ("tokenizer.model", "sentencepiece", 3), ("vocab.txt", "none", 2)],
+)
+def test_the_version_of_another_reader_changes_it(of_two_versions, name, package, states):
+    """Of sentencepiece where there is no tokenizer.json, which is read in its place."""
+    assert len(of_two_versions(name, package)) == states
+
+
 def test_a_folder_without_a_tensor_has_none(tiny_model, store, tmp_path):
     """Configuration and tokenizer alone would be those of every other such folder."""
     folder = copy(tiny_model("llama"), tmp_path / "model")

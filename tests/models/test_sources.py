@@ -179,6 +179,21 @@ def test_repository_code_is_refused_unless_allowed(model, refuse):
     assert admit(model, allow_code=True)["model_type"] == "llama"
 
 
+def test_code_that_lies_elsewhere_is_refused_even_where_code_is_allowed(model):
+    """Another repository's may change without the folder, whose fingerprint would stay."""
+    from evenbits.models.admission import admit
+
+    edit(model / "config.json", auto_map={"AutoModelForCausalLM": "owner/other--modeling_x.X"})
+    with pytest.raises(UnsafeModelError, match=r"names code of another repository, .*owner/other--modeling_x\.X"):
+        admit(model, allow_code=True)
+
+
+def test_weights_of_another_name_are_refused(model, refuse):
+    """transformers would read that file, and everything else here model.safetensors."""
+    edit(model / "config.json", transformers_weights="other.safetensors")
+    refuse(model, ModelError, r"transformers_weights = \"other\.safetensors\".*remove the entry")
+
+
 def test_code_of_a_tokenizer_is_refused_too(model, refuse):
     edit(model / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_x.X", None]})
     refuse(model, UnsafeModelError, r"tokenizer_config\.json has an auto_map")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from evenbits.errors import IntegrityError, ModelError, UnsafeModelError
-from evenbits.foreign import Entries, named, read_json, read_object
+from evenbits.foreign import Entries, named, read_json, shown
+from evenbits.models.code import named_code
 from evenbits.models.families import REFUSED, SUPPORTED, WRAPPERS, listed
 from evenbits.models.fingerprint import tokenizer_files
 from evenbits.models.headers import entries, weight_files
@@ -48,7 +49,7 @@ def admit(folder: Path, *, allow_code: bool = False) -> dict[str, Any]:
     """
     config = read_config(folder)
     _check_architecture(folder, config)
-    check_code(folder, config, allow_code=allow_code)
+    check_code(folder, allow_code=allow_code)
     _check_weights(folder)
     check_sizes(config, source=folder / "config.json", tensors=len(entries(folder)))
     _check_precision(folder)
@@ -68,6 +69,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(path, error=_fetch_again, infinite=True)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{path} names no model_type; {SUPPORTED_TEXT}")
+    if "transformers_weights" in config:
+        raise ModelError(
+            f"{path} has transformers_weights = {shown(config['transformers_weights'])}, a file of its own choice: "
+            "name the weights model.safetensors, or model.safetensors.index.json, and remove the entry."
+        )
     return config
 
 
@@ -148,20 +154,19 @@ def _check_precision(folder: Path) -> None:
         )
 
 
-def check_code(folder: Path, config: Mapping[str, Any], *, allow_code: bool) -> None:
-    """Refuse a folder whose files bring Python code to run, unless that is allowed."""
-    sources = {"config.json": dict(config)}
-    for name in ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json", "added_tokens.json"):
-        if (folder / name).is_file():
-            sources[name] = dict(read_object(folder / name, error=_fetch_again, infinite=True).content)
-    if allow_code:
-        return
-    for name, content in sources.items():
-        if any("auto_map" in part for part, _ in configurations(content, name)):
+def check_code(folder: Path, *, allow_code: bool) -> None:
+    """Refuse a folder whose files bring Python code to run, unless that is allowed and the code lies in the folder."""
+    for file, entry in list(named_code(folder)):
+        if not allow_code:
             raise UnsafeModelError(
-                f"{folder / name} has an auto_map: the repository brings its own Python code, which would run on this "
+                f"{file} has an auto_map: the repository brings its own Python code, which would run on this "
                 "machine with your rights. It is refused unless you allow it (allow_code); read the code first, or "
                 "remove auto_map where transformers knows the model itself."
+            )
+        if "--" in str(entry):
+            raise UnsafeModelError(
+                f"{file} has an auto_map that names code of another repository, {shown(entry)}: it may change without "
+                "this folder. Copy that code beside the weights, and name it without the repository."
             )
 
 

@@ -55,10 +55,10 @@ SPARE_BYTES = 2 * 2**30
 class Device:
     """`name`: what torch is told (`cpu`, `cuda:0`). `label`: what it calls itself, such as `NVIDIA H200`.
 
-    `libraries`: what computes there, such as `torch 2.11.0, transformers 5.17.0`. `products`: the dtype in which a CPU
-    multiplies bfloat16. Both are empty for what is at hand, and known where another machine measured. `beside`: further
-    devices, where a model's layers are spread over several (`evenbits.models.placement`); `label` then names all of
-    them, such as `2 x NVIDIA H200`.
+    `libraries`: what computes there, such as `torch 2.11.0, transformers 5.17.0, tokenizers 0.22.1`. `products`: the
+    dtype in which a CPU multiplies bfloat16. Both are empty for what is at hand, and known where another machine
+    measured. `beside`: further devices, where a model's layers are spread over several (`evenbits.models.placement`);
+    `label` then names all of them, such as `2 x NVIDIA H200`.
     """
 
     name: str = "cpu"
@@ -240,7 +240,9 @@ def describe(device: Device) -> dict[str, Any]:
 
 
 def _libraries(torch_version: str = "") -> str:
-    return f"torch {torch_version or version('torch')}, transformers {version('transformers')}"
+    """Return what numbers depend on: torch, transformers, and tokenizers, which cuts the text."""
+    rest = ", ".join(f"{name} {version(name)}" for name in ("transformers", "tokenizers"))
+    return f"torch {torch_version or version('torch')}, {rest}"
 
 
 def _products() -> str:

@@ -1,8 +1,9 @@
 """Fingerprint: two folders have the same one exactly when they are the same function of text.
 
 SHA-256 over every tensor (name, dtype, shape, bytes; how tensors are spread over files does not matter), the
-tokenizer's files, the configuration without entries that change nothing a forward pass computes, and the manifest of a
-folder that `evenbits quantize` wrote.
+tokenizer's files, the configuration without entries that change nothing a forward pass computes, the repository's own
+code where it runs, and the manifest of a folder that `evenbits quantize` wrote. A tokenizer that another package than
+tokenizers reads is that of the package's version.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import hashlib
 import math
 import mmap
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from evenbits.errors import IntegrityError
 from evenbits.foreign import read_json
+from evenbits.models.code import code_files
 from evenbits.models.headers import MANIFEST, TensorEntry, entries, weight_files
 from evenbits.records import digest_of
 from evenbits.store import Store
@@ -29,16 +33,16 @@ RESTING = 2_000_000_000
 
 BLOCK, SAMPLES = 1 << 14, 64  # bytes; a file of up to 1 MiB is sampled whole
 TOKENIZER_NAMES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
+    "tokenizer*.json",  # with those that tokenizer_config.json lists for other versions of transformers
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
     "vocab.txt",
     "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
+    "*.model",  # of sentencepiece, by many names; tiktoken.model
+    "*.model.v*",  # mistral-common's
+    "*tekken*.json",
+    "*.tiktoken",
 )
 IRRELEVANT = frozenset(
     {
@@ -76,7 +80,7 @@ def fingerprint(folder: Path, *, store: Store) -> str:
     `IntegrityError` for a folder without a tensor: any two of those would be the same.
     """
     files = (*weight_files(folder), folder / "config.json", *tokenizer_files(folder), *_further_files(folder))
-    return _remembered("fingerprints", files, lambda: _measure(folder), store=store)
+    return _remembered("fingerprints", files, lambda: _measure(folder), store=store, readers=_readers(folder))
 
 
 def file_sha256(file: Path, *, store: Store) -> str:
@@ -91,23 +95,40 @@ def file_sha256(file: Path, *, store: Store) -> str:
 
 def tokenizer_files(folder: Path) -> tuple[Path, ...]:
     """Return the tokenizer's files in `folder`, sorted by name."""
-    return tuple(folder / name for name in sorted(TOKENIZER_NAMES) if (folder / name).is_file())
+    found = {file for name in TOKENIZER_NAMES for file in folder.glob(name) if file.is_file()}
+    return tuple(sorted(found))
+
+
+def _readers(folder: Path) -> dict[str, str]:
+    """Return the versions of what reads the tokenizer beside tokenizers, whose version is part of all arithmetic."""
+    names = [file.name for file in tokenizer_files(folder)]
+    packages = ["mistral_common"] if any("tekken" in name for name in names) else []
+    if "tokenizer.json" not in names and any(".model" in name for name in names):
+        packages += ["sentencepiece", "tiktoken"]
+    return {package: metadata.version(package) for package in packages if find_spec(package) is not None}
 
 
 def _further_files(folder: Path) -> tuple[Path, ...]:
-    """Return what most folders lack and every byte of which counts: the manifest of `evenbits quantize`."""
+    """Return what most folders lack and every byte of which counts: code, the manifest of `evenbits quantize`."""
     manifest = folder / MANIFEST
-    return (manifest,) if manifest.is_file() else ()
+    return (*code_files(folder), *((manifest,) if manifest.is_file() else ()))
 
 
-def _remembered(kind: str, files: Sequence[Path], measure: Callable[[], str], *, store: Store) -> str:
+def _remembered(
+    kind: str,
+    files: Sequence[Path],
+    measure: Callable[[], str],
+    *,
+    store: Store,
+    readers: Mapping[str, str] | None = None,
+) -> str:
     """Return the digest that `measure` gives, from the store where it was measured of the same state of the files.
 
     Of files that changed a moment ago nothing is stored: another change could fall on the same tick of the clock.
     """
     if any(time.time_ns() - file.stat().st_ctime_ns < RESTING for file in files):
         return measure()
-    key = {"version": VERSION, "files": [_state(file) for file in files]}
+    key = {"version": VERSION, "files": [_state(file) for file in files]} | ({"readers": readers} if readers else {})
     return str(store.compute(kind, key, lambda: ({}, {"digest": measure()})).meta["digest"])
 
 
@@ -144,20 +165,21 @@ def _measure(folder: Path) -> str:
             f"{folder} holds no tensor that would be loaded (model.safetensors, or what model.safetensors.index.json "
             "names); fetch the model again, or save it as safetensors."
         )
-    further = _further_files(folder)
+    further, readers = _further_files(folder), _readers(folder)
     return digest_of(
         {
             "version": VERSION,
             "config": {name: _plain(value) for name, value in config.items() if name not in IRRELEVANT},
-            "tokenizer": _sums(folder, tokenizer_files(folder)),
+            "tokenizer": _sums(tokenizer_files(folder)),
             "tensors": tensors,
         }
-        | ({"further": _sums(folder, further)} if further else {})
+        | ({"further": _sums(further)} if further else {})
+        | ({"readers": readers} if readers else {})
     )
 
 
-def _sums(folder: Path, files: Iterable[Path]) -> dict[str, str]:
-    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+def _sums(files: Iterable[Path]) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def _plain(value: Any) -> Any:

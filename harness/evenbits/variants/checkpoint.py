@@ -79,7 +79,7 @@ class Checkpoint:
         """Return the checkpoint; its key holds the content of the folder. Refused: code to run, damaged files."""
         folder = self._folder(original)
         config = read_config(folder)
-        check_code(folder, config, allow_code=original.local.allow_code)
+        check_code(folder, allow_code=original.local.allow_code)
         method = quantization(folder, config)
         if method is not None and _quantization(folder) is None:
             raise ModelError(
