@@ -286,6 +286,10 @@ def test_a_format_that_quantizes_activations_is_labelled_weights_only(subject, c
         ({"quant_method": "fbgemm_fp8"}, "8 bits, dynamic"),
         ({"config_groups": {"g": {"input_activations": {"num_bits": 4, "dynamic": "local"}}}}, "4 bits, dynamic"),
         ({"config_groups": {"g": {"input_activations": None}}}, None),
+        ({"config_groups": {"g": {"output_activations": {"num_bits": 8}}}}, "outputs in 8 bits"),
+        ({"config_groups": {"g": {}}, "kv_cache_scheme": {"num_bits": 8, "dynamic": False}}, "KV cache in 8 bits"),
+        ({"quant_method": "fp8", "kv_cache_scheme": {"num_bits": 8}}, "8 bits, dynamic; KV cache in 8 bits"),
+        ({"quant_method": "compressed-tensors", "kv_cache_scheme": None}, None),
     ],
 )
 def test_what_a_format_does_to_activations_is_read_from_its_config(config, expected):

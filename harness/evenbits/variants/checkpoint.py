@@ -185,21 +185,32 @@ class Checkpoint:
 
 
 def activations_of(config: Mapping[str, Any]) -> str | None:
-    """Return how a quantization config treats activations (`8 bits, dynamic`), None where it leaves them alone."""
+    """Return how a quantization config treats activations (`8 bits, dynamic`), None where it leaves them alone.
+
+    The KV cache, which holds some of them, is named as such.
+    """
+    found = [_inputs_of(config), _rounded(config.get("kv_cache_scheme"), "KV cache in ")]
+    return "; ".join(one for one in found if one is not None) or None
+
+
+def _inputs_of(config: Mapping[str, Any]) -> str | None:
+    """Return how the config treats what products take, or give."""
     groups = config.get("config_groups")
-    inputs = [
-        group["input_activations"]
-        for group in (groups.values() if isinstance(groups, Mapping) else ())
-        if isinstance(group, Mapping) and group.get("input_activations")
-    ]
-    if inputs:
-        first = inputs[0]
-        return f"{first.get('num_bits', '?')} bits{', dynamic' if first.get('dynamic') else ''}"
-    scheme = config.get("activation_scheme")
-    if scheme is not None:
+    for group in groups.values() if isinstance(groups, Mapping) else ():
+        if isinstance(group, Mapping):
+            found = _rounded(group.get("input_activations")) or _rounded(group.get("output_activations"), "outputs in ")
+            if found is not None:
+                return found
+    if (scheme := config.get("activation_scheme")) is not None:
         return f"8 bits, {scheme}"
-    kv = config.get("quant_method") in {"fbgemm_fp8", "fp8"}
-    return "8 bits, dynamic" if kv else None
+    return "8 bits, dynamic" if config.get("quant_method") in {"fbgemm_fp8", "fp8"} else None
+
+
+def _rounded(scheme: Any, what: str = "") -> str | None:
+    """Return what compressed-tensors' arguments of a quantization say, after `what`; None where there are none."""
+    if not isinstance(scheme, Mapping) or not scheme:
+        return None
+    return f"{what}{scheme.get('num_bits', '?')} bits{', dynamic' if scheme.get('dynamic') else ''}"
 
 
 def _quantization(folder: Path) -> Mapping[str, Any] | None:
