@@ -218,3 +218,22 @@ def test_an_entry_that_a_text_part_would_ignore_is_named_with_its_place(architec
     text = json.loads((folder / "config.json").read_text())["text_config"]
     edit(folder / "config.json", text_config={**text, "local_attention_window": 16})
     refuse(folder, ModelError, r"config.json has text_config.local_attention_window = 16, which \w+ models do not read")
+
+
+@pytest.mark.parametrize("where", ["top", "rope_parameters"])
+def test_a_share_of_heads_to_rotate_is_refused_where_it_would_be_ignored(where, model, refuse):
+    """Every configuration takes the entry; llama's rotation has all 8 frequencies of a head of 16 with it, too."""
+    described = json.loads((model / "config.json").read_text())
+    entry = {"partial_rotary_factor": 0.5}
+    edit(model / "config.json", **(entry if where == "top" else {where: described["rope_parameters"] | entry}))
+    refuse(model, ModelError, r"has partial_rotary_factor = 0\.5, which llama models do not read")
+
+
+@pytest.mark.parametrize(("architecture", "share"), [("llama", 1.0), ("gpt_neox", 0.5)])
+def test_a_share_of_heads_to_rotate_is_taken_where_it_is_all_or_heeded(
+    architecture, share, tiny_model, store, tmp_path
+):
+    folder = shutil.copytree(tiny_model(architecture), tmp_path / "model")
+    described = json.loads((folder / "config.json").read_text())
+    edit(folder / "config.json", rope_parameters=described["rope_parameters"] | {"partial_rotary_factor": share})
+    assert resolve(parse_model(str(folder)), store=store).model_type == architecture

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ TELLING = re.compile(
     r"|clip|temperature|layer_types|sparse|parallel_(attn|residual)",
     re.IGNORECASE,
 )
-# Entries that transformers reads for every type of model, or that mean nothing without another.
+# Entries that transformers reads for every type of model, or that mean nothing without another; `_check_rotation` looks
+# at partial_rotary_factor.
 GENERAL = frozenset({"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "max_window_layers"})
 SCALES = re.compile(r"(scales?(_inv)?|SCB|absmax|qzeros|quant_map|quant_state\..*|g_idx|input_amax)$")
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
@@ -46,6 +48,7 @@ def account(folder: Path, *, fingerprint: str, allow_code: bool) -> int:
     """
     described = _outline(folder, allow_code=allow_code)
     _check_entries(folder, described)
+    _check_rotation(folder, described)
     model = _shapes_only(folder, described)
     _check_tied(folder, model)
     embedding: Any = model.get_input_embeddings()
@@ -92,6 +95,41 @@ def _check_entries(folder: Path, model: PreTrainedModel) -> None:
                     "do not read: it would be ignored. Give the model its own model_type, or remove the entry if it "
                     "means nothing."
                 )
+
+
+def _check_rotation(folder: Path, model: PreTrainedModel) -> None:
+    """Refuse a share of each head to rotate that the rotation does not heed: types know it that pass over it."""
+    text = model.config.get_text_config(decoder=True)
+    asked = {share for config in (model.config, text) for share in _shares(config)} - {None, 1}
+    if asked and not any(_heeds_share(module, text) for module in model.modules()):
+        raise ModelError(
+            f"{folder / 'config.json'} has partial_rotary_factor = {shown(max(asked))}, which {text.model_type} models "
+            "do not read: they rotate the whole of each head, or nothing. Give the model its own model_type, or remove "
+            "the entry if it means nothing."
+        )
+
+
+def _shares(config: Any) -> list[Any]:
+    """Return every partial_rotary_factor of a configuration, of kinds of layers, too."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    return [
+        getattr(config, "partial_rotary_factor", None),
+        *(part.get("partial_rotary_factor") for part in (rope, *rope.values()) if isinstance(part, dict)),
+    ]
+
+
+def _heeds_share(module: Any, config: Any) -> bool:
+    """Whether the frequencies of a rotation are others where the whole of each head is rotated."""
+    if not any(name.endswith("inv_freq") for name, _ in module.named_buffers(recurse=False)):
+        return False
+    if getattr(module, "config", None) is not config:
+        return False
+    whole: Any = deepcopy(config)
+    for part in (whole.rope_parameters, *whole.rope_parameters.values()):
+        if isinstance(part, dict) and "partial_rotary_factor" in part:
+            part["partial_rotary_factor"] = 1.0
+    pairs = zip(*(dict(type(module)(one).named_buffers()).values() for one in (config, whole)), strict=True)
+    return any(not torch.equal(one, other) for one, other in pairs)
 
 
 def _neutral(value: Any) -> bool:

@@ -32,6 +32,7 @@ __all__ = ["folder_without_fetching", "is_here", "resolve"]
 KNOWN = "models"
 FACTS = tuple(one.name for one in fields(LocalModel) if one.name != "folder")
 NOWHERE = Path("(its files are not needed)")
+ACCOUNTED = 3  # of what is held to its configuration: raise it when more is refused
 VERSION = 2  # of what is written into the store: raise it when dequantized or converted folders change
 
 
@@ -202,5 +203,6 @@ def _parameters(folder: Path, digest: str, *, store: Store, allow_code: bool) ->
     # The fingerprint leaves out what changes no score, and a model may fail to load for just that.
     files = [file for name in ("config.json", "generation_config.json") if (file := folder / name).is_file()]
     configured = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    key = {"fingerprint": digest, "configured": configured, "version": VERSION, "transformers": version("transformers")}
+    key = {"fingerprint": digest, "configured": configured, "version": ACCOUNTED}
+    key |= {"transformers": version("transformers")}
     return int(store.compute("accounts", key, count).meta["parameters"])  # type: ignore[arg-type]
