@@ -19,7 +19,7 @@ from evenbits.store import Store
 from evenbits.variants.checkpoint import Checkpoint, activations_of
 from evenbits.variants.export import write_quantized
 from evenbits.variants.quantization.spec import parse_spec
-from evenbits.variants.registry import parse
+from evenbits.variants.registry import bits_of, parse
 from safetensors.torch import load_file, save_file
 
 TEXTS = {
@@ -307,6 +307,47 @@ def test_our_own_export_is_the_spec_it_was_written_from(subject, corpus, tmp_pat
         assert ours["artefact"]["format"] == "evenbits"
 
 
+def bits_of_checkpoint(made, subject):
+    return Checkpoint(model=str(made)).bits_per_weight(subject)
+
+
+def test_bits_are_those_of_the_checkpoints_own_weights(subject, folder, tmp_path):
+    """One layer of three in bfloat16: 16 bits each, not a third of them by the weights of the original."""
+    layers = {
+        name: weight.bfloat16()
+        for name, weight in load_file(folder / "model.safetensors").items()
+        if not name.startswith("model.layers.") or name.startswith("model.layers.0.")
+    }
+    shallow = copied(folder, tmp_path / "shallow", tensors=layers, config={"num_hidden_layers": 1})
+    assert bits_of_checkpoint(shallow, subject) == 16
+
+
+def test_bits_are_counted_by_the_names_that_loading_gives(tiny_model, tmp_path):
+    """GPT-2 as it was published, without its prefix."""
+    folder, store = tiny_model("gpt2"), Store(tmp_path / "store")
+    subject = Subject(local=resolve(parse_model(str(folder)), store=store), store=store, dtype="float32")
+    tensors = load_file(folder / "model.safetensors")
+    short = {name.removeprefix("transformer."): weight for name, weight in tensors.items()}
+    assert short.keys() != tensors.keys()
+    assert bits_of_checkpoint(copied(folder, tmp_path / "short", tensors=short), subject) == 32
+
+
+def test_bits_of_codes_are_found_by_the_module_they_lie_in(subject, folder, tmp_path):
+    # GPTQ: 4 bits, of each 32 a scale of 16 and a zero point of 4, and of each input an int32 for 64 or 128 outputs
+    assert 4 + 20 / GROUP + 32 / 128 < bits_of_checkpoint(gptq(folder, tmp_path / "codes"), subject) < 5.6
+    tensors = load_file(tmp_path / "codes" / "model.safetensors")
+    lost = {name: values for name, values in tensors.items() if not name.startswith("model.layers.1.mlp.up_proj.")}
+    save_file(lost, tmp_path / "codes" / "model.safetensors", metadata={"format": "pt"})
+    assert bits_of_checkpoint(tmp_path / "codes", subject) is None
+
+
+@pytest.mark.parametrize("text", ["int4-g32", "int4-g32+protect:model.layers.0"])
+def test_bits_of_an_export_are_those_of_its_spec(text, subject, tmp_path):
+    """The file has a protected layer in float32; the spec counts it in 16 bits, as it would be deployed."""
+    write_quantized(subject.loaded("float32"), parse_spec(text), tmp_path / "ours")
+    assert bits_of_checkpoint(tmp_path / "ours", subject) == bits_of(parse(text), subject)
+
+
 def test_exports_of_two_specs_are_two_checkpoints_and_so_is_one_written_again(subject, corpus, tmp_path):
     """Their configurations and tokenizers are one; what differs lies in quantized.safetensors and evenbits.json."""
     again = tmp_path / "again"
@@ -533,9 +574,9 @@ def test_the_text_round_trips_and_needs_a_model():
         parse("checkpoint:")
 
 
-@pytest.mark.parametrize(("architecture", "bits"), [("qwen3_moe", 32), ("gpt_oss", 32), ("granitemoe", None)])
+@pytest.mark.parametrize(("architecture", "bits"), [("qwen3_moe", 32), ("gpt_oss", 32), ("granitemoe", 32)])
 def test_bits_of_experts_are_counted_however_they_are_stored(architecture, bits, tmp_path):
-    """Qwen3's lie one by one, gpt_oss's in one tensor beside their biases; granite's names do not tell experts."""
+    """Qwen3's lie one by one, gpt_oss's in one tensor beside their biases; granite's names do not say experts."""
     folder, store = architectures.build(architecture, tmp_path / "model"), Store(tmp_path / "store")
     subject = Subject(local=resolve(parse_model(str(folder)), store=store), store=store, dtype="float32")
     assert parse(f"checkpoint:{folder}").bits_per_weight(subject) == bits

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 
     from evenbits.models.anatomy import Anatomy
 
-__all__ = ["class_of", "outline", "outline_anatomy", "parameter_names", "stored_parameters", "weight_names"]
+__all__ = [
+    "class_of",
+    "outline",
+    "outline_anatomy",
+    "parameter_names",
+    "parameters_by_tensor",
+    "stored_parameters",
+    "weight_names",
+]
 
 
 def class_of(config: Any) -> Any:
@@ -141,6 +149,16 @@ def stored_parameters(model: PreTrainedModel, available: Iterable[str]) -> dict[
             f"model: {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
         )
     return {name: found[name] for name in values if name in found}
+
+
+def parameters_by_tensor(model: PreTrainedModel, available: Iterable[str]) -> dict[str, str]:
+    """Return tensor among `available` -> the parameter, or saved buffer, of `model` that it is or is a part of.
+
+    By the names that transformers' loading gives them; what it has no place for is left out.
+    """
+    single, fused, _ = _renamed(model, available, model.state_dict(keep_vars=True))
+    parts = {tensor: name for name, found in fused.items() for tensors in found.values() for tensor in tensors}
+    return {tensor: name for name, tensor in single.items()} | parts
 
 
 def _renamed(

@@ -8,6 +8,7 @@ its tokenizer: bits per segment always, KL and top-1 only where its tokens are t
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -16,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evenbits.errors import EngineError, EvenbitsError, ModelError, SpecError
+from evenbits.errors import EngineError, EvenbitsError, IntegrityError, ModelError, SpecError
 from evenbits.foreign import read_object
 from evenbits.models.admission import check_code, quantization, read_config
 from evenbits.models.fingerprint import fingerprint
@@ -27,7 +28,6 @@ from evenbits.variants.quantization.spec import parse_spec
 from evenbits.variants.variant import Original, Variant
 
 if TYPE_CHECKING:
-    from evenbits.models.anatomy import Anatomy
     from evenbits.models.records import LoadedModel
     from evenbits.variants.other_model import OtherModel
 
@@ -111,7 +111,7 @@ class Checkpoint:
         """
         folder = self._folder(original)
         if (folder / MANIFEST).is_file():
-            spec = parse_spec(read_object(folder / MANIFEST, error=ModelError).text("spec"))
+            spec = parse_spec(read_object(folder / MANIFEST, error=IntegrityError).text("spec"))
             return "float32" if spec.needs_float32 else original.dtype
         return "bfloat16" if _quantization(folder) is not None and _is_fp4(folder) else original.dtype
 
@@ -133,21 +133,19 @@ class Checkpoint:
         return _quantized(self, folder, dtype, original)
 
     def bits_per_weight(self, original: Original) -> float | None:
-        """Return the bits that the file spends on a weight of the layers' linears, scales and zero points included.
+        """Return the bits that the file spends on a weight of its layers' linears, scales and zero points included.
 
-        None where the names of its tensors do not tell which of them are experts.
+        Of a folder that `evenbits quantize` wrote what its manifest says, which counts protected layers as the spec
+        does. None where the names of its tensors do not tell which linear each of them is of, or its architecture is
+        none that evenbits knows.
         """
-        anatomy, shapes = _products(original)
-        names = {linear.name for linear in anatomy.linears}
-        stored = [
-            (name, 8 * (entry.end - entry.begin))
-            for name, entry in entries(self._folder(original)).items()
-            if (_module_of(name) in names or EXPERTS in name) and not name.endswith("bias")
-        ]
-        if anatomy.has_experts and not any(EXPERTS in name for name, _ in stored):
+        folder = self._folder(original)
+        if (folder / MANIFEST).is_file():
+            return float(read_object(folder / MANIFEST, error=IntegrityError).number("bits_per_weight"))
+        try:
+            return _bits_per_weight(folder, allow_code=original.local.allow_code)
+        except ModelError:
             return None
-        bits = sum(size for _, size in stored)
-        return bits / sum(rows * columns for rows, columns in shapes) if bits else None
 
     def facts(self, original: Original) -> Mapping[str, Any]:
         """Return the format, its loaders and versions, types of the stored tensors, and what of it is not measured."""
@@ -224,16 +222,27 @@ def _is_fp4(folder: Path) -> bool:
     return any(form.startswith(name) for form in formats for name in ONLY_BFLOAT16)
 
 
-def _products(original: Original) -> tuple[Anatomy, list[tuple[int, int]]]:
-    """Return the anatomy of the original, and O x I of its products inside the layers."""
+def _bits_per_weight(folder: Path, *, allow_code: bool) -> float | None:
+    """Return the bits of the tensors of the layers' linears by the weights that the checkpoint's own layers have."""
     from evenbits.models.layout import anatomy_of
-    from evenbits.models.outline import outline
+    from evenbits.models.outline import outline, parameters_by_tensor
     from evenbits.variants.quantization.patching import shapes_of
 
-    model = outline(original.local.folder, allow_code=original.local.allow_code)
-    anatomy = anatomy_of(model)
+    model = outline(folder, allow_code=allow_code)
+    anatomy, held = anatomy_of(model), entries(folder)
+    experts = {linear.parameter: linear.experts > 0 for linear in anatomy.linears}
+    weights = {name: f"{_module_of(name)}.weight" for name in held}  # of codes, scales and zero points
+    places = parameters_by_tensor(model, {*weights, *weights.values()})
+    found, bits = set(), 0
+    for name, entry in held.items():
+        place = places.get(name) or places.get(weights[name]) or (EXPERTS if EXPERTS in name else None)
+        if (place in experts or place == EXPERTS) and not name.endswith("bias"):
+            found.add(place)
+            bits += 8 * (entry.end - entry.begin)
+    if any(name not in found and not (fused and EXPERTS in found) for name, fused in experts.items()):
+        return None
     shapes = shapes_of(model, anatomy)
-    return anatomy, [shapes[linear.name] for linear in anatomy.linears]
+    return bits / sum(math.prod(shapes[linear.name]) for linear in anatomy.linears)
 
 
 def _module_of(tensor: str) -> str:
