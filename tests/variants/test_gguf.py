@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from evenbits.cells import Subject, measure_damage
-from evenbits.errors import IntegrityError, ModelError, SpecError
+from evenbits.errors import EngineError, IntegrityError, ModelError, SpecError
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.records import Corpus
@@ -113,6 +113,62 @@ def test_another_tokenizer_leaves_bits_and_says_why_there_is_no_kl(subject, corp
     assert (kl["mean"], kl["p50"], kl["p99"]) == (None, None, None)
     assert kl["reason"] == "no KL: 2 of 3 segments in en have other tokens, the first is 1"
     assert rows["en"]["top1_changed"] is None
+
+
+BOS, EOS = "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id"
+
+
+@needs_llama_cpp
+@pytest.mark.parametrize("named", [None, 40])
+def test_the_bos_that_a_file_names_is_no_damage(subject, corpus, tiny_llama, tmp_path, named):
+    """The same weights and tokens: text begins with the original's BOS, 0, whatever the file says."""
+    import tiny_models
+
+    file = tiny_models.build_gguf(tiny_llama, tmp_path / "m.gguf", entries={BOS: named})
+    for row in measure_damage(subject, [parse(f"gguf:{file}@kv:f32")], corpus).rows(seed=0):
+        assert abs(row["excess_bits"]["value"]) < 1e-4 / np.log(2)
+        assert row["kl_nats_per_token"]["mean"] < 1e-6
+
+
+@needs_llama_cpp
+@pytest.mark.parametrize(
+    ("entries", "prefix"), [({BOS: 40}, 40), ({BOS: None}, 1), ({BOS: None, EOS: None}, None), ({BOS: 999}, 1)]
+)
+def test_a_file_s_own_prefix_is_the_bos_that_its_metadata_names_else_the_eos(tiny_llama, tmp_path, entries, prefix):
+    """Without a key llama.cpp's own answer is token 11; the tiny model's EOS is 1, and it has 272 tokens."""
+    import tiny_models
+    from evenbits.variants.llama_cpp.engine import GgufEngine
+
+    file = tiny_models.build_gguf(tiny_llama, tmp_path / "m.gguf", entries=entries)
+    with GgufEngine(file, context=16, threads=1) as engine:
+        assert engine.prefix == prefix
+        assert [engine.text_of(token) for token in (0, 271, 272)] == ["<s>", "[unused271]", None]
+
+
+class _Engine:
+    path = "m.gguf"
+
+    def __init__(self, zero, prefix):
+        self.zero, self.prefix = zero, prefix
+
+    def text_of(self, token):
+        return {0: self.zero}[token]
+
+
+@pytest.mark.parametrize(("zero", "own", "used"), [("<s>", 40, 0), ("<s>", None, 0), ("<other>", 40, 40)])
+def test_text_begins_with_the_original_s_prefix_where_the_file_writes_that_token_alike(subject, zero, own, used):
+    from evenbits.variants.gguf import _prefix
+    from evenbits.variants.tokens import OriginalTokens
+
+    assert _prefix(_Engine(zero, own), OriginalTokens.of(subject)) == used
+
+
+def test_another_vocabulary_without_bos_and_eos_is_refused(subject):
+    from evenbits.variants.gguf import _prefix
+    from evenbits.variants.tokens import OriginalTokens
+
+    with pytest.raises(EngineError, match=r"m\.gguf: .* names neither a BOS nor an EOS token"):
+        _prefix(_Engine("<other>", None), OriginalTokens.of(subject))
 
 
 def test_rounding_is_a_spec_like_any_other(subject, corpus):

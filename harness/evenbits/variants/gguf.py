@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evenbits.errors import CorpusError, IntegrityError, ModelError, SpecError
+from evenbits.errors import CorpusError, EngineError, IntegrityError, ModelError, SpecError
 from evenbits.models.fingerprint import file_sha256
 from evenbits.variants.gguf_rounding import GgufRounding, parse_gguf_rounding
 from evenbits.variants.llama_cpp.library import KV_TYPES
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from evenbits.scoring import HiddenStates
     from evenbits.variants.llama_cpp.engine import GgufEngine
     from evenbits.variants.llama_cpp.library import Engine
+    from evenbits.variants.tokens import OriginalTokens
 
 __all__ = ["GgufFile", "parse"]
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised whenever the same file and engine would give other scores."""
 
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
@@ -93,7 +94,7 @@ class GgufFile:
 
             ours = OriginalTokens.of(opened)
             with GgufEngine(self.parts()[0], context=ours.context, threads=_threads(), kv=self.kv) as engine:
-                yield _FileScorer(engine, ours)
+                yield _FileScorer(engine, ours, _prefix(engine, ours))
 
         return Variant(label=str(self), key=key, runs=runs)
 
@@ -137,11 +138,27 @@ def _threads() -> int:
     return torch.get_num_threads()
 
 
+def _prefix(engine: GgufEngine, ours: OriginalTokens) -> int:
+    """Return the token before a segment: the original's where the file writes it alike, whatever BOS the file names.
+
+    Else the file's own: another vocabulary has another token there.
+    """
+    if engine.text_of(ours.prefix) == ours.tokenizer.convert_ids_to_tokens(ours.prefix):
+        return ours.prefix
+    if engine.prefix is None:
+        raise EngineError(
+            f"{engine.path}: the file has another vocabulary than the original and names neither a BOS nor an EOS "
+            "token, so the first token of a segment has no context. Write tokenizer.ggml.bos_token_id or "
+            "tokenizer.ggml.eos_token_id into it"
+        )
+    return engine.prefix
+
+
 class _FileScorer:
     """Scores with the file's own tokenizer; where that is not the original's, without divergence, and says so."""
 
-    def __init__(self, engine: GgufEngine, ours: Any) -> None:
-        self._engine, self._ours = engine, ours
+    def __init__(self, engine: GgufEngine, ours: OriginalTokens, prefix: int) -> None:
+        self._engine, self._ours, self._prefix = engine, ours, prefix
 
     @property
     def arithmetic(self) -> str:
@@ -167,8 +184,7 @@ class _FileScorer:
         for segment_id, ids in zip(segment_ids, tokens, strict=True):
             if not ids:
                 raise CorpusError(f"segment {segment_id} in {language} has no token under the file's tokenizer")
-        prefix = self._ours.prefix if self._engine.prefix is None else self._engine.prefix
-        reason = self._ours.difference(language, segment_ids, texts, tokens, prefix=prefix)
+        reason = self._ours.difference(language, segment_ids, texts, tokens, prefix=self._prefix)
         if reason is None and reference is not None and reference.head.weight.shape[0] != self._engine.vocabulary:
             reason = (
                 f"no KL: the file has {self._engine.vocabulary} tokens, the original {reference.head.weight.shape[0]}"
@@ -179,7 +195,7 @@ class _FileScorer:
             segment_ids,
             texts,
             tokens,
-            prefix=prefix,
+            prefix=self._prefix,
             context=self._ours.context,
             reference=None if reason else reference,
         )

@@ -5,6 +5,7 @@
 | (on starting)                        | engine, vocabulary, prefix token, description                   |
 | {"logits": [ids], "last": n}         | {"rows": n, "columns": v}, then n x v float32, machine's order  |
 | {"tokens": [texts]}                  | {"tokens": [[ids], ...]}                                        |
+| {"text_of": id}                      | {"text": how the file writes that token, or null}               |
 
 Whatever goes wrong is {"error": sentence}. Run as `python -m evenbits.variants.llama_cpp.child ARGUMENTS`, arguments
 being one JSON object: library, file, context, kv, threads. The end of stdin ends it.
@@ -59,6 +60,9 @@ def main(arguments: dict[str, Any]) -> None:
 def _serve(answers: BinaryIO, model: OpenModel, request: dict[str, Any]) -> None:
     if "tokens" in request:
         _answer(answers, {"tokens": [model.tokens(text) for text in request["tokens"]]})
+        return
+    if "text_of" in request:
+        _answer(answers, {"text": model.text_of(request["text_of"])})
         return
     rows = model.logits(request["logits"], request["last"])
     _answer(answers, {"rows": rows.shape[0], "columns": rows.shape[1]})

@@ -67,6 +67,11 @@ class GgufEngine:
         found: list[list[int]] = self._ask({"tokens": list(texts)}, "tokenizing")["tokens"]
         return found
 
+    def text_of(self, token: int) -> str | None:
+        """Return how the file writes `token`; None where it has no such token."""
+        found: str | None = self._ask({"text_of": token}, "looking up a token")["text"]
+        return found
+
     def logits(self, ids: Sequence[int], last: int) -> NDArray[np.float32]:
         """Return the logits after each of the `last` tokens of `ids`, shape (last, vocabulary)."""
         what = f"scoring a window of {len(ids)} tokens"

@@ -30,6 +30,7 @@ ENVIRONMENT = "EVENBITS_LLAMA_CPP"
 KV_TYPES = {"f32": 0, "f16": 1}
 """Types of the key-value cache, by their numbers in ggml.h."""
 
+PREFIX_KEYS = (b"tokenizer.ggml.bos_token_id", b"tokenizer.ggml.eos_token_id")
 PADDED = 1024  # bytes; the largest parameter struct so far has 176
 MINUS_ONE = struct.unpack("<I", struct.pack("<f", -1.0))[0]
 YARN = (MINUS_ONE,) * 4
@@ -67,6 +68,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "llama_model_free": (None, (_POINTER,)),
     "llama_model_get_vocab": (_POINTER, (_POINTER,)),
     "llama_model_desc": (_INT, (_POINTER, _TEXT, ctypes.c_size_t)),
+    "llama_model_meta_val_str": (_INT, (_POINTER, _TEXT, _TEXT, ctypes.c_size_t)),
     "llama_init_from_model": (_POINTER, (_POINTER, _Parameters)),
     "llama_free": (None, (_POINTER,)),
     "llama_n_ctx": (ctypes.c_uint32, (_POINTER,)),
@@ -79,8 +81,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "llama_decode": (_INT, (_POINTER, _Batch)),
     "llama_get_logits": (ctypes.POINTER(ctypes.c_float), (_POINTER,)),
     "llama_vocab_n_tokens": (_INT, (_POINTER,)),
-    "llama_vocab_bos": (_INT, (_POINTER,)),
-    "llama_vocab_eos": (_INT, (_POINTER,)),
+    "llama_vocab_get_text": (_TEXT, (_POINTER, _INT)),
     "llama_tokenize": (
         _INT,
         (_POINTER, _TEXT, _INT, ctypes.POINTER(ctypes.c_int32), _INT, ctypes.c_bool, ctypes.c_bool),
@@ -198,11 +199,23 @@ class OpenModel:
         self._batch = self._c.llama_batch_init(context, 0, 1)
 
     def prefix(self) -> int | None:
-        """Return the file's BOS, else EOS; None where it names neither."""
-        for number in (self._c.llama_vocab_bos(self._vocabulary), self._c.llama_vocab_eos(self._vocabulary)):
-            if number >= 0:
-                return int(number)
+        """Return the file's BOS, else EOS; None where its metadata names neither.
+
+        llama_vocab_bos would answer a built-in default (11 for BPE) where there is no key.
+        """
+        space = ctypes.create_string_buffer(32)
+        for key in PREFIX_KEYS:
+            found = self._c.llama_model_meta_val_str(self._model, key, space, len(space))
+            if found > 0 and int(space.value) < self.vocabulary:
+                return int(space.value)
         return None
+
+    def text_of(self, token: int) -> str | None:
+        """Return how the file writes `token`; None where it has no such token."""
+        if not 0 <= token < self.vocabulary:
+            return None
+        text: bytes = self._c.llama_vocab_get_text(self._vocabulary, token)
+        return text.decode("utf-8", "replace")
 
     def description(self) -> str:
         """Return the file's architecture and size in llama.cpp's words."""
