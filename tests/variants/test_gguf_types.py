@@ -6,9 +6,10 @@ import architectures
 import pytest
 from evenbits.errors import SpecError
 from evenbits.models.outline import outline_anatomy
-from evenbits.variants.gguf_rounding import parse_gguf_rounding, planned_types
+from evenbits.variants.gguf_rounding import _first_group, parse_gguf_rounding, planned_types
 from evenbits.variants.gguf_types import FILE_TYPES, GgufShape, TensorRow, choose_types, tensor_role
 from llama_cpp_builds import needs_llama_cpp
+from transformers import FalconConfig, Lfm2Config, LlamaConfig
 
 
 def llama(*, layers, columns=256, tied=True):
@@ -51,6 +52,47 @@ def test_shared_value_heads_get_more_bits():
         return choose_types(llama(layers=1), file_type, GgufShape(layers=1, group=group))["blk.0.attn_v.weight"]
 
     assert (values(1), values(4)) == ("IQ4_XS", "Q5_K")
+
+
+def falcon(file_type, *, tied=False):
+    parts = ("attn_qkv", "attn_output", "ffn_up", "ffn_down")
+    names = ["token_embd.weight", *([] if tied else ["output.weight"])]
+    names += [f"blk.{layer}.{part}.weight" for layer in range(32) for part in parts]
+    rows = [TensorRow(name=name, rows=256, columns=256) for name in names]
+    return choose_types(rows, file_type, GgufShape(layers=32, group=71, falcon=True))
+
+
+def test_falcon_has_rules_of_its_own():
+    """As llama.cpp's quantizer writes them: the head in 8 bits, less for ffn_down and attn_output."""
+    chosen = falcon("Q4_K_M")
+    assert [chosen["output.weight"], falcon("Q2_K", tied=True)["token_embd.weight"]] == ["Q8_0", "Q8_0"]
+    # of 32 layers the first sixteenth: 0, 1; the ends: 2, 3, 28 to 31; between, (layer - 4) % 3 == 2: 6, 9, ..., 27
+    assert layers_with(chosen, "ffn_down", "Q6_K") == [0, 1]
+    assert layers_with(chosen, "ffn_down", "Q5_K") == [2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]
+    assert layers_with(falcon("Q3_K_M"), "ffn_down", "Q3_K") == layers_with(chosen, "ffn_down", "Q4_K")
+    assert layers_with(falcon("Q4_K_S"), "ffn_down", "Q5_K") == []
+    outputs = {label: falcon(label)["blk.0.attn_output.weight"] for label in ("Q2_K", "Q3_K_M", "Q3_K_L")}
+    assert outputs == {"Q2_K": "Q2_K", "Q3_K_M": "Q3_K", "Q3_K_L": "Q4_K"}
+
+
+def lfm2(layer_types):
+    return Lfm2Config(num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=2, layer_types=layer_types)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (LlamaConfig(num_attention_heads=8, num_key_value_heads=2), 4),
+        (FalconConfig(num_attention_heads=71), 71),  # one key-value head for all of them
+        (FalconConfig(num_attention_heads=8, num_kv_heads=2, new_decoder_architecture=True), 4),
+        (FalconConfig(num_attention_heads=8, multi_query=False), 1),
+        (lfm2(["conv", "full_attention"]), 0),
+        (lfm2(["full_attention", "conv"]), 4),
+    ],
+)
+def test_heads_are_shared_as_in_the_first_layer(config, expected):
+    """llama.cpp asks that layer alone, and a convolution has no such heads."""
+    assert _first_group(config) == expected
 
 
 def test_an_override_is_found_anywhere_in_the_name_and_the_first_one_decides():

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GgufRounding", "gguf_names", "parse_gguf_rounding", "planned_types", "rounded", "rounded_rows"]
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised whenever the same rounding would give other weights."""
 
 FINE = 6
@@ -154,7 +154,7 @@ class GgufPlan:
 
 
 def planned_types(
-    rounding: GgufRounding, anatomy: Anatomy, shapes: Mapping[str, tuple[int, int]], config: object
+    rounding: GgufRounding, anatomy: Anatomy, shapes: Mapping[str, tuple[int, int]], config: Any
 ) -> GgufPlan:
     """Return which type each matrix gets; `shapes`: O x I by module path, `config`: transformers' of the model.
 
@@ -171,9 +171,9 @@ def planned_types(
     names = gguf_names(modules, anatomy)
     overrides = _protections(rounding, names)
     layers = len(anatomy.layers)
-    heads = int(getattr(config, "num_attention_heads", 1))
-    group = heads // int(getattr(config, "num_key_value_heads", None) or heads)
-    shape = GgufShape(layers=layers, group=group, large=group > 1 and LARGE.get(anatomy.model_type) == layers)
+    group = _first_group(config)
+    large = group > 1 and LARGE.get(anatomy.model_type) == layers
+    shape = GgufShape(layers=layers, group=group, large=large, falcon=anatomy.model_type == "falcon")
     rows = [TensorRow(name=names[module], rows=shapes[module][0], columns=shapes[module][1]) for module in modules]
     by_name = choose_types(rows, rounding.file_type, shape, imatrix=rounding.imatrix, overrides=overrides)
     return GgufPlan(
@@ -183,6 +183,17 @@ def planned_types(
             [(row.name, by_name[row.name], (row.rows, row.columns)) for row in rows], label=rounding.file_type
         ),
     )
+
+
+def _first_group(config: Any) -> int:
+    """Return the query heads per key-value head of the first layer, which alone llama.cpp asks; 0 of a convolution."""
+    if (getattr(config, "layer_types", None) or [""])[0] == "conv":  # LFM2
+        return 0
+    heads = int(getattr(config, "num_attention_heads", 1))
+    if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):  # Falcon 7B
+        return heads
+    names = ("num_key_value_heads", "num_kv_heads")  # Falcon has the second
+    return heads // next((int(found) for name in names if (found := getattr(config, name, None))), heads)
 
 
 def gguf_names(modules: Sequence[str], anatomy: Anatomy) -> dict[str, str]:

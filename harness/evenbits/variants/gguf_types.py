@@ -88,13 +88,15 @@ class TensorRow:
 class GgufShape:
     """What the rules ask of a model besides its tensors.
 
-    `layers`: number of blocks. `group`: query heads per key-value head. `large`: one of the models of 80 layers with
-    shared value heads that llama.cpp calls 70B.
+    `layers`: number of blocks. `group`: query heads per key-value head of the first layer, 0 where that has none.
+    `large`: one of the models of 80 layers with shared value heads that llama.cpp calls 70B. `falcon`: that
+    architecture has rules of its own.
     """
 
     layers: int
     group: int
     large: bool = False
+    falcon: bool = False
 
 
 @dataclass(kw_only=True, slots=True)
@@ -170,7 +172,7 @@ def _fitting(kind: str, columns: int) -> str:
 def _by_rules(row: TensorRow, file_type: str, shape: GgufShape, counts: _Counts, *, tied: bool, imatrix: bool) -> str:
     role, default = tensor_role(row.name), DEFAULTS[file_type]
     if role == "output" or (tied and role == "token_embd"):
-        return _head(row, file_type, default)
+        return _head(row, file_type, default, shape)
     if role == "token_embd":
         return _embedding(file_type, default)
     if role in VALUES:
@@ -178,7 +180,7 @@ def _by_rules(row: TensorRow, file_type: str, shape: GgufShape, counts: _Counts,
         counts.values += 1
         return kind
     if role == "ffn_down":
-        kind = _down(file_type, default, shape.layers, counts.down, imatrix=imatrix)
+        kind = _down(file_type, default, shape, counts.down, imatrix=imatrix)
         counts.down += 1
         return kind
     if role in {"ffn_gate", "ffn_up"}:
@@ -186,7 +188,8 @@ def _by_rules(row: TensorRow, file_type: str, shape: GgufShape, counts: _Counts,
         counts.roles[role] = place + 1
         middle = shape.layers // 8 <= place < 7 * shape.layers // 8
         return "IQ3_XXS" if file_type == "IQ3_XS" and middle else default
-    return EXCEPTIONS.get(role, {}).get(file_type, default)
+    exceptions = FALCON_OUTPUT if shape.falcon and role == "attn_output" else EXCEPTIONS.get(role, {})
+    return exceptions.get(file_type, default)
 
 
 EXCEPTIONS: Mapping[str, Mapping[str, str]] = {
@@ -205,10 +208,11 @@ EXCEPTIONS: Mapping[str, Mapping[str, str]] = {
     },
 }
 """Exceptions that hold at any depth, by role and file type."""
+FALCON_OUTPUT = {label: kind for label, kind in EXCEPTIONS["attn_output"].items() if label in LOW} | {"Q3_K_L": "Q4_K"}
 
 
-def _head(row: TensorRow, file_type: str, default: str) -> str:
-    if row.columns % (SUPER_BLOCK if default in FALLBACKS else BLOCK):
+def _head(row: TensorRow, file_type: str, default: str, shape: GgufShape) -> str:
+    if shape.falcon or row.columns % (SUPER_BLOCK if default in FALLBACKS else BLOCK):
         return "Q8_0"
     if file_type in LOW | {"IQ3_XXS"}:
         return "Q5_K"
@@ -248,9 +252,22 @@ def _values(file_type: str, default: str, shape: GgufShape, counts: _Counts, *, 
     return "Q5_K" if shape.large and kind in {"Q3_K", "Q4_K"} else kind
 
 
-def _down(file_type: str, default: str, layers: int, place: int, *, imatrix: bool) -> str:
+FALCON_DOWN = {
+    "Q3_K_M": ("Q5_K", "Q4_K", "Q3_K"),
+    "Q3_K_L": ("Q4_K", "Q4_K", "Q4_K"),
+    "Q4_K_M": ("Q6_K", "Q5_K", "Q4_K"),
+    "Q4_K_S": ("Q4_K", "Q4_K", "Q4_K"),
+}
+"""Falcon's types of ffn_down: in the first sixteenth, in other layers that get more bits, in the rest."""
+
+
+def _down(file_type: str, default: str, shape: GgufShape, place: int, *, imatrix: bool) -> str:
+    layers = shape.layers
     early = place < layers // 8
     always = {"Q2_K": "Q3_K", "Q3_K_L": "Q5_K", "Q3_K_M": "Q5_K" if place < layers // 16 else "Q4_K"}
+    if shape.falcon:
+        depth = 0 if place < layers // 16 else 1 if _more_bits(place, layers) else 2
+        always |= {label: kinds[depth] for label, kinds in FALCON_DOWN.items()}
     if file_type in always:
         return always[file_type]
     if file_type in {"Q4_K_M", "Q5_K_M"}:
