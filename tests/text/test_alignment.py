@@ -1,7 +1,8 @@
 """From texts by language and id to aligned segments."""
 
+import pytest
 from evenbits.errors import CorpusError
-from evenbits.text.alignment import align
+from evenbits.text.alignment import REPEATED, align
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -57,9 +58,42 @@ def test_the_order_in_which_a_language_is_read_changes_nothing(rows):
 
 
 @given(ROWS)
-def test_fewer_languages_never_lose_a_segment(rows):
+@example({"de": {"a": "eins", "b": "eins"}, "en": {"a": "one", "b": "two"}, "fr": {"a": "un", "b": "deux"}})
+def test_no_text_stands_twice_in_any_language(rows):
+    """It would be in the probe half and in the evaluation half, and count as two."""
+    corpus = aligned(rows)
+    if corpus is not None:
+        for tag in LANGUAGES:
+            assert len({text.strip() for text in corpus.texts[tag]}) == len(corpus)
+
+
+def test_of_segments_with_one_text_the_first_stays_and_the_others_are_counted_by_language():
+    german = {"a": "eins", "b": "eins ", "c": "drei", "d": "vier", "e": "zwei"}
+    english = {"a": "one", "b": "two", "c": "three", "d": "three", "e": "two"}
+    corpus = aligned({"de": german, "en": english}, languages=("de", "en"))
+    # b repeats a in German, d repeats c in English; the text of b, which went, is no earlier one to e
+    assert corpus.segment_ids == ("a", "c", "e")
+    counted = [(entry.language, entry.count, entry.reason) for entry in corpus.left_out]
+    assert counted == [("de", 1, REPEATED), ("en", 1, REPEATED), (None, 2, "not usable in every language")]
+
+
+def test_a_language_that_only_repeats_itself_is_refused_and_does_not_empty_the_corpus():
+    english = {str(number): f"number {number}" for number in range(9)}
+    with pytest.raises(CorpusError, match=r"in de 8 of 9 segments repeat the text of another .* leave de out"):
+        align(
+            name="t",
+            source="here",
+            rows={"de": dict.fromkeys(english, "kommt noch"), "en": english},
+            languages=("de", "en"),
+        )
+    both = {"de": dict.fromkeys(english, "ja"), "en": dict.fromkeys(english, "yes")}
+    assert len(aligned(both, languages=("de", "en"))) == 1  # nothing else is said in English either
+
+
+@given(ROWS)
+def test_fewer_languages_never_lose_a_segment_but_repeated_ones(rows):
     three, two = aligned(rows), aligned(rows, languages=("de", "en"))
-    if three is not None and two is not None:
+    if three is not None and two is not None and REPEATED not in {entry.reason for entry in two.left_out}:
         assert set(three.segment_ids) <= set(two.segment_ids)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from evenbits.errors import CorpusError, UsageError
-from evenbits.text import load_corpus
-from hypothesis import HealthCheck, given, settings
+from evenbits.text import load_corpus, split
+from evenbits.text.alignment import REPEATED
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 ENGLISH = ["The house is old.", "The sky is blue.", "It rains.", "We are here."]
@@ -375,11 +376,34 @@ def test_folders_among_the_files_are_counted_and_named(tmp_path):
     assert counted(load_corpus(text)) == {("file", None, "not .txt or .jsonl: de"): 1}
 
 
+def test_repeated_text_is_left_out_so_that_no_half_has_the_other_s(tmp_path):
+    """20 lines with 10 texts; of these halves shared six."""
+    lines = {tag: [f"{word} {number % 10}" for number in range(20)] for tag, word in (("de", "Satz"), ("en", "line"))}
+    corpus = load_corpus(write(tmp_path, **lines))
+    assert counted(corpus) == {
+        ("segment", "de", REPEATED): 10,
+        ("segment", "en", REPEATED): 10,
+        ("segment", None, "not usable in every language"): 10,
+    }
+    probe, evaluation = split(corpus, seed=0)
+    assert not set(probe.texts["de"]) & set(evaluation.texts["de"])
+
+
 LINE = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\ufeff"), max_size=8)
+
+
+def without_repeats(rows):
+    """Return the rows none of whose texts a returned one before has in that language."""
+    kept = []
+    for row in rows:
+        if not any(text.strip() == said.strip() for one in kept for text, said in zip(row, one, strict=True)):
+            kept.append(row)
+    return kept
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(LINE, LINE, LINE), min_size=1, max_size=12))
+@example([("0", "00", "0"), ("1", "00", "1"), ("", "", "")])
 def test_alignment_keeps_exactly_the_lines_that_are_usable_in_every_language(tmp_path, rows):
     languages = {tag: [row[place] for row in rows] for place, tag in enumerate(("de", "en", "fr"))}
     usable = [
@@ -387,21 +411,23 @@ def test_alignment_keeps_exactly_the_lines_that_are_usable_in_every_language(tmp
         for row in rows
         if all(text.strip() for text in row) and row[1].strip() not in {row[0].strip(), row[2].strip()}
     ]
+    kept = without_repeats(usable)
     try:
         corpus = load_corpus(write(tmp_path, **languages))
     except CorpusError as error:
-        # Refused only where a file is empty, a language mostly copies, or nothing is left.
+        # Refused only where a file is empty, a language mostly copies or repeats itself, or nothing is left.
         empty = any(not any(text.strip() for text in texts) for texts in languages.values())
         copies = [
             sum(bool(row[place].strip()) and row[place].strip() == row[1].strip() for row in rows) for place in (0, 2)
         ]
         filled = [sum(bool(row[place].strip()) for row in rows) for place in (0, 2)]
         mostly = any(count * 2 > total for count, total in zip(copies, filled, strict=True))
-        assert empty or mostly or not usable, error  # noqa: PT017 - both outcomes are checked
+        assert empty or mostly or len(kept) < len(usable) or not usable, error  # noqa: PT017 - both outcomes are checked
         return
-    assert [tuple(corpus.texts[tag][i] for tag in ("de", "en", "fr")) for i in range(len(corpus))] == usable
+    assert [tuple(corpus.texts[tag][i] for tag in ("de", "en", "fr")) for i in range(len(corpus))] == kept
     dropped = counted(corpus).get(("segment", None, "not usable in every language"), 0)
-    assert dropped + len(corpus) == len(rows)
+    lines = max(place for place, row in enumerate(rows, start=1) if any(text.strip() for text in row))
+    assert dropped + len(corpus) == lines  # empty lines at the end are none
 
 
 def write_lines(folder, stem, *records):

@@ -15,7 +15,8 @@ Rows = Mapping[str, Mapping[str, str]]  # language -> segment id -> text, in rea
 
 UNASKED = "not asked for"
 """Why a language of the corpus is left out that the user did not choose."""
-COPIES_REFUSED = 0.5  # share of segments equal to the source above which a language is not a translation
+REPEATED = "the same text as an earlier segment"
+COPIES_REFUSED = 0.5  # share of segments equal to the source, or to one another, above which a language is refused
 
 
 def source_language(present: tuple[str, ...]) -> str | None:
@@ -62,30 +63,26 @@ def align(
 
     `rows` may hold more languages than are chosen; English among them serves to recognise untranslated copies.
     `documents`: segment id -> the document it comes from, where that is known; a segment without one stands alone.
-    Left out and counted by language: segments missing in it, empty ones, and copies of the source text (languages that
-    share the source's primary subtag, such as `en-GB`, are not held to that). Raises `CorpusError` where a language
-    is mostly copies, or no segment is left.
+    Left out and counted by language: segments missing in it, empty ones, copies of the source text (languages that
+    share the source's primary subtag, such as `en-GB`, are not held to that), and of the others those whose text an
+    earlier one has there, which would stand in both halves of the corpus and count twice. Raises `CorpusError` where
+    a language is mostly copies, or no segment is left.
     """
     reference = source_language(tuple(rows))
     first = reference if reference in languages else languages[0]
     order = list(rows[first])
     order += [key for tag in languages if tag != first for key in rows[tag] if key not in rows[first]]
     candidates = list(dict.fromkeys(order))
-    counted: list[LeftOut] = []
-    refused: set[str] = set()
-    for tag in languages:
-        texts = rows[tag]
-        reasons = {
-            "missing in this language": {key for key in candidates if key not in texts},
-            "empty": {key for key, text in texts.items() if not text.strip()},
-            "equal to the source text": _copies(name, tag, rows, reference),
-        }
-        counted += [
-            LeftOut(what="segment", language=tag, count=len(keys), reason=reason)
-            for reason, keys in reasons.items()
-            if keys
-        ]
-        refused = refused.union(*reasons.values())
+    reasons = {tag: _unusable(name, tag, rows, candidates, reference) for tag in languages}
+    refused = {key for of_tag in reasons.values() for keys in of_tag.values() for key in keys}
+    repeats = _repeats(name, [key for key in candidates if key not in refused], rows, (first, *languages))
+    counted = [
+        LeftOut(what="segment", language=tag, count=len(keys), reason=reason)
+        for tag in languages
+        for reason, keys in {**reasons[tag], REPEATED: repeats[tag]}.items()
+        if keys
+    ]
+    refused = refused.union(*repeats.values())
     kept = [key for key in candidates if key not in refused]
     if not kept:
         why = "; ".join(f"{entry.language}: {entry.count} {entry.reason}" for entry in counted) or "there is no text"
@@ -107,6 +104,42 @@ def align(
         left_out=(*left_out, *counted),
         documents=tuple(documents.get(key, key) for key in kept) if documents else (),
     )
+
+
+def _unusable(name: str, tag: str, rows: Rows, candidates: Sequence[str], reference: str | None) -> dict[str, set[str]]:
+    """Return the segments that `tag` cannot give, by reason."""
+    texts = rows[tag]
+    return {
+        "missing in this language": {key for key in candidates if key not in texts},
+        "empty": {key for key, text in texts.items() if not text.strip()},
+        "equal to the source text": _copies(name, tag, rows, reference),
+    }
+
+
+def _repeats(name: str, keys: Sequence[str], rows: Rows, languages: Sequence[str]) -> dict[str, set[str]]:
+    """Return by language the segments of `keys` whose text an earlier one that stays has there.
+
+    Refuse a language that mostly repeats itself where the first of `languages` does not.
+    """
+    seen: dict[str, set[str]] = {tag: set() for tag in languages}
+    repeats: dict[str, set[str]] = {tag: set() for tag in languages}
+    for key in keys:
+        texts = {tag: rows[tag][key].strip() for tag in seen}
+        again = [tag for tag, text in texts.items() if text in seen[tag]]
+        for tag in again:
+            repeats[tag].add(key)
+        if not again:
+            for tag, text in texts.items():
+                seen[tag].add(text)
+    for tag, found in repeats.items():
+        own = found - repeats[languages[0]]
+        if len(own) > COPIES_REFUSED * len(keys):
+            raise CorpusError(
+                f"{name}: in {tag} {len(own)} of {len(keys)} segments repeat the text of another that says something "
+                f"else in {languages[0]}, so it is not a translation. Give the {tag} text, or leave {tag} out with "
+                "--languages."
+            )
+    return repeats
 
 
 def _copies(name: str, tag: str, rows: Rows, reference: str | None) -> set[str]:
