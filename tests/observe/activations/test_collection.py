@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 
+import architectures
 import numpy as np
 import pytest
 import torch
-from evenbits.errors import CorpusError, NonFiniteError
+from evenbits.errors import CorpusError, ModelError, NonFiniteError
+from evenbits.models.families import SUPPORTED
 from evenbits.models.loading import load
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
@@ -19,6 +21,7 @@ from evenbits.observe.activations.features import aligned_similarity, language_f
 from evenbits.observe.activations.hooks import packs, read
 from evenbits.observe.activations.lookup import activation_statistics, activations
 from evenbits.observe.activations.statistics import token_parity
+from evenbits.observe.activations.writes import WriteSums
 from evenbits.records import Corpus
 from evenbits.store import Store
 
@@ -140,6 +143,66 @@ def test_the_two_writes_are_all_that_a_layer_adds_to_the_stream(architecture, lo
         assert found.mlp_write[block.index] == pytest.approx(ratio(mlp, joined), rel=1e-3)
         assert found.attention_norm[block.index] == pytest.approx(np.linalg.norm(attention, axis=1).mean(), rel=1e-3)
         assert found.mlp_norm[block.index] == pytest.approx(np.linalg.norm(mlp, axis=1).mean(), rel=1e-3)
+
+
+QUICK = ("falcon_h1", "gemma4_text", "glm4", "granite", "llama")
+WRITE_OTHERWISE = ("falcon_h1", "gemma4", "gemma4_text", "minimax")
+"""A state space beside attention, inputs by layer and a scaled stream, a stream that is itself multiplied."""
+NO_WRITES = ("granitemoehybrid", "mamba2")
+"""Their feed-forward part has no single product, or they have none: refused before anything is measured."""
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """`measured(architecture)`: statistics of a tiny model, without sinks, which not every type has."""
+
+    def make(architecture):
+        store = Store(tmp_path / "store")
+        loaded = load(
+            resolve(parse_model(str(architectures.build(architecture, tmp_path / "m"))), store=store),
+            dtype=torch.float32,
+        )
+        monkeypatch.setattr(collection, "sink_masses", lambda *_: np.ones((len(loaded.anatomy.layers), 1)))
+        return measure(loaded, TEXTS, language="xx")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "architecture", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in SUPPORTED]
+)
+def test_writes_of_every_type_are_what_its_layers_add_or_are_refused(architecture, measured):
+    if architecture in NO_WRITES:
+        with pytest.raises(ModelError, match="has no single product"):
+            measured(architecture)
+        return
+    found = measured(architecture)
+    if architecture in WRITE_OTHERWISE:
+        assert (found.unexplained > 0.05).any()
+        with pytest.raises(
+            ModelError, match=r"what layer \d adds to the residual stream is not .* write: the difference is \d+%"
+        ):
+            found.writes()
+        assert language_features(found)["layer_usage_entropy"] is None
+        return
+    assert found.unexplained.max() < 1e-3
+    np.testing.assert_array_equal(found.writes()[0], found.attention_write + found.mlp_write)
+
+
+def test_a_stream_in_half_precision_is_not_taken_for_something_else_that_is_added():
+    """The stream is a hundred times as large as what is added to it: bfloat16 rounds a third of that away."""
+    rng = torch.Generator().manual_seed(0)
+    h_ND, a_ND, m_ND = (torch.randn(64, 32, generator=rng) * scale for scale in (100, 1, 1))
+    h_ND = h_ND.bfloat16()
+    out_ND = (h_ND + a_ND.bfloat16()) + m_ND.bfloat16()
+    found = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        sums = WriteSums(1, parallel=False, device=torch.device("cpu"))
+        told = (x.bfloat16().float() for x in (h_ND, a_ND, m_ND, out_ND))
+        sums.add(0, *told, dtype=dtype)
+        found[dtype] = float(sums.finish(64).unexplained[0])
+    assert found[torch.bfloat16] == 0
+    assert found[torch.float32] > 0.1
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -112,7 +112,7 @@ def test_entropy_lies_between_zero_and_one_and_ignores_scale(shares, scale):
 def test_the_three_entropies_are_over_channels_layers_and_heads():
     assert channel_entropy(np.array([1.0, 1, 0, 0])) == pytest.approx(0.5)  # ln 2 / ln 4
     # Attention and MLP together: 1, 1, 0, 0.
-    assert layer_usage_entropy(np.array([1.0, 0, 0, 0]), np.array([0.0, 1, 0, 0])) == pytest.approx(0.5)
+    assert layer_usage_entropy(np.array([1.0, 1, 0, 0])) == pytest.approx(0.5)
     # Energies 1, 1 in the first layer (entropy 1), 1, 0 in the second (0); norms are squared: 3, 3 stays 1.
     assert head_utilisation_entropy(np.array([[3.0, 3.0], [1.0, 0.0]])) == pytest.approx(0.5)
 

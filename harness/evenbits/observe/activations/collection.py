@@ -21,7 +21,7 @@ from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Batch, Sequenced, batches_of, sequences_of
 from evenbits.observe.activations.channels import ChannelSums, gathered, largest_of
 from evenbits.observe.activations.experts import listening_to_experts
-from evenbits.observe.activations.hooks import first_tensor, packs, read, write_modules
+from evenbits.observe.activations.hooks import first_tensor, packs, read, write_factor, write_modules
 from evenbits.observe.activations.sinks import sink_masses
 from evenbits.observe.activations.states import PROJECTED, StateSums, projection
 from evenbits.observe.activations.statistics import SINK_SEGMENTS, ActivationStatistics, state_layers
@@ -71,6 +71,7 @@ def measure(
         attention_norm=writes.attention_norm,
         mlp_norm=writes.mlp_norm,
         stream_norm=writes.stream_norm,
+        unexplained=writes.unexplained,
         head_norm=_head_norms(loaded, square, heads=sinks.shape[1]),
         sink_mass=sinks,
         sink_segments=min(sink_segments, len(texts)),
@@ -107,6 +108,7 @@ class _Listener:
         }
         self._experts = {linear.name: linear.experts for linear in loaded.anatomy.linears}
         self._home = loaded.model.device
+        self._factors = [write_factor(loaded.model, block) for block in blocks]
         self.after: dict[str, Any] = {}
         for block in blocks:
             attention, mlp = write_modules(loaded.model, block)
@@ -144,8 +146,10 @@ class _Listener:
     def _leave(self, layer: int, output: Any) -> None:
         assert self._batch is not None  # noqa: S101 - start() comes first
         assert self._even is not None  # noqa: S101 - same
-        self.writes.add(layer, self._held.pop("stream"), self._held.pop("attention"), self._held.pop("mlp"))
-        h_ND = gathered(first_tensor(output), self._batch.real).to(self._home)
+        stream = first_tensor(output)
+        h_ND = gathered(stream, self._batch.real).to(self._home)
+        a_ND, m_ND = (self._held.pop(what).mul_(self._factors[layer]) for what in ("attention", "mlp"))
+        self.writes.add(layer, self._held.pop("stream"), a_ND, m_ND, h_ND, dtype=stream.dtype)
         self.states.add(layer, h_ND, self._even)
         if layer in self.state_layers:
             sums = self.segment_sum[self.state_layers.index(layer)]

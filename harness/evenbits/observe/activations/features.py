@@ -100,9 +100,9 @@ def channel_entropy(second_moment_I: Float64) -> float:
     return normalised_entropy(second_moment_I)
 
 
-def layer_usage_entropy(attention_write_L: Float64, mlp_write_L: Float64) -> float:
+def layer_usage_entropy(write_L: Float64) -> float:
     """Entropy over layers of what they write relative to the stream, attention and MLP together."""
-    return normalised_entropy(np.asarray(attention_write_L) + np.asarray(mlp_write_L))
+    return normalised_entropy(np.asarray(write_L))
 
 
 def head_utilisation_entropy(head_norm_LH: Float64) -> float:
@@ -170,7 +170,8 @@ def language_features(
     """Return the features of one language that need no further pass of the model; None where one is undefined.
 
     `participation_early`, `_middle`, `_late`: mean participation ratio of thirds of the depth. `channel_entropy`: mean
-    over the distinct inputs of products. `layer_usage_entropy`, `head_utilisation_entropy`. `half_prediction`: mean
+    over the distinct inputs of products. `layer_usage_entropy` (None where attention and MLP do not write all that a
+    layer adds), `head_utilisation_entropy`. `half_prediction`: mean
     over the judged layers. `sink_mass`: mean attention to the first token. `reference_similarity`: mean over the state
     layers of `aligned_similarity` with `reference` (English, say); None without one, or with a single segment.
     """
@@ -189,7 +190,7 @@ def language_features(
         similarity = float(np.mean([aligned_similarity(a, b) for a, b in pairs]))
     return participation | {
         "channel_entropy": float(np.mean([channel_entropy(square) for square in inputs.values()])),
-        "layer_usage_entropy": layer_usage_entropy(statistics.attention_write, statistics.mlp_write),
+        "layer_usage_entropy": layer_usage_entropy(statistics.writes()[0]) if statistics.writes_whole else None,
         "head_utilisation_entropy": head_utilisation_entropy(statistics.head_norm),
         "half_prediction": None if half is None else float(half.mean()),
         "sink_mass": float(statistics.sink_mass.mean()),

@@ -17,7 +17,13 @@ from evenbits.scoring import packed
 from evenbits.scoring.arithmetic import products_for
 from evenbits.scoring.batches import context_limit
 
-__all__ = ["first_tensor", "listening", "packs", "read", "write_modules"]
+__all__ = ["first_tensor", "listening", "packs", "read", "write_factor", "write_modules"]
+
+SANDWICHES = (
+    ("post_attention_layernorm", "post_feedforward_layernorm"),  # Gemma 2 and 3, OLMo 2
+    ("post_self_attn_layernorm", "post_mlp_layernorm"),  # GLM 4
+)
+"""Norms between attention and the stream, and between MLP and the stream, by the names they have in a layer."""
 
 Before = Callable[[torch.Tensor], None]
 After = Callable[[Any], None]
@@ -88,13 +94,19 @@ def first_tensor(output: Any) -> torch.Tensor:
 def write_modules(model: nn.Module, block: Block) -> tuple[str, str]:
     """Return the paths of the modules whose outputs attention and MLP of `block` add to the residual stream.
 
-    The last product of each, except where a norm stands between it and the stream (Gemma 3, OLMo 2), and the whole
-    feed-forward part where that is made of experts.
+    The last product of each, except where a norm stands between it and the stream, and the whole feed-forward part
+    where that is made of experts. They are added times `write_factor`.
     """
     layer = model.get_submodule(block.name)
-    if hasattr(layer, "post_feedforward_layernorm") and hasattr(layer, "post_attention_layernorm"):
-        return f"{block.name}.post_attention_layernorm", f"{block.name}.post_feedforward_layernorm"
+    for attention, mlp in SANDWICHES:
+        if hasattr(layer, attention) and hasattr(layer, mlp):
+            return f"{block.name}.{attention}", f"{block.name}.{mlp}"
     return block.attention_output, block.mlp_output or block.mlp or block.mlp_product
+
+
+def write_factor(model: nn.Module, block: Block) -> float:
+    """Return what a layer multiplies both of its writes with before it adds them: 1, but in Granite."""
+    return float(getattr(model.get_submodule(block.name), "residual_multiplier", 1.0))
 
 
 def _on_input(look: Before) -> Callable[..., None]:

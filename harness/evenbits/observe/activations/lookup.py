@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 KIND = "activations"
-SCHEMA = 2
+SCHEMA = 3
 
 GRADIENTS = "gradients"
 GRADIENT_SCHEMA = 3

@@ -9,15 +9,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.errors import CorpusError, NonFiniteError
+from evenbits.errors import CorpusError, ModelError, NonFiniteError
 from evenbits.store import Entry
 
 __all__ = ["SINK_SEGMENTS", "ActivationStatistics", "packed", "state_layers", "token_parity", "unpacked"]
 
 Float64 = NDArray[np.float64]
 
-LAYERED = ("attention_write", "mlp_write", "attention_norm", "mlp_norm", "stream_norm", "participation")
+LAYERED = (
+    "attention_write",
+    "mlp_write",
+    "attention_norm",
+    "mlp_norm",
+    "stream_norm",
+    "unexplained",
+    "participation",
+)
 MAPPED = ("input_square", "input_peak", "output_peak", "routed")
+
+MOST_UNEXPLAINED = 0.02
+"""Share of what a layer adds to the stream above which its two writes are not what it does."""
 
 SINK_SEGMENTS = 4
 """Segments of a language on which attention to the first token is measured."""
@@ -43,7 +54,8 @@ class ActivationStatistics:
     experts both are [E, I], over the tokens sent to each expert; `routed`: how many those were [E].
     `output_peak`: MLP output module -> max |y_o| [O].
     `attention_write`, `mlp_write` [L]: mean of |write| / |residual stream it is added to|; `attention_norm`,
-    `mlp_norm`, `stream_norm` [L]: mean raw norms, the stream before the layer.
+    `mlp_norm`, `stream_norm` [L]: mean raw norms, the stream before the layer. `unexplained` [L]: share of what the
+    layer adds to the stream that these two writes do not make; see `writes`.
     `head_norm` [L, H]: root mean square norm of each head's output (input of the attention's output product).
     `sink_mass` [L, H]: mean attention to the prefix token, over the first `sink_segments` segments.
     `participation` [L]: participation ratio of the hidden states after each layer (`features.participation_of_tokens`).
@@ -65,6 +77,7 @@ class ActivationStatistics:
     attention_norm: Float64
     mlp_norm: Float64
     stream_norm: Float64
+    unexplained: Float64
     head_norm: Float64
     sink_mass: Float64
     sink_segments: int
@@ -103,6 +116,26 @@ class ActivationStatistics:
     @property
     def layers(self) -> int:
         return len(self.stream_norm)
+
+    @property
+    def writes_whole(self) -> bool:
+        """Whether attention and MLP write all that the layers add to the stream."""
+        return bool((self.unexplained <= MOST_UNEXPLAINED).all())
+
+    def writes(self) -> tuple[Float64, Float64]:
+        """Return what each layer writes, attention and MLP added: relative to the stream, and raw norms, [L] each.
+
+        `ModelError` where a layer adds something else, too, or not as it is written: a state space beside attention,
+        inputs by layer, a scaled stream.
+        """
+        if not self.writes_whole:
+            layer = int(self.unexplained.argmax())
+            raise ModelError(
+                f"what layer {layer} adds to the residual stream is not what its attention and feed-forward part "
+                f"write: the difference is {self.unexplained[layer]:.0%} of it. Writes by layer, and critical layers, "
+                "are not defined for this type of model; leave out what asks for them"
+            )
+        return self.attention_write + self.mlp_write, self.attention_norm + self.mlp_norm
 
     def channel_square(self, module: str) -> Float64:
         """Mean square of every input channel of `module` [I]; of experts over all that any of them read."""

@@ -1,6 +1,7 @@
 """What attention and MLP of each layer write, against the residual stream they are added to.
 
-Shapes: h_ND stream before the layer, a_ND the write of attention, m_ND the write of the MLP, N text tokens; sums [L].
+Shapes: h_ND stream before the layer, a_ND the write of attention, m_ND the write of the MLP, out_ND stream after the
+layer, N text tokens; sums [L].
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class LayerWrites:
 
     `attention_write`, `mlp_write`: |write| / |stream it is added to|, the magnitude of METHOD (H-036).
     `attention_norm`, `mlp_norm`, `stream_norm`: raw Euclidean norms; the stream's is that before the layer.
+    `unexplained`: share of what the layer adds to the stream that the two writes do not make.
     """
 
     attention_write: Float64
@@ -31,12 +33,13 @@ class LayerWrites:
     attention_norm: Float64
     mlp_norm: Float64
     stream_norm: Float64
+    unexplained: Float64
 
 
 class WriteSums:
     """Sums of norms and of their ratios; `parallel` where the MLP is added beside attention, not after it."""
 
-    FIELDS = ("attention_write", "mlp_write", "attention_norm", "mlp_norm", "stream_norm")
+    FIELDS = ("attention_write", "mlp_write", "attention_norm", "mlp_norm", "stream_norm", "unexplained", "added")
 
     def __init__(self, layers: int, *, parallel: bool, device: torch.device) -> None:
         self.parallel = parallel
@@ -44,9 +47,21 @@ class WriteSums:
             field: torch.zeros(layers, dtype=torch.float64, device=home_of_sums(device)) for field in self.FIELDS
         }
 
-    def add(self, layer: int, h_ND: torch.Tensor, a_ND: torch.Tensor, m_ND: torch.Tensor) -> None:
-        """Add one batch's text tokens at `layer`, float32."""
-        before, attention, mlp = (torch.linalg.vector_norm(x, dim=1) for x in (h_ND, a_ND, m_ND))
+    def add(
+        self,
+        layer: int,
+        h_ND: torch.Tensor,
+        a_ND: torch.Tensor,
+        m_ND: torch.Tensor,
+        out_ND: torch.Tensor,
+        *,
+        dtype: torch.dtype,
+    ) -> None:
+        """Add one batch's text tokens at `layer`, float32; `dtype`: of the stream, whose rounding explains itself."""
+        added_ND = out_ND - h_ND
+        before, attention, mlp, after, added, missing = (
+            torch.linalg.vector_norm(x, dim=1) for x in (h_ND, a_ND, m_ND, out_ND, added_ND, added_ND - a_ND - m_ND)
+        )
         at_mlp = before if self.parallel else torch.linalg.vector_norm(h_ND + a_ND, dim=1)
         for field, values in (
             ("attention_write", _ratio(attention, before)),
@@ -54,11 +69,16 @@ class WriteSums:
             ("attention_norm", attention),
             ("mlp_norm", mlp),
             ("stream_norm", before),
+            ("unexplained", (missing - torch.finfo(dtype).eps * after).clamp(min=0)),
+            ("added", added),
         ):
             self.sums[field][layer] += in_float64(values).sum()
 
     def finish(self, tokens: int) -> LayerWrites:
-        return LayerWrites(**{field: (total / tokens).cpu().numpy() for field, total in self.sums.items()})
+        means = {field: (total / tokens).cpu().numpy() for field, total in self.sums.items()}
+        added = means.pop("added")
+        means["unexplained"] = np.divide(means["unexplained"], added, out=np.zeros_like(added), where=added > 0)
+        return LayerWrites(**means)
 
 
 def _ratio(write: torch.Tensor, stream: torch.Tensor) -> torch.Tensor:

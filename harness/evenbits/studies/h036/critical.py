@@ -46,11 +46,13 @@ class CriticalLayers:
 
 
 def critical_layers(statistics: Mapping[str, ActivationStatistics]) -> tuple[CriticalLayers, ...]:
-    """Return the critical layers of each language: relative writes of attention and MLP, added."""
+    """Return the critical layers of each language: relative writes of attention and MLP, added.
+
+    `ModelError` where these are not all that a layer adds to the stream.
+    """
     found = []
     for tag, one in statistics.items():
-        write = np.asarray(one.attention_write + one.mlp_write, dtype=np.float64)
-        raw = np.asarray(one.attention_norm + one.mlp_norm, dtype=np.float64)
+        write, raw = one.writes()
         found.append(CriticalLayers(language=tag, write=write, raw=raw, layers=top_layers(write)))
     return tuple(found)
 
