@@ -200,6 +200,17 @@ def test_the_same_weights_elsewhere_lose_nothing_in_bfloat16_either(corpus, tmp_
     assert floor.value > 0
 
 
+def test_a_copy_whose_tokenizer_names_another_first_token_is_scored_after_the_originals(
+    subject, corpus, folder, tmp_path
+):
+    copy = copied(folder, tmp_path / "copy")
+    tokenizer = json.loads((copy / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (copy / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"bos_token": "in"}), encoding="utf-8")
+    for row in rows_of(subject, corpus, f"checkpoint:{copy}").values():
+        assert row["excess_bits"]["value"] == pytest.approx(0, abs=1e-5)
+        assert row["kl_nats_per_token"]["mean"] == pytest.approx(0, abs=1e-6)
+
+
 def test_an_export_of_eight_bits_is_scored_in_float32_as_its_spec_is(corpus, tmp_path):
     store = Store(tmp_path / "store")
     subject = Subject(local=resolve(parse_model("reference:a1"), store=store), store=store)

@@ -54,6 +54,7 @@ def score(
     keep_hidden: bool = False,
     lean: bool = True,
     body: Callable[[Sequence[Window]], torch.Tensor] | None = None,
+    prefix: int | None = None,
 ) -> tuple[Losses, HiddenStates | None]:
     """Score `texts` (one language's segments) with the model as it is now, patches included.
 
@@ -66,7 +67,8 @@ def score(
     `keep_hidden` returned it; the losses then carry KL, top-1 changes and squared probability differences.
     `lean=False`: always use the model's own forward (some wrappers and hooks need it; hooks on modules that the lean
     forward skips are noticed without it). `body`: what gives the final hidden states of a batch's scored positions,
-    where that is not the model in memory (`evenbits.scoring.streamed`).
+    where that is not the model in memory (`evenbits.scoring.streamed`). `prefix`: the token of context, by default the
+    tokenizer's own.
 
     Raises `CorpusError` for a segment without tokens, `ModelError` for a head that is not a linear layer,
     `NonFiniteError` (naming segment and language) where the model gives NaN or infinity, `DeviceError` where a single
@@ -75,7 +77,7 @@ def score(
     if len(segment_ids) != len(texts):
         raise ValueError(f"{language}: {len(segment_ids)} segment ids for {len(texts)} texts")
     model: Any = loaded.model
-    tokens, windows = read_text(loaded, language, segment_ids, texts, context=context)
+    tokens, windows = read_text(loaded, language, segment_ids, texts, context=context, prefix=prefix)
     digest = _digest(windows)
     if reference is not None and reference.digest != digest:
         raise ValueError(f"{language}: the full-precision hidden states belong to other text, tokens or context")
@@ -105,13 +107,19 @@ def score(
 
 
 def read_text(
-    loaded: LoadedModel, language: str, segment_ids: Sequence[str], texts: Sequence[str], *, context: int
+    loaded: LoadedModel,
+    language: str,
+    segment_ids: Sequence[str],
+    texts: Sequence[str],
+    *,
+    context: int,
+    prefix: int | None = None,
 ) -> tuple[list[list[int]], list[Window]]:
-    """Return the tokens of each text, and the windows in which they are scored."""
+    """Return the tokens of each text, and the windows in which they are scored, each after `prefix` or BOS or EOS."""
     embedding: Any = loaded.model.get_input_embeddings()
     tokens = tokenize(loaded.tokenizer, texts, segment_ids, language, rows=len(embedding.weight))
-    prefix = prefix_token(loaded.tokenizer, loaded.local.text)
-    return tokens, windows_of(tokens, prefix=prefix, context=context_limit(text_config(loaded.model), context))
+    first = prefix_token(loaded.tokenizer, loaded.local.text) if prefix is None else prefix
+    return tokens, windows_of(tokens, prefix=first, context=context_limit(text_config(loaded.model), context))
 
 
 def read_batches(

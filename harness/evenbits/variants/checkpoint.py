@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "activations_of", "parse"]
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised whenever the same checkpoint would be loaded otherwise."""
 
 READERS: Mapping[str, tuple[str, ...]] = {

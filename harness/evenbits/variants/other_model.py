@@ -23,6 +23,9 @@ class OtherModel:
 
     def __init__(self, loaded: LoadedModel, original: OriginalTokens, *, context: int) -> None:
         self.loaded, self._original, self._context = loaded, original, context
+        # Another BOS in a copy's tokenizer would pass for damage, of tens of bits a segment.
+        alike = original.spells_its_prefix(loaded.tokenizer)
+        self._prefix = original.prefix if alike else prefix_token(loaded.tokenizer, loaded.local.text)
 
     @property
     def arithmetic(self) -> str:
@@ -51,6 +54,7 @@ class OtherModel:
             keep_hidden=keep_hidden,
             batch_tokens=SMALL_BATCH if small_batches else None,
             lean=False,  # the lean forward multiplies with plain weights
+            prefix=self._prefix,
         )
         return losses.without_divergence(reason) if reason else losses, hidden
 
@@ -59,8 +63,7 @@ class OtherModel:
     ) -> str | None:
         loaded = self.loaded
         tokens = tokenize(loaded.tokenizer, texts, segment_ids, language)
-        prefix = prefix_token(loaded.tokenizer, loaded.local.text)
-        reason = self._original.difference(language, segment_ids, texts, tokens, prefix=prefix)
+        reason = self._original.difference(language, segment_ids, texts, tokens, prefix=self._prefix)
         if reason is not None:
             return reason
         limit = context_limit(loaded.model.config.get_text_config(), self._context)

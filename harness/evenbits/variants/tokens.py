@@ -38,6 +38,10 @@ class OriginalTokens:
         """Return the original's tokens of each text, without special tokens."""
         return tokenize(self.tokenizer, texts, segment_ids, language)
 
+    def spells_its_prefix(self, tokenizer: Any) -> bool:
+        """Return whether another tokenizer of transformers' means the same token by the id of the prefix."""
+        return bool(tokenizer.convert_ids_to_tokens(self.prefix) == self.tokenizer.convert_ids_to_tokens(self.prefix))
+
     def difference(
         self,
         language: str,
