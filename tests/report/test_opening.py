@@ -6,6 +6,7 @@ import scipy.stats
 from evenbits.estimates import Estimate, Finding, Threshold, Verdict, judge
 from evenbits.report.glossary import GLOSSARY, METRICS, plain_metric, tooltip
 from evenbits.report.opening import headline, levels_note, opening
+from evenbits.studies.gate.harm import harms
 from report_documents import realistic
 
 
@@ -66,21 +67,48 @@ def test_without_a_gate_it_says_what_it_costs_who_pays_whether_that_is_noise_and
     )
     # the middle of five loses 3 bits, the worst 12
     assert answers["who pays"] == (
-        "Korean: 12.0 bits more per segment, 3.4 % [1.7 to 6.8 %], 4.0 times the middle language; "
-        "then Japanese 8.00 (2.4 %), German 3.00 (1.2 %); least English 1.00 (0.3 %)."
+        "Korean: 12.0 [6.00, 24.0] bits more per segment, 3.4 % [1.7 to 6.8 %], 4.0 times the middle language "
+        "(German, 3.00); then Japanese 8.00 (2.4 %), German 3.00 (1.2 %); least English 1.00 (0.3 %)."
     )
     assert answers["noise"].startswith("4 of 5 languages are shown to lose; 6 segments each leave the others open.")
     assert "evenbits protect m --spec int3-row" in answers["next"]
     assert headline(document(FIVE)) == "Who pays for quantization"
 
 
-def test_who_pays_most_is_told_in_the_numbers_that_languages_are_ordered_by():
-    pooled = {"ko": 7.0, "ja": 7.5, "de": 4.0, "fr": 3.0, "en": 2.0}
-    rows = [{**one, "pooled_bits": found(pooled[one["language"]])} for one in FIVE]
-    who = said(document(rows))["who pays"]
+def pooled(**bits):
+    return [{**one, "pooled_bits": found(bits[one["language"]])} for one in FIVE]
+
+
+def test_who_pays_most_is_ordered_by_pooled_values_and_told_as_tables_do_with_these_beside_it():
+    who = said(document(pooled(ko=7.0, ja=7.5, de=4.0, fr=3.0, en=1.0)))["who pays"]
     # the middle of the five is de with 4 bits: 7.5 / 4
-    assert who.startswith("Japanese: 7.50 bits more per segment, 2.4 % [1.2 to 4.8 %], 1.9 times the middle language;")
-    assert "then Korean 7.00 (3.4 %), German 4.00 (1.2 %); least English 2.00 (0.3 %)." in who
+    assert who == (
+        "Japanese: 8.00 [4.00, 16.0] bits more per segment, 2.4 % [1.2 to 4.8 %]; pooled 7.50 (likelier: few segments "
+        "overstate differences), 1.9 times the middle language (German, pooled 4.00); then Korean 12.0 (pooled 7.00, "
+        "3.4 %), German 3.00 (1.2 %); least English 1.00 (0.3 %)."
+    )
+
+
+def test_no_language_is_the_worst_where_pooled_values_are_shown_alike():
+    all_alike = document(pooled(ko=5.2, ja=5.2, de=5.2, fr=5.2, en=5.2))
+    assert said(all_alike)["who pays"] == (
+        "The 5 languages cannot be told apart: pooled 5.20 bits more per segment, measured 1.00 to 12.0."
+    )
+    # 7.001 and 7.002 are shown as the same number; order of the alphabet or of floating point names nobody
+    two_alike = document(pooled(ko=7.001, ja=7.002, de=4.0, fr=3.0, en=1.0))
+    assert said(two_alike)["who pays"] == (
+        "Japanese, Korean cannot be told apart: pooled 7.00 bits more per segment, measured 8.00 to 12.0; "
+        "least English 1.00 (0.3 %)."
+    )
+    without_damage = [row(tag, 0.0, 0.0) for tag in ("ko", "ja")]
+    assert said(document(without_damage))["who pays"] == (
+        "The 2 languages cannot be told apart: 0 bits more per segment."
+    )
+
+
+def test_languages_that_are_pooled_alike_stand_in_the_order_measured():
+    (harm,) = harms(document(reversed(pooled(ko=5.2, ja=5.2, de=5.2, fr=5.2, en=5.2))))
+    assert [one["language"] for one in harm.ranked] == ["ko", "ja", "de", "fr", "en"]
 
 
 def test_a_model_that_came_quantized_is_named_with_its_precision():

@@ -277,30 +277,63 @@ def _cost(document: Mapping[str, Any], lead: Harm) -> Iterator[Answer]:
 
 
 def _who(document: Mapping[str, Any], lead: Harm, lost: frozenset[str]) -> Answer:
+    """Name the language that loses most by the pooled estimate, with what was measured, as tables do, beside that."""
     about = described(document, lead.model)
+    tied = _tied(lead)
     worst, *others = (*lead.ranked[: NEXT_WORST + 1], lead.ranked[-1])
-    bounds, share = _interval(worst), _share(worst)
-    text = f"{_named(worst, about)}: {number(pooled_bits(worst))} bits more per segment"
-    text += f", {share}{f' [{bounds}]' if bounds else ''}" if share else ""
-    text += _times(lead, lost)
-    if len(lead.ranked) > NEXT_WORST + 1:
-        *then, least = [_briefly(row, about) for row in others]
-        text += f"; then {', '.join(then)}; least {least}"
+    if len(tied) > 1:
+        text = _alike(tied, about, of=len(lead.ranked))
+        others = [] if len(tied) == len(lead.ranked) else [lead.ranked[-1]]
+    else:
+        bounds, share, pooled = _interval(worst), _share(worst), _pooled(worst)
+        text = f"{_named(worst, about)}: {estimate(worst['excess_bits'])} bits more per segment"
+        text += f", {share}{f' [{bounds}]' if bounds else ''}" if share else ""
+        text += f"; {pooled} (likelier: few segments overstate differences)" if pooled else ""
+        text += _times(lead, lost, about)
+    if len(lead.ranked) > NEXT_WORST + 1 and others:
+        *then, least = [_briefly(row, about, first=worst) for row in others]
+        text += "".join(f"; {word} {', '.join(whom)}" for word, whom in (("then", then), ("least", [least])) if whom)
     return Answer(label="who pays", question="Who pays most?", text=f"{text}.")
 
 
-def _briefly(row: Mapping[str, Any], about: Mapping[str, Mapping[str, Any]]) -> str:
-    share = _share(row)
-    return f"{_named(row, about)} {number(pooled_bits(row))}{f' ({share})' if share else ''}"
+def _tied(lead: Harm) -> list[Mapping[str, Any]]:
+    """Return the language that loses most, and those whose pooled estimate is shown as the same number."""
+    most = number(pooled_bits(lead.ranked[0]))
+    return [row for row in lead.ranked if number(pooled_bits(row)) == most]
 
 
-def _times(lead: Harm, lost: frozenset[str]) -> str:
-    """Return how the worst language compares with the middle one, where both are shown to lose."""
+def _alike(tied: Sequence[Mapping[str, Any]], about: Mapping[str, Mapping[str, Any]], *, of: int) -> str:
+    """Say that languages cannot be told apart, and between which values they were measured."""
+    whom = f"the {of} languages" if len(tied) == of else _listed([_named(row, about) for row in tied])
+    bits = [float(row["excess_bits"]["value"]) for row in tied]
+    each = f"{number(pooled_bits(tied[0]))} bits more per segment"
+    if any(map(_pooled, tied)):
+        each = f"pooled {each}, measured {number(min(bits))} to {number(max(bits))}"
+    return f"{capital(whom)} cannot be told apart: {each}"
+
+
+def _pooled(row: Mapping[str, Any]) -> str:
+    """Return the pooled estimate, named as such, where it is shown as another number than the measured one."""
+    pooled = number(pooled_bits(row))
+    return "" if pooled == number(row["excess_bits"]["value"]) else f"pooled {pooled}"
+
+
+def _briefly(row: Mapping[str, Any], about: Mapping[str, Mapping[str, Any]], *, first: Mapping[str, Any]) -> str:
+    """Return a language with what was measured; with the pooled value where it stands behind one that lost less."""
+    above = row["excess_bits"]["value"] > first["excess_bits"]["value"]
+    beside = ", ".join(filter(None, (_pooled(row) if above else "", _share(row))))
+    return f"{_named(row, about)} {number(row['excess_bits']['value'])}{f' ({beside})' if beside else ''}"
+
+
+def _times(lead: Harm, lost: frozenset[str], about: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return how the worst language compares with the middle one by the pooled values, where both are shown to lose."""
     rows = lead.ranked
     middle = rows[len(rows) // 2]
-    worst, typical = pooled_bits(rows[0]), pooled_bits(middle)
-    shown = {rows[0]["language"], middle["language"]} <= lost
-    return f", {worst / typical:.1f} times the middle language" if shown and len(rows) > NEXT_WORST else ""
+    if len(rows) <= NEXT_WORST or not {rows[0]["language"], middle["language"]} <= lost:
+        return ""
+    times = pooled_bits(rows[0]) / pooled_bits(middle)
+    its = _pooled(middle) or number(pooled_bits(middle))
+    return f", {times:.1f} times the middle language ({_named(middle, about)}, {its})"
 
 
 def _noise(document: Mapping[str, Any], lead: Harm, lost: frozenset[str]) -> Answer:
@@ -328,7 +361,7 @@ def _next(document: Mapping[str, Any], lead: Harm, lost: frozenset[str]) -> Answ
     if better is not None:
         harm, saved, bits = better
         worst = lead.ranked[0]
-        same = {row["language"]: row for row in harm.ranked}.get(worst["language"])
+        same = {row["language"]: row for row in harm.ranked}.get(worst["language"]) if len(_tied(lead)) == 1 else None
         who = _named(worst, described(document, lead.model))
         fall = f" ({who} from {_loss(worst)} to {_loss(same)})" if same else ""
         text = (

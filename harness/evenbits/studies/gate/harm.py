@@ -21,7 +21,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Harm:
-    """Damage of one model under one spec. `ranked`: rows with a value, most pooled excess bits first.
+    """Damage of one model under one spec. `ranked`: rows with a value, most pooled excess bits first, then most raw.
 
     `below_floor`: how many of them lie below three noise floors. `undefined`: rows without a value.
     """
@@ -69,7 +69,7 @@ def harms(document: Mapping[str, Any], *, every_spec: bool = False) -> Iterator[
 
 def _harm(model: str, spec: str, rows: Sequence[Mapping[str, Any]]) -> Harm:
     known = [row for row in rows if row["excess_bits"]["value"] is not None]
-    known.sort(key=lambda row: (-pooled_bits(row), row["language"]))
+    known.sort(key=lambda row: (-pooled_bits(row), -row["excess_bits"]["value"], row["language"]))
     below = sum(map(_below_floor, known))
     undefined = tuple(row for row in rows if row["excess_bits"]["value"] is None)
     return Harm(model=model, spec=spec, ranked=tuple(known), below_floor=below, undefined=undefined)
