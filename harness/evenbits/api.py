@@ -131,12 +131,13 @@ def rank(models: Sequence[str], spec: str = "int4-g64", *, measure: bool = True,
 
     `measure`: by measured damage, else by the weights alone, of which `about["worth_of_weights"]` says the worth.
     """
-    from evenbits.commands.rank import ranked
+    from evenbits.commands.rank import about, ranked
     from evenbits.report.table import table_of
 
     settings, corpus = _asked(models, spec, options)
-    ranking, worth, _ = ranked(settings, measure=measure, given=corpus)
-    return table_of([one.to_json() for one in ranking.models], by=ranking.by, worth_of_weights=worth.to_json())
+    ranking, worth, _, text = ranked(settings, measure=measure, given=corpus)
+    rows = [one.to_json() for one in ranking.models]
+    return table_of(rows, by=ranking.by, worth_of_weights=worth.to_json(), corpus=about(text))
 
 
 def plan(

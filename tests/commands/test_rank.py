@@ -59,6 +59,27 @@ def test_measured_models_are_ordered_with_damage_recovery_and_reasons(tiny_llama
     assert found["worth_of_weights"]["estimate"]["value"] is None  # two models say nothing of others
 
 
+def test_what_of_the_text_is_left_out_and_what_was_measured_is_said(tiny_llama, text_folder):
+    folder = text_folder(TAGS, lines=4)
+    of = ("--spec", "int4-g32", "--corpus", f"dir:{folder}", "--languages", "3", "--dtype", "float32")
+    result = run(tiny_llama, *of, "--json")
+    assert result.exit_code == 0, result.output
+    corpus = json.loads(result.stdout)["corpus"]
+    assert (corpus["text"], len(corpus["languages"]), corpus["segments"]) == (f"dir:{folder}", 3, 4)
+    assert sum(one["count"] for one in corpus["left_out"] if one["what"] == "language") == len(TAGS) - 3
+    assert "left out: " in result.stderr
+    shown = run(tiny_llama, *of)
+    assert "3 languages, 4 segments" in " ".join(shown.stdout.split())
+    assert "left out: " in shown.stderr
+
+
+def test_one_segment_decides_nothing_and_says_so(tiny_llama, heavy, texts):
+    result = run(tiny_llama, heavy, *options(texts), "--segments", "1")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("excess bits: no interval: 1 segment, 3 needed") == 2
+    assert "recovered % undefined: damage has no interval: 1 segment, 3 needed" in result.stdout
+
+
 def test_without_measuring_the_weights_decide_and_no_damage_is_shown(tiny_llama, heavy, texts, monkeypatch):
     from evenbits.commands import rank
 

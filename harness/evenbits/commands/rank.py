@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evenbits.commands.console import console, say, say_json
+from evenbits.commands.console import console, say, say_json, say_left_out
 from evenbits.commands.options import (
     MEASURING,
     AsJson,
@@ -42,22 +42,27 @@ def rank(
     just_cost: JustCost = False,
     as_json: AsJson = False,
 ) -> None:
-    """Order models as candidates for quantization, with the reasons; those that cannot be told apart share a rank."""
+    """Order models as candidates for quantization, with the reasons; those that cannot be told apart share a rank.
+
+    All are measured on the same languages, also of a folder of one's own text: those that any was trained on, where
+    all say so. --languages all takes the others, too. What is left out is said.
+    """
     if just_cost:
         _say_cost(settings, measure=measure, as_json=as_json)
         return
-    ranking, worth, known = ranked(settings, measure=measure)
+    ranking, worth, known, text = ranked(settings, measure=measure)
     spec = str(one_spec(settings, "a ranking of candidates").base)
     if as_json:
         found = {
             "by": ranking.by,
             "spec": spec,
+            "corpus": about(text),
             "ranking": [one.to_json() for one in ranking.models],
             "worth_of_weights": worth.to_json(),
         }
         say_json(found)
         return
-    _show(ranking, spec)
+    _show(ranking, spec, text)
     say(_worth(worth, of="these models" if measure else "the reference family", installed=known))
 
 
@@ -89,22 +94,40 @@ def _bare(settings: Settings) -> QuantSpec:
     return wanted
 
 
-def ranked(settings: Settings, *, measure: bool, given: Corpus | None = None) -> tuple[Ranking, Outcome, bool]:
-    """Return the ranking, what one by weights alone is worth, and whether any model is known to judge that by."""
+def ranked(
+    settings: Settings, *, measure: bool, given: Corpus | None = None
+) -> tuple[Ranking, Outcome, bool, Corpus | None]:
+    """Return the ranking, what one by weights is worth, whether any model is known to judge that by, and the text."""
     import numpy as np
 
     from evenbits.studies.h037 import rank_models, weigh_candidate, worth_of_weights
 
     wanted, seed = _bare(settings), settings.seed
     subjects = [subject_of(settings, name) for name in models_of(settings)]
+    text = None
     if measure:
-        known = candidates = _measured(subjects, wanted, text_of(settings, subjects, given))
+        text = text_of(settings, subjects, given)
+        say_left_out(text)
+        known = candidates = _measured(subjects, wanted, text)
     else:
         candidates = [weigh_candidate(subject) for subject in subjects]
         family = [subject_of(settings, name) for name in _family()]
         known = _measured(family, wanted, text_of(settings, family, given)) if family else []
     ranking = rank_models(candidates, rng=np.random.default_rng(seed))
-    return ranking, worth_of_weights(known, rng=np.random.default_rng(seed)), bool(known)
+    return ranking, worth_of_weights(known, rng=np.random.default_rng(seed)), bool(known), text
+
+
+def about(text: Corpus | None) -> dict[str, Any] | None:
+    """Return what models were measured on and what of it was left out, as plain JSON types."""
+    if text is None:
+        return None
+    return {
+        "text": text.name,
+        "digest": text.digest,
+        "languages": list(text.languages),
+        "segments": len(text),
+        "left_out": [one.to_json() for one in text.left_out],
+    }
 
 
 def _measured(subjects: Sequence[Subject], spec: QuantSpec, text: Corpus) -> list[Candidate]:
@@ -128,17 +151,18 @@ def _family() -> list[str]:
     return list(latest(f"reference:{name}" for name in reference_names(reference_root())))
 
 
-def _show(ranking: Ranking, spec: str) -> None:
+def _show(ranking: Ranking, spec: str, text: Corpus | None) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    measured = ranking.by == "damage"
+    measured = text is not None
     shown = Table(
         box=SIMPLE_HEAD,
         title=f"candidates for {spec}, by {'measured damage' if measured else 'their weights alone'}",
-        caption="95 % intervals over segments and languages; models that cannot be told apart share a rank"
-        if measured
-        else "models of one kurtosis class share a rank; nothing was quantized",
+        caption="models of one kurtosis class share a rank; nothing was quantized"
+        if text is None
+        else f"{text.name}: {len(text.languages)} languages, {len(text)} segments; 95 % intervals over both; models "
+        "that cannot be told apart share a rank",
     )
     shown.add_column("", justify="right")
     shown.add_column("model")
@@ -148,6 +172,11 @@ def _show(ranking: Ranking, spec: str) -> None:
         numbers = [interval(one.damage.to_json()), interval(one.recovered.to_json(), scale=100)] if measured else []
         shown.add_row(str(one.rank), one.candidate.model, *numbers)
     console().print(shown)
+    for name, estimates in (("excess bits", "damage"), ("recovered %", "recovered")) if measured else ():
+        for one in ranking.models:
+            found = getattr(one, estimates)
+            if found.low is None:
+                say(f"{one.candidate.model}  {name}{' undefined' * (found.value is None)}: {found.reason}")
     for one in ranking.models:  # below the table, whose last column would be a tower of words
         say(f"{one.candidate.model}  {'; '.join(one.reasons[1:] if measured else one.reasons)}")
 

@@ -72,6 +72,21 @@ def test_the_rank_after_a_tie_counts_the_models_before_it():
     assert [r for r, _ in places(rank_models(models, rng=rng()))] == [1, 1, 3]
 
 
+@pytest.mark.parametrize("segments", [1, 2])
+def test_too_few_segments_have_no_interval_and_tell_no_models_apart(segments):
+    models = [candidate("b", 40.0), candidate("a", 10.0)]
+    few = [replace(one, excess=one.excess[:, :, :segments]) for one in models]
+    ranking = rank_models(few, rng=rng())
+    assert places(ranking) == [(1, "a"), (1, "b")]
+    best = ranking.models[0]
+    assert best.damage.value == pytest.approx(few[1].excess[0].mean())
+    assert (best.damage.low, best.damage.high, best.recovered.value) == (None, None, None)
+    reason = f"no interval: {segments} segment{'s' * (segments > 1)}, 3 needed"
+    assert (best.damage.reason, best.recovered.reason) == (reason, f"damage has {reason}")
+    enough = [replace(one, excess=one.excess[:, :, :3]) for one in models]
+    assert rank_models(enough, rng=rng()).models[0].damage.low is not None
+
+
 def test_damage_below_the_floor_has_nothing_to_recover():
     (one,) = rank_models([candidate("a", 0.2, floor=1.0)], rng=rng()).models
     assert one.recovered.value is None

@@ -42,6 +42,9 @@ Float64 = NDArray[np.float64]
 
 BARE, KEPT = 0, 1
 
+FEWEST_SEGMENTS = 3
+"""Segments below which there are no intervals, and models cannot be told apart: drawing from two tells two extremes."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
@@ -146,7 +149,7 @@ def rank_models(candidates: Sequence[Candidate], *, rng: np.random.Generator) ->
     By damage: by the mean over languages of their pooled damage, drawn towards family and all languages as far as
     segments are few. A model shares the rank of the best one from which it cannot be told: the 95 % interval of their
     difference, over segments, families and languages that are drawn for both at once and as wide as few of these call
-    for, holds zero. Among equals, the one
+    for, holds zero, or there are fewer than `FEWEST_SEGMENTS`, which tell nothing apart. Among equals, the one
     of which keeping .1 % recovers more stands first. By weights, models of one kurtosis class share a rank.
     """
     if not candidates:
@@ -160,7 +163,8 @@ def rank_models(candidates: Sequence[Candidate], *, rng: np.random.Generator) ->
     pooled = [_pooled(one) for one in candidates]
     raw = drawn.value[:, BARE].tolist()  # too few languages or segments to pool: as they were measured
     order = sorted(range(len(candidates)), key=lambda place: raw[place] if (v := pooled[place].value) is None else v)
-    ranks = _shared_ranks(order, lambda leader, place: _indistinct(drawn, design, means, leader, place))
+    few = _too_few(candidates[0])
+    ranks = _shared_ranks(order, lambda leader, place: bool(few) or _indistinct(drawn, design, means, leader, place))
     recovered = [_recovered(one, drawn, design, place) for place, one in enumerate(candidates)]
     order.sort(key=lambda place: (ranks[place], -(recovered[place].value or 0.0)))
     return Ranking(
@@ -175,9 +179,7 @@ def rank_models(candidates: Sequence[Candidate], *, rng: np.random.Generator) ->
                 reasons=(_damage_reason(candidates[place], damage), *_reasons(candidates[place], recovered[place])),
             )
             for place in order
-            for damage in [
-                drawn.widened((place, BARE), design, means[place][BARE], what="mean excess bits per segment")
-            ]
+            for damage in [_damage(candidates[place], drawn, design, place)]
         ),
     )
 
@@ -263,6 +265,20 @@ def _language_means(one: Candidate) -> Float64:
     return np.empty((2, 0)) if one.excess is None else one.excess.mean(axis=2)
 
 
+def _too_few(one: Candidate) -> str:
+    """Return why there are no intervals, empty where there are."""
+    segments = 0 if one.excess is None else one.excess.shape[-1]
+    short = segments < FEWEST_SEGMENTS
+    return f"no interval: {segments} segment{'s' * (segments != 1)}, {FEWEST_SEGMENTS} needed" if short else ""
+
+
+def _damage(one: Candidate, drawn: CrossedBootstrap, design: Design, place: int) -> Estimate:
+    what, few = "mean excess bits per segment", _too_few(one)
+    if few:
+        return Estimate(value=float(drawn.value[place, BARE]), n=len(one.languages), method=what, reason=few)
+    return drawn.widened((place, BARE), design, _language_means(one)[BARE], what=what)
+
+
 def _indistinct(drawn: CrossedBootstrap, design: Design, means: Sequence[Float64], leader: int, place: int) -> bool:
     value = float(drawn.value[place, BARE] - drawn.value[leader, BARE])
     replicates = drawn.replicates[:, place, BARE] - drawn.replicates[:, leader, BARE]
@@ -273,6 +289,8 @@ def _indistinct(drawn: CrossedBootstrap, design: Design, means: Sequence[Float64
 def _recovered(one: Candidate, drawn: CrossedBootstrap, design: Design, place: int) -> Estimate:
     what = f"share of damage that keeping the largest {RECOVERED_PERCENT} % recovers"
     before, after = (float(value) for value in drawn.value[place])
+    if few := _too_few(one):
+        return Estimate.undefined(f"damage has {few}", method=what)
     if before <= (one.floor or 0.0):
         return Estimate.undefined("the damage is not above three noise floors: nothing to recover", method=what)
     bare_L, kept_L = _language_means(one)
