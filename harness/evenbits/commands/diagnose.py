@@ -55,7 +55,9 @@ def diagnose(
     just_cost: JustCost = False,
     as_json: AsJson = False,
 ) -> None:
-    """Forecast what each language would lose, with a 90 % interval, without quantizing the model.
+    """Forecast what each language would lose, without quantizing the model.
+
+    With a 90 % interval where nine or more other training runs are calibrated.
 
     One model at a time, and one quantization: without --spec one that is calibrated. --calibrate takes several.
     """
@@ -235,11 +237,13 @@ def _show(found: Diagnosis) -> None:
 
     from evenbits.studies.h035 import METRICS, standings
 
+    intervals = any(one.low is not None for one in found.languages)
     shown = Table(
         box=SIMPLE_HEAD,
         title=f"{found.model}  {found.spec}  forecast from {METRICS[found.metric].label}; nothing was quantized",
-        caption="excess bits per segment with 90 % interval; severe: more than three quarters of calibrated pairs lost"
-        + ("; * outside the calibrated range" if any(one.outside for one in found.languages) else ""),
+        caption=f"excess bits per segment{' with 90 % interval' if intervals else ''}; "
+        "severe: more than three quarters of calibrated pairs lost"
+        + ("; * outside the calibrated range, not flagged" if any(one.outside for one in found.languages) else ""),
     )
     shown.add_column("language", no_wrap=True)
     shown.add_column("excess bits", justify="right", no_wrap=True)
@@ -252,7 +256,7 @@ def _show(found: Diagnosis) -> None:
     out = f", without {', '.join(found.left_out)}" if found.left_out else ""
     say(f"calibration  {found.calibration}: {len(found.calibrated)} models of {found.runs} training runs{out}")
     say("on models left out of it, the metric chosen anew without each")
-    for line in standings(found.performance, found.metric):
+    for line in standings(found.performance, found.metric, intervals=intervals):
         say(f"  {line}")
     for sentence in found.warnings:
         note(f"beware: {sentence}")

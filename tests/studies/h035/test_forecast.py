@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from evenbits.errors import UsageError
 from evenbits.studies.h035.calibration import CalibratedModel, Calibration, load_calibration, one_run_by_function
 from evenbits.studies.h035.check import forecasts_hold
-from evenbits.studies.h035.diagnosis import standings
+from evenbits.studies.h035.diagnosis import diagnose, standings
 from evenbits.studies.h035.forecast import best_forecaster, forecaster, worst_quarter
 from evenbits.studies.h035.performance import BEST, performances
 from evenbits.studies.h035.predictors import METRICS, Predictors
@@ -150,7 +151,7 @@ def test_a_metric_that_tells_models_apart_but_not_their_languages_is_not_chosen(
 def test_standings_name_each_metric_once_and_what_chance_finds():
     found = performances(family(rng(), 10), SPEC)
     assert found[BEST].chance == 3 / 12  # a quarter of twelve languages
-    lines = standings(found, "token_parity")
+    lines = standings(found, "token_parity", intervals=True)
     assert [line.partition(":")[0] for line in lines] == [
         "token parity (chosen)",
         "full-precision NLL",
@@ -166,7 +167,27 @@ def test_coverage_is_that_of_the_widest_interval_the_other_runs_give():
         found = performances(family(rng(), runs), SPEC)[BEST]
         assert found.level == pytest.approx(level)
         assert found.coverage >= level - 0.1
-    assert "89% interval holds for" in standings(performances(family(rng(), 9), SPEC), "token_parity")[0]
+    nine = performances(family(rng(), 9), SPEC)
+    assert "89% interval holds for" in standings(nine, "token_parity", intervals=True)[0]
+    assert not any("interval" in line for line in standings(nine, "token_parity", intervals=False))
+
+
+def test_what_lies_outside_the_calibrated_range_is_not_flagged_and_its_order_not_vouched_for():
+    made = family(rng(), 12)
+    new = model_of("new", rng(1))
+    parity = np.array(new.metrics[SPEC]["token_parity"])
+    worst, second = np.argsort(-parity)[:2]
+    parity[worst] = 1e3  # far beyond anything calibrated
+    predictors = study(replace(new, metrics={SPEC: {**new.metrics[SPEC], "token_parity": tuple(parity)}})).predictors
+    local = SimpleNamespace(fingerprint="its own", model_type="llama", parameters=1000)
+    found = diagnose(predictors, made, local=local, run="new", corpus="gettext")
+    first, then = found.languages[:2]
+    assert [first.language, then.language] == [LANGUAGES[worst], LANGUAGES[second]]
+    assert (first.outside, first.flag) == (True, None)
+    assert then.outside or then.flag in {"vulnerable", "severe"}
+    assert any(
+        "neither the size of the damage nor the order of languages is validated" in one for one in found.warnings
+    )
 
 
 def test_recall_counts_the_worst_quarter():

@@ -43,7 +43,7 @@ class LanguageRisk(Row):
 
     `flag`: `vulnerable` for the quarter of the model's languages with most forecast damage, `severe` where that is also
     more than three quarters of all calibrated pairs lost; None else. `reason`: what the forecast rests on. `outside`:
-    the metric lies beyond anything calibrated, so that the forecast is an extrapolation.
+    the metric lies beyond anything calibrated, so that the forecast is an extrapolation, which flags nothing.
     """
 
     KEYS: ClassVar = {"value": "excess_bits", "outside": "extrapolated"}
@@ -153,15 +153,20 @@ def _ranked(predictors: Predictors, rest: Calibration, chosen: Forecaster) -> tu
     known = np.concatenate([np.array(model.excess_bits[predictors.spec]) for model in rest.models])
     severe = float(np.quantile(known, 0.75))
     reasons = _reasons(predictors, rest, chosen)
+    outside = (values < chosen.span[0]) | (values > chosen.span[1])
     risks = [
         LanguageRisk(
             language=tag,
             value=float(forecasts.value[place]),
             low=None if forecasts.low is None else float(forecasts.low[place]),
             high=None if forecasts.high is None else float(forecasts.high[place]),
-            flag=None if place not in endangered else "severe" if forecasts.value[place] > severe else "vulnerable",
+            flag=None
+            if place not in endangered or outside[place]
+            else "severe"
+            if forecasts.value[place] > severe
+            else "vulnerable",
             reason=reasons[place],
-            outside=not chosen.span[0] <= values[place] <= chosen.span[1],
+            outside=bool(outside[place]),
         )
         for place, tag in enumerate(predictors.languages)
     ]
@@ -225,7 +230,8 @@ def _warnings(
         found.append(f"the text is {corpus}, calibrated was {rest.corpus.get('name')}: its segments may be longer")
     if found:
         found.append(
-            "bits and intervals are extrapolated and their coverage is not known; the order of languages may hold"
+            "bits and intervals are extrapolated: neither the size of the damage nor the order of languages is "
+            "validated on what is unlike the calibrated models and their text"
         )
     return tuple(found)
 
@@ -248,10 +254,10 @@ def _runs_needed() -> int:
     return int(np.ceil(CONFIDENCE / (1 - CONFIDENCE) - 1e-9))
 
 
-def standings(performance: Mapping[str, Performance], chosen: str) -> tuple[str, ...]:
+def standings(performance: Mapping[str, Performance], chosen: str, *, intervals: bool) -> tuple[str, ...]:
     """Return a line per predictor on what it does on left-out models, and one on what chance does, for a person.
 
-    A predictor that is the chosen metric has no line of its own.
+    A predictor that is the chosen metric has no line of its own. `intervals`: whether there are any to say it of.
     """
     lines = []
     for name, one in performance.items():
@@ -262,6 +268,7 @@ def standings(performance: Mapping[str, Performance], chosen: str) -> tuple[str,
             lines.append(f"{label}: not known")
             continue
         held = f"{one.coverage:.0%} of languages ({one.least_coverage:.0%} at worst)"
-        lines.append(f"{label}: {one.recall:.0%} of the worst quarter found; {one.level:.0%} interval holds for {held}")
+        by_interval = f"; {one.level:.0%} interval holds for {held}" if intervals else ""
+        lines.append(f"{label}: {one.recall:.0%} of the worst quarter found{by_interval}")
     chance = performance[BEST].chance
     return tuple(lines if chance is None else [*lines, f"drawn by lot: {chance:.0%} of the worst quarter found"])
