@@ -182,6 +182,7 @@ def test_the_report_holds_the_damage_of_every_spec_and_language(advisory):
     }
     assert len(report["damage"]) == len(specs) * 10
     assert {row["segments"] for row in report["damage"]} == {SEGMENTS // 2}
+    assert {len(row["excess_bits_by_segment"]) for row in report["damage"]} == {SEGMENTS // 2}  # pairs any two specs
     assert report["inputs"]["corpus"]["segments"] == {"probe": 3, "evaluation": 3}
 
 

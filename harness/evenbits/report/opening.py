@@ -18,7 +18,7 @@ from evenbits.printable import capital
 from evenbits.report.actions import advice
 from evenbits.report.described import described, exposure_of
 from evenbits.studies.gate.decision import Case, cases, lets_through
-from evenbits.studies.gate.harm import Harm, harms, losing, pooled_bits
+from evenbits.studies.gate.harm import Harm, harms, losing, pooled_bits, sparing
 
 __all__ = ["Answer", "already", "headline", "levels_note", "may_ship", "opening"]
 
@@ -29,7 +29,8 @@ NEXT_WORST = 2
 """Languages named after the one that pays most."""
 
 MORE_BITS, LESS_LOSS = 0.15, 0.2
-"""A remedy is named if it takes at most this share of bits more, and spares at least this share of the mean loss."""
+"""A remedy is named if it takes at most this share of bits more, spares at least this share of the mean loss, and is
+shown to spare some."""
 
 NUMBER = re.compile(r"(?<![\w.-])\d+(?![\w.%])")
 
@@ -381,18 +382,26 @@ def _next(document: Mapping[str, Any], lead: Harm, lost: frozenset[str]) -> Answ
 
 
 def _cheaper(document: Mapping[str, Any], lead: Harm) -> tuple[Harm, float, float] | None:
-    """Return the spec of the same model that spares most at about the same size: (harm, share of loss, extra bits)."""
+    """Return the spec of the same model that spares most at about the same size: (harm, share of loss, extra bits).
+
+    Only one that is shown to lose less: the best of several point values is the luckiest.
+    """
     own, loss = _bits(lead), _mean_bits(lead)
     if own is None or loss <= 0:
         return None
-    found = []
-    for harm in harms(document, every_spec=True):
-        bits = _bits(harm)
-        if harm.model != lead.model or bits is None or len(harm.ranked) != len(lead.ranked) or _for_show(harm.spec):
-            continue
-        saved = 1 - _mean_bits(harm) / loss
-        if bits <= own * (1 + MORE_BITS) and saved >= LESS_LOSS:
-            found.append((harm, saved, bits - own))
+    alike = [
+        (harm, bits - own)
+        for harm in harms(document, every_spec=True)
+        if harm.model == lead.model
+        and harm.spec != lead.spec
+        and len(harm.ranked) == len(lead.ranked)
+        and not _for_show(harm.spec)
+        and (bits := _bits(harm)) is not None
+        and bits <= own * (1 + MORE_BITS)
+    ]
+    shown = sparing(lead, [harm for harm, _ in alike], seed=document["environment"]["seed"])
+    spared = [(harm, 1 - _mean_bits(harm) / loss, more) for harm, more in alike if harm.spec in shown]
+    found = [one for one in spared if one[1] >= LESS_LOSS]
     return max(found, key=lambda one: (round(one[1], 1), -len(one[0].spec), -one[2]), default=None)
 
 

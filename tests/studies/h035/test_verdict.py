@@ -71,11 +71,24 @@ def test_a_planted_correlation_is_supported_with_power_and_comparators_beside_it
     assert found.data["power"]["0.5"] == pytest.approx(0.5, abs=0.1)
     assert found.data["power"]["0.5"] < found.data["power"]["0.6"] < found.data["power"]["0.7"]
     assert "Leaving one family out gives r" in found.because
+    assert found.action.startswith("Rank languages before quantizing")
     rows = {row["metric"]: row for row in found.data["comparators"]}
     assert rows[NAME]["r"]["value"] == found.estimate.value
     assert rows[NAME]["r2_language_out"]["value"] > 0.5 > rows["token_parity"]["r2_language_out"]["value"]
     assert rows["kurtosis_permuted"]["r"]["low"] < 0 < rows["kurtosis_permuted"]["r"]["high"]
     assert {"spearman", "energy_weighted_kurtosis", "relative_increase", "kl"} <= set(found.also)
+
+
+def test_no_metric_is_advised_whose_correlation_is_not_shown_over_all_of_them():
+    draw = rng(7)
+    for _ in range(10):  # unrelated: at worst the best of eleven looks well on the languages at hand
+        overlap, damage = planted(draw)
+        found = overlap_predicts(study_of(draw.permutation(overlap), draw.permutation(damage), draw=draw), rng=rng())
+        best = max(
+            row["r2_language_out"]["value"] for row in found.data["comparators"] if row["metric"] != "kurtosis_permuted"
+        )
+        start = "No metric known before" if best <= 0 else "Not shown yet, a first look: "
+        assert found.action.startswith(start)
 
 
 def test_where_the_value_alone_exceeds_the_threshold_the_finding_says_so():

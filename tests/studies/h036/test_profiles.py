@@ -56,6 +56,7 @@ def rng():
 def test_a_planted_interaction_is_found():
     found = different_layers(study_of(damage(rng(), interaction=1.0)), rng=rng())
     assert verdict_of(found) is Verdict.SUPPORTED
+    assert found.action.startswith("Protect the ")
     assert found.p_value < 0.01
     # effect variance 1 and error variance 1: partial omega squared is s / (s + e) = .5, in bits and, as damage is about
     # 5 in every language, in shares
@@ -73,12 +74,14 @@ def test_the_same_shares_everywhere_are_not_found_and_refuted_with_enough_segmen
     many = different_layers(study_of(damage(rng(), size=np.ones(12), segments=200)), rng=rng())
     assert many.estimate.high < 0.06
     assert verdict_of(many) is Verdict.NOT_SUPPORTED
+    assert many.action.startswith("Protect the ")
 
 
 def test_five_segments_cannot_show_an_interaction_and_say_so():
     found = different_layers(study_of(damage(rng(), interaction=1.0, segments=5)), rng=rng())
     assert verdict_of(found) is Verdict.UNDERPOWERED
     assert "p cannot fall below 0.062 with 5 segments" in found.because  # two of 2^5 arrangements
+    assert found.action.startswith("Not shown yet, a first look: the ")
 
 
 def test_twice_the_damage_everywhere_is_an_interaction_in_bits_but_not_in_shape():
@@ -135,7 +138,7 @@ def test_one_plan_is_not_said_to_serve_languages_whose_profiles_differ():
     depth = where_damage_lies(study_of(np.repeat(profiles[:, :, None], 3, axis=2), languages=("ca", "de", "en")))
     assert depth.agreeing == depth.languages == 3
     assert depth.correlation < 0.5
-    assert "one plan" not in depth.sentence + depth.advice
+    assert "one plan" not in depth.sentence + depth.advice(shown=True)
 
 
 def test_damage_that_adds_up_is_explained_in_full_and_its_opposite_is_not():

@@ -162,7 +162,14 @@ def test_advice_never_proposes_to_spend_a_format_on_protection(study, measured):
     cheap = tuple(replace(one, extra_bits=one.extra_bits / 10) for one in measured.protections)
     cheaper = replace(measured, protections=cheap)
     again = plan_beats_comparators(study, cheaper, rng=np.random.default_rng(0))
-    assert again.action.startswith(f"Quantize with {recommended(cheaper).spec}")
+    assert again.estimate.low is None or again.estimate.low <= 0
+    assert again.action.startswith(f"Not shown yet, a first look: {recommended(cheaper).spec}")
+    clear = 0.1 * np.arange(len(measured.protections))[:, None, None]  # each step worse than the last, in all segments
+    place = measured.place("plan:worst")
+    surely = replace(cheaper, excess_bits=np.roll(clear, place, axis=0) + np.full_like(measured.excess_bits, 1.0))
+    sure = plan_beats_comparators(study, surely, rng=np.random.default_rng(0))
+    assert sure.estimate.low > 0
+    assert sure.action.startswith(f"Quantize with {recommended(surely).spec}")
 
 
 def test_protections_are_held_against_the_recommended_one_on_the_same_segments_and_languages(measured):

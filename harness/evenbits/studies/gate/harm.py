@@ -14,7 +14,7 @@ import numpy as np
 from evenbits.studies.gate.decision import segments_of
 from evenbits.text.languages import families_of
 
-__all__ = ["Harm", "asked", "harms", "losing", "pooled_bits", "specs_of", "with_pooled"]
+__all__ = ["Harm", "asked", "harms", "losing", "pooled_bits", "sparing", "specs_of", "with_pooled"]
 
 ALPHA = 0.05
 
@@ -90,6 +90,27 @@ def losing(harm: Harm, *, seed: int) -> frozenset[str]:
         return frozenset()
     found = joint_flips(known, rng=np.random.default_rng(seed), alternative="greater")
     return frozenset(row["language"] for row in rows if found.adjusted[row["language"]] < ALPHA)
+
+
+def sparing(lead: Harm, others: Sequence[Harm], *, seed: int) -> frozenset[str]:
+    """Return the specs among `others`, of the same model, that are shown to lose less than `lead` on average.
+
+    By sign flips of segments, in all of them at once: paired, mean over languages. Nothing is shown of a spec without
+    damage by segment of every language.
+    """
+    from evenbits.statistics import joint_flips
+
+    spared = {}
+    for harm in others:
+        rows = {row["language"]: segments_of(row) for row in harm.ranked}
+        pairs = [(segments_of(row), rows.get(row["language"])) for row in lead.ranked]
+        known = [(before, after) for before, after in pairs if before is not None and after is not None]
+        if len(known) == len(pairs) and len({len(values) for pair in known for values in pair}) == 1:
+            spared[harm.spec] = np.mean([before - after for before, after in known], axis=0)
+    if not spared:
+        return frozenset()
+    found = joint_flips(spared, rng=np.random.default_rng(seed), alternative="greater")
+    return frozenset(spec for spec, p in found.adjusted.items() if p < ALPHA)
 
 
 def _below_floor(row: Mapping[str, Any]) -> bool:

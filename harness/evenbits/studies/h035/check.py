@@ -66,9 +66,6 @@ def forecasts_hold(study: PredictionStudy, calibration: Calibration) -> Finding:
         + " ".join(_sentence(name, one) for name, one in held.items() if one is not None),
         summary=f"{METRICS[best.metric].label}: interval holds {best.inside} of {n}, worst quarter recalled "
         f"{best.recalled} of {best.quarter}",
-        action=f"Rank languages before quantizing with `evenbits diagnose` ({METRICS[best.metric].label})."
-        if best.recall > best.chance
-        else None,
         data={name: one.to_json() for name, one in held.items() if one is not None},
     )
 

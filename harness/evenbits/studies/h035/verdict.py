@@ -13,6 +13,7 @@ from evenbits.statistics import (
     added_r2,
     at_least_jackknife,
     bootstrap_estimate,
+    holm,
     leave_group_out,
     partial_correlation,
     pearson,
@@ -69,7 +70,7 @@ def overlap_predicts(study: PredictionStudy, *, rng: np.random.Generator) -> Fin
         because=f"{why} {_value_alone(found, shown=shown)}{_without_a_family(study)}"
         f"Spearman {_brief(ranked.estimate)}. {_beside(table)}",
         summary=f"r {_brief(found.estimate)}, needed > {WANTED_R:g}; best held out: {_standing(best)}",
-        action=_advice(best),
+        action=_advice(best, table),
         also={name: one for name, one in also.items() if one.value is not None} | {"spearman": ranked.estimate},
         data={
             "comparators": table,
@@ -299,13 +300,18 @@ def _beside(table: list[dict[str, Any]]) -> str:
     return f"Beside it: {'; '.join(parts)}." if parts else ""
 
 
-def _advice(best: dict[str, Any] | None) -> str:
+def _advice(best: dict[str, Any] | None, table: list[dict[str, Any]]) -> str:
+    """Return what to do: rank by the best of the metrics where its correlation is shown, over all of them."""
     if best is None or best["r2_language_out"]["value"] <= 0:
         return "No metric known before quantizing predicts this damage: measure it with `evenbits damage`."
-    return (
-        "Rank languages before quantizing with `evenbits diagnose`; here "
-        f"{best['label']} held up best on left-out languages (R2 {best['r2_language_out']['value']:.2f})."
-    )
+    p = holm({row["metric"]: row["p_value"] for row in table if row["metric"] in METRICS})[best["metric"]]
+    held = f"{best['label']} held up best on left-out languages (R2 {best['r2_language_out']['value']:.2f}"
+    if p is None or p >= ALPHA:
+        return (
+            f"Not shown yet, a first look: {held}). Until more languages decide, measure the damage with "
+            "`evenbits damage`."
+        )
+    return f"Rank languages before quantizing with `evenbits diagnose`; here {held}, Holm p {p:.2g})."
 
 
 def _brief(estimate: Estimate) -> str:

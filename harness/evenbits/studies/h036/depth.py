@@ -63,8 +63,13 @@ class Depth:
             f"{self.languages} languages lose most in the {self.costliest} third{similar}{plan}."
         )
 
-    @property
-    def advice(self) -> str:
+    def advice(self, *, shown: bool) -> str:
+        """Return what to do. `shown`: whether the study has decided how languages' layers differ."""
+        if not shown:
+            return (
+                f"Not shown yet, a first look: the {self.costliest} layers cost most; `evenbits protect` measures what "
+                "protecting them saves, and more segments decide."
+            )
         plan = ", by one plan for all languages" if self.same_for_all else ""
         return f"Protect the {self.costliest} layers first{plan}; `evenbits protect` measures what that saves."
 

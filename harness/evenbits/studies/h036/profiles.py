@@ -46,16 +46,18 @@ def different_layers(study: LayerStudy, *, rng: np.random.Generator) -> Finding:
     bits = _interaction(study, study.excess_bits, rng)
     relative = _interaction(study, study.excess_bits / study.nll_bits[None, :, None], rng)
     place = where_damage_lies(study)
+    verdict = _verdict(shares, study.alpha)
+    shown = shares.p_value is not None and shares.p_value < study.alpha
     return Finding(
         estimate=shares.estimate,
         p_value=shares.p_value,
-        verdict=_verdict(shares, study.alpha),
-        shown=shares.p_value is not None and shares.p_value < study.alpha,
+        verdict=verdict,
+        shown=shown,
         because=f"{_because(shares, study.alpha)}{left_out} In bits {_brief(bits)}: "
         f"{_reading(bits, shares, study.alpha)}. {place.sentence}",
         summary=f"languages' own layers explain {_brief(shares)}{_decided_by(shares, study.alpha)}; "
         f"damage {place.brief}",
-        action=place.advice,
+        action=place.advice(shown=verdict is Verdict.NOT_SUPPORTED or (verdict is None and shown)),
         also={"bits": bits.estimate, "relative_increase": relative.estimate},
         sensitive=False if shares.estimate.value is None else None,
         data={

@@ -59,7 +59,7 @@ def plan_beats_comparators(study: LayerStudy, measured: ProtectionStudy, *, rng:
         f"{_sentence(own)} {_beyond(rows)}{place.sentence}",
         summary=f"protect {', '.join(own['protects'])} (+{own['extra_bits_per_weight']:.2g} bits per weight): "
         f"{_changes(own)}",
-        action=_action(recommended(measured), rows),
+        action=_action(recommended(measured), rows, shown=bits.low is not None and bits.low > 0),
         also={"relative_increase": relative},
         data={
             "plans": rows,
@@ -286,7 +286,8 @@ def _title(one: Protection, dear: float) -> str:
     return "Spend bits on protection" if one.kind == "plan" else f"Spend bits by rule: {one.name}"
 
 
-def _action(one: Protection, rows: Sequence[Mapping[str, Any]]) -> str:
+def _action(one: Protection, rows: Sequence[Mapping[str, Any]], *, shown: bool) -> str:
+    """Return what to do. `shown`: whether the plan is shown to leave the worst language better off than others do."""
     row = _row(rows, one.name)
     if one.name == "none":
         return "Spend no bits here: nothing within the budget helps the worst language."
@@ -295,4 +296,7 @@ def _action(one: Protection, rows: Sequence[Mapping[str, Any]]) -> str:
             f"Spend no bits on protection here: in so small a model the best of it costs {one.extra_bits:.2g} bits per "
             "weight, as much as another format. Compare formats with `evenbits damage`."
         )
-    return f"Quantize with {one.spec} (+{one.extra_bits:.2g} bits per weight): {_changes(row)}."
+    plan = f"{one.spec} (+{one.extra_bits:.2g} bits per weight): {_changes(row)}"
+    if not shown:
+        return f"Not shown yet, a first look: {plan}. More segments decide whether that is better than a rule of thumb."
+    return f"Quantize with {plan}."

@@ -76,7 +76,7 @@ def clear_pattern(
         summary=f"{held.label} by weights, in {share:.0%} of resamples, "
         f"{'and by ablation' if agrees else f'but {ablated} by ablation: both must agree'}; "
         f"kurtosis {statistics.kurtosis_class or 'undefined'}",
-        action=_advice(held.label, agrees=agrees),
+        action=_advice(held.label, agrees=agrees, shown=verdict is None and share >= HOLDS),
         data={
             "class": held.label,
             "class_by_ablation": ablated,
@@ -142,9 +142,11 @@ def _agreement(label: str, ablated: str, share: float) -> tuple[Verdict | None, 
     )
 
 
-def _advice(label: str, *, agrees: bool) -> str:
+def _advice(label: str, *, agrees: bool, shown: bool) -> str:
     if not agrees:
         return "Weights and ablation disagree on the outliers; measure retention (H-039) before relying on either."
+    if not shown:
+        return f"Not shown yet, a first look: {label}. Measure more segments, or retention (H-039), to rely on it."
     if label == "sparse":
         return "A few weights carry the outliers: keep them in FP16 (H-039 gives k)."
     if label == "dense":

@@ -62,6 +62,8 @@ def super_weights(found: Sequence[SuperWeight]) -> Finding:
     best = found[0]
     place = best.candidate.place
     many = sum(one.factor >= SUPER_FACTOR for one in found)
+    shown = best.low is not None and best.low >= SUPER_FACTOR
+    look = f"Not shown yet, a first look: {place} may be a super weight; more segments decide." if many else None
     return Finding(
         estimate=Estimate(
             value=best.factor,
@@ -74,7 +76,7 @@ def super_weights(found: Sequence[SuperWeight]) -> Finding:
         ),
         because=f"Zeroing {place} multiplies perplexity by {best.factor:.3g}.",
         summary=f"{many or 'no'} super weight{'' if many == 1 else 's'}: {place} x {best.factor:.3g} perplexity",
-        action=f"Keep {place} in high precision." if many else None,
+        action=f"Keep {place} in high precision." if shown else look,
         data={
             "candidates": [
                 {

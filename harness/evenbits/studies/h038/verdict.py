@@ -228,6 +228,9 @@ def _action(groups: ResilienceGroups, found: Discrimination) -> str:
     ranked = sorted(zip(groups.languages, groups.residual, strict=True), key=lambda pair: -pair[1])
     most = ", ".join(f"{tag} ({np.exp(residual):.1f}x)" for tag, residual in ranked[:3])
     if not found.discriminates:
-        return f"Test first what loses most beyond resource level and likelihood: {most}; no feature tells beforehand."
+        return (
+            f"Test first what loses most beyond resource level and likelihood: {most}; no feature is shown to tell "
+            "beforehand."
+        )
     more = "more" if (found.delta.value or 0.0) > 0 else "less"
     return f"Look at {found.best} before quantizing, resilient languages have {more}; most beyond expected lose {most}."
