@@ -2,12 +2,16 @@
 
 import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from evenbits.cells.damage import Column, Damage
 from evenbits.estimates import Estimate
 from evenbits.records import Corpus, Losses
+from evenbits.report.document import validate
+from evenbits.studies.gate.decision import floor_bits_of
+from report_documents import realistic
 
 LN2 = math.log(2)
 
@@ -67,6 +71,19 @@ def test_excess_bits_and_relative_increase_follow_their_definitions():
     # de has 34 bits where there were 30; yo 84 where there were 80
     np.testing.assert_allclose(table.relative_increase("int4-g64"), [4 / 30, 0.05], rtol=1e-12)
     np.testing.assert_allclose(table.kl_bits("int4-g64"), [[1, 2], [1, 2]], rtol=1e-12)
+
+
+def test_a_row_without_a_noise_floor_says_so_instead_of_0():
+    table = table_of(FULL, QUANTIZED, floor=0.5)
+    row = table.rows(seed=0)[0]
+    assert (row["floor_bits"], "floor_reason" in row, floor_bits_of(row)) == (1.5, False, 1.5)  # three floors
+    none = replace(table.columns["int4-g64"], floor_bits=Estimate.undefined("not measured for this variant"))
+    row = replace(table, columns={"int4-g64": none}).rows(seed=0)[0]
+    assert (row["floor_bits"], row["floor_reason"]) == (None, "not measured for this variant")
+    assert row["excess_bits"]["reason"] is None  # nothing lies below what is not known
+    assert floor_bits_of(row) == 0.0
+    whole = realistic(layers=2)
+    validate(whole | {"damage": [{**one, "floor_bits": None, "floor_reason": "why"} for one in whole["damage"]]})
 
 
 def test_a_segments_relative_increase_averages_to_that_of_the_language():

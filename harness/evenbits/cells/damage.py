@@ -188,7 +188,7 @@ class Damage:
             "rms_delta_p": _share(quantized.square_delta_p, tokens, root=True),
             "top1_changed": _share(quantized.top1_changed, tokens),
             "bits_per_weight": column.bits_per_weight,
-            "floor_bits": column.floor,
+            **({"floor_bits": column.floor} if column.floor_bits.value is not None else _no_floor(column.floor_bits)),
             **({"artefact": dict(column.facts)} if column.facts else {}),
             **({"tasks": answers} if answers is not None else {}),
         }
@@ -234,6 +234,10 @@ def joined(parts: Sequence[Damage]) -> Damage:
         documents=tuple(name for part in parts for name in part.documents),
         columns=columns,
     )
+
+
+def _no_floor(floor: Estimate) -> dict[str, Any]:
+    return {"floor_bits": None, "floor_reason": floor.reason}
 
 
 def _with_floor(estimate: Estimate, floor: Estimate) -> Estimate:

@@ -223,7 +223,7 @@ def disparity_estimates(
 
 
 def floor_bits_of(row: Mapping[str, Any]) -> float:
-    """Return what a mean has to reach in bits per segment, 0 where the row does not say."""
+    """Return what a mean has to reach in bits per segment, 0 where no noise floor is known."""
     return float(row.get("floor_bits") or 0.0)
 
 
