@@ -135,7 +135,7 @@ def rank(models: Sequence[str], spec: str = "int4-g64", *, measure: bool = True,
     from evenbits.report.table import table_of
 
     settings, corpus = _asked(models, spec, options)
-    ranking, worth, _, text = ranked(settings, measure=measure, given=corpus)
+    ranking, worth, text = ranked(settings, measure=measure, given=corpus)
     rows = [one.to_json() for one in ranking.models]
     return table_of(rows, by=ranking.by, worth_of_weights=worth.to_json(), corpus=about(text))
 

@@ -90,8 +90,7 @@ def test_without_measuring_the_weights_decide_and_no_damage_is_shown(tiny_llama,
     places = [next(n for n, line in enumerate(lines) if str(folder) in line) for folder in (tiny_llama, heavy)]
     assert places == sorted(places)  # the lighter tail first
     assert "nothing was quantized" in result.stdout
-    assert "is not known" in result.stdout
-    assert "reference family" in result.stdout
+    assert "is not known: the reference family is not installed. Use --measure." in " ".join(result.stdout.split())
     assert "excess bits" not in result.stdout
 
 
@@ -102,15 +101,34 @@ def test_the_table_of_measured_models_has_intervals(tiny_llama, texts):
     assert "1 measured training runs, needed 8" in result.stdout
 
 
-def test_what_the_weights_are_worth_comes_from_the_last_checkpoints_of_the_family(monkeypatch, tmp_path):
-    from evenbits.commands import rank
-    from evenbits.models import shipped
+def test_what_weights_are_worth_is_known_of_the_family_without_measuring_anything(tiny_llama, monkeypatch):
+    from evenbits.cells import Subject
 
-    for name in ("a1", "a1-heavy", "a1-heavy-s0080"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text("{}")
-    monkeypatch.setattr(shipped, "reference_root", lambda: tmp_path)
-    assert rank._family() == ["reference:a1", "reference:a1-heavy"]
+    monkeypatch.setattr(Subject, "measure", lambda *_: pytest.fail("a model was measured"))
+    for spec in ("int4-g64", "int3-row"):
+        found = run(tiny_llama, "--no-measure", "--spec", spec, "--json")
+        assert found.exit_code == 0, found.output
+        worth = json.loads(found.stdout)["worth_of_weights"]["estimate"]
+        # of these nine the heaviest lose least: what an order by weights would put last
+        assert (worth["n"], worth["value"] < -0.5) == (9, True)
+    unknown = run(tiny_llama, "--no-measure", "--spec", "int8-row")
+    assert "the reference family was measured under int3-row, int4-g64 alone. Use --measure." in " ".join(
+        unknown.stdout.split()
+    )
+
+
+@pytest.mark.slow
+def test_the_damage_of_the_family_that_is_shipped_is_measured_again(tmp_path):
+    from evenbits.studies.h035 import load_calibration
+
+    file = tmp_path / "again.json"
+    asked = ("--spec", "int3-row,int4-g64", "--dtype", "float32", "--segments", "32", "-o", str(file))
+    made = CliRunner().invoke(app, ["diagnose", "--calibrate", "reference:a1", "reference:eq", *asked])
+    assert made.exit_code == 0, made.output
+    shipped = {one.text: one for one in load_calibration(None).models}
+    for again in load_calibration(file).models:
+        for spec, bits in again.excess_bits.items():
+            assert bits == pytest.approx(shipped[again.text].excess_bits[spec], abs=0.01)
 
 
 @pytest.mark.parametrize(("spec", "words"), [("none", "one quantization"), ("int4-g64,int3-row", "one quantization")])

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evenbits.cells import Subject
     from evenbits.records import Corpus
     from evenbits.statistics import Outcome
+    from evenbits.studies.h035 import CalibratedModel
     from evenbits.studies.h037 import Candidate, Ranking
     from evenbits.variants.quantization.spec import QuantSpec
 
@@ -37,7 +38,8 @@ def rank(
     settings: Settings,
     *,
     measure: Annotated[
-        bool, typer.Option("--measure/--no-measure", help="measure damage, or rank by the weights alone")
+        bool,
+        typer.Option("--measure/--no-measure", help="measure damage, or rank by the weights alone"),
     ] = True,
     just_cost: JustCost = False,
     as_json: AsJson = False,
@@ -50,7 +52,7 @@ def rank(
     if just_cost:
         _say_cost(settings, measure=measure, as_json=as_json)
         return
-    ranking, worth, known, text = ranked(settings, measure=measure)
+    ranking, worth, text = ranked(settings, measure=measure)
     spec = str(one_spec(settings, "a ranking of candidates").base)
     if as_json:
         found = {
@@ -63,7 +65,7 @@ def rank(
         say_json(found)
         return
     _show(ranking, spec, text)
-    say(_worth(worth, of="these models" if measure else "the reference family", installed=known))
+    say(_worth(worth, of="these models" if measure else "the reference family", measured=measure))
 
 
 def _say_cost(settings: Settings, *, measure: bool, as_json: bool) -> None:
@@ -73,17 +75,13 @@ def _say_cost(settings: Settings, *, measure: bool, as_json: bool) -> None:
 
     spec = _bare(settings)
     subjects = [subject_of(settings, name) for name in models_of(settings)]
-    weighed: list[tuple[Subject, list[Wants], Corpus | None]] = []
-    if not measure:  # what that is worth, the reference family says, which is measured
-        weighed = [(subject, [Wants(weighed=subject)], None) for subject in subjects]
-        subjects = [subject_of(settings, name) for name in _family()]
-    text = text_of(settings, subjects) if subjects else None
-    measured = [
-        (one, [model_points(Inputs(subject=one, spec=spec, corpus=text, probe=text))], text)
-        for one in subjects
-        if text is not None
-    ]
-    say_cost([*weighed, *measured], as_json=as_json)
+    if not measure:  # what that is worth is known of the reference family, whose weights are read, too
+        subjects += [subject_of(settings, one.text) for one in _family() if str(spec.base) in one.excess_bits]
+        say_cost([(subject, [Wants(weighed=subject)], None) for subject in subjects], as_json=as_json)
+        return
+    text = text_of(settings, subjects)
+    wanted = [(one, [model_points(Inputs(subject=one, spec=spec, corpus=text, probe=text))], text) for one in subjects]
+    say_cost(wanted, as_json=as_json)
 
 
 def _bare(settings: Settings) -> QuantSpec:
@@ -94,27 +92,48 @@ def _bare(settings: Settings) -> QuantSpec:
     return wanted
 
 
-def ranked(
-    settings: Settings, *, measure: bool, given: Corpus | None = None
-) -> tuple[Ranking, Outcome, bool, Corpus | None]:
-    """Return the ranking, what one by weights is worth, whether any model is known to judge that by, and the text."""
+def ranked(settings: Settings, *, measure: bool, given: Corpus | None = None) -> tuple[Ranking, Outcome, Corpus | None]:
+    """Return the ranking, what one by weights alone is worth, and the text that models were measured on, if any."""
     import numpy as np
 
     from evenbits.studies.h037 import rank_models, weigh_candidate, worth_of_weights
 
     wanted, seed = _bare(settings), settings.seed
     subjects = [subject_of(settings, name) for name in models_of(settings)]
-    text = None
-    if measure:
-        text = text_of(settings, subjects, given)
-        say_left_out(text)
-        known = candidates = _measured(subjects, wanted, text)
-    else:
-        candidates = [weigh_candidate(subject) for subject in subjects]
-        family = [subject_of(settings, name) for name in _family()]
-        known = _measured(family, wanted, text_of(settings, family, given)) if family else []
+    if not measure:
+        ranking = rank_models([weigh_candidate(one) for one in subjects], rng=np.random.default_rng(seed))
+        return ranking, _worth_for_family(settings, wanted), None
+    text = text_of(settings, subjects, given)
+    say_left_out(text)
+    candidates = _measured(subjects, wanted, text)
     ranking = rank_models(candidates, rng=np.random.default_rng(seed))
-    return ranking, worth_of_weights(known, rng=np.random.default_rng(seed)), bool(known), text
+    return ranking, worth_of_weights(candidates, rng=np.random.default_rng(seed)), text
+
+
+def _worth_for_family(settings: Settings, spec: QuantSpec) -> Outcome:
+    """Return what an order by weights is worth on the reference models, whose damage comes with evenbits."""
+    import numpy as np
+
+    from evenbits.statistics import Outcome
+    from evenbits.studies.h037 import weigh_candidate, worth_of_weights
+
+    text = str(spec.base)
+    family = _family()
+    known = {one.text: float(np.mean(one.excess_bits[text])) for one in family if text in one.excess_bits}
+    if not known:
+        under = f"was measured under {', '.join(family[0].excess_bits)} alone" if family else "is not installed"
+        return Outcome.undefined(f"the reference family {under}")
+    weighed = [weigh_candidate(subject_of(settings, one.text), run=one.run) for one in family]
+    return worth_of_weights(weighed, known=known, rng=np.random.default_rng(settings.seed))
+
+
+def _family() -> list[CalibratedModel]:
+    """Return the reference models that are installed, with the damage that `diagnose` is calibrated on."""
+    from evenbits.models.shipped import reference_names, reference_root
+    from evenbits.studies.h035 import load_calibration
+
+    installed = {f"reference:{name}" for name in reference_names(reference_root())}
+    return [one for one in load_calibration(None).models if one.text in installed]
 
 
 def about(text: Corpus | None) -> dict[str, Any] | None:
@@ -141,14 +160,6 @@ def _measured(subjects: Sequence[Subject], spec: QuantSpec, text: Corpus) -> lis
         found.append(measure_candidate(subject, spec, text, run=runs[subject.local.text]))
         subject.release()
     return found
-
-
-def _family() -> list[str]:
-    """Return the reference models that end their training run, where they are installed."""
-    from evenbits.models.shipped import reference_names, reference_root
-    from evenbits.observe.runs import latest
-
-    return list(latest(f"reference:{name}" for name in reference_names(reference_root())))
 
 
 def _show(ranking: Ranking, spec: str, text: Corpus | None) -> None:
@@ -181,13 +192,12 @@ def _show(ranking: Ranking, spec: str, text: Corpus | None) -> None:
         say(f"{one.candidate.model}  {'; '.join(one.reasons[1:] if measured else one.reasons)}")
 
 
-def _worth(worth: Outcome, *, of: str, installed: bool) -> str:
+def _worth(worth: Outcome, *, of: str, measured: bool) -> str:
     """Return what a ranking by weights is worth, in a sentence."""
-    if not installed:
-        return "What a ranking by weights is worth is not known: the reference family is not installed. Use --measure."
     estimate = worth.estimate
     if estimate.value is None:
-        return f"What a ranking by weights would be worth is not known: {estimate.reason}."
+        instead = "" if measured else " Use --measure."
+        return f"What a ranking by weights would be worth is not known: {estimate.reason}.{instead}"
     bounds = "" if estimate.low is None or estimate.high is None else f" [{estimate.low:.2f}, {estimate.high:.2f}]"
     p = "" if worth.p_value is None else f", one-sided p {worth.p_value:.2g}"
     told = worth.p_value is not None and worth.p_value < 0.05

@@ -9,7 +9,7 @@ Shapes: M models, L languages, S segments, B resamples.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -184,18 +184,23 @@ def rank_models(candidates: Sequence[Candidate], *, rng: np.random.Generator) ->
     )
 
 
-def worth_of_weights(candidates: Sequence[Candidate], *, rng: np.random.Generator) -> Outcome:
+def worth_of_weights(
+    candidates: Sequence[Candidate], *, rng: np.random.Generator, known: Mapping[str, float] | None = None
+) -> Outcome:
     """Return how well the order by weights agrees with the order by measured damage: Spearman over training runs.
 
-    Undefined below eight runs: so few say nothing about others.
+    `known`: mean damage by model where it was measured elsewhere, by default the candidates' own. Undefined below eight
+    runs: so few say nothing about others.
     """
-    measured = [one for one in candidates if one.excess is not None and one.largest_kurtosis is not None]
+    if known is None:
+        known = {one.model: float(one.excess[BARE].mean()) for one in candidates if one.excess is not None}
+    measured = [one for one in candidates if one.model in known and one.largest_kurtosis is not None]
     runs = [one.run for one in measured]
     if len(set(runs)) < MIN_RUNS:
         reason = f"{len(set(runs))} measured training runs, needed {MIN_RUNS}"
         return Outcome.undefined(reason, n=len(set(runs)), method="Spearman rho")
     tails = cluster_means([float(one.largest_kurtosis or 0.0) for one in measured], runs)[1]
-    damage = cluster_means([float(one.excess[BARE].mean()) for one in measured if one.excess is not None], runs)[1]
+    damage = cluster_means([known[one.model] for one in measured], runs)[1]
     return spearman(tails, damage, rng=rng, alternative="greater")
 
 
