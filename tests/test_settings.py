@@ -123,6 +123,18 @@ def test_a_command_explains_an_option_in_the_words_of_the_table(name):
         assert said == one.help
 
 
+@pytest.mark.usefixtures("plain_terminal")
+def test_help_does_not_contradict_what_a_command_does():
+    said = {
+        name: " ".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout.split())
+        for name in ("plan", "corpora")
+    }
+    assert "on --segments segments (default: 6)" in said["plan"]
+    assert "default: all, unless the command or --family says otherwise" in said["plan"]
+    assert "default: what the corpus offers" in said["corpora"]  # there are no models
+    assert "the models" not in said["corpora"]
+
+
 def test_pytest_explains_every_option_in_the_words_of_the_table(pytester):
     said = " ".join(pytester.runpytest_inprocess("-p", "evenbits.plugins", "--help").stdout.str().split())
     for one in OPTIONS:

@@ -331,15 +331,15 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         name="languages",
-        about="tags separated by commas, a number (best covered), or all; default: those the models were trained on "
-        "where they say so (exposure.json beside the weights), else what the corpus offers",
+        about="tags separated by commas, a number (best covered), or all; default: what the corpus offers, of it the "
+        "languages that models were trained on where they say so (exposure.json beside the weights)",
         metavar="TAGS",
         check=_languages,
         kinds=(str, list, int),
     ),
     Option(
         name="segments",
-        about="at most N segments per language; default: all, or what --family says",
+        about="at most N segments per language; default: all, unless the command or --family says otherwise",
         metavar="N",
         check=_count,
         kinds=(int,),
