@@ -69,13 +69,14 @@ def test_what_of_the_text_is_left_out_and_what_was_measured_is_said(tiny_llama, 
     assert sum(one["count"] for one in corpus["left_out"] if one["what"] == "language") == len(TAGS) - 3
     assert "left out: " in result.stderr
     shown = run(tiny_llama, *of)
-    assert "3 languages, 4 segments" in " ".join(shown.stdout.split())
+    assert "3 languages, 4 segments; 95 % intervals over both" in " ".join(shown.stdout.split())
     assert "left out: " in shown.stderr
 
 
 def test_one_segment_decides_nothing_and_says_so(tiny_llama, heavy, texts):
     result = run(tiny_llama, heavy, *options(texts), "--segments", "1")
     assert result.exit_code == 0, result.output
+    assert "1 segment; models that cannot be told apart share a rank" in " ".join(result.stdout.split())
     assert result.stdout.count("excess bits: no interval: 1 segment, 3 needed") == 2
     assert "recovered % undefined: damage has no interval: 1 segment, 3 needed" in result.stdout
 

@@ -65,7 +65,7 @@ def rank(
         say_json(found)
         return
     _show(ranking, spec, text)
-    say(_worth(worth, of="these models" if measure else "the reference family", measured=measure))
+    say(_worth(worth, of="these models" if measure else "the reference family, as shipped", measured=measure))
 
 
 def _say_cost(settings: Settings, *, measure: bool, as_json: bool) -> None:
@@ -167,13 +167,14 @@ def _show(ranking: Ranking, spec: str, text: Corpus | None) -> None:
     from rich.table import Table
 
     measured = text is not None
+    intervals = any(one.damage.low is not None for one in ranking.models)
     shown = Table(
         box=SIMPLE_HEAD,
         title=f"candidates for {spec}, by {'measured damage' if measured else 'their weights alone'}",
         caption="models of one kurtosis class share a rank; nothing was quantized"
         if text is None
-        else f"{text.name}: {len(text.languages)} languages, {len(text)} segments; 95 % intervals over both; models "
-        "that cannot be told apart share a rank",
+        else f"{text.name}: {len(text.languages)} languages, {len(text)} segment{'s' * (len(text) != 1)}; "
+        f"{'95 % intervals over both; ' if intervals else ''}models that cannot be told apart share a rank",
     )
     shown.add_column("", justify="right")
     shown.add_column("model")
