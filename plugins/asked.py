@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evenbits.paths import INSTALLED_EVALS
 
-from .options import settings
+from .options import EVALS_INI, settings
 
 __all__ = ["chosen_tests", "stated_options"]
-
-EVALS = "evals"
 
 RUNNING = frozenset({"runner", "ray-address", "stream-layers"})
 ELSEWHERE = frozenset({"report", "store", "saved", "autosave", "offline", "shard", "policy", "baseline"}) | RUNNING
@@ -20,8 +19,8 @@ ELSEWHERE = frozenset({"report", "store", "saved", "autosave", "offline", "shard
 
 
 def chosen_tests(config: pytest.Config) -> tuple[str, ...]:
-    """Return pytest's arguments that choose tests: paths, of installed evals from `evals/` on, then -m and -k."""
-    installed = Path(str(config.rootpath))
+    """Return pytest's arguments that choose tests: paths (`evenbits.evals/...` if installed), then -m and -k."""
+    installed = config.rootpath.resolve() if config.inipath == EVALS_INI else None
     found = [_portable(argument, installed, config.invocation_params.dir) for argument in config.args]
     for flag, value in (("-m", config.option.markexpr), ("-k", config.option.keyword)):
         found += [flag, value] if value else []
@@ -45,12 +44,12 @@ def stated_options(config: pytest.Config) -> Mapping[str, Any]:
     }
 
 
-def _portable(argument: str, evals: Path, here: Path) -> str:
-    """Return a path and what stands after it: of installed evals as `evals/...`, else from where pytest started."""
+def _portable(argument: str, installed: Path | None, here: Path) -> str:
+    """Return a path and what stands after it: that of `installed` evals by their package, else from `here`."""
     place, colons, case = argument.partition("::")
     path = (here / place).resolve()
-    if evals.name == EVALS and path.is_relative_to(evals):
-        shown = str(Path(EVALS) / path.relative_to(evals))
+    if installed is not None and path.is_relative_to(installed):
+        shown = (INSTALLED_EVALS / path.relative_to(installed)).as_posix()
     else:
         shown = str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
     return f"{shown}{colons}{case}"

@@ -7,7 +7,7 @@ once per session. What cannot be understood ends the run with one sentence, exit
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from evenbits.errors import EvenbitsError, UsageError
@@ -33,6 +33,9 @@ MARKERS = (
     "slow: takes more than a few seconds",
     "hub: needs the hub or a local copy of its cache",
 )
+
+_EXIT: Any = type("evenbits", (pytest.exit.Exception,), {"__module__": "builtins"})
+"""What ends a session with a sentence. pytest shows the name of its class before it: `evenbits: ...`."""
 
 _SETTINGS = pytest.StashKey["Settings"]()
 
@@ -83,7 +86,7 @@ def is_controller(config: pytest.Config) -> bool:
 
 def end_with_usage_error(error: Exception | str) -> NoReturn:
     """End the session with one sentence and exit code 2."""
-    pytest.exit(f"evenbits: {printable(str(error), lines=True)}", returncode=USAGE)
+    raise _EXIT(printable(str(error), lines=True), USAGE)
 
 
 def settings(config: pytest.Config) -> Settings:

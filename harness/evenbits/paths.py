@@ -1,11 +1,14 @@
-"""Paths as people type them."""
+"""Paths as people type them, and as a run records them."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["expanded"]
+__all__ = ["INSTALLED_EVALS", "expanded"]
+
+INSTALLED_EVALS = "evenbits.evals"
+"""How the installed evals are named where a project may have `evals/` of its own: by their package."""
 
 
 def expanded(text: str | Path) -> Path:

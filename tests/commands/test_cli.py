@@ -12,7 +12,7 @@ import pytest
 from evenbits.commands.app import app
 from evenbits.commands.damage import _signs
 from evenbits.commands.options import interval
-from evenbits.commands.run import _inside, _package
+from evenbits.commands.run import _inside, _package, pytest_command
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,6 +194,15 @@ def test_evals_are_found_by_file_and_case_wherever_they_are_installed():
     assert _inside(evals, "test_h037_outlier_sparsity.py") == str(evals / "test_h037_outlier_sparsity.py")
     assert _inside(evals, "--model=org/name") == "--model=org/name"
     assert _inside(evals, "test_of_somebody_else.py") == "test_of_somebody_else.py"
+
+
+def test_a_recorded_run_asks_the_installed_evals_or_those_that_were_in_the_folder():
+    evals = _package("evenbits.evals")
+    ours = pytest_command(["evenbits.evals/test_deployment_gate.py::test_x", "-m", "gate"])
+    assert ours[-4:] == [f"--rootdir={evals}", f"{evals / 'test_deployment_gate.py'}::test_x", "-m", "gate"]
+    theirs = pytest_command(["evals", "test_deployment_gate.py"])
+    assert theirs[-2:] == ["evals", "test_deployment_gate.py"]
+    assert "-c" not in theirs
 
 
 def test_run_refuses_what_it_cannot_understand_before_it_writes_anything(tmp_path):

@@ -162,6 +162,18 @@ def test_a_gate_that_limits_disparity_gets_segments_in_all_languages_at_once_unt
     assert text(joined("whole")) == text(whole)
 
 
+def test_a_project_with_evals_of_its_own_merges_shards_of_the_installed_gate(joined, models, texts, pytester):
+    (pytester.mkdir("evals") / "test_theirs.py").write_text("def test_theirs(): assert False\n", encoding="utf-8")
+    pytester.makefile(".toml", policy="[metric.excess_bits]\nlimit = 500\n")
+    what = (f"--model={models[2]}", f"--corpus=dir:{texts}", "--languages=de,yo", "--spec=int3-row", "--dtype=float32")
+    for shard in ("1", "2"):
+        options = (*what, "--policy=policy.toml", f"--shard={shard}/2", f"--report=s{shard}", f"--store=s{shard}-store")
+        command = [sys.executable, "-m", "evenbits.commands.app", "gate", "--advisory", "-q", *options]
+        subprocess.run(command, cwd=pytester.path, check=True, capture_output=True, timeout=300)
+    merged = joined("s1", "s2")
+    assert {row["data"]["language"] for row in merged["measurements"]} == {"de", "yo"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [False, True])
 def test_every_hypothesis_in_shards_by_model_and_by_spec(run, joined, models, workers):

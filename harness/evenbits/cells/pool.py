@@ -38,8 +38,9 @@ LISTS = ("model", "spec")
 class Asked(Row):
     """What a run was asked.
 
-    `arguments`: tests, as pytest takes them. `options`: name -> text, list of texts, or true for a switch. `shard`: the
-    i-th of n parts of the gate's languages. `policy`: the text of its file, None without one.
+    `arguments`: tests, as pytest takes them, installed ones as `evenbits.evals[/FILE]`. `options`: name -> text, list
+    of texts, or true for a switch. `shard`: the i-th of n parts of the gate's languages. `policy`: the text of its
+    file, None without one.
     """
 
     arguments: tuple[str, ...]

@@ -93,12 +93,12 @@ def _judge(pooled: Pool, options: Sequence[str]) -> None:
         texts = value if isinstance(value, list) else [value]
         before = f"{MEASURED}:" if name == "model" else ""
         typed += [f"--{name}"] if value is True else [f"--{name}={before}{text}" for text in texts]
-    command = [*pytest_command(pooled.asked.arguments, here_first=True), "-q", "--tb=line", *typed, *options]
+    command = [*pytest_command(pooled.asked.arguments), "-q", "--tb=line", *typed, *options]
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - our own interpreter
     if done.returncode not in DECIDED:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        told = next((line for line in reversed(said) if line.startswith(("evenbits:", "Exit: evenbits:"))), said[-1])
-        raise ReportError(told.removeprefix("Exit: ").removeprefix("evenbits: ").lstrip("! "))
+        said = [line.strip("! ") for line in (done.stderr.strip() or done.stdout.strip()).splitlines()]
+        told = next((line for line in reversed(said) if line.startswith("evenbits: ")), said[-1])
+        raise ReportError(told.removeprefix("evenbits: "))
 
 
 def _remarks(pooled: Pool) -> list[str]:

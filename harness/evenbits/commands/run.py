@@ -12,11 +12,12 @@ import typer
 
 from evenbits.commands.options import forwarding
 from evenbits.errors import UsageError
+from evenbits.paths import INSTALLED_EVALS
 
 __all__ = ["PYTEST_OPTIONS", "gate", "pytest_command", "run"]
 
 EVALS = "evals"
-"""How arguments name the installed evals."""
+"""How people name the installed evals."""
 
 PYTEST_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 """How typer takes the command line of a command whose unknown options are pytest's."""
@@ -57,29 +58,30 @@ def _refuse_models(arguments: Sequence[str]) -> None:
 
 def _pytest(arguments: list[str]) -> int:
     """Run pytest on the evals installed with this package and return our exit code."""
-    evals = _package("evenbits.evals")
-    chosen = arguments if any(_inside(evals, one) != one for one in arguments) else [str(evals), *arguments]
+    evals = _package(INSTALLED_EVALS)
+    inside = [_inside(evals, one) for one in arguments]
+    chosen = inside if inside != arguments else [str(evals), *arguments]
     code = subprocess.run(pytest_command(chosen), check=False).returncode  # noqa: S603 - our own interpreter
     if code == NOTHING_COLLECTED:
         typer.secho("evenbits: no test was selected, so nothing was decided.", err=True, fg="red")
     return code if code in DECIDED else 2
 
 
-def pytest_command(arguments: Sequence[str], *, here_first: bool = False) -> list[str]:
-    """Return the command that runs pytest with `arguments`: on the installed evals where they name these.
+def pytest_command(arguments: Sequence[str]) -> list[str]:
+    """Return the command that runs pytest with `arguments`; `evenbits.evals/...` are the installed evals.
 
-    `here_first`: what exists where the command was started is what is meant, whatever the installed evals are called.
-
-    Settings then come from a file of ours: pytest would otherwise look for one above the evals and above every path
+    Settings of those come from a file of ours: pytest would otherwise look for one above the evals and above every path
     among the arguments, and take over the settings of whatever project this environment happens to live in.
     """
-    evals, plugins = _package("evenbits.evals"), _package("evenbits.plugins")
-    kept = {one for one in arguments if here_first and Path(one.partition("::")[0]).exists()}
-    here = [one if one in kept else _inside(evals, one) for one in arguments]
+    evals, plugins = _package(INSTALLED_EVALS), _package("evenbits.plugins")
+    placed = [
+        f"{evals}{one.removeprefix(INSTALLED_EVALS)}" if one.partition("/")[0] == INSTALLED_EVALS else one
+        for one in arguments
+    ]
     command = [sys.executable, "-m", "pytest", "-p", "evenbits.plugins", "-p", "no:cacheprovider"]
-    if any(one.startswith(str(evals)) for one in here):
+    if any(one.startswith(str(evals)) for one in placed):
         command += ["-c", str(plugins / "evals.ini"), f"--rootdir={evals}"]
-    return [*command, *here]
+    return [*command, *placed]
 
 
 def _package(name: str) -> Path:
