@@ -3,6 +3,7 @@
 import platform
 import subprocess
 from importlib.metadata import version
+from pathlib import Path
 
 from evenbits.report import environment
 from evenbits.report.environment import describe_environment
@@ -33,3 +34,10 @@ def test_a_checkout_gives_its_commit_and_whether_it_was_changed(tmp_path):
     assert dirty is False
     (tmp_path / "a").write_text("2")
     assert environment._commit(tmp_path) == (commit, True)
+
+
+def test_the_commit_is_looked_for_at_the_top_of_this_checkout():
+    top = Path(__file__).resolve().parents[2]
+    assert top == environment.CHECKOUT
+    if (top / ".git").exists():
+        assert len(describe_environment(seed=0, dtype="float32")["code"]["commit"]) == 40

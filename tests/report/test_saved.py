@@ -1,5 +1,6 @@
 """Numbered reports: saving, and what a number or `latest` names."""
 
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,10 +17,18 @@ def document():
 
 def test_reports_are_numbered_in_the_order_of_saving_and_read_back_equal(document, tmp_path):
     first, second = (save_report(document, tmp_path / "saved") for _ in range(2))
-    assert first.name == "0001_9f1c0de9f1c0_20261123T200000.json"  # commit and start of the run stand in the document
+    assert first.name == "0001_unversioned_20261123T200000.json"  # the start of the run stands in the document
     assert second.name.startswith("0002_")
     assert load(first) == document
     assert list(saved_reports(tmp_path / "saved")) == [1, 2]
+
+
+def test_the_name_has_the_commit_of_the_repository_in_which_the_folder_lies(document, tmp_path):
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@y", "-C", str(tmp_path)]
+    for arguments in (["init"], ["commit", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *arguments], check=True, capture_output=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
+    assert save_report(document, tmp_path / ".evenbits").name.startswith(f"0001_{commit[:12]}_")
 
 
 def test_a_number_is_never_given_twice_also_after_old_reports_were_deleted_or_two_runs_save_at_once(document, tmp_path):

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PACKAGES", "describe_environment"]
+__all__ = ["PACKAGES", "commit_of", "describe_environment"]
 
 PACKAGES = (
     "torch",
@@ -29,14 +29,17 @@ PACKAGES = (
 )
 """Packages whose version can move a number; they are looked up, not imported."""
 
+CHECKOUT = Path(__file__).resolve().parents[3]
+"""Top level of the checkout, where there is one: this file is harness/evenbits/report/environment.py in it."""
+
 
 def describe_environment(*, seed: int, dtype: str, measured: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the `environment` of the report.
 
     `measured`: what only the process that loads models knows, such as `device`; its keys are added to the others.
-    `commit` and `dirty` are None outside a git checkout.
+    `commit` and `dirty` are those of the checkout that evenbits runs from, None where it is installed without one.
     """
-    commit, dirty = _commit(Path(__file__).resolve().parents[2])
+    commit, dirty = _commit(CHECKOUT)
     return {
         "code": {"version": _version("evenbits"), "commit": commit, "dirty": dirty},
         "packages": {name: found for name in PACKAGES if (found := _version(name)) is not None},
@@ -50,6 +53,11 @@ def describe_environment(*, seed: int, dtype: str, measured: Mapping[str, Any] |
     }
 
 
+def commit_of(folder: Path) -> str | None:
+    """Return the commit of the repository in which `folder` lies, None where there is none."""
+    return _git(folder, "rev-parse", "HEAD")
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -61,7 +69,7 @@ def _commit(root: Path) -> tuple[str | None, bool | None]:
     """Return commit and dirty flag of the checkout whose top level is `root`."""
     if not (root / ".git").exists():  # an installed copy may lie inside somebody else's repository
         return None, None
-    commit = _git(root, "rev-parse", "HEAD")
+    commit = commit_of(root)
     status = _git(root, "status", "--porcelain", "--untracked-files=no")
     return commit, None if status is None else bool(status)
 

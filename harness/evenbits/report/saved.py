@@ -1,7 +1,8 @@
 """Numbered reports in a folder: what `--autosave` keeps, and what `--baseline 0003` or `--baseline latest` names.
 
 A saved report is the whole document in one file, `0003_<commit>_<start>.json`, numbered from 0001 in the order of
-saving. Nothing is ever overwritten or renumbered; deleting old files is up to their owner.
+saving. The commit is that of the repository in which the folder lies, `unversioned` without one; the one of evenbits
+stands in the report. Nothing is ever overwritten or renumbered; deleting old files is up to their owner.
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ def save_report(document: Mapping[str, Any], folder: Path) -> Path:
     from filelock import FileLock, Timeout
 
     from evenbits.report.document import dump, write
+    from evenbits.report.environment import commit_of
 
-    commit = str(document["environment"]["code"].get("commit") or "unversioned")[:12]
     started = re.sub(r"[^0-9T]", "", str(document["timing"].get("started") or "").partition("+")[0])
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        commit = (commit_of(folder) or "unversioned")[:12]
         with FileLock(folder / ".lock", timeout=60):
             number = max(saved_reports(folder), default=0) + 1
             file = folder / f"{number:04d}_{commit}{f'_{started}' if started else ''}.json"
