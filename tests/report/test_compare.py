@@ -117,6 +117,15 @@ def test_all_forms_give_every_language_the_same_numbers(worse):
     assert page.count('<svg class="change"') == len(worse.changes)
 
 
+def test_what_goes_by_another_name_in_the_baseline_is_named_in_markdown():
+    before, after = document(), document()
+    for row in after["damage"]:
+        row["model"] = "mine"
+    text = comparison_markdown(compare(after, before))
+    assert "\n- mine int4-g64 is compared with reference:b3 int4-g64\n" in text
+    assert "is compared with" not in comparison_markdown(compare(before, before))
+
+
 def test_names_in_the_page_are_text_and_never_markup(worse):
     page = comparison_html(worse, after="<script>alert(1)</script>", before="a&b")
     assert "<script" not in page

@@ -264,6 +264,25 @@ def test_a_gate_that_lets_through_says_so_first():
     assert said(whole)["may it ship"] == "May ship: 1 of 1 checks are shown to be within the policy."
 
 
+def test_without_a_policy_nothing_is_said_of_one_and_what_is_open_is_counted():
+    undecided = [gate(tag, "inconclusive", Verdict.NOT_APPLICABLE) for tag in ("ko", "de")]
+    rows = [row | {"metric": "excess_bits_increase"} for row in undecided]
+    passed = {"gate": {"verdict": "supported", "by_case": []}}
+    open_ = "no comparison with the baseline shows a language to be worse, 2 of 2 undecided (ko, de)."
+    assert said(document(FIVE, rows, passed))["may it ship"] == f"May ship: {open_}"
+    rows.append(gate("ko", "pass", None, value=1.0, because=None))
+    assert said(document(FIVE, rows, passed))["may it ship"] == (
+        f"May ship: 1 of 1 checks are shown to be within the policy; {open_}"
+    )
+
+
+def test_only_what_broke_is_said_to_be_an_error():
+    undecided = gate("ko", "inconclusive", Verdict.UNDERPOWERED)
+    assert "next" not in said(refused([undecided]))
+    broken = gate("ko", "error", Verdict.ERROR, value=None)
+    assert said(refused([undecided, broken]))["next"].startswith("See the error in the report")
+
+
 def test_a_gate_that_refuses_names_the_languages_the_reasons_each_once_and_what_to_do():
     rows = [
         gate("sw", "fail", Verdict.NOT_SUPPORTED),

@@ -26,12 +26,12 @@ __all__ = [
     "CHANGE",
     "Change",
     "Comparison",
-    "baseline_digest",
     "change_decisions",
     "change_threshold",
     "changes",
     "compare",
     "comparison_markdown",
+    "describe_baseline",
     "environment_differences",
     "refuse_other_corpus",
     "word",
@@ -93,10 +93,7 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         return {
             "changes": [change.to_json() for change in self.changes],
-            "pairs": [
-                {"model": now[0], "spec": now[1], "baseline_model": then[0], "baseline_spec": then[1]}
-                for now, then in self.pairs.items()
-            ],
+            "pairs": _as_rows(self.pairs),
             "warnings": list(self.warnings),
             "unmatched": list(self.unmatched),
         }
@@ -209,7 +206,8 @@ def change_decisions(
 
 def change_threshold(decision: Decision) -> Threshold:
     """Return the threshold that a comparison with the baseline is held against."""
-    return Threshold(metric=CHANGE, op="<=", bound=decision.limit.bound, why=f"policy: {decision.limit.where}")
+    limit = decision.limit
+    return Threshold(metric=CHANGE, op="<=", bound=limit.bound, why=f"compared with the {limit.where}")
 
 
 def refuse_other_corpus(digest: str | None, baseline: Mapping[str, Any]) -> None:
@@ -240,9 +238,13 @@ def environment_differences(after: Mapping[str, Any], before: Mapping[str, Any])
     return phrases
 
 
-def baseline_digest(document: Mapping[str, Any]) -> str:
-    """Return the digest that identifies a baseline: SHA-256 of its damage rows."""
-    return digest_of(document["damage"])
+def describe_baseline(document: Mapping[str, Any], *, file: str, among: Iterable[Pair]) -> dict[str, Any]:
+    """Return what a report says of its baseline: file, digest of its damage rows, and with what each pair is compared.
+
+    `file`: what it is called. `among`: models and specs of the run; those without a counterpart are in no pair.
+    """
+    pairs = _matched(dict.fromkeys(among), _by_pair(document["damage"]))
+    return {"file": file, "digest": digest_of(document["damage"]), "pairs": _as_rows(pairs)}
 
 
 def comparison_markdown(found: Comparison) -> str:
@@ -250,6 +252,11 @@ def comparison_markdown(found: Comparison) -> str:
     lines = ["## evenbits: compared with the baseline", ""]
     lines += [f"- the environments differ: {markdown_text(', '.join(found.warnings))}"] if found.warnings else []
     lines += [f"- not compared: {markdown_text(', '.join(found.unmatched))}"] if found.unmatched else []
+    lines += [
+        f"- {markdown_text(' '.join(now))} is compared with {markdown_text(' '.join(then))}"
+        for now, then in found.pairs.items()
+        if now != then
+    ]
     lines += ["", "| language | model | spec | baseline | now | change, bits per segment | p (all languages) | |"]
     lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for one in found.changes:
@@ -289,6 +296,10 @@ def _changed(limit: Limit, one: Change) -> Decision:
     if worse and not one.within_noise:
         outcome, verdict = Outcome.FAIL, Verdict.NOT_SUPPORTED
         because = f"{one.language} became worse than the baseline ({estimate(one.before.to_json())})."
+        action = (
+            "Look what differs from the baseline's run, protect layers or take more bits; if it is to stay, raise the "
+            "policy's baseline.limit or take this report as the next baseline."
+        )
     elif (
         found.high is not None
         and max(found.high, found.value) <= max(limit.bound, one.floor)
@@ -308,8 +319,10 @@ def _changed(limit: Limit, one: Change) -> Decision:
         verdict = Verdict.NOT_APPLICABLE if let_through else Verdict.UNDERPOWERED
         noise = f", by more than what arithmetic itself scatters ({number(one.floor)} bits)," if worse else ""
         because = f"{one.language} is neither shown to be worse{noise} nor shown not to be" + (
-            ", and the policy lets that through." if let_through else "."
+            ", which is let through." if let_through else "."
         )
+        more = 'Measure more segments in both reports (--segments), or set `inconclusive = "pass"` under [baseline].'
+        action = None if let_through else more
     return Decision(
         metric=CHANGE,
         language=one.language,
@@ -336,6 +349,7 @@ def _unpaired(limit: Limit, language: str, reason: str) -> Decision:
         estimate=Estimate.undefined(reason),
         limit=limit,
         because="A missing result fails the gate.",
+        action="Measure the same models, specs and languages in both reports, or name another --baseline.",
     )
 
 
@@ -361,6 +375,13 @@ def _matched(now: Mapping[Pair, Any], then: Mapping[Pair, Any]) -> dict[Pair, Pa
     if not pairs and len(now) == len(then) == 1:
         pairs[next(iter(now))] = next(iter(then))
     return {pair: pairs[pair] for pair in now if pair in pairs}
+
+
+def _as_rows(pairs: Mapping[Pair, Pair]) -> list[dict[str, str]]:
+    return [
+        {"model": now[0], "spec": now[1], "baseline_model": then[0], "baseline_spec": then[1]}
+        for now, then in pairs.items()
+    ]
 
 
 def _names(pairs: Iterable[Pair]) -> str:

@@ -129,7 +129,7 @@ METRICS: Mapping[str, str] = {
     "relative_increase": "extra loss, share",
     "kl": "drift, nats per token",
     "disparity": "gap between low- and high-resource languages, bits",
-    "change": "change since the baseline, bits per segment",
+    "excess_bits_increase": "change since the baseline, bits per segment",
 }
 """Plain names of the metrics of verdicts; others are shown by their own name, as words."""
 

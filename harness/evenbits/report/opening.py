@@ -16,6 +16,7 @@ from typing import Any, Literal
 from evenbits.numbers import estimate, number
 from evenbits.printable import capital
 from evenbits.report.actions import advice
+from evenbits.report.compare import CHANGE
 from evenbits.report.described import described, exposure_of
 from evenbits.studies.gate.decision import Case, cases, lets_through
 from evenbits.studies.gate.harm import Harm, harms, losing, pooled_bits, sparing
@@ -42,11 +43,17 @@ METRICS = {
     "kl": "divergence (KL) in nats per token",
     "disparity": "gap between low- and high-resource languages in bits",
     "disparity_ratio": "loss of low- over that of high-resource languages",
-    "change": "change since the baseline in bits per segment",
+    CHANGE: "change since the baseline in bits per segment",
 }
 
 OUTCOMES = {"fail": "above the limit", "inconclusive": "undecided", "missing": "without a result"}
 """What a case is said to be that does not let through; others are called as they are."""
+
+REMEDIES = {
+    "missing": "Measure the languages that are missing, or take them out of the policy.",
+    "error": "See the error in the report; until it is mended nothing is decided.",
+}
+"""What to do by outcome, where a case does not say it itself."""
 
 Tone = Literal["good", "bad", "open", "plain"]
 
@@ -131,16 +138,18 @@ def _gate(document: Mapping[str, Any]) -> Iterator[Answer]:
     every = cases(document)
     blocking = _blocking(document)
     if not blocking:
-        passed = sum(case.row["verdict"] == "supported" for case in every)
-        excused = [case for case in every if case.row["verdict"] == "not_applicable"]
-        more = f"; {len(excused)} excused by the policy ({_listed(_subjects(excused))})" if excused else ""
-        text = f"{may_ship(document)}: {passed} of {len(every)} checks are shown to be within the policy{more}."
+        compared = [case for case in every if case.row["metric"] == CHANGE]
+        limited = [case for case in every if case not in compared]
+        found = [*([_within(limited)] if limited else []), *([_no_worse(compared)] if compared else [])]
+        text = f"{may_ship(document)}: {'; '.join(found)}."
         yield Answer(label="may it ship", question="May it ship?", text=text, tone="good")
+        yield from _baseline(document)
         return
-    outcomes = Counter(OUTCOMES.get(case.outcome, case.outcome) for case in blocking)
+    outcomes = Counter(_outcome(case) for case in blocking)
     counted = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
     refused = f"{may_ship(document)}. {len(blocking)} of {len(every)} checks stand in the way: {counted}."
     yield Answer(label="may it ship", question="May it ship?", text=refused, tone="bad")
+    yield from _baseline(document)
     reasons = _reasons(blocking)
     for reason in reasons[:REASONS]:
         yield Answer(label="why not", question="Why not?", text=reason)
@@ -150,7 +159,45 @@ def _gate(document: Mapping[str, Any]) -> Iterator[Answer]:
             question="Why not?",
             text=f"{len(reasons) - REASONS} more reasons stand under the gate's cases.",
         )
-    yield Answer(label="next", question="What next?", text=" ".join(_todo(blocking)))
+    todo = " ".join(_todo(blocking))
+    if todo:
+        yield Answer(label="next", question="What next?", text=todo)
+
+
+def _within(limited: Sequence[Case]) -> str:
+    passed = sum(case.row["verdict"] == "supported" for case in limited)
+    excused = [case for case in limited if case.row["verdict"] == "not_applicable"]
+    more = f", {len(excused)} excused by it ({_listed(_subjects(excused))})" if excused else ""
+    return f"{passed} of {len(limited)} checks are shown to be within the policy{more}"
+
+
+def _no_worse(compared: Sequence[Case]) -> str:
+    undecided = [case for case in compared if case.row["verdict"] == "not_applicable"]
+    if not undecided:
+        return f"all {len(compared)} comparisons with the baseline show that nothing is worse"
+    left = f"{len(undecided)} of {len(compared)} undecided ({_listed(_subjects(undecided))})"
+    return f"no comparison with the baseline shows a language to be worse, {left}"
+
+
+def _outcome(case: Case) -> str:
+    """Return what a case is that does not let through."""
+    if case.outcome == "fail" and case.row["metric"] == CHANGE:
+        return "worse than in the baseline"
+    return OUTCOMES.get(case.outcome, case.outcome)
+
+
+def _baseline(document: Mapping[str, Any]) -> Iterator[Answer]:
+    """Say which report was compared with, and what goes by another name there."""
+    found = document["inputs"].get("baseline")
+    if found is None:
+        return
+    names = [
+        (f"{pair['model']} {pair['spec']}", f"{pair['baseline_model']} {pair['baseline_spec']}")
+        for pair in found.get("pairs", ())
+    ]
+    renamed = "; ".join(f"{now} with {then}" for now, then in names if now != then)
+    text = f"{found.get('file') or found['digest'][:12]}{f': {renamed}' if renamed else ''}"
+    yield Answer(label="compared with", question="Compared with which report?", text=text)
 
 
 def _blocking(document: Mapping[str, Any]) -> list[Case]:
@@ -242,18 +289,14 @@ def _todo(blocking: Sequence[Case]) -> Iterator[str]:
     """Yield what to do, once where the same is advised for several cases: with the least and the largest number."""
     groups: dict[str, list[str]] = {}
     for case in blocking:
-        text = str(case.row["action"] or _remedy(case)).replace("`", "")
+        text = str(case.row["action"] or REMEDIES.get(case.outcome, "")).replace("`", "")
+        if not text:
+            continue
         groups.setdefault(NUMBER.sub("#", text), []).append(text)
     for texts in groups.values():
         numbers = sorted({found[0] for text in texts if (found := NUMBER.findall(text))}, key=int)
         span = numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}" if numbers else ""
         yield NUMBER.sub(span, texts[0], count=1)
-
-
-def _remedy(case: Case) -> str:
-    if case.outcome == "missing":
-        return "Measure the languages that are missing, or take them out of the policy."
-    return "See the error in the report; until it is mended nothing is decided."
 
 
 def _cost(document: Mapping[str, Any], lead: Harm) -> Iterator[Answer]:

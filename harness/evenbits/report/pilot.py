@@ -14,15 +14,20 @@ __all__ = ["pilot_in"]
 
 
 def pilot_in(
-    document: Mapping[str, Any], *, models: Collection[str] = (), languages: Collection[str] = ()
+    document: Mapping[str, Any],
+    *,
+    models: Collection[str] = (),
+    specs: Collection[str] = (),
+    languages: Collection[str] = (),
 ) -> Pilot | None:
     """Return the pilot that the first damage table of `document` makes, None where it has none with segments.
 
-    `models`, `languages`: of these alone, where they are named. `ReportError` where that is too little.
+    `models`, `specs`, `languages`: of these alone, where they are named. `ReportError` where that is too little.
     """
     for one in harms(document, every_spec=True):
         rows = [row for row in one.ranked if not languages or row["language"] in languages]
-        if rows and (not models or one.model in models) and all(segments_of(row) is not None for row in rows):
+        wanted = (not models or one.model in models) and (not specs or one.spec in specs)
+        if rows and wanted and all(segments_of(row) is not None for row in rows):
             exposure = exposure_of([document], one.model)
             return pilot_of(rows, exposure=exposure, layers=_layers_of(document, one.model))
     return None

@@ -14,10 +14,12 @@ import numpy as np
 from evenbits.errors import CorpusError, UsageError
 from evenbits.records import Corpus, LeftOut
 
-__all__ = ["sample", "split"]
+__all__ = ["drawn_from", "sample", "split"]
 
 # Two uses of one seed must not share their lots: a sample would otherwise fall into one half.
 SAMPLE, SPLIT = 1, 2
+
+NOT_DRAWN = "not in the sample asked for"
 
 
 def sample(corpus: Corpus, segments: int, *, seed: int) -> Corpus:
@@ -31,8 +33,13 @@ def sample(corpus: Corpus, segments: int, *, seed: int) -> Corpus:
     if segments >= len(corpus):
         return corpus
     drawn = _by_lot(corpus.segment_ids, seed=seed, use=SAMPLE)[:segments]
-    unused = LeftOut(what="segment", language=None, count=len(corpus) - segments, reason="not in the sample asked for")
+    unused = LeftOut(what="segment", language=None, count=len(corpus) - segments, reason=NOT_DRAWN)
     return corpus.select(indices=tuple(sorted(drawn)), left_out=(unused,))
+
+
+def drawn_from(corpus: Corpus) -> int:
+    """Return how many segments there were before `sample` drew those of `corpus`."""
+    return len(corpus) + sum(one.count for one in corpus.left_out if one.reason == NOT_DRAWN)
 
 
 def split(corpus: Corpus, *, seed: int) -> tuple[Corpus, Corpus]:

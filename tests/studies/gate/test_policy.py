@@ -324,6 +324,24 @@ def test_lost_answers_have_a_limit_like_lost_bits(loss, documents, outcome, said
     assert said in f"{decision.because} {decision.action}"
 
 
+@pytest.mark.parametrize(
+    ("high", "action"),
+    [
+        # the limit is .1: 12 segments reach .02 below the value of .09 and so much above it; .01 takes 2 x 2 as many
+        (0.11, 'Measure more segments (about 48 would decide, as is), or set `inconclusive = "pass"` in the policy.'),
+        # .1 above it: ten times as far as the limit is away
+        (0.19, "More segments hardly help so near the limit (more than 1000 would be needed): "),
+    ],
+)
+def test_no_advice_asks_for_more_segments_than_anybody_has(high, action):
+    found = Policy.parse({"metric": {"excess_bits": {"limit": 0.1}}})
+    damage = row("de", 0.09) | {"segments": 12, "excess_bits": {**estimate(0.09, 0.08, high), "n": 12}}
+    (decision,) = decide_language(
+        found, damage, language="de", model="m", spec="s", today=date(2026, 1, 1), more_text="as is"
+    )
+    assert decision.action.startswith(action)
+
+
 def test_a_limit_of_lost_answers_without_any_task_is_a_missing_result():
     found = Policy.parse({"metric": {"task_loss": {"limit": 0.1}}})
     (decision,) = decide_language(found, row("de", 1.0), language="de", model="m", spec="s", today=date(2026, 1, 1))

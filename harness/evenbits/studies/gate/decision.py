@@ -28,6 +28,7 @@ __all__ = [
     "LANGUAGE_TEST",
     "LET_THROUGH",
     "TASK_LOSS",
+    "UNTIL_DECIDED",
     "Case",
     "Decision",
     "Outcome",
@@ -50,6 +51,11 @@ BY_SEGMENT = "excess_bits_by_segment"
 
 TASK_LOSS = "task_loss"
 """The metric whose units are documents of tasks; those of the others are segments."""
+
+MANY = 1000
+"""Segments beyond which more text is no advice: the value lies too near the limit for an estimate of how many."""
+
+UNTIL_DECIDED = "--until-decided takes as many as are needed"
 
 LANGUAGE_TEST = "test_language_stays_within_the_policy"
 DISPARITY_TEST = "test_disparity_stays_within_the_policy"
@@ -126,10 +132,12 @@ def decide_language(
     spec: str,
     today: date,
     exposure: Mapping[str, int] | None = None,
+    more_text: str = UNTIL_DECIDED,
 ) -> list[Decision]:
     """Decide every metric the policy limits for `language`. `row`: its damage row, None where there is no result.
 
     `exposure`: training bytes by language where the model says them; they decide the tier, else the public proxy does.
+    `more_text`: how this run gets more segments, where there are any.
     """
     tier = describe(language, exposure=exposure).tier
     limits = [policy.limit(metric, language=language, tier=tier) for metric in LANGUAGE_METRICS]
@@ -140,7 +148,7 @@ def decide_language(
         estimate = _missing(language) if row is None else estimate_of(row, limit.metric)
         waiver = policy.waiver(limit.metric, language=language, model=model, spec=spec)
         segments = 0 if row is None else estimate.n if limit.metric == TASK_LOSS else units_of(row)
-        decisions.append(_decide(limit, estimate, waiver, language, today, segments=segments))
+        decisions.append(_decide(limit, estimate, waiver, language, today, segments=segments, more_text=more_text))
     covered = {decision.metric for decision in decisions}
     for waiver in policy.waivers:
         if waiver.metric not in covered and waiver.covers(waiver.metric, language, model, spec):
@@ -160,10 +168,11 @@ def decide_disparity(
     seed: int,
     today: date,
     exposure: Mapping[str, int] | None = None,
+    more_text: str = UNTIL_DECIDED,
 ) -> Decision:
     """Decide `disparity` or `disparity_ratio` over the damage rows of one model and spec, which must be limited.
 
-    `exposure`: as in `decide_language`.
+    `exposure`, `more_text`: as in `decide_language`.
     """
     limit = policy.limit(metric)
     if limit is None:
@@ -171,7 +180,7 @@ def decide_disparity(
     estimate = disparity_estimates(rows, seed=seed, exposure=exposure)[metric]
     waiver = policy.waiver(metric, language=None, model=model, spec=spec)
     segments = min((units_of(row) for row in rows), default=0)
-    decision = _decide(limit, estimate, waiver, None, today, segments=segments)
+    decision = _decide(limit, estimate, waiver, None, today, segments=segments, more_text=more_text)
     if estimate.value is None:
         return decision
     means = {row["language"]: float(row["excess_bits"]["value"]) for row in rows}
@@ -288,9 +297,16 @@ def lets_through(document: Mapping[str, Any]) -> bool:
 
 
 def _decide(
-    limit: Limit, estimate: Estimate, waiver: Waiver | None, language: str | None, today: date, *, segments: int
+    limit: Limit,
+    estimate: Estimate,
+    waiver: Waiver | None,
+    language: str | None,
+    today: date,
+    *,
+    segments: int,
+    more_text: str,
 ) -> Decision:
-    bare = _bare(limit, estimate, language, segments)
+    bare = _bare(limit, estimate, language, segments, more_text)
     if waiver is None or bare.outcome is Outcome.MISSING:
         return bare
     if bare.verdict is None:  # it passes by itself
@@ -318,7 +334,7 @@ def _decide(
     )
 
 
-def _bare(limit: Limit, estimate: Estimate, language: str | None, segments: int) -> Decision:
+def _bare(limit: Limit, estimate: Estimate, language: str | None, segments: int, more_text: str) -> Decision:
     """Decide without waivers."""
 
     def decision(outcome: Outcome, verdict: Verdict | None, because: str | None, action: str | None) -> Decision:
@@ -362,16 +378,19 @@ def _bare(limit: Limit, estimate: Estimate, language: str | None, segments: int)
         why = f"{straddles}, and the policy lets that through."
         return decision(Outcome.INCONCLUSIVE, Verdict.NOT_APPLICABLE, why, None)
     needed = units_needed(estimate, below=limit.bound)
-    least = FEWEST_FOR_PASS if needed is None else max(FEWEST_FOR_PASS, needed)
-    more = f"Measure more {units} (about {least} would decide" if few or needed else f"Measure more {units} ("
-    enough = "name further tasks with --tasks" if of_tasks else "--until-decided takes as many as are needed"
-    return decision(
-        Outcome.INCONCLUSIVE,
-        Verdict.UNDERPOWERED,
-        f"{straddles}.",
-        f"{more}{', ' if few or needed else ''}{enough})"
-        + ("." if few else ', or set `inconclusive = "pass"` in the policy.'),
-    )
+    more_text = "name further tasks with --tasks" if of_tasks else more_text
+    action = _more(units, needed, few=few, how=more_text)
+    return decision(Outcome.INCONCLUSIVE, Verdict.UNDERPOWERED, f"{straddles}.", action)
+
+
+def _more(units: str, needed: int | None, *, few: bool, how: str) -> str:
+    """Return what to do where the interval straddles the limit: `needed` units would decide, where that can be told."""
+    passing = 'set `inconclusive = "pass"` in the policy'
+    if needed is not None and needed > MANY and not few:
+        return f"More {units} hardly help so near the limit (more than {MANY} would be needed): {passing}, or move it."
+    least = max(needed or 0, FEWEST_FOR_PASS if few else 0)
+    about = f"more than {MANY} would decide, " if least > MANY else f"about {least} would decide, " if least else ""
+    return f"Measure more {units} ({about}{how}){'' if few else f', or {passing}'}."
 
 
 def _unneeded(limit: Limit, estimate: Estimate, waiver: Waiver, language: str | None) -> Decision:
