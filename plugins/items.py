@@ -17,6 +17,7 @@ import pytest
 from evenbits.errors import EvenbitsError, UsageError
 from evenbits.report.channel import CONTRIBUTION, IDENTITY, sealed
 
+from .hiding import definitions_of, hidden, is_ours
 from .options import end_with_usage_error, is_controller, settings
 
 __all__ = ["CATALOGUE_FOLDER", "Catalogue", "Identity", "belongs", "catalogue", "identity"]
@@ -115,6 +116,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if not belongs(item):
             continue
+        sentence = hidden(item)
+        if sentence is not None:
+            _problem(config, sentence)
         try:
             who = _identify(item)
         except UsageError as error:
@@ -188,13 +192,8 @@ def belongs(item: pytest.Item) -> bool:
 
 
 def _fixture_is_ours(item: pytest.Item, name: str) -> bool:
-    """Whether the fixture `name` that `item` would get comes from the package `fixtures`.
-
-    pytest has no public way to ask where a fixture comes from, and its name alone would catch other people's tests.
-    """
-    info = getattr(item, "_fixtureinfo", None)
-    definitions = getattr(info, "name2fixturedefs", {}).get(name) or ()
-    return any(str(getattr(one.func, "__module__", "")).startswith("evenbits.fixtures.") for one in definitions[-1:])
+    """Whether the fixture `name` that `item` would get comes from the package `fixtures`."""
+    return any(is_ours(one, package="evenbits.fixtures.") for one in (definitions_of(item).get(name) or ())[-1:])
 
 
 def _lacks_model(item: pytest.Item) -> bool:

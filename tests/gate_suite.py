@@ -32,7 +32,7 @@ def spec(request, contribute):
     return request.param
 
 @pytest.fixture(scope="session")
-def corpus(settings, contribute):
+def corpus(settings, contribute) -> Corpus:
     tags = tuple(sorted(settings.languages.split(",")))
     texts = {tag: ("one", "two", "three", "four") for tag in tags}
     text = Corpus(name="t", source="t", languages=tags, segment_ids=("a", "b", "c", "d"), texts=texts)
@@ -41,7 +41,7 @@ def corpus(settings, contribute):
     return text
 
 @pytest.fixture(scope="session")
-def gate_damage(model, spec, corpus, contribute):
+def gate_damage(model, spec, corpus, contribute) -> GateDamage:
     def measure(languages):
         if "sw" in languages and "crash" in ROWS:
             os._exit(3)
