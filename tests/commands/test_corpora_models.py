@@ -93,6 +93,17 @@ def test_models_shows_the_reference_family_and_what_is_supported():
     assert "supported architectures: " in result.stdout
 
 
+def test_models_loses_no_word_in_a_terminal_of_80_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run("models").stdout
+    table, _, told = shown.partition("trained on: ")
+    assert "digest" in table
+    assert max(map(len, table.splitlines())) <= 80
+    digests = {one["fingerprint"][:8] for one in json.loads(run("models", "--json").stdout)["models"]}
+    assert all(digest in table for digest in digests)
+    assert "languages and bytes, where exposure.json beside the weights says so" in told
+
+
 def test_models_as_json_says_where_a_folder_is_and_that_its_training_text_is_unknown(tiny_llama):
     found = json.loads(run("models", tiny_llama, "--json").stdout)
     (row,) = found["models"]

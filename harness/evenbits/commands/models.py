@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["models"]
 
+PRECISION = "precision: full, or the formats in which the file had the weights; "
+COLUMNS = (
+    "trained on: languages and bytes, where exposure.json beside the weights says so; digest: begin of the fingerprint "
+    "over weights and tokenizer, which --json has whole"
+)
+
 
 @configured("store", "offline", argument="models")
 def models(settings: Settings, *, as_json: AsJson = False) -> None:
@@ -57,18 +63,14 @@ def _show(rows: list[dict[str, Any]]) -> None:
     from rich.filesize import decimal
     from rich.table import Table
 
-    shown = Table(
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        caption="precision: full, or the formats in which the file had the weights; trained on: languages and bytes, "
-        "where exposure.json beside the weights says so; digest: begin of the fingerprint over weights and tokenizer, "
-        "which --json has whole",
-    )
-    shown.add_column("model", overflow="fold", min_width=24)
-    shown.add_column("architecture", no_wrap=True)
+    quantized = any(row["precision"] for row in rows)
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))  # 80 columns hold all of them
+    shown.add_column("model", overflow="fold", min_width=16)
+    shown.add_column("architecture", overflow="fold", min_width=12)
     shown.add_column("parameters", justify="right", no_wrap=True)
-    shown.add_column("precision", overflow="fold")
-    shown.add_column("trained on", justify="right", no_wrap=True)
+    if quantized:
+        shown.add_column("precision", overflow="fold")
+    shown.add_column("trained on", justify="right", overflow="fold")
     shown.add_column("digest", no_wrap=True)
     for row in rows:
         seen = row["trained_bytes"]
@@ -76,8 +78,9 @@ def _show(rows: list[dict[str, Any]]) -> None:
             row["model"],
             row["architecture"],
             f"{row['parameters']:,}",
-            row["precision"] or "full",
+            *([row["precision"] or "full"] if quantized else []),
             "unknown" if seen is None else f"{row['trained_languages']}, {decimal(seen)}",
             row["fingerprint"][:8],
         )
     console().print(shown)
+    say(f"{PRECISION if quantized else ''}{COLUMNS}")
