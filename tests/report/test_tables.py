@@ -6,7 +6,7 @@ import io
 import pytest
 from evenbits.report import tables
 from evenbits.report.files import write_files
-from evenbits.report.table import Table
+from evenbits.report.table import Table, table_of
 from evenbits.report.tables import COLUMNS, damage_table, measurement_table, write_tables
 from report_documents import LANGUAGES, realistic
 
@@ -66,6 +66,14 @@ def test_parquet_has_the_same_rows_with_their_types(document, tmp_path):
     assert read.to_pylist() == list(measurement_table(document))
     kinds = {name: str(read.schema.field(name).type) for name in ("estimate_n", "p_value", "metric_sensitive", "test")}
     assert kinds == {"estimate_n": "int64", "p_value": "double", "metric_sensitive": "bool", "test": "string"}
+
+
+def test_tables_of_runs_with_and_without_reasons_concatenate():
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow; install evenbits[parquet]")
+    row = {"language": "de", "excess_bits": {"value": 1.0, "reason": None}, "tier": None}
+    other = {"language": "sw", "excess_bits": {"value": None, "reason": "no segments"}, "tier": "low"}
+    whole = arrow.concat_tables([table_of([row]).to_arrow(), table_of([other]).to_arrow()])
+    assert whole.column("excess_bits_reason").to_pylist() == [None, "no segments"]
 
 
 def test_without_pyarrow_csv_is_written_and_a_sentence_says_what_to_install(document, tmp_path, monkeypatch):

@@ -19,6 +19,10 @@ Kind = Literal["text", "truth", "integer", "number"]
 Row = Mapping[str, str | int | float | bool | None]
 
 
+TEXTS = frozenset({"method", "reason", "tier"})
+"""How columns of text end that may be empty in every row."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
     """Rows with the same columns; a sequence of its rows. Numbers are unrounded, an undefined one is None.
@@ -63,7 +67,9 @@ class Table:
         except ModuleNotFoundError:
             raise UsageError("Arrow needs pyarrow: pip install 'evenbits[parquet]'") from None
         kinds = {"text": pa.string(), "truth": pa.bool_(), "integer": pa.int64(), "number": pa.float64()}
-        found = {column: _kind(row[column] for row in self.rows) for column in self.columns} | dict(self.kinds)
+        found = {column: _kind(column, (row[column] for row in self.rows)) for column in self.columns} | dict(
+            self.kinds
+        )
         schema = pa.schema([(column, kinds[found[column]]) for column in self.columns])
         return pa.Table.from_pylist([dict(row) for row in self.rows], schema=schema)
 
@@ -83,8 +89,11 @@ def _flat(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]
             yield f"{before}{name}", " ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
-def _kind(values: Iterable[object]) -> Kind:
+def _kind(column: str, values: Iterable[object]) -> Kind:
+    """Return the kind of a column by its values, by its name where it has none: tables of two runs concatenate."""
     types = {type(value) for value in values if value is not None}
+    if not types and column.rpartition("_")[2] in TEXTS:
+        return "text"
     if types <= {bool} and types:
         return "truth"
     if types and types <= {int}:
