@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["estimate", "interval", "number", "p_value", "percent"]
+__all__ = ["counted", "estimate", "interval", "number", "p_value", "percent"]
 
 
 def number(value: float | None, *, sign: bool = False) -> str:
@@ -44,6 +44,11 @@ def p_value(value: float | None) -> str:
     if value is None:
         return ""
     return "p < 0.001" if value < 0.001 else f"p {value:.3f}" if value < 0.1 else f"p {value:.2f}"
+
+
+def counted(count: int, what: str) -> str:
+    """Return `1 language` or `2 languages`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def percent(share: float) -> str:

@@ -126,6 +126,14 @@ def test_what_goes_by_another_name_in_the_baseline_is_named_in_markdown():
     assert "is compared with" not in comparison_markdown(compare(before, before))
 
 
+def test_the_page_counts_its_words_first(worse):
+    page = comparison_html(worse, after="a", before="b")
+    (counts,) = [line for line in page.splitlines() if 'class="tallies"' in line]
+    words = [f"<b>{sum(word(one) == name for one in worse.changes)}</b> {name}</span>" for name in ("better", "worse")]
+    assert all(one in counts for one in words)
+    assert counts.endswith(f"of {len(worse.changes)} cases</p>")
+
+
 def test_names_in_the_page_are_text_and_never_markup(worse):
     page = comparison_html(worse, after="<script>alert(1)</script>", before="a&b")
     assert "<script" not in page

@@ -57,6 +57,7 @@ def comparison_html(found: Comparison, *, after: str, before: str) -> str:
         after=after,
         before=before,
         counts=[(name, counts[name], VERDICTS.get(name, "not_applicable")) for name in sorted(counts)],
+        total=len(found.changes),
         groups=[_group(now, then, found) for now, then in found.pairs.items()],
         warnings=found.warnings,
         unmatched=found.unmatched,

@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from evenbits.errors import ReportError
-from evenbits.numbers import estimate, number, p_value
+from evenbits.numbers import counted, estimate, number, p_value
 from evenbits.printable import printable
 from evenbits.report.actions import Action, actions, advice
 from evenbits.report.cards import NOT_RUN, cards
@@ -73,6 +73,7 @@ def templates() -> Environment:
     environment.filters["prose"] = _prose
     environment.filters["breakable"] = _breakable
     environment.filters["estimate"] = estimate
+    environment.filters["counted"] = counted
     environment.filters["p_value"] = lambda value: p_value(value).removeprefix("p ")
     return environment
 
