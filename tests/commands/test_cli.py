@@ -180,6 +180,14 @@ def test_text_that_is_not_utf8_or_not_aligned_is_named(tiny_llama, texts, tmp_pa
     refused(run(*command), tmp_path, "de.txt 4", "cannot be aligned")
 
 
+def test_one_segment_has_no_interval_and_the_caption_says_why(tiny_llama, texts):
+    shown = run("damage", tiny_llama, "--corpus", f"dir:{texts}", "--languages", "de", "--segments", "1").stdout
+    said = " ".join(shown.split())
+    assert "excess bits per segment, over 1 segment (no interval: a single value)" in said
+    assert "in 0 of 1 language" in said
+    assert "95 % interval" not in said
+
+
 def test_version_and_help():
     assert run("--version").stdout == f"evenbits {version('evenbits')}\n"
     help_text = run("--help").stdout

@@ -267,6 +267,8 @@ def test_a_plan_tells_what_is_left_to_measure_also_when_its_pilot_is_stored(said
     assert first["cells"] == second["cells"] > 0
     assert first["seconds"] > 0.5  # torch is imported
     assert first["seconds"] / 5 < second["seconds"] < 5 * first["seconds"]
+    shown = CliRunner().invoke(app, [str(word) for word in words[:-1]])
+    assert "\ndamage on 8 segments, all that the text has, would take: " in shown.output
 
 
 @pytest.mark.usefixtures("plain_terminal")

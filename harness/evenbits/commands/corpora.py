@@ -9,6 +9,7 @@ import typer
 
 from evenbits.commands.console import console, say_json
 from evenbits.commands.options import AsJson, configured, note, text_of
+from evenbits.numbers import counted
 from evenbits.settings import Settings
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _show(corpus: Corpus, rows: list[dict[str, Any]]) -> None:
         )
     shown_on = console()
     # not the table's title, which would be folded to the width of the table, a long path with it
-    heading = f"{corpus.name}: {len(rows)} languages, {len(corpus)} aligned segments each"
+    heading = f"{corpus.name}: {counted(len(rows), 'language')}, {counted(len(corpus), 'aligned segment')} each"
     shown_on.print(heading, soft_wrap=True)
     shown_on.print(shown)
     shown_on.print(f"{corpus.source}; resource level by Joshi class, unless a model says what it was trained on")

@@ -23,6 +23,7 @@ from evenbits.commands.options import (
 )
 from evenbits.errors import EngineError, UsageError
 from evenbits.models.device import describe
+from evenbits.numbers import counted
 from evenbits.report.environment import describe_environment
 from evenbits.report.familiar import NAMES, familiar
 from evenbits.settings import Settings
@@ -189,7 +190,7 @@ def _table(table: Damage, spec: str, rows: list[dict[str, Any]]) -> Any:
         box=SIMPLE_HEAD,
         padding=(0, 0, 0, 1),  # all of it in 80 columns
         show_edge=False,
-        caption=f"excess bits per segment, 95 % interval over {len(table.segment_ids)} segments, by pooled estimate "
+        caption=f"excess bits per segment, {_sure(table, rows)}, by pooled estimate "
         f"(drawn towards the others as far as segments are few); {column.dtype}; "
         + ("no noise floor" if floor is None else f"noise floor {floor:.2g} bits")
         + _artefact(column.facts)
@@ -249,12 +250,20 @@ def _artefact(facts: Mapping[str, Any]) -> str:
     return f"; {named}{f' ({types})' if types else ''}{rest}"
 
 
+def _sure(table: Damage, rows: list[dict[str, Any]]) -> str:
+    """Say over how many segments the intervals are, or why there is none."""
+    segments = counted(len(table.segment_ids), "segment")
+    why = {str(row["excess_bits"]["reason"]) for row in rows if row["excess_bits"]["value"] is not None}
+    bounded = not why or any(row["excess_bits"]["low"] is not None for row in rows)
+    return f"95 % interval over {segments}" if bounded else f"over {segments} ({'; '.join(sorted(why))})"
+
+
 def _signs(rows: list[dict[str, Any]]) -> str:
     """Say in how many languages the damage differs from 0: an order of languages that do not differ is noise."""
     bounds = [(row["excess_bits"]["low"], row["excess_bits"]["high"]) for row in rows]
     above = sum(low is not None and low > 0 for low, _ in bounds)
     less = sum(high is not None and high < 0 for _, high in bounds)
-    return f"interval above 0 in {above} of {len(rows)} languages" + (f", below 0 in {less}" if less else "")
+    return f"interval above 0 in {above} of {counted(len(rows), 'language')}" + (f", below 0 in {less}" if less else "")
 
 
 def _below(row: dict[str, Any]) -> bool:

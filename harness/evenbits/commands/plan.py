@@ -160,8 +160,10 @@ def _show(pilot: Pilot, decisions: tuple[Planned, ...], sizes: list[int], cost: 
         if one.lacking or one.enough is None:
             note(one.sentence())
     if cost:
+        from evenbits.numbers import counted
         from evenbits.studies.cost import Cost
 
-        counted = Cost(**{name: value for name, value in cost.items() if name != "segments"})
-        rest = ", for what is not stored yet" if counted.seconds else ""
-        say(f"{cost['segments']} segments: {counted.sentence()}{rest}")
+        work = Cost(**{name: value for name, value in cost.items() if name != "segments"})
+        rest = ", for what is not stored yet" if work.seconds else ""
+        whole = "" if cost["segments"] == max(sizes) else ", all that the text has,"
+        say(f"damage on {counted(cost['segments'], 'segment')}{whole} would take: {work.sentence()}{rest}")

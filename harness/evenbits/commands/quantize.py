@@ -19,6 +19,7 @@ from evenbits.commands.options import (
     subject_of,
     text_of,
 )
+from evenbits.numbers import counted
 from evenbits.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def quantize(
     if probe is not None:
         from evenbits.observe.activations.importance import ActivationImportance
 
-        note(f"statistics come from {len(probe)} probe segments in {len(probe.languages)} languages")
+        languages = counted(len(probe.languages), "language")
+        note(f"statistics come from {counted(len(probe), 'probe segment')} in {languages}")
         importance = ActivationImportance(loaded, probe, store=subject.store)
     done = write_quantized(loaded, chosen, output, importance=importance, seed=settings.seed)
     if as_json:

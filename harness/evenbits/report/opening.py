@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from evenbits.numbers import estimate, number
+from evenbits.numbers import counted, estimate, number
 from evenbits.printable import capital
 from evenbits.report.actions import advice
 from evenbits.report.compare import CHANGE
@@ -381,8 +381,9 @@ def _times(lead: Harm, lost: frozenset[str], about: Mapping[str, Mapping[str, An
 
 
 def _noise(document: Mapping[str, Any], lead: Harm, lost: frozenset[str]) -> Answer:
+    are = "is" if len(lead.ranked) == 1 else "are"
     segments = (document["inputs"]["corpus"].get("segments") or {}).get("evaluation") or lead.ranked[0].get("segments")
-    texts = [f"{len(lost)} of {len(lead.ranked)} languages are shown to lose"]
+    texts = [f"{len(lost)} of {counted(len(lead.ranked), 'language')} {are} shown to lose"]
     if len(lost) + lead.below_floor < len(lead.ranked):
         texts[0] += f"; {segments} segments each leave {'the others' if lost else 'them'} open"
     texts[0] += "."

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from evenbits.numbers import estimate, interval, number, p_value
+from evenbits.numbers import counted, estimate, interval, number, p_value
 from evenbits.printable import printable
 from evenbits.report.actions import actions, subject
 from evenbits.report.cards import claims
@@ -202,7 +202,7 @@ def _specs(first: Sequence[str], others: int) -> str:
 def _corpus(corpus: Mapping[str, Any]) -> str:
     parts = []
     if corpus.get("languages"):
-        parts.append(f"{len(corpus['languages'])} languages")
+        parts.append(counted(len(corpus["languages"]), "language"))
     segments = corpus.get("segments") or {}
     if segments:
         parts.append(" + ".join(str(count) for count in segments.values()) + " segments")
@@ -267,7 +267,7 @@ def _harm(harm: Harm, width: int, *, verbose: bool) -> Iterator[Line]:
     methods = [row["excess_bits"]["method"] for row in harm.ranked]
     looked = any("% interval" in one and "95% interval" not in one for one in methods)  # surer, before the last look
     sure = "interval, as sure as its look" if looked else "95 % interval"
-    notes = [f"{harm.model} {harm.spec}: excess bits per segment [{sure}]", f"{len(harm.ranked)} languages"]
+    notes = [f"{harm.model} {harm.spec}: excess bits per segment [{sure}]", counted(len(harm.ranked), "language")]
     notes += [f"{harm.below_floor} below three noise floors (*)"] if harm.below_floor else []
     yield from _labelled("damage", notes, width)
     if verbose or len(harm.ranked) <= 2 * SHOWN:

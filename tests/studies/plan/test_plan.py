@@ -144,3 +144,9 @@ def test_sizes_that_can_decide_nothing_are_told_before_a_run():
     assert "H-036 has no verdict with 5 segments and 12 languages, needed 6 and 10" in said
     enough = dict.fromkeys(TAGS[:10], "low") | dict.fromkeys(TAGS[10:20], "high")
     assert not list(out_of_reach(asked, languages=TAGS, tiers=enough, segments=40, runs=8))
+
+
+def test_too_small_a_pilot_is_refused_with_what_it_has():
+    rows = [{"language": tag, "excess_bits_by_segment": [1.0]} for tag in ("de", "en", "fi", "sw", "yo")]
+    with pytest.raises(ReportError, match="needs 3 languages and 2 segments, got 5 languages and 1 segment"):
+        pilot_of(rows)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from evenbits.errors import ReportError
+from evenbits.numbers import counted
 from evenbits.rows import Row
 from evenbits.statistics import Components, variance_components
 from evenbits.studies.gate.decision import segments_of
@@ -67,7 +68,10 @@ def pilot_of(
             "a pilot needs the excess bits of the same segments in every language; measure one with `plan`."
         )
     if len(known) < 3 or len(next(iter(known.values()))) < 2:
-        raise ReportError(f"a pilot needs 3 languages and 2 segments, got {len(known)} languages.")
+        segments = counted(len(next(iter(known.values()))), "segment")
+        raise ReportError(
+            f"a pilot needs 3 languages and 2 segments, got {counted(len(known), 'language')} and {segments}."
+        )
     families = families_of(known)
     components = variance_components(np.stack(list(known.values())), list(families.values()))
     tags = tuple(known)
