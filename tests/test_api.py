@@ -9,6 +9,7 @@ from pathlib import Path
 
 import evenbits
 import pytest
+from evenbits.report.document import dump
 from report_documents import realistic
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
@@ -114,6 +115,16 @@ def test_every_public_name_is_documented_and_on_the_page_or_in_its_docstring():
     for name in evenbits.__all__:
         assert getattr(evenbits, name).__doc__
         assert name in page or name in {"Options", "Report"}
+
+
+def test_what_a_notebook_shows_of_a_value_is_a_line(tmp_path):
+    file = tmp_path / "report.json"
+    file.write_text(dump(realistic()), encoding="utf-8")
+    report = evenbits.open_report(file)
+    assert repr(report).startswith("Report(reference:b3 under int3-row int4-g64")
+    assert repr(report.damage).startswith(f"Table({len(report.damage)} rows: model, spec, language")
+    assert repr(MINE) == "Corpus('n', 1 language, 1 segment each, part='all')"
+    assert max(len(repr(one)) for one in (report, report.damage, report.measurements, MINE)) < 1000
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,12 @@ class Report:
 
     document: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        inputs = self.document["inputs"]
+        models, specs = (" ".join(entry["text"] for entry in inputs[name]) for name in ("models", "specs"))
+        rows = ", ".join(f"{len(self.document[name])} {name}" for name in ("damage", "measurements", "verdicts"))
+        return f"Report({models} under {specs} on {inputs['corpus']['text']}: {rows})"
+
     @property
     def damage(self) -> Table:
         """What each language loses, a row per model, spec and language."""

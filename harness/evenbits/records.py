@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.errors import CorpusError, NonFiniteError
+from evenbits.numbers import counted
 from evenbits.rows import Row
 
 __all__ = ["Corpus", "LeftOut", "Losses", "SealedText", "digest_of", "text_digest"]
@@ -105,6 +106,10 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.segment_ids)
+
+    def __repr__(self) -> str:
+        text = f"{counted(len(self.languages), 'language')}, {counted(len(self), 'segment')} each"
+        return f"Corpus({self.name!r}, {text}, part={self.part!r})"
 
     @property
     def digest(self) -> str:

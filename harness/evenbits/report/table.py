@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evenbits.errors import UsageError
+from evenbits.numbers import counted
 from evenbits.report.escaping import csv_text
 
 __all__ = ["Kind", "Row", "Table", "table_of"]
@@ -34,6 +35,9 @@ class Table:
     rows: tuple[Row, ...]
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Table({counted(len(self), 'row')}: {', '.join(self.columns)})"
 
     def __len__(self) -> int:
         return len(self.rows)
