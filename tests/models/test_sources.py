@@ -173,7 +173,11 @@ def test_an_allowed_pickle_that_would_run_code_is_still_not_run(model, refuse, t
 
 def test_repository_code_is_refused_unless_allowed(model, refuse):
     edit(model / "config.json", auto_map={"AutoModelForCausalLM": "modeling_x.X"})
-    refuse(model, UnsafeModelError, r"config\.json has an auto_map: .*would run on this machine.*allow_code")
+    refuse(
+        model,
+        UnsafeModelError,
+        r"config\.json has an auto_map: .*would run on this machine.*remove auto_map from a copy",
+    )
     from evenbits.models.admission import admit
 
     assert admit(model, allow_code=True)["model_type"] == "llama"

@@ -160,8 +160,8 @@ def check_code(folder: Path, *, allow_code: bool) -> None:
         if not allow_code:
             raise UnsafeModelError(
                 f"{file} has an auto_map: the repository brings its own Python code, which would run on this "
-                "machine with your rights. It is refused unless you allow it (allow_code); read the code first, or "
-                "remove auto_map where transformers knows the model itself."
+                "machine with your rights, and evenbits runs none. Where transformers knows the model itself, remove "
+                "auto_map from a copy of the folder."
             )
         if "--" in str(entry):
             raise UnsafeModelError(
@@ -176,8 +176,8 @@ def _check_weights(folder: Path) -> None:
         if pickles:
             raise UnsafeModelError(
                 f"{folder} holds only pickle checkpoints ({', '.join(file.name for file in pickles)}). Unpickling can "
-                "run any code, so they are refused unless you allow it (allow_pickle). Convert them on a machine you "
-                "trust: load the model with transformers there and call save_pretrained, which writes safetensors."
+                "run any code, so they are refused. Convert them on a machine you trust: load the model with "
+                "transformers there and call save_pretrained, which writes safetensors."
             )
         raise ModelError(f"{folder} has no weights: neither model.safetensors nor model.safetensors.index.json")
     if not entries(folder):

@@ -103,8 +103,8 @@ def _check_formats(ref: ModelRef, folder: Path, *, offline: bool, extra: tuple[s
     if pickles:
         raise UnsafeModelError(
             f"{ref} offers only pickle checkpoints ({', '.join(pickles[:3])}). Unpickling can run any code, so they "
-            "are refused unless you allow it (allow_pickle). Look for a revision with safetensors, or convert a copy "
-            "on a machine you trust with transformers' save_pretrained."
+            "are refused. Look for a revision with safetensors, or convert a copy on a machine you trust with "
+            "transformers' save_pretrained."
         )
 
 
