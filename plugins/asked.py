@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evenbits.paths import INSTALLED_EVALS
+from evenbits.paths import INSTALLED_EVALS, as_typed
 
 from .options import EVALS_INI, settings
 
@@ -51,5 +51,5 @@ def _portable(argument: str, installed: Path | None, here: Path) -> str:
     if installed is not None and path.is_relative_to(installed):
         shown = (INSTALLED_EVALS / path.relative_to(installed)).as_posix()
     else:
-        shown = str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+        shown = str(as_typed(path, here))
     return f"{shown}{colons}{case}"

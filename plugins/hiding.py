@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evenbits.paths import as_typed
 
 __all__ = ["definitions_of", "hidden", "is_ours"]
 
@@ -40,8 +41,7 @@ def hidden(item: pytest.Item) -> str | None:
         for asking, (*_, one) in found.items():
             if is_ours(one) and name in one.argnames:
                 file = Path(active.func.__code__.co_filename)
-                here = item.config.invocation_params.dir
-                shown = file.relative_to(here) if file.is_relative_to(here) else file
+                shown = as_typed(file, item.config.invocation_params.dir)
                 return HIDDEN.format(name=name, file=shown, asking=asking, gives=_gives(own))
     return None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from evenbits.paths import as_typed
 from evenbits.printable import printable
 
 from .options import settings
@@ -68,8 +69,7 @@ def _to_look_at(folder: Path) -> Path:
 
 def _shortest(file: Path, config: pytest.Config) -> Path:
     """Return `file` as one would type it where the command was started."""
-    here = config.invocation_params.dir
-    return file.relative_to(here) if file.is_relative_to(here) else file
+    return as_typed(file, config.invocation_params.dir)
 
 
 def _write(terminalreporter: pytest.TerminalReporter, line: Line) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["INSTALLED_EVALS", "expanded"]
+__all__ = ["INSTALLED_EVALS", "as_typed", "expanded"]
 
 INSTALLED_EVALS = "evenbits.evals"
 """How the installed evals are named where a project may have `evals/` of its own: by their package."""
+
+
+def as_typed(file: Path, here: Path) -> Path:
+    """Return `file` as one would type it in the folder `here`: below it without the way there, else as it is."""
+    return file.relative_to(here) if file.is_relative_to(here) else file
 
 
 def expanded(text: str | Path) -> Path:

@@ -20,6 +20,7 @@ from evenbits.commands.options import (
     text_of,
 )
 from evenbits.errors import UsageError
+from evenbits.numbers import counted
 from evenbits.settings import Settings
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _show(ranking: Ranking, spec: str, text: Corpus | None) -> None:
         title=f"candidates for {spec}, by {'measured damage' if measured else 'their weights alone'}",
         caption="models of one kurtosis class share a rank; nothing was quantized"
         if text is None
-        else f"{text.name}: {len(text.languages)} languages, {len(text)} segment{'s' * (len(text) != 1)}; "
+        else f"{text.name}: {len(text.languages)} languages, {counted(len(text), 'segment')}; "
         f"{'95 % intervals over both; ' if intervals else ''}models that cannot be told apart share a rank",
     )
     shown.add_column("", justify="right")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from evenbits.errors import IntegrityError, ModelError, UnsafeModelError
 from evenbits.foreign import Entries, named, read_json, shown
-from evenbits.models.code import named_code
+from evenbits.models.code import configurations, named_code
 from evenbits.models.families import REFUSED, SUPPORTED, WRAPPERS, listed
 from evenbits.models.fingerprint import tokenizer_files
 from evenbits.models.headers import entries, weight_files
 
-__all__ = ["admit", "check_code", "check_sizes", "configurations", "pickle_files", "quantization", "read_config"]
+__all__ = ["admit", "check_code", "check_sizes", "pickle_files", "quantization", "read_config"]
 
 CAUSAL_HEADS = ("ForCausalLM", "LMHeadModel")
 SUPPORTED_TEXT = listed()
@@ -134,14 +134,6 @@ def check_sizes(config: Mapping[str, Any], *, source: Path, tensors: int) -> Non
             if layers > min(tensors, MOST_LAYERS):
                 limit = f"has {tensors} tensors" if layers > tensors else f"may have {MOST_LAYERS} here"
                 raise ModelError(f"{where}: {key} is {layers}, but the checkpoint {limit}")
-
-
-def configurations(config: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Yield the configuration and those of the parts of the model (text_config, vision_config), with their places."""
-    yield config, where
-    for key, value in config.items():
-        if key.endswith("_config") and isinstance(value, dict):
-            yield value, f"{where}: {key}"
 
 
 def _check_precision(folder: Path) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from evenbits.errors import IntegrityError
 from evenbits.foreign import read_object
 
-__all__ = ["code_files", "named_code"]
+__all__ = ["code_files", "configurations", "named_code"]
 
 NAMING = (
     "config.json",
@@ -20,13 +20,21 @@ NAMING = (
 )
 
 
+def configurations(config: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield the configuration and those of the parts of the model (text_config, vision_config), with their places."""
+    yield config, where
+    for key, value in config.items():
+        if key.endswith("_config") and isinstance(value, dict):
+            yield value, f"{where}: {key}"
+
+
 def named_code(folder: Path) -> Iterator[tuple[Path, Any]]:
     """Yield every auto_map in the files of `folder` that may have one, or in a part of theirs, with its file."""
     for file in (folder / name for name in NAMING):
         if file.is_file():
             content = read_object(file, error=_fetch_again, infinite=True).content
-            parts = [value for key, value in content.items() if key.endswith("_config") and isinstance(value, dict)]
-            yield from ((file, part["auto_map"]) for part in (content, *parts) if "auto_map" in part)
+            parts = (part for part, _ in configurations(content, str(file)))
+            yield from ((file, part["auto_map"]) for part in parts if "auto_map" in part)
 
 
 def code_files(folder: Path) -> tuple[Path, ...]:

@@ -136,17 +136,11 @@ def ratio_of_sums(
     denominators do not sum to more than 0; fewer than three units have no interval.
     """
     a, b = paired(numerator, denominator, "numerator", "denominator")
-    n = len(a)
-    if n == 0:
-        return Estimate.undefined("no values", method=what)
-    total = float(b.sum())
-    if total <= 0:
-        return Estimate.undefined(f"the denominator sums to {total:.6g}, which is not above 0", n=n, method=what)
-    ratio = float(a.sum()) / total
+    few = _without_interval(a, b, offset=offset, what=what)
+    if few is not None:
+        return few
+    n, ratio = len(a), float(a.sum()) / float(b.sum())
     value = ratio + offset
-    if n < 3:
-        reason = f"no interval: {n} units, at least 3 are needed"
-        return Estimate(value=value, n=n, method=what, reason=reason)
     mean = mean_interval((a - ratio * b) / b.mean(), rng=rng, confidence=confidence, resamples=resamples)
     low, high = (mean.low or 0.0) - (mean.value or 0.0), (mean.high or 0.0) - (mean.value or 0.0)
     return Estimate(
@@ -157,6 +151,19 @@ def ratio_of_sums(
         method=mean.method.replace("mean;", f"{what};", 1),
         reason=mean.reason,
     )
+
+
+def _without_interval(a: FloatArray, b: FloatArray, *, offset: float = 0.0, what: str) -> Estimate | None:
+    """Return what there is of sum(a) / sum(b) + `offset` where that is undefined or has too few units, else None."""
+    n, total = len(a), float(b.sum())
+    if n == 0:
+        return Estimate.undefined("no values", method=what)
+    if total <= 0:
+        return Estimate.undefined(f"the denominator sums to {total:.6g}, which is not above 0", n=n, method=what)
+    if n < 3:
+        reason = f"no interval: {n} units, at least 3 are needed"
+        return Estimate(value=float(a.sum()) / total + offset, n=n, method=what, reason=reason)
+    return None
 
 
 def relative_increase(
@@ -193,15 +200,10 @@ def ratio_of_means(
     a, b = paired(numerator, denominator, "numerator", "denominator")
     checked_confidence(confidence)
     checked_resamples(resamples)
-    n = len(a)
-    if n == 0:
-        return Estimate.undefined("no values", method=what)
-    total = float(b.sum())
-    if total <= 0:
-        return Estimate.undefined(f"the denominator sums to {total:.6g}, which is not above 0", n=n, method=what)
-    value = float(a.sum()) / total
-    if n < 3:
-        return Estimate(value=value, n=n, method=what, reason=f"no interval: {n} units, at least 3 are needed")
+    few = _without_interval(a, b, what=what)
+    if few is not None:
+        return few
+    n, value = len(a), float(a.sum()) / float(b.sum())
     left = a - value * b
     if float(left.std()) <= RELATIVE_SPREAD * float(np.abs(a).max()):
         return Estimate(

@@ -12,6 +12,7 @@ from itertools import accumulate
 import numpy as np
 
 from evenbits.errors import CorpusError, UsageError
+from evenbits.numbers import counted
 from evenbits.records import Corpus, LeftOut
 
 __all__ = ["drawn_from", "sample", "split"]
@@ -50,8 +51,7 @@ def split(corpus: Corpus, *, seed: int) -> tuple[Corpus, Corpus]:
     """
     if len(corpus) < 2:
         raise CorpusError(
-            f"{corpus.name} has {len(corpus)} segment{'s' * (len(corpus) != 1)}; "
-            "probe and evaluation need at least one each"
+            f"{corpus.name} has {counted(len(corpus), 'segment')}; probe and evaluation need at least one each"
         )
     units: dict[str, list[int]] = {}
     for place, name in enumerate(corpus.documents if len(set(corpus.documents)) > 1 else corpus.segment_ids):

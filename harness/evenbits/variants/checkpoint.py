@@ -87,10 +87,11 @@ class Checkpoint:
                 "engine that it was made for, and measure that: served:URL#MODEL"
             )
         _check_reader(self, folder)
+        dtype = self._dtype(original)
         key = {
             "checkpoint": fingerprint(folder, store=original.store),
             "loaders": _loaders(folder),
-            "device": original.device.key(self._dtype(original)),
+            "device": original.device.key(dtype),
             "schema": SCHEMA,
         }
 
@@ -101,7 +102,7 @@ class Checkpoint:
 
             yield OtherModel(self.load(opened), OriginalTokens.of(opened), context=opened.context)
 
-        return Variant(label=str(self), key=key, runs=runs, dtype=self._dtype(original), lean=False)
+        return Variant(label=str(self), key=key, runs=runs, dtype=dtype, lean=False)
 
     def _dtype(self, original: Original) -> str:
         """Return the dtype that it is loaded in: the run's, but what the format or METHOD 3 asks for.

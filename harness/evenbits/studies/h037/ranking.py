@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from evenbits.cells import Subject, measure_damage
 from evenbits.estimates import Estimate
+from evenbits.numbers import counted
 from evenbits.observe.runs import training_run
 from evenbits.records import Corpus
 from evenbits.statistics import (
@@ -274,7 +275,7 @@ def _too_few(one: Candidate) -> str:
     """Return why there are no intervals, empty where there are."""
     segments = 0 if one.excess is None else one.excess.shape[-1]
     short = segments < FEWEST_SEGMENTS
-    return f"no interval: {segments} segment{'s' * (segments != 1)}, {FEWEST_SEGMENTS} needed" if short else ""
+    return f"no interval: {counted(segments, 'segment')}, {FEWEST_SEGMENTS} needed" if short else ""
 
 
 def _damage(one: Candidate, drawn: CrossedBootstrap, design: Design, place: int) -> Estimate:
