@@ -65,6 +65,8 @@ def test_the_statistic_is_halls_from_ten_values_on():
     null = np.array([hall(np.multiply(signs, values)) for signs in itertools.product((1, -1), repeat=10)])
     found = joint_flips({"a": values}, rng=rng(), alternative="greater")
     assert found.p["a"] == np.mean(null >= hall(values) - 1e-9)
+    assert "t corrected for skewness" in found.method
+    assert "skewness" not in joint_flips({"a": values[:9]}, rng=rng(), alternative="greater").method
 
 
 def test_equal_measurements_are_no_evidence():

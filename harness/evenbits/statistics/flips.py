@@ -86,13 +86,14 @@ def joint_flips(
     single, stepped = ((times + (0 if flips.exact else 1)) / total for times in (single, stepped))
     stepped[order] = np.maximum.accumulate(stepped[order])
     names = list(checked)
+    corrected = "t corrected for skewness, " if size >= FEWEST_FOR_SKEWNESS else ""
     least = (2 if alternative == "two-sided" else 1) / 2**size if flips.exact else 1 / total
     return JointFlips(
         p={name: float(p) for name, p in zip(names, single, strict=True)},
         adjusted={name: float(p) for name, p in zip(names, stepped, strict=True)},
         least=least,
         method=f"{flips.method.replace('sign permutation', 'sign flips')} of segments in all languages at once, "
-        f"step-down max-T over {len(names)}, t corrected for skewness, {alternative}",
+        f"step-down max-T over {len(names)}, {corrected}{alternative}",
     )
 
 
