@@ -13,8 +13,10 @@ the table says how far apart lm-eval and the bare products lie.
 
 from __future__ import annotations
 
+import io
 import os
 import time
+from contextlib import redirect_stderr
 
 import pytest
 
@@ -87,7 +89,12 @@ def lm_eval_scorer(loaded, corpus, batch_size):
         Instance(request_type="loglikelihood_rolling", doc={}, arguments=(text,), idx=i, metadata=("bench", i, 1))
         for i, text in enumerate(texts)
     ]
-    return lambda: [-value for value in lm.loglikelihood_rolling(requests, disable_tqdm=True)]
+
+    def scored():
+        with redirect_stderr(io.StringIO()):  # a progress bar for each request, whatever it is told
+            return [-value for value in lm.loglikelihood_rolling(requests, disable_tqdm=True)]
+
+    return scored
 
 
 def products(loaded, dtype, tokens):

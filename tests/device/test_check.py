@@ -37,6 +37,7 @@ def test_every_part_of_the_check_comes_to_an_end(tmp_path):
     assert found["rounding_beside_libraries"]["weights"] == found["rounding_8b"]["weights"]
     assert found["sweep_8b"]["layers"] == 2
     assert found["lm_eval_8b"]["times_lm_eval"] > 0
+    assert found["scoring_amx"]["times_lm_eval"] > 0
     assert found["evals"]["rows"] > 0
     assert "error" not in found["evals"]["verdicts"]
 
@@ -46,7 +47,8 @@ def test_what_takes_too_long_or_is_wrong_fails_the_check(tmp_path, monkeypatch):
     import check
 
     parts = ["compare_with_cpu", "spread_and_whole", "speed_of_scoring", "speed_of_rounding"]
-    parts += ["rounding_beside_libraries", "speed_of_a_sweep", "beside_lm_eval", "every_eval"]
+    parts += ["rounding_beside_libraries", "speed_of_a_sweep", "beside_lm_eval"]
+    parts += ["speed_on_a_cpu_with_matrix_units", "every_eval"]
     for name in parts:
         monkeypatch.setattr(check, name, lambda *_: {"reached": True})
     monkeypatch.setattr(check, "large_model", lambda: None)
