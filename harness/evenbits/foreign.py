@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evenbits.errors import EvenbitsError
+from evenbits.errors import EvenbitsError, IntegrityError
 
 __all__ = [
     "Entries",
+    "fetch_again",
     "named",
     "parse_json",
     "parse_toml",
@@ -40,6 +41,11 @@ LONGEST_NUMBER = 40  # digits; 64 bits need 20, and 10^30 stands for "no limit" 
 WHOLE = 1 << 63  # whole numbers lie below: what other programs read into 64 bits
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 MISSING: Any = object()
+
+
+def fetch_again(what: str) -> IntegrityError:
+    """Return the error for a file of a model that came from elsewhere."""
+    return IntegrityError(f"{what}; fetch the model again.")
 
 
 def read_json(file: Path, *, error: Refusal, largest: int = LARGEST, infinite: bool = False) -> Any:

@@ -111,6 +111,25 @@ def test_damage_in_the_terminal_names_spec_interval_and_floor(tiny_llama, texts)
     assert "left out: 42 languages" in result.stderr or "42" in result.stderr  # nothing is dropped in silence
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plan", "--spec", "int4-g32", "--at", "2,3"],
+        ["quantize", "--spec", "int4-g32+keep1%:activation", "-o", "out"],
+        ["diagnose", "--calibrate", "--spec", "int4-g32", "-o", "out.json"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_that_measures_says_what_of_the_text_it_leaves_out(command, tiny_llama, texts, tmp_path):
+    name, *options = [str(tmp_path / word) if word.startswith("out") else word for word in command]
+    (texts / "ha.txt").write_text("\n\nNa uku\n", encoding="utf-8")
+    where = ("--corpus", f"dir:{texts}", "--languages", "de,fi,ha,ig", "--dtype", "float32")
+    result = run(name, tiny_llama, *options, *where)
+    assert result.exit_code == 0, result.output
+    assert "left out: 2 segments" in result.stderr
+    assert "left out: 40 languages" in result.stderr
+
+
 def test_the_table_says_in_how_many_languages_damage_differs_from_nothing():
     rows = [{"excess_bits": {"low": low, "high": high}} for low, high in ((0.1, 2), (-1, 1), (-2, -1), (None, None))]
     assert _signs(rows) == "interval above 0 in 1 of 4 languages, below 0 in 1"

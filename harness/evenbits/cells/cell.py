@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evenbits.models.device import CPU, Device
+from evenbits.models.device import CPU, Device, text_libraries
 from evenbits.records import Corpus, Losses, text_digest
 from evenbits.store import Entry, Store
 from evenbits.variants.variant import Variant
@@ -23,8 +23,8 @@ class Cell:
     """What is scored.
 
     `model`: fingerprint of the original. `dtype`: arithmetic, of a foreign engine its name and build. `device`: where
-    that is computed, empty for a foreign engine. `small_batches`: scored in batches of another
-    composition, for the noise floor.
+    that is computed; for a foreign engine, what cuts the text into tokens here. `small_batches`: scored in batches of
+    another composition, for the noise floor.
     """
 
     model: str
@@ -35,7 +35,7 @@ class Cell:
     dtype: str
     context: int
     small_batches: bool = False
-    device: str = ""
+    device: str
 
     @property
     def text_digest(self) -> str:
@@ -53,7 +53,7 @@ class Cell:
             "context": self.context,
             "divergence": self.variant.divergence,
             "texts": self.text_digest,
-            **({"device": self.device} if self.device else {}),
+            "device": self.device,
         }
 
     def put(self, store: Store, losses: Losses | Callable[[], Losses], *, arithmetic: str) -> None:
@@ -97,7 +97,7 @@ def cells_of(
             dtype=variant.dtype or dtype,
             context=context,
             small_batches=small_batches,
-            device=device.key(variant.dtype or dtype) if variant.in_memory else "",
+            device=device.key(variant.dtype or dtype) if variant.in_memory else text_libraries(),
         )
         for tag in corpus.languages
     )

@@ -179,6 +179,7 @@ def _calibrate(settings: Settings, models: Sequence[str], output: Path) -> None:
     from evenbits.studies.h035 import Calibration, calibrated_model, one_run_by_function
 
     specs, subjects, text, probe, evaluation = _to_calibrate(settings, models)
+    say_left_out(text)
     found = []
     for subject in subjects:
         run = training_run(subject.local.text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evenbits.commands.console import console, say, say_json
+from evenbits.commands.console import console, say, say_json, say_left_out
 from evenbits.commands.options import MEASURING, AsJson, JustCost, configured, note
 from evenbits.errors import UsageError
 from evenbits.paths import expanded
@@ -126,6 +126,7 @@ def _cost(settings: Settings, most: int, corpus: Corpus | None) -> dict[str, Any
     from evenbits.text import sample
 
     subject, text = asked(replace(settings, segments=None, specs=settings.specs[:1]), corpus)
+    say_left_out(text)
     text = sample(text, most, seed=settings.seed)
     work = lacking(damage_of(subject, settings.specs[:1], text), subject.store)
     return {"segments": len(text), **cost_of(subject, work.values(), text).to_json()}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from evenbits.commands.console import say, say_json
+from evenbits.commands.console import say, say_json, say_left_out
 from evenbits.commands.options import (
     HERE,
     AsJson,
@@ -88,5 +88,7 @@ def _probe(settings: Settings, subject: Subject) -> Corpus:
     """Return the text on which evals take statistics: the probe half, and of it the segments that they would draw."""
     from evenbits.text import sample, split
 
-    half, _ = split(text_of(replace(settings, segments=None), [subject]), seed=settings.seed)
+    text = text_of(replace(settings, segments=None), [subject])
+    say_left_out(text)
+    half, _ = split(text, seed=settings.seed)
     return half if settings.segments is None else sample(half, settings.segments, seed=settings.seed)

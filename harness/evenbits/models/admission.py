@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evenbits.errors import IntegrityError, ModelError, UnsafeModelError
-from evenbits.foreign import Entries, named, read_json, shown
+from evenbits.foreign import Entries, fetch_again, named, read_json, shown
 from evenbits.models.code import configurations, named_code
 from evenbits.models.families import REFUSED, SUPPORTED, WRAPPERS, listed
 from evenbits.models.fingerprint import tokenizer_files
@@ -66,7 +66,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         inside = sorted(file.name for file in folder.glob("*.gguf"))
         hint = f" It holds {inside[0]}: give the path of that file." if inside else ""
         raise ModelError(f"{folder} has no config.json, so it is not a model folder of transformers.{hint}")
-    config = read_json(path, error=_fetch_again, infinite=True)
+    config = read_json(path, error=fetch_again, infinite=True)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{path} names no model_type; {SUPPORTED_TEXT}")
     if "transformers_weights" in config:
@@ -182,7 +182,3 @@ def _check_tokenizer(folder: Path) -> None:
             f"{folder} has no tokenizer (none of {', '.join(sorted(VOCABULARIES))}); save the tokenizer beside the "
             "model with its save_pretrained"
         )
-
-
-def _fetch_again(what: str) -> IntegrityError:
-    return IntegrityError(f"{what}; fetch the model again.")

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evenbits.errors import IntegrityError
-from evenbits.foreign import read_object
+from evenbits.foreign import fetch_again, read_object
 
 __all__ = ["code_files", "configurations", "named_code"]
 
@@ -32,7 +31,7 @@ def named_code(folder: Path) -> Iterator[tuple[Path, Any]]:
     """Yield every auto_map in the files of `folder` that may have one, or in a part of theirs, with its file."""
     for file in (folder / name for name in NAMING):
         if file.is_file():
-            content = read_object(file, error=_fetch_again, infinite=True).content
+            content = read_object(file, error=fetch_again, infinite=True).content
             parts = (part for part, _ in configurations(content, str(file)))
             yield from ((file, part["auto_map"]) for part in parts if "auto_map" in part)
 
@@ -40,7 +39,3 @@ def named_code(folder: Path) -> Iterator[tuple[Path, Any]]:
 def code_files(folder: Path) -> tuple[Path, ...]:
     """Return the Python files of a folder that names code, sorted: none of them runs where it names none."""
     return tuple(sorted(folder.glob("*.py"))) if any(named_code(folder)) else ()
-
-
-def _fetch_again(what: str) -> IntegrityError:
-    return IntegrityError(f"{what}; fetch the model again.")

@@ -32,6 +32,7 @@ __all__ = [
     "parse_device",
     "room_on",
     "set_up",
+    "text_libraries",
 ]
 
 KIND = "devices"
@@ -240,9 +241,13 @@ def describe(device: Device) -> dict[str, Any]:
 
 
 def _libraries(torch_version: str = "") -> str:
-    """Return what numbers depend on: torch, transformers, and tokenizers, which cuts the text."""
-    rest = ", ".join(f"{name} {version(name)}" for name in ("transformers", "tokenizers"))
-    return f"torch {torch_version or version('torch')}, {rest}"
+    """Return what numbers depend on: torch, and what cuts the text."""
+    return f"torch {torch_version or version('torch')}, {text_libraries()}"
+
+
+def text_libraries() -> str:
+    """Return what cuts text into tokens, with versions: all that is computed here where a foreign engine scores it."""
+    return ", ".join(f"{name} {version(name)}" for name in ("transformers", "tokenizers"))
 
 
 def _products() -> str:
