@@ -13,7 +13,7 @@ from evenbits.variants.variant import FULL_PRECISION, Variant
 ENDPOINT = Variant(label="served:x", key={"served": "x"}, runs=lambda _original: nullcontext(object()))
 
 
-@pytest.mark.parametrize("variant", [FULL_PRECISION, ENDPOINT], ids=str)
+@pytest.mark.parametrize("variant", [FULL_PRECISION, ENDPOINT], ids=["in memory", "elsewhere"])
 @pytest.mark.parametrize("library", ["transformers", "tokenizers"])
 def test_another_version_of_what_cuts_text_into_tokens_is_another_cell(variant, library, monkeypatch):
     corpus = Corpus(name="x", source="x", languages=("de",), segment_ids=("1",), texts={"de": ("eins",)})

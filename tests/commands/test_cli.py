@@ -122,11 +122,11 @@ def test_damage_in_the_terminal_names_spec_interval_and_floor(tiny_llama, texts)
 )
 def test_every_command_that_measures_says_what_of_the_text_it_leaves_out(command, tiny_llama, texts, tmp_path):
     name, *options = [str(tmp_path / word) if word.startswith("out") else word for word in command]
-    (texts / "ha.txt").write_text("\n\nNa uku\n", encoding="utf-8")
+    (texts / "ha.txt").write_text("\nNa biyu\nNa uku\n", encoding="utf-8")
     where = ("--corpus", f"dir:{texts}", "--languages", "de,fi,ha,ig", "--dtype", "float32")
     result = run(name, tiny_llama, *options, *where)
     assert result.exit_code == 0, result.output
-    assert "left out: 2 segments" in result.stderr
+    assert "left out: 1 segment in ha: empty" in result.stderr
     assert "left out: 40 languages" in result.stderr
 
 

@@ -23,6 +23,7 @@ from evenbits.commands.options import (
     text_of,
 )
 from evenbits.errors import UsageError
+from evenbits.numbers import counted
 from evenbits.paths import expanded
 from evenbits.settings import Settings
 
@@ -194,7 +195,8 @@ def _calibrate(settings: Settings, models: Sequence[str], output: Path) -> None:
     }
     made = Calibration(name=str(output), corpus=described, models=one_run_by_function(found))
     write(output, made.dump())
-    note(f"wrote {output}: {len(made.models)} models of {len(made.runs)} training runs, {', '.join(made.specs)}")
+    size = _size(len(made.models), len(made.runs))
+    note(f"wrote {output}: {size}, {', '.join(made.specs)}")
     for one in made.specs:
         _show_performance(made, one)
 
@@ -227,6 +229,10 @@ def _show_performance(made: Calibration, spec: str) -> None:
     console().print(shown)
 
 
+def _size(models: int, runs: int) -> str:
+    return f"{counted(models, 'model')} of {counted(runs, 'training run')}"
+
+
 def _share(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.0%}"
 
@@ -255,7 +261,7 @@ def _show(found: Diagnosis) -> None:
         shown.add_row(one.language, f"{one.value:+.1f}{limits}{'*' * one.outside}", one.flag or "", one.reason)
     console().print(shown)
     out = f", without {', '.join(found.left_out)}" if found.left_out else ""
-    say(f"calibration  {found.calibration}: {len(found.calibrated)} models of {found.runs} training runs{out}")
+    say(f"calibration  {found.calibration}: {_size(len(found.calibrated), found.runs)}{out}")
     say("on models left out of it, the metric chosen anew without each")
     for line in standings(found.performance, found.metric, intervals=intervals):
         say(f"  {line}")
