@@ -28,6 +28,7 @@ PLUGINS: tuple[str, ...] = (
     "evenbits.fixtures.resilience",
     "evenbits.fixtures.established",
     "evenbits.fixtures.exposure",
+    "evenbits.fixtures.gate_cases",
     "evenbits.fixtures.gate",
     "evenbits.fixtures.preparation",
     "evenbits.fixtures.reach",
