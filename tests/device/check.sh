@@ -3,7 +3,7 @@
 #   tests/device/check.sh prepare   where there is a network, Django and pip: writes packages and text into .evenbits/device
 #   tests/device/check.sh run       where the GPU is, in a copy of this checkout with that folder: prints JSON and writes
 #                                   it to $OUT/device.json (else .evenbits/device/device.json); at most SECONDS_LEFT
-#                                   (default 340) seconds
+#                                   (default 350) seconds
 # The GPU's machine needs Python 3.12 (another: PYTHON=3.11 tests/device/check.sh prepare) with torch, transformers,
 # accelerate, pandas, statsmodels, typer and pytest.
 set -euo pipefail
@@ -55,7 +55,7 @@ for group, named in tomllib.load(open("pyproject.toml", "rb"))["project"].get("e
 PYTHON
     export PYTHONPATH="$site" EVENBITS_PEERS="$packages/peers" PYTHONUNBUFFERED=1
     export CUBLAS_WORKSPACE_CONFIG=:4096:8 TOKENIZERS_PARALLELISM=false
-    python3 tests/device/check.py run "$folder/text" "${OUT:-$folder}/device.json" "${SECONDS_LEFT:-340}"
+    python3 tests/device/check.py run "$folder/text" "${OUT:-$folder}/device.json" "${SECONDS_LEFT:-350}"
 }
 
 case "${1:-run}" in

@@ -149,7 +149,7 @@ def experts_in(folder: Path) -> list[tuple[str, Any]]:
 
 
 def every_eval(text: Path, out: Path, seconds: float) -> dict[str, Any]:
-    """All evals on reference:a1 on the GPU: rows by verdict, and those that ended in an error."""
+    """All evals on reference:a1 on the GPU: rows by verdict, those that ended in an error, and the time told before."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable,
@@ -157,7 +157,6 @@ def every_eval(text: Path, out: Path, seconds: float) -> dict[str, Any]:
             "pytest",
             "-p",
             "no:cacheprovider",
-            "-q",
             "evals",
             "--model",
             "reference:a1",
@@ -173,6 +172,10 @@ def every_eval(text: Path, out: Path, seconds: float) -> dict[str, Any]:
             "--store",
             folder,
         ]
+        asked = subprocess.run(
+            [*command, "--collect-only"], capture_output=True, text=True, timeout=seconds, check=False
+        )
+        told = next((line for line in asked.stdout.splitlines() if line.startswith("cost ")), asked.stderr[-1000:])
         begin = time.perf_counter()
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
@@ -193,6 +196,7 @@ def every_eval(text: Path, out: Path, seconds: float) -> dict[str, Any]:
     return {
         "reached": code == 0 and bool(rows) and not errors,
         "exit_code": code,
+        "told": told,
         "seconds": took,
         "rows": len(rows),
         "verdicts": verdicts,

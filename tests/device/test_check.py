@@ -38,6 +38,7 @@ def test_every_part_of_the_check_comes_to_an_end(tmp_path):
     assert found["sweep_8b"]["layers"] == 2
     assert found["lm_eval_8b"]["times_lm_eval"] > 0
     assert found["scoring_amx"]["times_lm_eval"] > 0
+    assert "on this machine" in found["evals"]["told"]
     assert found["evals"]["rows"] > 0
     assert "error" not in found["evals"]["verdicts"]
 
