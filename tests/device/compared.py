@@ -137,7 +137,6 @@ def spread_and_whole(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
 
 def experts_in(folder: Path) -> list[tuple[str, Any]]:
     """Tiny models with fused experts, output x input and the reverse."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     import architectures
     from evenbits.models.references import parse_model
     from evenbits.models.sources import resolve

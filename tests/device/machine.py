@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path.append(str(TESTS))  # what tests share: no pytest starts this
 
 DEVICE = os.environ.get("EVENBITS_CHECK_DEVICE", "cuda")
 """`cpu` rehearses everything with little text and a small model in the large one's place; its figures mean nothing."""

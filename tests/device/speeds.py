@@ -11,18 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from machine import DEVICE, REHEARSED, timed
+from machine import DEVICE, REHEARSED, TESTS, timed
 
-LARGE = {
-    "hidden_size": 4096,
-    "intermediate_size": 12288,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "vocab_size": 151936,
-}
-"""The shape of Qwen3-8B."""
 LITTLE = {
     "hidden_size": 576,
     "intermediate_size": 1536,
@@ -47,9 +37,10 @@ SMALL = {
 def large_model() -> Any:
     """A model of Qwen3-8B's shape with random weights in bfloat16 on the GPU, with the reference tokenizer."""
     from evenbits.models.device import parse_device
+    from sparse_checkpoint import QWEN3_8B
     from transformers import Qwen3Config
 
-    config = Qwen3Config(**SMALL if REHEARSED else LARGE, tie_word_embeddings=False)
+    config = Qwen3Config(**SMALL if REHEARSED else QWEN3_8B, tie_word_embeddings=False)
     return random_model(config, parse_device(DEVICE))
 
 
@@ -189,7 +180,7 @@ def _corpus(texts: Mapping[str, Sequence[str]]) -> Any:
 def benchmarks() -> None:
     """Let modules of `tests/benchmarks` be imported, for the device that is checked, and the peers they measure."""
     os.environ["EVENBITS_BENCH_DEVICE"] = DEVICE
-    sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    sys.path.append(str(TESTS / "benchmarks"))
     sys.path.append(os.environ.get("EVENBITS_PEERS", ""))
 
 

@@ -6,10 +6,10 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+import weight_records
 from evenbits.cells import Subject, measure_damage
 from evenbits.estimates import Verdict
 from evenbits.observe.runs import training_run
-from evenbits.observe.weights.statistics import SigmaCount, TensorStatistics
 from evenbits.observe.weights.superweights import SuperWeightCandidate
 from evenbits.records import Corpus
 from evenbits.studies.h037 import (
@@ -30,7 +30,6 @@ from evenbits.studies.h037 import (
     super_weights,
 )
 from evenbits.studies.h037.classes import ablation_stability
-from weight_records import of_tensors
 
 
 def rng(seed=0):
@@ -39,40 +38,13 @@ def rng(seed=0):
 
 def tensor(place, beyond, *, layer=0, size=(1000, 1000), kurtosis=1.0):
     """A tensor of which `beyond` weights lie beyond five standard deviations."""
-    rows, columns = np.ones(size[0]), np.ones(size[1])
-    n = size[0] * size[1]
-    counts = tuple(SigmaCount(sigma=s, count=beyond, share=beyond / n) for s in (3, 5, 10))
-    return TensorStatistics(
-        name=f"t{place}",
-        layer=layer,
-        part="mlp",
-        role="up_proj",
-        shape=size,
-        mean=0.0,
-        std=1.0,
-        skew=0.0,
-        kurtosis=kurtosis,
-        absmax=9.0,
-        beyond=counts,
-        concentration=0.2,
-        gini=0.4,
-        hoyer=0.1,
-        row_std=rows,
-        row_absmax=rows,
-        row_kurtosis=rows,
-        row_concentration=rows,
-        row_gini=rows,
-        row_hoyer=rows,
-        row_beyond=np.zeros((3, size[0]), dtype=np.int64),
-        column_std=columns,
-        column_kurtosis=columns,
-    )
+    return replace(weight_records.tensor(layer=layer, kurtosis=kurtosis, beyond=beyond, size=size), name=f"t{place}")
 
 
 def statistics(*beyond, layers=None):
     layers = layers or [0] * len(beyond)
     tensors = tuple(tensor(i, b, layer=layer) for i, (b, layer) in enumerate(zip(beyond, layers, strict=True)))
-    return of_tensors(tensors)
+    return weight_records.of_tensors(tensors)
 
 
 def ablation(share, top, random, floor=0.01):
