@@ -2,8 +2,9 @@
 
 A tensor `on` one holds its numbers in ordinary memory but says `fake:0` or `fake:1`, has no numpy view and, as on CUDA,
 may meet tensors of the CPU only where those are single numbers, are copied over, or index it, and those of the other
-device only where they are copied. They are a backend of their own to torch (PrivateUse1), registered from Python:
-factories, modules, autograd and inference mode work as on any device. They can go without float64, as Apple's do.
+device only where they are copied. To divide by a number of the host is to multiply by its reciprocal, as on CUDA, which
+can be one bit off. They are a backend of their own to torch (PrivateUse1), registered from Python: factories, modules,
+autograd and inference mode work as on any device. They can go without float64, as Apple's do.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ SYNCHRONISED: Counter[str] = Counter()
 
 COPIES = {"aten::_to_copy", "aten::copy_"}
 WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select", "aten::_unique2"}
+PRODUCTS = {"aten::div": torch.ops.aten.mul.Tensor, "aten::div_": torch.ops.aten.mul_.Tensor}
 INDEXED = {"aten::index", "aten::index_put_", "aten::index_put", "aten::_index_put_impl_"}
 
 
@@ -90,6 +92,8 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     _check_together(name, args, tensors, there)
     if name == "aten::histc":  # counts integers on every device but the CPU
         args = (args[0].float(), *args[1:])
+    if name in PRODUCTS and not kwargs.get("rounding_mode") and _by_a_number(*args[:2]):
+        func, args = PRODUCTS[name], (args[0], torch.tensor(1 / float(args[1]), dtype=args[0].dtype))
     found = func(*tree_map(_inside, args), **tree_map(_inside, kwargs))
     if func._schema.name.endswith("_") and args:  # in place: the same tensor goes back
         return args[0]
@@ -99,6 +103,12 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if kwargs.get("device") is not None:
         target = torch.device(kwargs["device"])
     return tree_map(partial(_outside, device=target), found) if target.type == "fake" else found
+
+
+def _by_a_number(value: Any, divisor: Any) -> bool:
+    """Whether floating-point numbers of the device are divided by a number of the host."""
+    host = not isinstance(divisor, FakeTensor) and (not isinstance(divisor, torch.Tensor) or divisor.dim() == 0)
+    return isinstance(value, FakeTensor) and value.dtype.is_floating_point and host
 
 
 def _check_together(name: str, args: tuple[Any, ...], tensors: list[torch.Tensor], there: list[FakeTensor]) -> None:

@@ -10,6 +10,7 @@ from evenbits.variants.quantization import grids
 from evenbits.variants.quantization.clipping import clipped_scales
 from evenbits.variants.quantization.grids import FP16_LARGEST, FP16_SMALLEST, NF4_LEVELS, quantize
 from evenbits.variants.quantization.spec import parse_spec
+from fake_device import FAKE, emulated
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -268,3 +269,20 @@ def test_clipping_gives_up_a_lonely_outlier_for_many_others():
 def test_clipping_leaves_a_range_alone_that_cannot_be_improved():
     w = matrix([7, -6, 5, 1])  # every weight is on the int4 grid already
     assert clipped_scales(w, grid("int4-row")).scale.tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("text", ["int3-g8", "int4-g8", "int8-g8", "int4-g8-asym", "nf4-b8"])
+@pytest.mark.parametrize("clip", [False, True], ids=["whole range", "clipped"])
+def test_a_device_that_divides_by_reciprocals_rounds_as_a_cpu_to_the_bit(text, clip):
+    """As CUDA does by a number of the host; of 65,536 scales some lie close to the middle of two FP16 numbers."""
+    w = random_matrix(4096, 128)
+
+    def rounded(w):
+        scales = clipped_scales(w, grid(text)) if clip else None
+        return quantize(w, grid(text), scales=scales)
+
+    here = rounded(w)
+    with emulated():
+        there = rounded(w.to(FAKE))
+        assert torch.equal(there.scales.scale.cpu(), here.scales.scale)
+        assert torch.equal(there.values.cpu(), here.values)
