@@ -113,7 +113,7 @@ def extents(groups_NS: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
 def scales_for(low_N1: Tensor, high_N1: Tensor, grid: Grid) -> Scales:
     """Return the scales that make the grid span [low, high], finite or not (see `Ranges`)."""
     steps, width_N1 = _steps(grid), _width(low_N1, high_N1, grid)
-    # A GPU multiplies by the reciprocal of a number of the host, which changes some scales; by one of its own it divides.
+    # A GPU multiplies by the reciprocal of a number of the host, which changes some scales; by its own it divides.
     scale_N1 = (width_N1 / width_N1.new_full((), steps)).clamp_(FP16_SMALLEST, FP16_LARGEST).half().float()
     if grid.symmetric:
         return Scales(scale=scale_N1)
