@@ -11,6 +11,7 @@ from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.records import Corpus
 from evenbits.store import Store
+from evenbits.variants import registry
 from evenbits.variants.quantization.spec import parse_spec, parse_specs
 
 SPECS = parse_specs("nf4-b32+keep1%:magnitude+protect:model.layers.1+include:embedding,int4-g32+clip:mse,int8-row")
@@ -159,11 +160,18 @@ def test_what_needs_more_than_a_layer_is_refused_by_name(tiny_model, subject):
         measure_damage(streamed, [parse_spec("int4-g32+keep1%:magnitude@global")], corpus_of())
 
 
+def test_a_checkpoint_is_refused_by_its_own_name(tiny_model, subject):
+    streamed = subject(tiny_model("llama"), "streamed", runner=Streamed())
+    spec = registry.parse(f"checkpoint:{tiny_model('llama')}")
+    with pytest.raises(NotApplicableError, match=r"^checkpoint:.* cannot be measured layer by layer"):
+        measure_damage(streamed, [spec], corpus_of())
+
+
 def test_a_model_whose_layers_are_not_all_of_it_is_refused_by_name(tiny_model, subject, monkeypatch):
     import evenbits.scoring.streamed as module
 
     monkeypatch.setattr(module, "close", lambda *_: False)
     streamed = subject(tiny_model("gpt2"), "streamed", runner=Streamed())
-    with pytest.raises(NotApplicableError, match="gpt2 model, called one by one, do not give what the model gives"):
+    with pytest.raises(NotApplicableError, match=r"on a gpt2 model .*: its layers, called one by one, do not give"):
         measure_damage(streamed, [parse_spec("int4-g32")], corpus_of())
     assert all(parameter.is_meta for parameter in streamed.runner._skeletons["bfloat16"].loaded.model.parameters())

@@ -162,6 +162,14 @@ def test_every_command_says_what_it_would_take_and_loads_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("spec", ["int4-g32+keep1%:activation", "checkpoint:reference:a2"])
+def test_what_would_be_refused_layer_by_layer_is_refused_when_its_cost_is_asked(spec, tiny_model, text_folder):
+    words = ["damage", str(tiny_model("llama", hidden=64)), "--spec", spec, "--stream-layers", "--cost"]
+    done = CliRunner().invoke(app, [*words, "--corpus", f"dir:{text_folder(['de', 'fr'])}", "--languages", "all"])
+    assert done.exit_code == 2, done.output
+    assert f"{spec} on a llama model cannot be measured layer by layer" in " ".join(done.output.split())
+
+
 @pytest.fixture
 def said(tmp_path, monkeypatch):
     """`said(*words)` -> what a command prints as JSON, in a folder of its own."""

@@ -51,22 +51,24 @@ class Streamed:
         self._prepare(original, cell, whole=whole)
         return self._layers[cell.dtype] is not None
 
+    def refuse(self, original: Original, cells: Sequence[Cell]) -> None:
+        """Raise `NotApplicableError` where a cell needs more than a layer at a time, before anything is computed.
+
+        It names the spec, where there is one, not the full precision that is measured beside it.
+        """
+        whole = [cell for cell in cells if cell.variant.in_layer is None]
+        for cell in sorted(whole, key=lambda one: one.variant.key.get("spec") == "full"):
+            why = "that takes full precision, or simulated rounding without statistics on text and without @global"
+            raise _refused(original, cell, why)
+
     def run(self, original: Original, cells: Sequence[Cell], *, progress: Progress) -> None:
         """Compute the cells; `NotApplicableError` names what needs more than a layer at a time."""
         from evenbits.scoring.head import forget_head
 
+        self.refuse(original, cells)
         for cell in cells:
             if not self.fits(original, cell, whole=False):
-                kind = original.local.model_type
-                why = (
-                    "that takes full precision, or simulated rounding without statistics on text and without @global"
-                    if cell.variant.in_layer is None
-                    else f"the layers of this {kind} model, called one by one, do not give what the model gives"
-                )
-                raise NotApplicableError(
-                    f"{cell.variant.label} on a {kind} model cannot be measured layer by layer: {why}. Leave "
-                    "--stream-layers out."
-                )
+                raise _refused(original, cell, "its layers, called one by one, do not give what the model gives")
         for dtype, of_one in groupby(sorted(cells, key=lambda cell: cell.dtype), key=lambda cell: cell.dtype):
             some = list(of_one)
             self._prepare(original, some[0], whole=False)
@@ -99,6 +101,13 @@ class Streamed:
         self._layers[cell.dtype] = layers_of(
             skeleton, text, context=cell.context, whole=original.loaded if whole else None
         )
+
+
+def _refused(original: Original, cell: Cell, why: str) -> NotApplicableError:
+    return NotApplicableError(
+        f"{cell.variant.label} on a {original.local.model_type} model cannot be measured layer by layer: {why}. Leave "
+        "--stream-layers out."
+    )
 
 
 def _with_references(cells: Sequence[Cell]) -> list[Cell]:

@@ -18,12 +18,16 @@ Work = dict[Hashable, "Load"]
 
 def say_cost(wanted: Sequence[tuple[Subject, Sequence[Wants], Corpus | None]], *, as_json: bool) -> None:
     """Print what measuring would take of each model: what is wanted, and the text that its passes are counted over."""
+    from evenbits.cells import runner
+    from evenbits.cells.streaming import Streamed
     from evenbits.studies.cost import lacking
 
     loads: list[tuple[Subject, Work, Corpus | None]] = []
     for subject, several, text in wanted:
         found: Work = {}
         for wants in several:
+            if isinstance(subject.runner, Streamed):  # else it would be refused only when it is measured
+                subject.runner.refuse(subject, runner.lacking(subject.store, wants.cells))
             found |= lacking(wants, subject.store)
         loads.append((subject, found, text))
     say_cost_of(loads, as_json=as_json)
