@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,12 @@ LATENT = {
     "v_head_dim": 16,
 }
 SHARED = {"shared_expert_intermediate_size": 48}
+GRANITE = {
+    "logits_scaling": 8.0,
+    "embedding_multiplier": 12.0,
+    "residual_multiplier": 0.22,
+    "attention_multiplier": 0.1,
+}
 PIXELS = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -70,15 +77,20 @@ QWEN_EYES = {
     "fullatt_block_indexes": [0],
 }
 MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}}
+HALF_MROPE = {"rope_parameters": {**MROPE["rope_parameters"], "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 2]}}
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "apertus": {},
     "arcee": {},
+    "biogpt": {},
     "bitnet": {},
+    "diffllama": {},
     "ernie4_5": {},
     "gemma": {},
     "helium": {},
     "hunyuan_v1_dense": {},
+    "internlm3": {},
+    "iquestcoder": {},
     "jais2": {},
     "llama": {},
     "ministral3": {},
@@ -86,6 +98,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "nemotron": {},
     "olmo": {},
     "olmo2": {},
+    "persimmon": {},
     "phi": {},
     "seed_oss": {},
     "stablelm": {},
@@ -93,6 +106,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "qwen3": {},
     "cohere": {"logit_scale": 0.0625},
     "cohere2": {**TURNS, "logit_scale": 0.25},
+    "cwm": TURNS,
     "exaone4": TURNS,
     "falcon": {**ALIBI, "num_hidden_layers": 2, "num_attention_heads": 4, "n_layer": None, "n_head": None},
     "gemma2": {**TURNS, "final_logit_softcapping": 5.0, "attn_logit_softcapping": 3.0, "query_pre_attn_scalar": 16},
@@ -100,6 +114,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gemma4_text": {**TURNS, "vocab_size_per_layer_input": tiny_models.VOCABULARY, "hidden_size_per_layer_input": 16},
     "glm": {"partial_rotary_factor": 0.5},
     "glm4": {"partial_rotary_factor": 0.5},
+    "gemma4_unified_text": TURNS,
     "gpt2": GPT,
     "gpt_bigcode": GPT,
     "codegen": {**GPT, "rotary_dim": 8},
@@ -114,12 +129,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "gpt_neox": {"num_key_value_heads": None},
     "bloom": ALIBI,
-    "granite": {
-        "logits_scaling": 8.0,
-        "embedding_multiplier": 12.0,
-        "residual_multiplier": 0.22,
-        "attention_multiplier": 0.1,
-    },
+    "granite": GRANITE,
+    "granite_swa": {**GRANITE, **TURNS},
+    "hyperclovax": GRANITE,
     "ministral": WINDOW,
     "mistral": WINDOW,
     "phi3": WINDOW,
@@ -164,6 +176,26 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "expand": 2,
     },
     "qwen3_5_text": GATED_DELTA,
+    "jamba": {"mamba_d_state": 8, "mamba_dt_rank": 8, "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 4},
+    "mamba": {"hidden_size": 64, "num_hidden_layers": 2, "state_size": 8, "time_step_rank": 8},
+    "falcon_mamba": {"hidden_size": 64, "num_hidden_layers": 2, "state_size": 8, "time_step_rank": 8},
+    "olmo_hybrid": {**GATED_DELTA, "linear_num_key_heads": 4},
+    "axk1": {**ROUTED, **LATENT},
+    "glm4_moe_lite": {**ROUTED, **LATENT},
+    "youtu": LATENT,
+    "solar_open": ROUTED,
+    "mimo_v2_flash": {**ROUTED, **TURNS, "v_head_dim": 8},
+    "afmoe": {**NARROW, **TURNS, "num_dense_layers": 1, "num_shared_experts": 1},
+    "cohere2_moe": {**FEW, **TURNS, "logit_scale": 0.25, "num_shared_experts": 1},
+    "exaone_moe": {**NARROW, **TURNS},
+    "flex_olmo": FEW,
+    "flint": {**NARROW, **SHARED, **TURNS},
+    "granitemoe_swa": {**LOCAL, **TURNS, "shared_intermediate_size": 64},
+    "granitemoeshared": {**LOCAL, "shared_intermediate_size": 64},
+    "hy_v3": NARROW,
+    "kolibri1": {**LOCAL, **SHARED, **TURNS, "moe_intermediate_size": 48},
+    "lfm2_moe": {**NARROW, "num_dense_layers": 1, "layer_types": ["conv", "full_attention", "conv"]},
+    "mellum": {**LOCAL, **TURNS, "moe_intermediate_size": 48},
     "deepseek_v2": {**ROUTED, **LATENT},
     "deepseek_v3": {**ROUTED, **LATENT},
     "dots1": ROUTED,
@@ -210,27 +242,74 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Entries beside (or, for those that name them otherwise, instead of) the common ones, by type."""
 
-OWN_NAMES = ("gpt2", "gpt_bigcode", "codegen", "gptj", "gpt_neo", "bloom", "falcon", "mpt", "opt", "xglm", "mamba2")
+OWN_NAMES = (
+    "gpt2",
+    "gpt_bigcode",
+    "codegen",
+    "gptj",
+    "gpt_neo",
+    "bloom",
+    "falcon",
+    "falcon_mamba",
+    "mamba",
+    "mamba2",
+    "mpt",
+    "opt",
+    "xglm",
+)
 """Types whose configurations do not know the common entries."""
 
 WRAPPED: dict[str, tuple[str, dict[str, Any]]] = {
+    "aya_vision": ("cohere2", PIXELS),
+    "cohere2_vision": ("cohere2", PIXELS),
+    "exaone4_5": ("exaone4", QWEN_EYES),
     "gemma3": ("gemma3_text", PIXELS),
     "gemma4": ("gemma4_text", PIXELS),
+    "gemma4_unified": ("gemma4_unified_text", {}),
+    "glm46v": ("glm4", QWEN_EYES),
+    "glm4v": ("glm4", QWEN_EYES),
+    "glm4v_moe": ("glm4_moe", QWEN_EYES),
+    "idefics3": ("llama", PIXELS),
+    "internvl": ("qwen2", PIXELS),
+    "lfm2_vl": ("lfm2", PIXELS),
     "llama4": (
         "llama4_text",
         {**PIXELS, "vision_output_dim": 64, "projector_input_dim": 64, "projector_output_dim": 64},
     ),
     "llava": ("llama", PIXELS),
+    "llava_next": ("llama", PIXELS),
+    "llava_onevision": ("qwen2", PIXELS),
     "mistral3": ("mistral", PIXELS),
+    "ovis2": ("qwen2", PIXELS),
     "qwen2_5_vl": ("qwen2", QWEN_EYES),
     "qwen2_vl": ("qwen2", {**QWEN_EYES, "hidden_size": 64}),
     "qwen3_5": ("qwen3_5_text", QWEN_EYES),
+    "qwen3_5_moe": ("qwen3_5_moe_text", QWEN_EYES),
     "qwen3_vl": ("qwen3", QWEN_EYES),
+    "smolvlm": ("llama", PIXELS),
+    "hyperclovax_vision_v2": ("hyperclovax", QWEN_EYES),
 }
 """Multimodal types: the type of their text part, and the entries of what reads images."""
 
+EYES = {
+    "glm46v": "glm4v_vision",
+    "hyperclovax_vision_v2": "qwen2_5_vl_vision",
+    "llava": "clip_vision_model",
+    "llava_next": "clip_vision_model",
+    "mistral3": "pixtral",
+}
+"""Of wrappers that take any model to read images with, the one they are given; the rest take SigLIP's."""
 
-CHANGED = {"gemma3": {"final_logit_softcapping": None}}
+CHANGED: dict[str, dict[str, Any]] = {
+    "gemma3": {"final_logit_softcapping": None},
+    "glm46v": HALF_MROPE,
+    "glm4v": HALF_MROPE,
+    "glm4v_moe": HALF_MROPE,
+    "qwen2_5_vl": MROPE,
+    "qwen2_vl": MROPE,
+    "qwen3_vl": MROPE,
+}
+"""Entries of the text part that differ from those of the type alone."""
 
 
 def config_of(architecture: str) -> Any:
@@ -239,15 +318,13 @@ def config_of(architecture: str) -> Any:
 
     if architecture in WRAPPED:
         text, pixels = WRAPPED[architecture]
-        entries = (
-            _entries(text)
-            | CHANGED.get(architecture, {})
-            | (MROPE if architecture in {"qwen2_vl", "qwen2_5_vl", "qwen3_vl"} else {})
-        )
-        named = {"model_type": text} if architecture in {"llava", "mistral3"} else {}
-        seen = {**pixels, "model_type": {"llava": "clip_vision_model", "mistral3": "pixtral"}.get(architecture)}
-        vision = {name: value for name, value in seen.items() if value is not None}
-        return AutoConfig.for_model(architecture, text_config={**entries, **named}, vision_config=vision)
+        parts = {"text_config": _entries(text) | CHANGED.get(architecture, {}), "vision_config": pixels}
+        parts = deepcopy(parts)  # transformers writes into what it is given
+        kinds = {"text_config": text, "vision_config": EYES.get(architecture, "siglip_vision_model")}
+        for part, kind in type(AutoConfig.for_model(architecture)).sub_configs.items():
+            if kind is AutoConfig:
+                parts[part]["model_type"] = kinds[part]
+        return AutoConfig.for_model(architecture, **parts)
     return AutoConfig.for_model(architecture, **_entries(architecture))
 
 

@@ -146,3 +146,8 @@ def test_a_terminal_is_recognised(terminal):
 )
 def test_the_time_left_is_judged_by_what_is_done(done, seconds, words):
     assert time_left(done=done, total=4, seconds=seconds) == words
+
+
+@pytest.mark.parametrize(("since", "words"), [(0, "about 10 min left"), (240, "about 6 min left"), (600, "")])
+def test_a_long_step_does_not_put_off_the_end(since, words):
+    assert time_left(done=2, total=4, seconds=600, since=since) == words

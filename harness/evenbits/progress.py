@@ -242,9 +242,15 @@ def progress_for(file: TextIO | None = None, *, before: Callable[[], None] = lam
     return Bars(file, before=before) if file.isatty() else Lines(file, before=before)
 
 
-def time_left(*, done: float, total: float, seconds: float) -> str:
-    """Return `about 3 min left`, judged by how long `done` of `total` steps took; empty before the first is done."""
+def time_left(*, done: float, total: float, seconds: float, since: float = 0.0) -> str:
+    """Return `about 3 min left`, judged by the `seconds` that `done` of `total` steps took.
+
+    `since`: seconds gone since the last of them was done; a long step is no reason to believe that all of them are.
+    Empty before the first is done, and where a step takes longer than all that was left.
+    """
     if not 0 < done < total:
         return ""
-    left = seconds / done * (total - done)
+    left = seconds / done * (total - done) - since
+    if left <= 0:
+        return ""
     return f"about {left / 60:.0f} min left" if left >= 90 else f"about {max(left, 1):.0f} s left"

@@ -117,6 +117,7 @@ def test_a_head_of_its_own_is_not_dropped_where_the_configuration_ties_it(model,
         ),
         ({"rope_parameters": {"rope_type": "unheard_of"}}, "transformers cannot build a model from .*unheard_of"),
         ({"num_key_value_heads": "two"}, "transformers cannot build a model from .*num_key_value_heads"),
+        ({"dtype": "\x1b[2J"}, r"transformers cannot build a model from [ -~]*u001b\[2J"),
     ],
 )
 def test_an_entry_that_changes_the_function_and_would_not_reach_it_is_refused(entries, message, model, refuse):
@@ -141,6 +142,18 @@ def test_entries_that_mean_nothing_pass(model, store):
 def test_a_damaged_tokenizer_is_refused(model, refuse):
     (model / "tokenizer.json").write_text('{"version": "1.0"')
     refuse(model, ModelError, r"the tokenizer in .* cannot be loaded")
+
+
+class PanicException(BaseException):
+    """What a panic inside the tokenizers library comes as: no Exception."""
+
+
+def test_a_tokenizer_that_its_library_panics_at_is_refused(model, refuse, monkeypatch):
+    def panic(*_, **__):
+        raise PanicException("range end index out of range")
+
+    monkeypatch.setattr("evenbits.models.loading.AutoTokenizer.from_pretrained", panic)
+    refuse(model, ModelError, r"the tokenizer in .* cannot be loaded: range end index out of range")
 
 
 def test_the_tokenizer_of_another_model_is_refused(model, refuse):

@@ -33,11 +33,13 @@ layer: types with state spaces, convolutions or linear attention in some are ref
 | type | state | attention products | feed-forward products | experts | kept in high precision |
 |---|---|---|---|---|---|"""
 
-QUICK = ("mistral", "gemma2", "cohere", "falcon", "mamba2", "qwen3_moe", "gpt_oss", "gemma3")
+QUICK = ("mistral", "gemma2", "cohere", "hyperclovax", "falcon", "mamba2", "qwen3_moe", "gpt_oss", "gemma3")
 TOLERANCE = 1e-3  # bits per segment
 TEXTS = ("a", "the inner thing an inner thing", "Привет! Kaixo, zer moduz? " * 3, "they went in the tent and then " * 4)
 TRANSPOSED = ("gpt_oss", "llama4", "llama4_text")  # experts stored input x output
-KEPT = re.compile(r"\.gate\.(weight|wg|moe)|router|shared_expert_gate|conv1d|conv\.conv|in_proj_(a|b|ba)\.|_bias$")
+KEPT = re.compile(
+    r"\.gate\.(weight|wg|moe)|router|shared_expert_gate|conv1d|conv\.conv|in_proj_(a|b|ba)\.|linear_attn\.[ab]_proj|A_log|_bias$"
+)
 
 
 def types():
@@ -153,6 +155,19 @@ def test_settings_that_transformers_would_pass_over_are_refused(architecture, ch
     folder = architectures.build(architecture, tmp_path / "model")
     change_config(folder, **changes)
     with pytest.raises(ModelError, match=said):
+        resolve(parse_model(str(folder)), store=store)
+
+
+@pytest.mark.parametrize("text", ["granite", "cohere2"])
+def test_a_scale_of_the_text_part_that_its_wrapper_ignores_is_refused(text, tmp_path, store, monkeypatch):
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
+
+    monkeypatch.setitem(architectures.WRAPPED, "llava_next", (text, architectures.PIXELS))
+    folder = architectures.build("llava_next", tmp_path / "model")
+    with pytest.raises(
+        ModelError, match=r"sets logits?_scal(e|ing) to .*, which transformers ignores in models of this"
+    ):
         resolve(parse_model(str(folder)), store=store)
 
 

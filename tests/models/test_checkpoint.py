@@ -180,6 +180,8 @@ def test_a_truncated_file_names_the_tensor_and_the_byte(tiny_llama, tmp_path):
         ({"a": {"shape": [1], "data_offsets": [0, 4]}}, b"1234", "a has no dtype"),
         ({"a": [1]}, b"", "a must be an object, not"),
         (["a"], b"", "must be an object, not"),
+        ({"__metadata__": "pt"}, b"", "__metadata__ must be an object, not"),
+        ({"__metadata__": {"format": 1}}, b"", "__metadata__: format must be a text, not 1"),
     ],
 )
 def test_a_header_that_does_not_cover_the_file_is_refused(header, data, message, tmp_path):

@@ -140,6 +140,6 @@ def test_a_missing_product_is_refused_by_name(tiny_model):
 
 def test_an_unsupported_type_is_refused_with_the_list(tiny_model):
     model = load_plain(tiny_model("llama"))
-    model.config.model_type = "mamba"
-    with pytest.raises(ModelError, match=r"'mamba' are not supported; supported are .*bloom, .*gemma3_text, .*gpt2"):
+    model.config.model_type = "xlstm"
+    with pytest.raises(ModelError, match=r"'xlstm' are not supported; supported are .*bloom, .*gemma3_text, .*gpt2"):
         anatomy_of(model)

@@ -208,7 +208,7 @@ def test_code_of_a_tokenizer_is_refused_too(model, refuse):
     [
         ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, r"a bert model .*an encoder without"),
         ({"model_type": "t5", "is_encoder_decoder": True}, r"a t5 model, an encoder-decoder"),
-        ({"model_type": "mamba", "architectures": ["MambaForCausalLM"]}, r"a mamba model"),
+        ({"model_type": "rwkv", "architectures": ["RwkvForCausalLM"]}, r"a rwkv model"),
         (
             {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]},
             r"no causal language model head",

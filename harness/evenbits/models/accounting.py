@@ -69,7 +69,7 @@ def _outline(folder: Path, *, allow_code: bool) -> PreTrainedModel:
         what = str(error).strip().splitlines()
         raise ModelError(
             f"transformers cannot build a model from {folder / 'config.json'}: {type(error).__name__}"
-            f"{f', {what[0][:200]}' if what else ''}. Fetch the model again, or correct that entry."
+            f"{f', {named(what[0])}' if what else ''}. Fetch the model again, or correct that entry."
         ) from error
 
 
@@ -154,7 +154,7 @@ def _shapes_only(folder: Path, model: PreTrainedModel) -> PreTrainedModel:
             output_loading_info=True,
         )
     shapes, info = loaded
-    kind, total = model.config.model_type, len(list(shapes.named_parameters()))
+    kind, total = model.config.model_type, len(list(shapes.named_parameters(remove_duplicate=False)))
     if missing := info["missing_keys"]:
         raise ModelError(
             f"the checkpoint in {folder} lacks {len(missing)} of {total} weights of this {kind} model: "

@@ -15,11 +15,14 @@ __all__ = ["REFUSED", "SUPPORTED", "WRAPPERS", "check_type", "listed"]
 DENSE = (
     "apertus",
     "arcee",
+    "biogpt",
     "bitnet",
     "bloom",
     "codegen",
     "cohere",
     "cohere2",
+    "cwm",
+    "diffllama",
     "ernie4_5",
     "exaone4",
     "falcon",
@@ -27,6 +30,7 @@ DENSE = (
     "gemma2",
     "gemma3_text",
     "gemma4_text",
+    "gemma4_unified_text",
     "glm",
     "glm4",
     "gpt2",
@@ -35,8 +39,12 @@ DENSE = (
     "gpt_neox",
     "gptj",
     "granite",
+    "granite_swa",
     "helium",
     "hunyuan_v1_dense",
+    "hyperclovax",
+    "internlm3",
+    "iquestcoder",
     "jais2",
     "llama",
     "ministral",
@@ -49,6 +57,7 @@ DENSE = (
     "olmo2",
     "olmo3",
     "opt",
+    "persimmon",
     "phi",
     "phi3",
     "qwen2",
@@ -59,23 +68,47 @@ DENSE = (
     "starcoder2",
     "vaultgemma",
     "xglm",
+    "youtu",
 )
 """Attention in every layer and one feed-forward part."""
 
-HYBRID = ("falcon_h1", "lfm2", "mamba2", "qwen3_5_text")
+HYBRID = (
+    "falcon_h1",
+    "falcon_mamba",
+    "jamba",
+    "lfm2",
+    "mamba",
+    "mamba2",
+    "olmo_hybrid",
+    "qwen3_5_text",
+)
 """State spaces, convolutions or linear attention in some layers or all."""
 
 EXPERTS = (
+    "afmoe",
+    "axk1",
+    "cohere2_moe",
     "deepseek_v2",
     "deepseek_v3",
     "dots1",
     "ernie4_5_moe",
+    "exaone_moe",
+    "flex_olmo",
+    "flint",
     "glm4_moe",
+    "glm4_moe_lite",
     "gpt_oss",
     "granitemoe",
+    "granitemoe_swa",
     "granitemoehybrid",
+    "granitemoeshared",
     "hunyuan_v1_moe",
+    "hy_v3",
+    "kolibri1",
+    "lfm2_moe",
     "llama4_text",
+    "mellum",
+    "mimo_v2_flash",
     "minimax",
     "minimax_m2",
     "mixtral",
@@ -85,16 +118,55 @@ EXPERTS = (
     "qwen3_5_moe_text",
     "qwen3_moe",
     "qwen3_next",
+    "solar_open",
 )
 """Experts, of which a router chooses a few for each token."""
 
-WRAPPERS = ("gemma3", "gemma4", "llama4", "llava", "mistral3", "qwen2_5_vl", "qwen2_vl", "qwen3_5", "qwen3_vl")
+WRAPPERS = (
+    "exaone4_5",
+    "gemma3",
+    "gemma4",
+    "gemma4_unified",
+    "glm46v",
+    "glm4v",
+    "glm4v_moe",
+    "hyperclovax_vision_v2",
+    "idefics3",
+    "internvl",
+    "lfm2_vl",
+    "llama4",
+    "llava",
+    "llava_next",
+    "llava_onevision",
+    "mistral3",
+    "ovis2",
+    "qwen2_5_vl",
+    "qwen2_vl",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_vl",
+    "smolvlm",
+)
 """Multimodal models: their text part is measured, what reads images is left as it is."""
 
 SUPPORTED: tuple[str, ...] = tuple(sorted((*DENSE, *HYBRID, *EXPERTS, *WRAPPERS)))
 
+UNHEEDED = "transformers ignores the logit scale of its text part, so that its scores are not those of the text part"
+CHOSEN = "an indexer chooses what is attended to, and its products are neither quantized nor kept by a rule yet"
+
 REFUSED: Mapping[str, str] = {
+    "aya_vision": UNHEEDED,
+    "cohere2_vision": UNHEEDED,
+    "deepseek_v32": CHOSEN,
     "gemma3n_text": "its layers mix several streams and low-rank paths, and the losses differ from transformers' own",
+    "glm_moe_dsa": CHOSEN,
+    "laguna": "gates of attention have one number per head or per channel, and their name does not say which",
+    "kimi_k25": "its checkpoints hold what reads images in a way that is not understood yet",
+    "longcat_flash": "a layer holds two attention and two feed-forward parts",
+    "nemotron_h": "some layers hold a feed-forward part alone, and measures need one that mixes tokens",
+    "qwen3_vl_moe": "its checkpoints hold experts input x output, its modules output x input, which is not undone yet",
+    "recurrent_gemma": "its layers are not found among its modules",
+    "rwkv": "mixing along the text has parameters that are neither quantized nor kept by a rule yet",
 }
 """Types that were looked at and do not come out right, with the reason."""
 

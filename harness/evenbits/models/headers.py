@@ -123,6 +123,10 @@ def _read_header(file: Path, size: int, _version: tuple[int, ...]) -> Mapping[st
         source=f"the header of {file}",
         error=_fetch_again,
     )
+    if "__metadata__" in header.content:  # texts by name, which readers of the format insist on
+        notes = header.entries("__metadata__")
+        for name in notes.content:
+            notes.text(name)
     names = [name for name in header.content if name != "__metadata__"]
     found = [_entry(file, name, header.entries(name), 8 + length) for name in names]
     _check_cover(file, sorted(found, key=lambda entry: (entry.begin, entry.end)), start=8 + length, size=size)

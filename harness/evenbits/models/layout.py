@@ -29,14 +29,14 @@ FEEDS = ("mlp", "ffn", "feed_forward", "block_sparse_moe", "shared_mlp")
 """Feed-forward parts of a layer."""
 
 PRODUCTS: Mapping[Part, str] = {
-    "attention": r"(q|k|v|o|qkv|out|in|q_a|q_b|kv_b)_proj|kv_a_proj_with_mqa|in_proj_(qkvz?|z)|query_key_value|dense"
-    r"|c_attn|c_proj|Wqkv|output_gate",
+    "attention": r"(q|k|v|o|g|gate|qkv|out|in|x|dt|q_a|q_b|kv_b)_proj|kv_a_proj_with_mqa|in_proj_(qkvz?|z)"
+    r"|query_key_value|dense|c_attn|c_proj|Wqkv|output_gate",
     "mlp": r"(gate|up|down|gate_up)_proj|fc1|fc2|fc_in|fc_out|c_fc|c_proj|dense_h_to_4h|dense_4h_to_h|w1|w2|w3"
     r"|input_linear|output_linear|per_layer_input_gate|per_layer_projection",
 }
 """Names of the products that a spec quantizes, by the part of the layer they stand in."""
 
-PARALLEL = ("codegen", "cohere", "cohere2", "gptj", "phi")
+PARALLEL = ("codegen", "cohere", "cohere2", "cohere2_moe", "gptj", "phi")
 """Types whose layers add attention and feed-forward part to the stream side by side, with no setting that says so."""
 
 ATTENTION_OUTPUTS = ("o_proj", "out_proj", "c_proj", "dense")
@@ -46,7 +46,8 @@ MLP_OUTPUTS = ("down_proj", "c_proj", "fc2", "fc_out", "dense_4h_to_h", "w2")
 KEPT: Mapping[str, str] = {
     r"(mlp|feed_forward|block_sparse_moe)\.(gate|router)\..*": "router",
     r"mlp\.shared_expert_gate\.weight": "gate of one number",
-    r"linear_attn\.in_proj_(a|b|ba)\.weight": "gates of one number per head",
+    r"linear_attn\.(in_proj_(a|b|ba)|(a|b)_proj)\.weight": "gates of one number per head",
+    r"(mamba|mixer)\.A_log": "decay of each state",
     r".*\.conv(1d)?\.weight": "convolution along the text",
     r".*experts\.\w+_bias": "biases of experts",
 }

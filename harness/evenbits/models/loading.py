@@ -135,7 +135,10 @@ def read_tokenizer(folder: Path, _fingerprint: str, allow_code: bool) -> Any:  #
     """Read the tokenizer, once for all loads of a model: a vocabulary of 262,144 entries takes four seconds."""
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=allow_code, use_fast=True)
-    except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
+    except BaseException as error:
+        # The tokenizers library raises bare Exception for a damaged file, and for some a panic of Rust, which is none.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ModelError(
             f"the tokenizer in {folder} cannot be loaded: {named(str(error))}. Fetch the model again, or install what "
             "the message names."

@@ -55,19 +55,22 @@ def outline(folder: Path, *, allow_code: bool = False) -> PreTrainedModel:
     return model
 
 
+AFTER_HEAD = ("logit_scale", "logits_scaling", "lm_head_multiplier", "final_logit_softcapping")
+"""Settings that change what comes out of the head."""
+
 SETTINGS = (
     "sliding_window",
     "attention_chunk_size",
-    "logit_scale",
-    "logits_scaling",
-    "lm_head_multiplier",
     "embedding_multiplier",
     "residual_multiplier",
     "attention_multiplier",
-    "final_logit_softcapping",
     "attn_logit_softcapping",
+    *AFTER_HEAD,
 )
 """Settings that change what a model computes, and that transformers passes over where a type does not know them."""
+
+HEEDING = ("gemma4", "gemma4_unified", "hyperclovax_vision_v2")
+"""Multimodal types that do with the logits what their text part says; others hand on what the head gives."""
 
 
 def _check_settings(folder: Path, config: Any) -> None:
@@ -76,8 +79,13 @@ def _check_settings(folder: Path, config: Any) -> None:
     where = f"{folder / 'config.json'} of a {config.model_type} model"
     if getattr(text, "use_bidirectional_attention", None) in {True, "all"} or getattr(text, "is_causal", True) is False:
         raise ModelError(f"{where} asks for attention in both directions: it is no causal language model")
-    if config.model_type == "gemma3" and getattr(text, "final_logit_softcapping", None):
-        raise ModelError(f"{where} sets final_logit_softcapping, which transformers ignores in models that read images")
+    unheeded = () if text is config or config.model_type in HEEDING else AFTER_HEAD
+    for name in unheeded:
+        if (value := getattr(text, name, None)) not in {None, False, 1}:
+            raise ModelError(
+                f"{where} sets {name} to {value}, which transformers ignores in models of this type: its scores would "
+                "not be those that the text part was trained for. Measure the text part, saved as a model of its own."
+            )
     known = {*getattr(type(text), "__dataclass_fields__", SETTINGS), *(text.attribute_map or {})}
     for name in SETTINGS:
         value = getattr(text, name, None)
@@ -124,10 +132,10 @@ def parameter_names(model: PreTrainedModel, available: Iterable[str]) -> dict[st
 def stored_parameters(model: PreTrainedModel, available: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return name of a parameter, or saved buffer, of `model` -> the tensors among `available` that hold it.
 
-    One tensor, as the model has it; or, for fused experts that are stored expert by expert, the tensors whose rows make
-    up the parameter, first to last, each output x input. Names are those that transformers' loading gives them. A
-    buffer that is not found is left out: loading leaves it as it is made. Raises `ModelError` for parameters not
-    found, or stored in a way that is not one of these two.
+    One tensor, as the model has it; or the tensors whose rows make up the parameter, first to last, each output x
+    input: experts that are stored one by one, parts that the model has in one. Names are those that transformers'
+    loading gives them. A buffer that is not found is left out: loading leaves it as it is made. Raises `ModelError`
+    for parameters not found, or stored in a way that is not one of these two.
     """
     values = model.state_dict(keep_vars=True)
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -196,9 +204,13 @@ def _renamed(
 
 
 def _rows(name: str, by_pattern: Mapping[str, list[str]], converter: Any) -> tuple[str, ...]:
-    """Return the tensors of fused experts in the order of the parameter's rows: of each expert, pattern by pattern."""
+    """Return the tensors that make up a parameter in the order of its rows: of each expert, pattern by pattern."""
     steps = [(type(step).__name__, getattr(step, "dim", None)) for step in converter.operations]
-    plain = steps in ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)])
+    plain = steps in (
+        [("MergeModulelist", 0)],
+        [("MergeModulelist", 0), ("Concatenate", 1)],
+        [("Concatenate", 0)],
+    )
     columns = [by_pattern.get(pattern, []) for pattern in converter.source_patterns]
     if not plain or len({len(column) for column in columns}) != 1:
         raise ModelError(

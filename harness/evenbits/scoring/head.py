@@ -50,6 +50,9 @@ DEVICE_TILE_TOKENS = 8192
 SCALES: Mapping[str, int] = {"logit_scale": 1, "lm_head_multiplier": 1, "logits_scaling": -1}
 """Settings by which families scale their logits, by the power in which they do: Cohere, Falcon-H1, Granite."""
 
+MULTIPLIES = ("hyperclovax",)
+"""Types that multiply by `logits_scaling`."""
+
 UNSUPPORTED = ("output_multiplier_scale",)
 """Settings by which other families change their logits after the head; none of the supported families has them."""
 
@@ -197,7 +200,10 @@ def head_of(loaded: LoadedModel) -> Head:
             "which scoring does not reproduce for this architecture."
         )
     softcap = getattr(config, "final_logit_softcapping", None)
-    powers = [(getattr(config, name, None), power) for name, power in SCALES.items()]
+    powers = [
+        (getattr(config, name, None), abs(power) if config.model_type in MULTIPLIES else power)
+        for name, power in SCALES.items()
+    ]
     scale = math.prod(float(value) ** power for value, power in powers if value is not None)
     return Head(
         weight=weight,

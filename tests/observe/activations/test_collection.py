@@ -146,9 +146,9 @@ def test_the_two_writes_are_all_that_a_layer_adds_to_the_stream(architecture, lo
 
 
 QUICK = ("falcon_h1", "gemma4_text", "glm4", "granite", "llama")
-WRITE_OTHERWISE = ("falcon_h1", "gemma4", "gemma4_text", "minimax")
+WRITE_OTHERWISE = ("falcon_h1", "gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text", "minimax")
 """A state space beside attention, inputs by layer and a scaled stream, a stream that is itself multiplied."""
-NO_WRITES = ("granitemoehybrid", "mamba2")
+NO_WRITES = ("falcon_mamba", "granitemoe_swa", "granitemoehybrid", "granitemoeshared", "mamba", "mamba2")
 """Their feed-forward part has no single product, or they have none: refused before anything is measured."""
 
 

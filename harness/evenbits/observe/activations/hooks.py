@@ -21,7 +21,9 @@ __all__ = ["first_tensor", "listening", "packs", "read", "write_factor", "write_
 
 SANDWICHES = (
     ("post_attention_layernorm", "post_feedforward_layernorm"),  # Gemma 2 and 3, OLMo 2
-    ("post_self_attn_layernorm", "post_mlp_layernorm"),  # GLM 4
+    ("post_self_attn_layernorm", "post_mlp_layernorm"),  # GLM 4, whose post_attention_layernorm is the MLP's own
+    ("post_attention_layernorm", "post_mlp_layernorm"),  # AFMoE
+    ("post_norm1", "post_norm2"),  # HyperCLOVA X
 )
 """Norms between attention and the stream, and between MLP and the stream, by the names they have in a layer."""
 
