@@ -142,8 +142,8 @@ class Cluster:
         if self.address and self.device == "auto" and original.device.name == "cpu" and gpus:
             raise DeviceError(
                 f"--device auto is the CPU on this machine, and the cluster's GPUs ({gpus}) would stand idle: start "
-                "evenbits on a machine of the cluster that has a GPU (statistics on text are measured there), or take "
-                "--device cpu."
+                "evenbits on a machine of the cluster that has a GPU (statistics on text are measured there; `ray job "
+                "submit --entrypoint-num-gpus 1 -- evenbits ...` finds one), or take --device cpu."
             )
 
     def _round(self, original: Original, shares: Sequence[Sequence[Cell]], task: Task) -> int:
