@@ -305,6 +305,7 @@ def speed_on_a_cpu_with_matrix_units(texts: Mapping[str, Sequence[str]]) -> dict
             "evenbits": scored,
             "lm_eval": lm_eval_scorer(loaded, some, 1),
             "products": products(loaded, torch.bfloat16, tokens),
+            "packed_products": products(loaded, torch.bfloat16, tokens, packed=True),  # what laying out costs each time
         }
         seconds: dict[str, list[float]] = {name: [] for name in work}
         for number in range(2 if REHEARSED else 6):
@@ -315,7 +316,7 @@ def speed_on_a_cpu_with_matrix_units(texts: Mapping[str, Sequence[str]]) -> dict
                     seconds[name].append(time.perf_counter() - begin)
     finally:
         torch.set_num_threads(before)
-    ours, lm_eval, bare = seconds.values()
+    ours, lm_eval, bare = (seconds[name] for name in ("evenbits", "lm_eval", "products"))
     faster = statistics.median(theirs / mine for theirs, mine in zip(lm_eval, ours, strict=True))
     slower = statistics.median(mine / least for mine, least in zip(ours, bare, strict=True))
     return {
