@@ -135,3 +135,24 @@ def test_products_measured_some_at_a_time_give_what_all_together_give(loaded, st
     for spec in map(str, specs):
         for name in whole[spec]["de"].ARRAYS:
             np.testing.assert_allclose(getattr(parts[spec]["de"], name), getattr(whole[spec]["de"], name), rtol=1e-6)
+
+
+def test_what_was_measured_of_a_language_is_kept_when_the_run_ends_at_the_next(loaded, tmp_path, monkeypatch):
+    ids, texts = ("0", "1", "2"), dict.fromkeys(("de", "en", "fr"), TEXTS)
+    texts["en"], texts["fr"] = TEXTS[::-1], (TEXTS[1], TEXTS[0], TEXTS[2])
+    three = Corpus(name="test", source="test", languages=tuple(texts), segment_ids=ids, texts=texts)
+    measured, really = [], rounding.measure_errors
+
+    def measure(model, lines, tag, deltas):
+        if tag == "fr" and measured == ["de", "en"]:
+            raise KeyboardInterrupt
+        measured.append(tag)
+        return really(model, lines, tag, deltas)
+
+    monkeypatch.setattr(rounding, "measure_errors", measure)
+    with pytest.raises(KeyboardInterrupt):
+        local_errors(loaded, three, [SPEC], store=Store(tmp_path / "store"))
+    measured.append("killed")
+    found = local_errors(loaded, three, [SPEC], store=Store(tmp_path / "store"))
+    assert measured == ["de", "en", "killed", "fr"]
+    assert list(found[str(SPEC)]) == ["de", "en", "fr"]

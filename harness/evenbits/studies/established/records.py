@@ -121,7 +121,8 @@ def measure_damages(model: Subject, spec: QuantSpec, corpus: Corpus, probe: Corp
     column = table.columns[str(base)]
     by_metric = {name: values.mean(axis=1) for name, values in table.degradation(str(base)).items()}
     statistics = model.weight_statistics()
-    overlap = kurtosis_overlap(activations(model.on_demand(), probe, store=model.store), statistics)
+    used = activations(model.on_demand(), probe, store=model.store, progress=model.progress)
+    overlap = kurtosis_overlap(used, statistics)
     return ModelDamage(
         model=model.local.text,
         run=training_run(model.local.text),
@@ -140,7 +141,7 @@ def measure_heads(model: Subject, probe: Corpus) -> ModelHeads:
     statistics = model.weight_statistics()
     places = np.unique(np.linspace(0, len(probe.languages) - 1, SINK_LANGUAGES).astype(int))
     chosen = [probe.languages[place] for place in places]
-    found = activations(model.on_demand(), probe, store=model.store, languages=chosen)
+    found = activations(model.on_demand(), probe, store=model.store, languages=chosen, progress=model.progress)
     sink = np.mean([one.sink_mass for one in found.values()], axis=0)
     heads = sink.shape[1]
     blocks = blueprint(model.local, store=model.store).anatomy.blocks

@@ -150,7 +150,8 @@ def calibrated_model(
     """Measure metrics on `probe` and damage on `evaluation`, which must not overlap."""
     if set(probe.segment_ids) & set(evaluation.segment_ids):
         raise ValueError("metrics and damage of a calibration must come from different segments")
-    local_errors(model.on_demand(), probe, specs, store=model.store, seed=model.seed)  # all specs in the same passes
+    # All specs in the same passes.
+    local_errors(model.on_demand(), probe, specs, store=model.store, seed=model.seed, progress=model.progress)
     found: dict[str, Predictors] = {str(spec): measure_predictors(model, spec, probe) for spec in specs}
     return CalibratedModel(
         text=model.local.text,

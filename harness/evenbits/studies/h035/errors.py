@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from evenbits.errors import NonFiniteError
 from evenbits.models.records import Loadable, LoadedModel
+from evenbits.progress import Progress, Silent
 from evenbits.records import Corpus, text_digest
 from evenbits.store import Store
 from evenbits.variants.quantization.spec import QuantSpec
@@ -60,13 +61,19 @@ class LocalErrors:
 
 
 def local_errors(
-    model: Loadable, corpus: Corpus, specs: Sequence[QuantSpec], *, store: Store, seed: int = 0
+    model: Loadable,
+    corpus: Corpus,
+    specs: Sequence[QuantSpec],
+    *,
+    store: Store,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> dict[str, dict[str, LocalErrors]]:
     """Return the errors by spec and language of `corpus`, measured or from the store.
 
     Specs that are missing are measured together: the passes of the model serve all of them. Head and embedding take no
     part, also where a spec includes them. `seed`: of random retention. Products are measured some at a time, so that
-    their errors and gradients never take more than a few GiB.
+    their errors and gradients never take more than a few GiB; a language is stored as soon as all of its are known.
     """
     chosen = {str(spec): spec for spec in specs}
     found: dict[str, dict[str, LocalErrors]] = {text: {} for text in chosen}
@@ -80,7 +87,7 @@ def local_errors(
                 store.hits += 1
                 found[text][tag] = LocalErrors(language=tag, **entry.arrays)
     if missing:
-        _fill(found, missing, model.load(), corpus, chosen, store=store, seed=seed)
+        _fill(found, missing, model.load(), corpus, chosen, store=store, seed=seed, progress=progress or Silent())
     return {text: {tag: by_tag[tag] for tag in corpus.languages} for text, by_tag in found.items()}
 
 
@@ -93,28 +100,36 @@ def _fill(
     *,
     store: Store,
     seed: int,
+    progress: Progress,
 ) -> None:
     """Measure what is `missing` (language -> specs) into `found` and the store."""
     from evenbits.studies.h035.rounding import measure_errors, product_groups, weight_errors
 
     lacking = {text: spec for text, spec in specs.items() if any(text in texts for texts in missing.values())}
     parts: dict[str, list[Mapping[str, LocalErrors]]] = {tag: [] for tag in missing}
-    for names in product_groups(loaded, len(lacking)):
-        deltas = {
-            text: weight_errors(loaded, corpus, spec, store=store, seed=seed, names=names)
-            for text, spec in lacking.items()
+
+    def keep(tag: str, text: str) -> None:
+        arrays = {
+            name: np.concatenate([getattr(part[text], name) for part in parts[tag]]) for name in LocalErrors.ARRAYS
         }
-        for tag, texts in missing.items():
-            parts[tag].append(measure_errors(loaded, corpus.texts[tag], tag, {text: deltas[text] for text in texts}))
-    for tag, texts in missing.items():
-        for text in texts:
-            arrays = {
-                name: np.concatenate([getattr(part[text], name) for part in parts[tag]]) for name in LocalErrors.ARRAYS
+        found[text][tag] = LocalErrors(language=tag, **arrays)
+        store.compute(KIND, error_key(loaded, corpus, specs[text], tag, seed), lambda: (arrays, {}))
+
+    groups = product_groups(loaded, len(lacking))
+    with progress.task(f"{loaded.local.text}  rounding errors", total=len(groups) * len(missing)) as task:
+        for names in groups:
+            deltas = {
+                text: weight_errors(loaded, corpus, spec, store=store, seed=seed, names=names)
+                for text, spec in lacking.items()
             }
-            one = LocalErrors(language=tag, **arrays)
-            key = error_key(loaded, corpus, specs[text], tag, seed)
-            store.compute(KIND, key, lambda arrays=arrays: (arrays, {}))  # type: ignore[misc]
-            found[text][tag] = one
+            for tag, texts in missing.items():
+                task.doing(tag)
+                of_tag = {text: deltas[text] for text in texts}
+                parts[tag].append(measure_errors(loaded, corpus.texts[tag], tag, of_tag))
+                if len(parts[tag]) == len(groups):
+                    for text in texts:
+                        keep(tag, text)
+                task.advance()
 
 
 def error_key(model: Loadable, corpus: Corpus, spec: QuantSpec, tag: str, seed: int) -> dict[str, object]:

@@ -146,10 +146,10 @@ def measure_predictors(
     `exposure`: training bytes by language; None takes what stands beside the weights, or else resource classes.
     """
     held = model.on_demand()
-    statistics = activations(held, text, store=model.store)
+    statistics = activations(held, text, store=model.store, progress=model.progress)
     losses = model.losses(FULL_PRECISION, text)
     overlap = kurtosis_overlap(statistics, model.weight_statistics())
-    errors = local_errors(held, text, [spec], store=model.store, seed=model.seed)[str(spec)]
+    errors = local_errors(held, text, [spec], store=model.store, seed=model.seed, progress=model.progress)[str(spec)]
     known = model.local.exposure if exposure is None else exposure
     kind, resource = _resource(text.languages, known)
     first_order = np.array([errors[tag].first_order.sum() for tag in text.languages])
