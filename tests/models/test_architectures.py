@@ -22,8 +22,8 @@ batched with, also for texts longer than the attention window. This table is wri
 (`EVENBITS_WRITE_DOCS=1 pytest tests/models/test_architectures.py -m slow`), from the modules of each model.
 
 Every parameter of two and more dimensions in a decoder layer is quantized, or kept in high precision by a rule
-(routers, convolutions along the text, gates of one number per head or expert, biases of experts), or the model is
-refused with the parameter's name. Experts share a parameter: their matrices count as one tensor, one below the other,
+(routers, convolutions along the text, gates of one number per head or expert, decays of state spaces, biases of
+experts), or the model is refused with the parameter's name. Experts share a parameter: their matrices count as one tensor, one below the other,
 so rows and groups are each expert's own, and `tensor` grids and kept shares are over all experts of a layer. Of a
 multimodal model the text part is measured. Activations of experts are those of the tokens sent to each of them, by
 expert and input; a test holds them, and gradients, rounding errors and what is kept by them, to the same experts as

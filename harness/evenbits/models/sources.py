@@ -32,7 +32,7 @@ __all__ = ["folder_without_fetching", "is_here", "resolve"]
 KNOWN = "models"
 FACTS = tuple(one.name for one in fields(LocalModel) if one.name != "folder")
 NOWHERE = Path("(its files are not needed)")
-ACCOUNTED = 3  # of what is held to its configuration: raise it when more is refused
+ACCOUNTED = 4  # of what is held to its configuration: raise it when more is refused
 VERSION = 2  # of what is written into the store: raise it when dequantized or converted folders change
 
 
