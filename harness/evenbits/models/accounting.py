@@ -154,7 +154,8 @@ def _shapes_only(folder: Path, model: PreTrainedModel) -> PreTrainedModel:
             output_loading_info=True,
         )
     shapes, info = loaded
-    kind, total = model.config.model_type, len(list(shapes.named_parameters(remove_duplicate=False)))
+    kind = model.config.model_type
+    total = len({*dict(shapes.named_parameters()), *info["missing_keys"]})  # of tied weights both may be missing
     if missing := info["missing_keys"]:
         raise ModelError(
             f"the checkpoint in {folder} lacks {len(missing)} of {total} weights of this {kind} model: "
