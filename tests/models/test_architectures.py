@@ -23,12 +23,13 @@ batched with, also for texts longer than the attention window. This table is wri
 
 Every parameter of two and more dimensions in a decoder layer is quantized, or kept in high precision by a rule
 (routers, convolutions along the text, gates of one number per head or expert, decays of state spaces, biases of
-experts), or the model is refused with the parameter's name. Experts share a parameter: their matrices count as one tensor, one below the other,
-so rows and groups are each expert's own, and `tensor` grids and kept shares are over all experts of a layer. Of a
-multimodal model the text part is measured. Activations of experts are those of the tokens sent to each of them, by
-expert and input; a test holds them, and gradients, rounding errors and what is kept by them, to the same experts as
-plain products. The attention sinks of E-4, and with them H-038 and criteria by activations, need attention in every
-layer: types with state spaces, convolutions or linear attention in some are refused there, by the layer's name.
+experts), or the model is refused with the parameter's name. Experts share a parameter: their matrices count as one
+tensor, one below the other, so rows and groups are each expert's own, and `tensor` grids and kept shares are over all
+experts of a layer. Of a multimodal model the text part is measured. Activations of experts are those of the tokens
+sent to each of them, by expert and input; a test holds them, and gradients, rounding errors and what is kept by them,
+to the same experts as plain products. The attention sinks of E-4, and with them H-038 and criteria by activations,
+need attention in every layer: types with state spaces, convolutions or linear attention in some are refused there, by
+the layer's name.
 
 | type | state | attention products | feed-forward products | experts | kept in high precision |
 |---|---|---|---|---|---|"""
