@@ -27,9 +27,10 @@ experts), or the model is refused with the parameter's name. Experts share a par
 tensor, one below the other, so rows and groups are each expert's own, and `tensor` grids and kept shares are over all
 experts of a layer. Of a multimodal model the text part is measured. Activations of experts are those of the tokens
 sent to each of them, by expert and input; a test holds them, and gradients, rounding errors and what is kept by them,
-to the same experts as plain products. The attention sinks of E-4, and with them H-038 and criteria by activations,
-need attention in every layer: types with state spaces, convolutions or linear attention in some are refused there, by
-the layer's name.
+to the same experts as plain products. Where a state space, a convolution or linear attention mixes the tokens of some
+layers, and in Falcon, whose weights transformers does not hand out, attention sinks are not known: E-4 is not
+applicable, and two features of H-038 are undefined. Writes by layer, and critical layers, are refused where a layer
+has two feed-forward parts beside each other, or adds something else.
 
 | type | state | attention products | feed-forward products | experts | kept in high precision |
 |---|---|---|---|---|---|"""

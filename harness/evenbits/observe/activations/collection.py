@@ -72,7 +72,7 @@ def measure(
         mlp_norm=writes.mlp_norm,
         stream_norm=writes.stream_norm,
         unexplained=writes.unexplained,
-        head_norm=_head_norms(loaded, square, heads=sinks.shape[1]),
+        head_norm=None if sinks is None else _head_norms(loaded, square, heads=sinks.shape[1]),
         sink_mass=sinks,
         sink_segments=min(sink_segments, len(texts)),
         participation=states.participation,
@@ -114,7 +114,8 @@ class _Listener:
             attention, mlp = write_modules(loaded.model, block)
             self.before[block.name] = partial(self._hold, "stream")
             self.after[attention] = partial(self._hold, "attention")
-            self.after[mlp] = partial(self._hold, "mlp")
+            if mlp is not None:
+                self.after[mlp] = partial(self._hold, "mlp")
             self.after[block.name] = partial(self._leave, block.index)
             if block.mlp_output is not None:
                 # Two things may be wanted of one module: its output as the write, and its peak.
@@ -148,7 +149,9 @@ class _Listener:
         assert self._even is not None  # noqa: S101 - same
         stream = first_tensor(output)
         h_ND = gathered(stream, self._batch.real).to(self._home)
-        a_ND, m_ND = (self._held.pop(what).mul_(self._factors[layer]) for what in ("attention", "mlp"))
+        a_ND = self._held.pop("attention").mul_(self._factors[layer])
+        # What the feed-forward part adds by several products, or not at all, is left unexplained.
+        m_ND = self._held.pop("mlp").mul_(self._factors[layer]) if "mlp" in self._held else torch.zeros_like(a_ND)
         self.writes.add(layer, self._held.pop("stream"), a_ND, m_ND, h_ND, dtype=stream.dtype)
         self.states.add(layer, h_ND, self._even)
         if layer in self.state_layers:

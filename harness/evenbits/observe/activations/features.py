@@ -170,9 +170,9 @@ def language_features(
     """Return the features of one language that need no further pass of the model; None where one is undefined.
 
     `participation_early`, `_middle`, `_late`: mean participation ratio of thirds of the depth. `channel_entropy`: mean
-    over the distinct inputs of products. `layer_usage_entropy` (None where attention and MLP do not write all that a
-    layer adds), `head_utilisation_entropy`. `half_prediction`: mean
-    over the judged layers. `sink_mass`: mean attention to the first token. `reference_similarity`: mean over the state
+    over the distinct inputs of products. `layer_usage_entropy`: None where attention and MLP do not write all that a
+    layer adds. `head_utilisation_entropy`, `sink_mass` (mean attention to the first token): None where a layer gives no
+    attention weights. `half_prediction`: mean over the judged layers. `reference_similarity`: mean over the state
     layers of `aligned_similarity` with `reference` (English, say); None without one, or with a single segment.
     """
     thirds = np.array_split(statistics.participation, 3)
@@ -183,7 +183,7 @@ def language_features(
     # q, k and v read the same input, as gate and up do: each input counts once.
     squares = map(statistics.channel_square, statistics.input_square)
     inputs = {square.tobytes(): square for square in squares}
-    half = statistics.half_prediction
+    half, heads, sinks = statistics.half_prediction, statistics.head_norm, statistics.sink_mass
     similarity = None
     if reference is not None and len(statistics.tokens) > 1:
         pairs = zip(statistics.segment_state, reference.segment_state, strict=True)
@@ -191,8 +191,8 @@ def language_features(
     return participation | {
         "channel_entropy": float(np.mean([channel_entropy(square) for square in inputs.values()])),
         "layer_usage_entropy": layer_usage_entropy(statistics.writes()[0]) if statistics.writes_whole else None,
-        "head_utilisation_entropy": head_utilisation_entropy(statistics.head_norm),
+        "head_utilisation_entropy": None if heads is None else head_utilisation_entropy(heads),
         "half_prediction": None if half is None else float(half.mean()),
-        "sink_mass": float(statistics.sink_mass.mean()),
+        "sink_mass": None if sinks is None else float(sinks.mean()),
         "reference_similarity": similarity,
     }

@@ -93,17 +93,17 @@ def first_tensor(output: Any) -> torch.Tensor:
     return found
 
 
-def write_modules(model: nn.Module, block: Block) -> tuple[str, str]:
+def write_modules(model: nn.Module, block: Block) -> tuple[str, str | None]:
     """Return the paths of the modules whose outputs attention and MLP of `block` add to the residual stream.
 
     The last product of each, except where a norm stands between it and the stream, and the whole feed-forward part
-    where that is made of experts. They are added times `write_factor`.
+    where that is made of experts; None where there are two such parts, or none. They are added times `write_factor`.
     """
     layer = model.get_submodule(block.name)
     for attention, mlp in SANDWICHES:
         if hasattr(layer, attention) and hasattr(layer, mlp):
             return f"{block.name}.{attention}", f"{block.name}.{mlp}"
-    return block.attention_output, block.mlp_output or block.mlp or block.mlp_product
+    return block.attention_output, block.mlp_output or block.mlp
 
 
 def write_factor(model: nn.Module, block: Block) -> float:

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from evenbits.errors import ModelError
 from evenbits.models.device import room_on
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import BATCH_TOKENS, Batch, Sequenced, batches_of
@@ -26,9 +25,11 @@ from evenbits.scoring.arithmetic import in_float64
 __all__ = ["sink_masses"]
 
 
-def sink_masses(loaded: LoadedModel, sequences: Sequence[Sequenced]) -> NDArray[np.float64]:
+def sink_masses(loaded: LoadedModel, sequences: Sequence[Sequenced]) -> NDArray[np.float64] | None:
     """Return the mean attention mass that text tokens give to the prefix token, per layer and head [L, H].
 
+    None where a layer gives none: a state space, a convolution or linear attention mixes its tokens, or transformers
+    hands none out (Falcon).
     `sequences` start with the prefix token, whose attention to itself (always 1) is not counted. Batches are small on
     every device: attention weights grow with the square of their length.
     """
@@ -38,8 +39,9 @@ def sink_masses(loaded: LoadedModel, sequences: Sequence[Sequenced]) -> NDArray[
     room = room_on(loaded.device, "attention weights beside the model")
     with eager_attention(loaded.model), torch.inference_mode(), room:
         for batch in batches_of(loaded, sequences, tokens=BATCH_TOKENS):
-            after = {b.attention: partial(_add, sums, b.index, b.attention, batch) for b in blocks}
-            read(loaded, batch, after=after)
+            read(loaded, batch, after={block.attention: partial(_add, sums, block.index, batch) for block in blocks})
+            if len(sums) < len(blocks):
+                return None
             count += len(batch.real)
     return np.stack([sums[block.index] for block in blocks]) / count
 
@@ -58,11 +60,11 @@ def eager_attention(model: PreTrainedModel) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-def _add(sums: dict[int, NDArray[np.float64]], layer: int, path: str, batch: Batch, output: Any) -> None:
+def _add(sums: dict[int, NDArray[np.float64]], layer: int, batch: Batch, output: Any) -> None:
     weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
     positions = batch.ids.shape[1]
     if weights is None or weights.shape[2:] != (positions, positions):  # a state of linear attention is 4-D, too
-        raise ModelError(f"{path} returns no attention weights, so attention sinks cannot be measured in this model")
+        return
     to_first = weights[..., 0].permute(0, 2, 1).reshape(-1, weights.shape[1])  # [B * T, H]
     mass = in_float64(to_first.index_select(0, batch.real.to(to_first.device))).sum(0).cpu().numpy()
     sums[layer] = sums.get(layer, 0.0) + mass

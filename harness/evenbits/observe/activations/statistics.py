@@ -26,6 +26,7 @@ LAYERED = (
     "participation",
 )
 MAPPED = ("input_square", "input_peak", "output_peak", "routed")
+OPTIONAL = ("head_norm", "sink_mass", "half_prediction")
 
 MOST_UNEXPLAINED = 0.02
 """Share of what a layer adds to the stream above which its two writes are not what it does."""
@@ -57,7 +58,8 @@ class ActivationStatistics:
     `mlp_norm`, `stream_norm` [L]: mean raw norms, the stream before the layer. `unexplained` [L]: share of what the
     layer adds to the stream that these two writes do not make; see `writes`.
     `head_norm` [L, H]: root mean square norm of each head's output (input of the attention's output product).
-    `sink_mass` [L, H]: mean attention to the prefix token, over the first `sink_segments` segments.
+    `sink_mass` [L, H]: mean attention to the prefix token, over the first `sink_segments` segments. Both are None
+    where a layer gives no attention weights: a state space, a convolution or linear attention mixes its tokens.
     `participation` [L]: participation ratio of the hidden states after each layer (`features.participation_of_tokens`).
     `half_prediction` [K]: after `state_layers`, the share of variance of half of the channels predicted from the other
     half, on held-out segments (`features.half_prediction`); None where there is one segment only. `projected`:
@@ -78,8 +80,8 @@ class ActivationStatistics:
     mlp_norm: Float64
     stream_norm: Float64
     unexplained: Float64
-    head_norm: Float64
-    sink_mass: Float64
+    head_norm: Float64 | None
+    sink_mass: Float64 | None
     sink_segments: int
     participation: Float64
     half_prediction: Float64 | None
@@ -103,10 +105,8 @@ class ActivationStatistics:
 
     def _arrays(self) -> list[tuple[str, NDArray[Any]]]:
         named = [(f"{field} of {module}", a) for field in MAPPED for module, a in getattr(self, field).items()]
-        named += [(field, getattr(self, field)) for field in (*LAYERED, "head_norm", "sink_mass", "segment_state")]
-        if self.half_prediction is not None:
-            named.append(("half_prediction", self.half_prediction))
-        return named
+        named += [(field, getattr(self, field)) for field in (*LAYERED, "segment_state")]
+        return named + [(field, array) for field in OPTIONAL if (array := getattr(self, field)) is not None]
 
     @property
     def token_count(self) -> int:
@@ -180,7 +180,7 @@ def packed(statistics: ActivationStatistics) -> tuple[dict[str, NDArray[Any]], d
             if first == name:
                 arrays[name] = array
             shared[name] = first
-    for field in (*LAYERED, "head_norm", "sink_mass", "segment_state", "half_prediction"):
+    for field in (*LAYERED, "segment_state", *OPTIONAL):
         array = getattr(statistics, field)
         if array is not None:
             arrays[field] = array
@@ -201,11 +201,11 @@ def unpacked(entry: Entry, *, language: str) -> ActivationStatistics:
     for name, first in meta["shared"].items():
         field, _, module = name.partition("/")
         mapped[field][module] = arrays[first]
-    fixed: dict[str, Any] = {field: arrays[field] for field in (*LAYERED, "head_norm", "sink_mass", "segment_state")}
+    fixed: dict[str, Any] = {field: arrays[field] for field in (*LAYERED, "segment_state")}
+    fixed |= {field: arrays.get(field) for field in OPTIONAL}
     return ActivationStatistics(
         language=language,
         tokens=arrays["tokens"],
-        half_prediction=arrays.get("half_prediction"),
         sink_segments=meta["sink_segments"],
         projected=meta["projected"],
         state_layers=tuple(meta["state_layers"]),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenbits.cells import Subject, measure_damage
+from evenbits.errors import NotApplicableError
 from evenbits.models.blueprint import blueprint
 from evenbits.observe.activations.lookup import activations
 from evenbits.observe.runs import training_run
@@ -137,12 +138,21 @@ def measure_damages(model: Subject, spec: QuantSpec, corpus: Corpus, probe: Corp
 
 
 def measure_heads(model: Subject, probe: Corpus) -> ModelHeads:
-    """Measure each head's attention to the first token on `probe`, and how heavy the tails of its weights are."""
+    """Measure each head's attention to the first token on `probe`, and how heavy the tails of its weights are.
+
+    `NotApplicableError` where a layer gives no attention weights.
+    """
     statistics = model.weight_statistics()
     places = np.unique(np.linspace(0, len(probe.languages) - 1, SINK_LANGUAGES).astype(int))
     chosen = [probe.languages[place] for place in places]
     found = activations(model.on_demand(), probe, store=model.store, languages=chosen, progress=model.progress)
-    sink = np.mean([one.sink_mass for one in found.values()], axis=0)
+    masses = [one.sink_mass for one in found.values() if one.sink_mass is not None]
+    if not masses:
+        raise NotApplicableError(
+            f"some layers of {model.local.text} give no attention weights (a state space, a convolution or linear "
+            "attention mixes tokens there, or transformers hands none out), so sinks cannot be measured in every layer"
+        )
+    sink = np.mean(masses, axis=0)
     heads = sink.shape[1]
     blocks = blueprint(model.local, store=model.store).anatomy.blocks
     outputs = [statistics[block.attention_output] for block in blocks]
