@@ -9,7 +9,7 @@ import architectures
 import numpy as np
 import pytest
 import torch
-from evenbits.errors import CorpusError, ModelError, NonFiniteError
+from evenbits.errors import CorpusError, NonFiniteError, NotApplicableError
 from evenbits.models.families import SUPPORTED
 from evenbits.models.loading import load
 from evenbits.models.references import parse_model
@@ -204,7 +204,8 @@ def test_writes_of_every_type_are_what_its_layers_add_or_are_refused(architectur
     if architecture in WRITE_OTHERWISE:
         assert (found.unexplained > 0.05).any()
         with pytest.raises(
-            ModelError, match=r"what layer \d adds to the residual stream is not .* write: the difference is \d+%"
+            NotApplicableError,
+            match=r"what layer \d adds to the residual stream is not .* write: the difference is \d+%",
         ):
             found.writes()
         assert language_features(found)["layer_usage_entropy"] is None

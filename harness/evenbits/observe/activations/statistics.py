@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evenbits.errors import CorpusError, ModelError, NonFiniteError
+from evenbits.errors import CorpusError, NonFiniteError, NotApplicableError
 from evenbits.store import Entry
 
 __all__ = ["SINK_SEGMENTS", "ActivationStatistics", "packed", "state_layers", "token_parity", "unpacked"]
@@ -125,12 +125,12 @@ class ActivationStatistics:
     def writes(self) -> tuple[Float64, Float64]:
         """Return what each layer writes, attention and MLP added: relative to the stream, and raw norms, [L] each.
 
-        `ModelError` where a layer adds something else, too, or not as it is written: a state space beside attention,
-        inputs by layer, a scaled stream.
+        `NotApplicableError` where a layer adds something else, too, or not as it is written: a state space beside
+        attention, inputs by layer, a scaled stream.
         """
         if not self.writes_whole:
             layer = int(self.unexplained.argmax())
-            raise ModelError(
+            raise NotApplicableError(
                 f"what layer {layer} adds to the residual stream is not what its attention and feed-forward part "
                 f"write: the difference is {self.unexplained[layer]:.0%} of it. Writes by layer, and critical layers, "
                 "are not defined for this type of model; leave out what asks for them"
