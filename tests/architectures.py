@@ -117,9 +117,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "vocab_size_per_layer_input": tiny_models.VOCABULARY,
         "hidden_size_per_layer_input": 16,
     },
+    "gemma4_unified_text": {**TURNS, "final_logit_softcapping": 3.0},
     "glm": {"partial_rotary_factor": 0.5},
     "glm4": {"partial_rotary_factor": 0.5},
-    "gemma4_unified_text": {**TURNS, "final_logit_softcapping": 3.0},
     "gpt2": GPT,
     "gpt_bigcode": GPT,
     "codegen": {**GPT, "rotary_dim": 8},
@@ -266,8 +266,6 @@ OWN_NAMES = (
 """Types whose configurations do not know the common entries."""
 
 WRAPPED: dict[str, tuple[str, dict[str, Any]]] = {
-    "aya_vision": ("cohere2", PIXELS),
-    "cohere2_vision": ("cohere2", PIXELS),
     "exaone4_5": ("exaone4", QWEN_EYES),
     "gemma3": ("gemma3_text", PIXELS),
     "gemma4": ("gemma4_text", PIXELS),

@@ -57,7 +57,8 @@ class Streamed:
         It names the spec, where there is one, not the full precision that is measured beside it.
         """
         whole = [cell for cell in cells if cell.variant.in_layer is None]
-        for cell in sorted(whole, key=lambda one: one.variant.key.get("spec") == "full"):
+        if whole:
+            cell = min(whole, key=lambda one: one.variant.key.get("spec") == "full")
             why = "that takes full precision, or simulated rounding without statistics on text and without @global"
             raise _refused(original, cell, why)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evenbits.models.anatomy import Anatomy
 
 __all__ = [
+    "LOGIT_SCALES",
     "class_of",
     "outline",
     "outline_anatomy",
@@ -55,7 +56,10 @@ def outline(folder: Path, *, allow_code: bool = False) -> PreTrainedModel:
     return model
 
 
-AFTER_HEAD = ("logit_scale", "logits_scaling", "lm_head_multiplier", "final_logit_softcapping")
+LOGIT_SCALES: Mapping[str, int] = {"logit_scale": 1, "lm_head_multiplier": 1, "logits_scaling": -1}
+"""Settings by which families scale their logits, by the power in which they do: Cohere, Falcon-H1, Granite."""
+
+AFTER_HEAD = (*LOGIT_SCALES, "final_logit_softcapping")
 """Settings that change what comes out of the head."""
 
 SETTINGS = (

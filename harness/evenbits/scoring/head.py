@@ -6,7 +6,7 @@ Shape legend: N tokens, D hidden, V vocabulary, S tokens of a tile, U vocabulary
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from evenbits.errors import ModelError
 from evenbits.models.layout import text_config
+from evenbits.models.outline import LOGIT_SCALES
 from evenbits.scoring.arithmetic import home_of_sums, in_float64, product_dtype, widened
 
 if TYPE_CHECKING:
@@ -47,11 +48,8 @@ token and 4,096 entries against 76 us for a whole tile, the same bytes."""
 DEVICE_TILE_TOKENS = 8192
 """On a GPU: 128 MiB of logits at once, so that few kernels are started and each has enough to do."""
 
-SCALES: Mapping[str, int] = {"logit_scale": 1, "lm_head_multiplier": 1, "logits_scaling": -1}
-"""Settings by which families scale their logits, by the power in which they do: Cohere, Falcon-H1, Granite."""
-
 MULTIPLIES = ("hyperclovax",)
-"""Types that multiply by `logits_scaling`."""
+"""Types that multiply by `logits_scaling`, which divides elsewhere (`LOGIT_SCALES`)."""
 
 UNSUPPORTED = ("output_multiplier_scale",)
 """Settings by which other families change their logits after the head; none of the supported families has them."""
@@ -202,7 +200,7 @@ def head_of(loaded: LoadedModel) -> Head:
     softcap = getattr(config, "final_logit_softcapping", None)
     powers = [
         (getattr(config, name, None), abs(power) if config.model_type in MULTIPLIES else power)
-        for name, power in SCALES.items()
+        for name, power in LOGIT_SCALES.items()
     ]
     scale = math.prod(float(value) ** power for value, power in powers if value is not None)
     return Head(

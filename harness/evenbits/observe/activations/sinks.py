@@ -30,6 +30,7 @@ def sink_masses(loaded: LoadedModel, sequences: Sequence[Sequenced]) -> NDArray[
 
     None where a layer gives none: a state space, a convolution or linear attention mixes its tokens, or transformers
     hands none out (Falcon).
+
     `sequences` start with the prefix token, whose attention to itself (always 1) is not counted. Batches are small on
     every device: attention weights grow with the square of their length.
     """
