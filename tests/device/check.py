@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compared import compare_with_cpu, every_eval, spread_and_whole
+from compared import compare_with_cpu, every_eval, every_type, spread_and_whole
 from speeds import (
     beside_lm_eval,
     large_model,
@@ -31,7 +31,7 @@ LANGUAGES = ("ar", "bg", "de", "el", "es", "fi", "fr", "hu", "id", "ja", "pl", "
 SEGMENTS = 24
 EVALS_SECONDS = 95.0
 """Kept for the evals, which come last; they took 47 s on an H200."""
-COMPARED = ("cuda_and_cpu", "spread_and_experts", "evals")
+COMPARED = ("cuda_and_cpu", "spread_and_experts", "types", "evals")
 """Parts that are wrong, not slow, where they miss what they are held to."""
 
 
@@ -100,6 +100,7 @@ def main(text: Path, out: Path, seconds: float) -> int:
 
     part("cuda_and_cpu", lambda: compare_with_cpu(texts), least=10)
     part("spread_and_experts", lambda: spread_and_whole(texts), least=10)
+    part("types", every_type, least=10)
     part("scoring_8b", lambda: large(lambda loaded: speed_of_scoring(loaded, texts)), least=30)
     part("rounding_8b", lambda: large(speed_of_rounding), least=10)
     part("rounding_beside_libraries", lambda: large(rounding_beside_libraries), least=10)

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from machine import DEVICE, REHEARSED
 
 MODELS = ("a1", "a2", "eq")
@@ -132,6 +134,73 @@ def spread_and_whole(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
             }
     named = [one for one in found.values() if isinstance(one, dict)]
     found["reached"] = all(one["largest_bits"] <= TOLERANCE for one in named)
+    return found
+
+
+TEXTS = ("a", "the inner thing an inner thing", "Привет! Kaixo, zer moduz? " * 3, "they went in the tent and then " * 4)
+
+
+def every_type() -> dict[str, Any]:
+    """A tiny model of each supported type on both devices, float32: bits per segment, and the largest part by which
+    input moments and gradients differ from the CPU's; bfloat16 there gives finite losses."""
+    import architectures
+    import torch
+    from evenbits.models.device import CPU, parse_device
+    from evenbits.models.families import SUPPORTED
+    from evenbits.models.loading import load
+    from evenbits.models.references import parse_model
+    from evenbits.models.sources import resolve
+    from evenbits.observe.activations.collection import measure
+    from evenbits.observe.activations.gradients import measure_gradients
+    from evenbits.scoring import score
+    from evenbits.store import Store
+    from evenbits.variants.quantization.patching import quantized
+    from evenbits.variants.quantization.spec import parse_spec
+    from transformers import CONFIG_MAPPING
+
+    ids, spec = [str(number) for number in range(len(TEXTS))], parse_spec("int4-row")
+
+    def bits(loaded: Any) -> Any:
+        full, _ = score(loaded, "en", ids, TEXTS)
+        with quantized(loaded, spec):
+            changed, _ = score(loaded, "en", ids, TEXTS)
+        return np.stack([full.nll, changed.nll - full.nll]) / math.log(2)
+
+    def apart(here: Mapping[str, Any], there: Mapping[str, Any]) -> float:
+        return max(float(abs(one - there[name]).max() / abs(one).max()) for name, one in here.items() if one.any())
+
+    device = parse_device(DEVICE)
+    found: dict[str, Any] = {"types": {}, "errors": {}, "not_in_this_transformers": []}
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "store")
+        for name in SUPPORTED[: 4 if REHEARSED else None]:
+            if name not in CONFIG_MAPPING:
+                found["not_in_this_transformers"].append(name)
+                continue
+            try:
+                local = resolve(parse_model(str(architectures.build(name, Path(folder) / name))), store=store)
+                pair = [load(local, dtype=torch.float32, device=where) for where in (CPU, device)]
+                here, there = (bits(loaded) for loaded in pair)
+                moments = [measure(loaded, TEXTS[1:], language="en").input_square for loaded in pair]
+                gradients = [
+                    {part: one.cpu().numpy() for part, one in measured.items()}
+                    for measured in (measure_gradients(loaded, TEXTS[1:2], language="en") for loaded in pair)
+                ]
+                narrow = bits(load(local, dtype=torch.bfloat16, device=device))
+            except Exception:  # noqa: BLE001 - the other types are to run whatever happened to this one
+                found["errors"][name] = traceback.format_exc()[-1500:]
+                continue
+            found["types"][name] = {
+                "bits": float(abs(here - there).max()),
+                "moments": apart(*moments),
+                "gradients": apart(*gradients),
+                "bfloat16_bits": float(abs(narrow[0] - here[0]).max()),
+            }
+    types = found["types"].values()
+    found["count"] = len(types)
+    for kind in ("bits", "moments", "gradients", "bfloat16_bits"):
+        found[f"largest_{kind}"] = max((one[kind] for one in types), default=None)
+    found["reached"] = bool(types) and not found["errors"] and found["largest_bits"] <= TOLERANCE
     return found
 
 

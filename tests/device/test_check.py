@@ -32,6 +32,7 @@ def test_every_part_of_the_check_comes_to_an_end(tmp_path):
     assert found["cuda_and_cpu"]["largest_bits"] == 0  # the CPU against itself
     assert found["spread_and_experts"]["reached"]
     assert found["spread_and_experts"]["gpt_oss"]["gradients"] < 1e-3
+    assert (found["types"]["count"], found["types"]["largest_bits"], found["types"]["errors"]) == (4, 0, {})
     assert found["scoring_8b"]["tokens"] > 0
     assert found["rounding_8b"]["weights"] == 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128)
     assert found["rounding_beside_libraries"]["weights"] == found["rounding_8b"]["weights"]
@@ -47,7 +48,7 @@ def test_what_takes_too_long_or_is_wrong_fails_the_check(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(CHECK.parent))
     import check
 
-    parts = ["compare_with_cpu", "spread_and_whole", "speed_of_scoring", "speed_of_rounding"]
+    parts = ["compare_with_cpu", "spread_and_whole", "every_type", "speed_of_scoring", "speed_of_rounding"]
     parts += ["rounding_beside_libraries", "speed_of_a_sweep", "beside_lm_eval"]
     parts += ["speed_on_a_cpu_with_matrix_units", "every_eval"]
     for name in parts:
