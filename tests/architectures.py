@@ -244,7 +244,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "num_kv_shared_layers": 2,
         "activation_sparsity_pattern": None,
     },
-    "nemotron_h": {},
+    "nemotron_h": {
+        **ROUTED,
+        "first_k_dense_replace": None,
+        "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp", "linear_attention"],
+        "moe_shared_expert_intermediate_size": 48,
+        "moe_latent_size": 24,
+        "ssm_state_size": 16,
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 16,
+        "n_groups": 2,
+        "chunk_size": 16,
+    },
 }
 """Entries beside (or, for those that name them otherwise, instead of) the common ones, by type."""
 

@@ -28,8 +28,9 @@ tensor, one below the other, so rows and groups are each expert's own, and `tens
 experts of a layer. Of a multimodal model the text part is measured. Activations of experts are those of the tokens
 sent to each of them, by expert and input; a test holds them, and gradients, rounding errors and what is kept by them,
 to the same experts as plain products. Where a state space, a convolution or linear attention mixes the tokens of some
-layers, and in Falcon, whose weights transformers does not hand out, attention sinks are not known: E-4 is not
-applicable, and two features of H-038 are undefined. Writes by layer, and critical layers, are refused where a layer
+layers, or nothing does (layers of Nemotron-H that are a feed-forward part alone), and in Falcon, whose weights
+transformers does not hand out, attention sinks are not known: E-4 is not applicable, and two features of H-038 are
+undefined; heads are dropped where there are some. Writes by layer, and critical layers, are refused where a layer
 has two feed-forward parts beside each other, or adds something else.
 
 | type | state | attention products | feed-forward products | experts | kept in high precision |

@@ -137,19 +137,19 @@ class Subject:
         loaded = self.loaded()
         peaks, source = spike_peaks(loaded, texts), checkpoint_source(loaded)
         profiles = []
-        for block in loaded.anatomy.blocks:
-            for product in loaded.anatomy.feeding(block):
-                inputs = np.atleast_2d(peaks[product.name].inputs)  # of each expert, where there are any
-                outputs = peaks[product.name].outputs.reshape(len(inputs), -1)
-                profiles += [
-                    SpikeProfile(
-                        name=product.name,
-                        layer=block.index,
-                        input_peak=inputs[number],
-                        output_peak=outputs[number],
-                        first_row=number * outputs.shape[1],
-                    )
-                    for number in range(len(inputs))
-                ]
+        products = [(layer, product) for layer, some in loaded.anatomy.feeding().items() for product in some]
+        for layer, product in products:
+            inputs = np.atleast_2d(peaks[product.name].inputs)  # of each expert, where there are any
+            outputs = peaks[product.name].outputs.reshape(len(inputs), -1)
+            profiles += [
+                SpikeProfile(
+                    name=product.name,
+                    layer=layer,
+                    input_peak=inputs[number],
+                    output_peak=outputs[number],
+                    first_row=number * outputs.shape[1],
+                )
+                for number in range(len(inputs))
+            ]
         found = super_weight_candidates(profiles, lambda name, row, column: float(source(name)[row, column]))
         return [asdict(candidate) for candidate in found]

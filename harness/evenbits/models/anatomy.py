@@ -15,6 +15,9 @@ __all__ = ["Anatomy", "Block", "Linear", "Part"]
 FED = ("down_proj", "output_linear")
 """Roles by which experts, and shared experts beside them, write into the residual stream."""
 
+HEADLESS = (".linear_attn", ".mamba", ".conv")
+"""Endings of the paths of parts that mix tokens without heads of attention; a product called `in_proj` says so, too."""
+
 Part = Literal["attention", "mlp", "head", "projection"]
 
 
@@ -60,18 +63,26 @@ class Linear:
 class Block:
     """A decoder layer.
 
-    `attention`: path of the module that mixes tokens (attention, or what stands in its place). `mlp`: path of the
-    feed-forward module; None where the feed-forward products stand directly in the layer (OPT, XGLM), or where there is
-    none. `attention_output`: the product that writes into the residual stream (o_proj). `mlp_output`: the same of the
-    feed-forward part (down_proj); None where no single product does (experts, or no feed-forward part).
+    `attention`: path of the module that mixes tokens (attention, or what stands in its place); None where a layer is a
+    feed-forward part alone (Nemotron-H). `mlp`: path of the feed-forward module; None where the feed-forward products
+    stand directly in the layer (OPT, XGLM), or where there is none. `attention_output`: the product that writes into
+    the residual stream (o_proj). `mlp_output`: the same of the feed-forward part (down_proj); None where no single
+    product does (experts, or no feed-forward part).
     """
 
     index: int
     name: str
-    attention: str
+    attention: str | None
     mlp: str | None
-    attention_output: str
+    attention_output: str | None
     mlp_output: str | None
+
+    @property
+    def attention_product(self) -> str:
+        """The product by which attention writes; `ModelError` where the layer has no attention."""
+        if self.attention_output is None:
+            raise ModelError(f"{self.name} has no part that mixes tokens, so this measurement is not defined for it.")
+        return self.attention_output
 
     @property
     def mlp_product(self) -> str:
@@ -121,15 +132,34 @@ class Anatomy:
         """Products of decoder layer `layer`."""
         return tuple(linear for linear in self.linears if linear.layer == layer)
 
-    def feeding(self, block: Block) -> tuple[Linear, ...]:
-        """Return the products by which the feed-forward part of `block` writes: one, or those of experts and beside.
+    def attending(self) -> tuple[Linear, ...]:
+        """Return the products by which attention writes, of the layers in which heads of attention mix tokens.
 
-        `ModelError` where it has no such part.
+        A state space, a convolution or linear attention has no such heads.
         """
-        if block.mlp_output is not None:
-            return (self.product(block.mlp_output),)
-        among = (linear for linear in self.linears_of(block.index) if linear.part == "mlp")
-        return tuple(one for one in among if one.role in FED) or (self.product(block.mlp_product),)
+        found = []
+        for block in self.blocks:
+            if block.attention is None or block.attention.endswith(HEADLESS):
+                continue
+            inside = [one for one in self.linears_of(block.index) if one.name.startswith(f"{block.attention}.")]
+            if not any(one.role.startswith("in_proj") for one in inside):
+                found.append(self.product(block.attention_product))
+        return tuple(found)
+
+    def feeding(self) -> dict[int, tuple[Linear, ...]]:
+        """Return by layer the products by which its feed-forward part writes: one, or those of experts and beside.
+
+        Layers without such a part are left out; `ModelError` where no layer has one, or what it writes by is not known.
+        """
+        found: dict[int, tuple[Linear, ...]] = {}
+        for block in self.blocks:
+            among = [linear for linear in self.linears_of(block.index) if linear.part == "mlp"]
+            if block.mlp_output is not None:
+                found[block.index] = (self.product(block.mlp_output),)
+            elif among:
+                fed = tuple(one for one in among if one.role in FED)
+                found[block.index] = fed or (self.product(block.mlp_product),)
+        return found or {0: (self.product(self.blocks[0].mlp_product),)}
 
     def product(self, name: str) -> Linear:
         """Return the product called `name`; embedding and head count as plain ones, stored output x input."""

@@ -32,9 +32,12 @@ PRODUCTS: Mapping[Part, str] = {
     "attention": r"(q|k|v|o|g|gate|qkv|out|in|x|dt|q_a|q_b|kv_b)_proj|kv_a_proj_with_mqa|in_proj_(qkvz?|z)"
     r"|query_key_value|dense|c_attn|c_proj|Wqkv|output_gate",
     "mlp": r"(gate|up|down|gate_up)_proj|fc1|fc2|fc_in|fc_out|c_fc|c_proj|dense_h_to_4h|dense_4h_to_h|w1|w2|w3"
-    r"|input_linear|output_linear|per_layer_input_gate|per_layer_projection",
+    r"|input_linear|output_linear|per_layer_input_gate|per_layer_projection|fc[12]_latent_proj",
 }
 """Names of the products that a spec quantizes, by the part of the layer they stand in."""
+
+FEEDS_IN_A_MIXER = r"(up|down|fc1_latent|fc2_latent)_proj"
+"""Products of a feed-forward part that is called as what mixes tokens, and stands alone in its layer (Nemotron-H)."""
 
 PARALLEL = ("codegen", "cohere", "cohere2", "cohere2_moe", "gptj", "phi")
 """Types whose layers add attention and feed-forward part to the stream side by side, with no setting that says so."""
@@ -44,7 +47,7 @@ MLP_OUTPUTS = ("down_proj", "c_proj", "fc2", "fc_out", "dense_4h_to_h", "w2")
 """Products that write into the residual stream."""
 
 KEPT: Mapping[str, str] = {
-    r"(mlp|feed_forward|block_sparse_moe)\.(gate|router)\..*": "router",
+    r"(mlp|feed_forward|block_sparse_moe|mixer)\.(gate|router)\..*": "router",
     r"mlp\.shared_expert_gate\.weight": "gate of one number",
     r"linear_attn\.(in_proj_(a|b|ba)|(a|b)_proj)\.weight": "gates of one number per head",
     r"(mamba|mixer)\.A_log": "decay of each state",
@@ -226,24 +229,27 @@ def _part(path: str) -> Part | None:
     first, _, rest = path.partition(".")
     if first in FEEDS or (not rest and re.fullmatch(PRODUCTS["mlp"], first)):
         return "mlp"
-    return "attention" if first in MIXERS else None
+    if first not in MIXERS:
+        return None
+    return "mlp" if re.fullmatch(FEEDS_IN_A_MIXER, path.rpartition(".")[2]) else "attention"
 
 
 def _block(index: int, name: str, linears: list[Linear]) -> Block:
     paths = [linear.name.removeprefix(f"{name}.") for linear in linears]
     output = _first(f"{name}.", paths, MIXERS, ATTENTION_OUTPUTS)
-    if output is None:
+    fed = [path for path, linear in zip(paths, linears, strict=True) if linear.part == "mlp"]
+    if output is None and len(fed) < max(1, len(paths)):
         raise ModelError(
             f"{name} has no product by which attention, or what stands in its place, writes into the residual stream "
             f"(one of {', '.join(ATTENTION_OUTPUTS)})"
         )
-    feeds = sorted({path.partition(".")[0] for path in paths} & set(FEEDS))
+    feeds = sorted({path.partition(".")[0] for path in fed} & {*FEEDS, *MIXERS})
     mlp = f"{name}.{feeds[0]}" if len(feeds) == 1 else None
     written = _first(f"{name}.", paths, (*feeds, "") if len(feeds) < 2 else (), MLP_OUTPUTS)
     return Block(
         index=index,
         name=name,
-        attention=output.rpartition(".")[0],
+        attention=None if output is None else output.rpartition(".")[0],
         mlp=mlp,
         attention_output=output,
         mlp_output=written,

@@ -5,6 +5,7 @@ None of them measures divergence: ablations compare likelihoods.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -79,7 +80,7 @@ def without_parts(kind: Dropped, *, seed: int, draw: int) -> Variant:
     share = DROPPED_SHARE[kind]
     return Variant(
         label=f"{share:.3g} of {kind}s dropped, draw {draw}",
-        key={"dropped": kind, "share": share, "seed": seed, "draw": draw},
+        key={"dropped": f"{kind}s of layers that have them", "share": share, "seed": seed, "draw": draw},
         change=partial(dropping, kind=kind, seed=(seed, draw)),
         divergence=False,
     )
@@ -117,7 +118,7 @@ def _without_weight(loaded: LoadedModel, *, name: str, row: int, column: int) ->
 
 
 def dropping(loaded: LoadedModel, *, kind: Dropped, seed: Iterable[int]) -> AbstractContextManager[None]:
-    """Drop random channels or heads of every layer while the context lasts; `seed` draws them.
+    """Drop random channels or heads of every layer that has them while the context lasts; `seed` draws them.
 
     What the output product reads from them is zero, in every layer at once.
     """
@@ -128,28 +129,29 @@ def dropping(loaded: LoadedModel, *, kind: Dropped, seed: Iterable[int]) -> Abst
     shapes = shapes_of(loaded.model, loaded.anatomy)
     rng = np.random.default_rng(list(seed))
     places = {}
-    for block in loaded.anatomy.blocks:
-        anatomy = loaded.anatomy
-        for product in anatomy.feeding(block) if kind == "channel" else (anatomy.product(block.attention_output),):
-            rows, columns = shapes[product.name]
-            matrices = max(1, product.experts)  # each expert has channels of its own
-            parts = columns if kind == "channel" else _heads(loaded, columns, product.name)
-            count = matrices * parts
-            dropped = rng.choice(count, size=max(1, round(DROPPED_SHARE[kind] * count)), replace=False)
-            flat = _flat(dropped, parts=parts, rows=rows // matrices, columns=columns)
-            places[product.name] = torch.from_numpy(flat)
+    anatomy = loaded.anatomy
+    by_layer = anatomy.feeding().values() if kind == "channel" else (anatomy.attending(),)
+    products = tuple(itertools.chain.from_iterable(by_layer))
+    if not products:
+        raise ModelError(f"this {anatomy.model_type} model has no heads of attention to drop")
+    for product in products:
+        rows, columns = shapes[product.name]
+        matrices = max(1, product.experts)  # each expert has channels of its own
+        parts = columns if kind == "channel" else _heads(loaded, columns, product.name)
+        count = matrices * parts
+        dropped = rng.choice(count, size=max(1, round(DROPPED_SHARE[kind] * count)), replace=False)
+        flat = _flat(dropped, parts=parts, rows=rows // matrices, columns=columns)
+        places[product.name] = torch.from_numpy(flat)
     return zeroed(loaded, places)
 
 
 def _heads(loaded: LoadedModel, columns: int, name: str) -> int:
     from evenbits.models.layout import text_config
 
-    heads = getattr(text_config(loaded.model), "num_attention_heads", None)
-    if heads is None:
-        raise ModelError(f"{name} of this {loaded.anatomy.model_type} model has no attention heads to drop")
+    heads = int(text_config(loaded.model).num_attention_heads)
     if columns % heads:
         raise ModelError(f"{name} has {columns} inputs, not a multiple of {heads} heads")
-    return int(heads)
+    return heads
 
 
 def _flat(dropped: NDArray[np.int64], *, parts: int, rows: int, columns: int) -> NDArray[np.int64]:

@@ -145,7 +145,7 @@ def test_the_two_writes_are_all_that_a_layer_adds_to_the_stream(architecture, lo
         assert found.mlp_norm[block.index] == pytest.approx(np.linalg.norm(mlp, axis=1).mean(), rel=1e-3)
 
 
-QUICK = ("falcon_h1", "gemma4_text", "glm4", "granite", "llama")
+QUICK = ("falcon_h1", "gemma4_text", "glm4", "granite", "llama", "nemotron_h")
 WRITE_OTHERWISE = (
     "falcon_h1",
     "gemma4",
@@ -170,6 +170,7 @@ WITHOUT_WEIGHTS = (
     "mamba",
     "mamba2",
     "minimax",
+    "nemotron_h",
     "olmo_hybrid",
     "qwen3_5",
     "qwen3_5_moe",
@@ -177,7 +178,8 @@ WITHOUT_WEIGHTS = (
     "qwen3_5_text",
     "qwen3_next",
 )
-"""A state space, a convolution or linear attention mixes the tokens of some layers; Falcon hands no weights out."""
+"""A state space, a convolution or linear attention mixes the tokens of some layers, or nothing does; Falcon hands no
+weights out."""
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import architectures
 import numpy as np
 import pytest
 from evenbits.estimates import Estimate, Threshold, Verdict, judge
@@ -277,6 +278,23 @@ def test_parts_of_layers_whose_products_stand_in_the_layer_itself_are_named_one_
 
     parts = units_of(outline_anatomy(tiny_model("opt", layers=2)), "part")
     assert [name.rsplit(".", 1)[1] for name in parts[1].names] == ["fc1", "fc2"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "labels"),
+    [
+        ("mamba2", ["0.attention", "1.attention"]),
+        ("nemotron_h", ["0.attention", "1.mlp", "2.attention", "3.mlp", "4.attention"]),
+    ],
+)
+def test_a_part_that_a_layer_does_not_have_is_no_unit(architecture, labels, tmp_path):
+    from evenbits.models.outline import outline_anatomy
+
+    anatomy = outline_anatomy(architectures.build(architecture, tmp_path / "model"))
+    units = units_of(anatomy, "part")
+    assert [unit.label for unit in units] == labels
+    held = [name for unit in units for name in unit.names]
+    assert held == [f"{layer}.mixer" for layer in anatomy.layers]  # of no names, a spec would be on the whole model
 
 
 def test_rules_take_first_and_last_and_three_quarters():

@@ -1,5 +1,6 @@
 """Features of H-038 on a tiny model: what dropping does, what is put back, and what the table holds."""
 
+import architectures
 import numpy as np
 import pytest
 import torch
@@ -52,8 +53,6 @@ def test_a_tenth_of_the_channels_or_at_least_one_head_of_every_layer_is_dropped_
 
 
 def test_heads_of_a_models_text_part_are_dropped_and_a_model_without_any_says_so(tmp_path, store):
-    import architectures
-
     def loaded(name):
         local = resolve(parse_model(str(architectures.build(name, tmp_path / name))), store=store)
         return load(local, dtype=torch.float32)
@@ -63,8 +62,30 @@ def test_heads_of_a_models_text_part_are_dropped_and_a_model_without_any_says_so
         for block in seen.anatomy.blocks:
             weight = seen.model.get_submodule(block.attention_output).weight
             assert int((weight == 0).all(dim=0).sum()) == 16
-    with pytest.raises(ModelError, match="mamba2 model has no attention heads to drop"):
+    with pytest.raises(ModelError, match="mamba2 model has no heads of attention to drop"):
         dropping(loaded("mamba2"), kind="head", seed=(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "heads", "channels"),
+    [
+        ("nemotron_h", [2], [1, 1, 3]),  # a state space, experts and one beside them, attention, a feed-forward part
+        ("qwen3_next", [3], [0, 0, 1, 1, 2, 2, 3, 3]),
+        ("lfm2", [1], [0, 1, 2]),
+    ],
+)
+def test_only_layers_that_have_heads_or_channels_lose_some(architecture, heads, channels, tmp_path, store):
+    folder = architectures.build(architecture, tmp_path / "model")
+    loaded = load(resolve(parse_model(str(folder)), store=store), dtype=torch.float32)
+    before = weights(loaded)
+    for kind, layers in (("head", heads), ("channel", channels)):
+        with dropping(loaded, kind=kind, seed=(0, 0)):
+            changed = [
+                linear.layer
+                for linear in loaded.anatomy.linears
+                if not torch.equal(before[linear.parameter], loaded.model.get_parameter(linear.parameter))
+            ]
+        assert changed == layers
 
 
 def test_the_loss_increase_is_the_mean_over_draws_of_the_relative_increase_and_is_stored(model, probe):

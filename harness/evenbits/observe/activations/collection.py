@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evenbits.errors import ModelError
 from evenbits.models.device import room_on
-from evenbits.models.layout import writes_in_parallel
+from evenbits.models.layout import text_config, writes_in_parallel
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Batch, Sequenced, batches_of, sequences_of
 from evenbits.observe.activations.channels import ChannelSums, gathered, largest_of
@@ -111,11 +111,10 @@ class _Listener:
         self._factors = [write_factor(loaded.model, block) for block in blocks]
         self.after: dict[str, Any] = {}
         for block in blocks:
-            attention, mlp = write_modules(loaded.model, block)
             self.before[block.name] = partial(self._hold, "stream")
-            self.after[attention] = partial(self._hold, "attention")
-            if mlp is not None:
-                self.after[mlp] = partial(self._hold, "mlp")
+            for what, module in zip(("attention", "mlp"), write_modules(loaded.model, block), strict=True):
+                if module is not None:
+                    self.after[module] = partial(self._hold, what)
             self.after[block.name] = partial(self._leave, block.index)
             if block.mlp_output is not None:
                 # Two things may be wanted of one module: its output as the write, and its peak.
@@ -149,9 +148,11 @@ class _Listener:
         assert self._even is not None  # noqa: S101 - same
         stream = first_tensor(output)
         h_ND = gathered(stream, self._batch.real).to(self._home)
-        a_ND = self._held.pop("attention").mul_(self._factors[layer])
-        # What the feed-forward part adds by several products, or not at all, is left unexplained.
-        m_ND = self._held.pop("mlp").mul_(self._factors[layer]) if "mlp" in self._held else torch.zeros_like(a_ND)
+        # What a part adds by several products stays unexplained, and one that is not there adds nothing.
+        a_ND, m_ND = (
+            self._held.pop(what).mul_(self._factors[layer]) if what in self._held else torch.zeros_like(h_ND)
+            for what in ("attention", "mlp")
+        )
         self.writes.add(layer, self._held.pop("stream"), a_ND, m_ND, h_ND, dtype=stream.dtype)
         self.states.add(layer, h_ND, self._even)
         if layer in self.state_layers:
@@ -160,9 +161,8 @@ class _Listener:
 
 
 def _width(loaded: LoadedModel) -> int:
-    """Width of the residual stream: the outputs of the first block's attention."""
-    linear = loaded.anatomy.product(loaded.anatomy.blocks[0].attention_output)
-    return int(linear.matrix(loaded.model.get_parameter(linear.parameter)).shape[0])
+    """Width of the residual stream."""
+    return int(text_config(loaded.model).hidden_size)
 
 
 def _tokens_by_segment(sequences: Sequence[Sequenced], segments: int) -> NDArray[np.int64]:
@@ -176,8 +176,8 @@ def _head_norms(loaded: LoadedModel, square: Mapping[str, NDArray[np.float64]], 
     """Root mean square norm of every head's output [L, H]; heads lie side by side in the output product's input."""
     rows = []
     for block in loaded.anatomy.blocks:
-        energy = square[block.attention_output]
+        energy = square[block.attention_product]
         if len(energy) % heads:
-            raise ModelError(f"{block.attention_output} has {len(energy)} inputs, not a multiple of {heads} heads")
+            raise ModelError(f"{block.attention_product} has {len(energy)} inputs, not a multiple of {heads} heads")
         rows.append(np.sqrt(energy.reshape(heads, -1).sum(axis=1)))
     return np.stack(rows)

@@ -93,7 +93,7 @@ def first_tensor(output: Any) -> torch.Tensor:
     return found
 
 
-def write_modules(model: nn.Module, block: Block) -> tuple[str, str | None]:
+def write_modules(model: nn.Module, block: Block) -> tuple[str | None, str | None]:
     """Return the paths of the modules whose outputs attention and MLP of `block` add to the residual stream.
 
     The last product of each, except where a norm stands between it and the stream, and the whole feed-forward part

@@ -28,19 +28,22 @@ __all__ = ["sink_masses"]
 def sink_masses(loaded: LoadedModel, sequences: Sequence[Sequenced]) -> NDArray[np.float64] | None:
     """Return the mean attention mass that text tokens give to the prefix token, per layer and head [L, H].
 
-    None where a layer gives none: a state space, a convolution or linear attention mixes its tokens, or transformers
-    hands none out (Falcon).
+    None where a layer gives none: a state space, a convolution or linear attention mixes its tokens, or nothing does,
+    or transformers hands none out (Falcon).
 
     `sequences` start with the prefix token, whose attention to itself (always 1) is not counted. Batches are small on
     every device: attention weights grow with the square of their length.
     """
     blocks = loaded.anatomy.blocks
+    mixing = {block.index: block.attention for block in blocks if block.attention is not None}
+    if len(mixing) < len(blocks):
+        return None
     sums: dict[int, NDArray[np.float64]] = {}
     count = 0
     room = room_on(loaded.device, "attention weights beside the model")
     with eager_attention(loaded.model), torch.inference_mode(), room:
         for batch in batches_of(loaded, sequences, tokens=BATCH_TOKENS):
-            read(loaded, batch, after={block.attention: partial(_add, sums, block.index, batch) for block in blocks})
+            read(loaded, batch, after={name: partial(_add, sums, layer, batch) for layer, name in mixing.items()})
             if len(sums) < len(blocks):
                 return None
             count += len(batch.real)

@@ -155,7 +155,7 @@ def measure_heads(model: Subject, probe: Corpus) -> ModelHeads:
     sink = np.mean(masses, axis=0)
     heads = sink.shape[1]
     blocks = blueprint(model.local, store=model.store).anatomy.blocks
-    outputs = [statistics[block.attention_output] for block in blocks]
+    outputs = [statistics[block.attention_product] for block in blocks]
     queries = [statistics[t.name] for t in statistics.tensors if t.role == "q_proj"]
     return ModelHeads(
         model=model.local.text,

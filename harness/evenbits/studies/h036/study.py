@@ -200,7 +200,7 @@ def costs_of(sizes: Sizes, spec: QuantSpec, units: Sequence[Unit]) -> Float64:
 
 
 def units_of(anatomy: Anatomy, kind: Kind) -> tuple[Unit, ...]:
-    """Return the units of a model: its layers, attention and MLP of each, or every matrix."""
+    """Return the units of a model: its layers, attention and MLP of each where it has them, or every matrix."""
     if kind == "layer":
         return tuple(Unit(label=str(i), layer=i, names=(name,)) for i, name in enumerate(anatomy.layers))
     if kind == "module":
@@ -209,12 +209,18 @@ def units_of(anatomy: Anatomy, kind: Kind) -> tuple[Unit, ...]:
             for one in anatomy.linears
             if one.layer is not None
         )
-    units = []
+    units: list[Unit] = []
     for block in anatomy.blocks:
         products = [one.name for one in anatomy.linears_of(block.index) if one.part == "mlp"]
-        mlp = tuple(products) if block.mlp is None else (block.mlp,)
-        units.append(Unit(label=f"{block.index}.attention", layer=block.index, names=(block.attention,)))
-        units.append(Unit(label=f"{block.index}.mlp", layer=block.index, names=mlp))
+        parts = {
+            "attention": () if block.attention is None else (block.attention,),
+            "mlp": tuple(products) if block.mlp is None else (block.mlp,),
+        }
+        units += [
+            Unit(label=f"{block.index}.{part}", layer=block.index, names=names)
+            for part, names in parts.items()
+            if names  # of no names would be the whole model
+        ]
     return tuple(units)
 
 

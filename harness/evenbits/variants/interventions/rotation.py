@@ -53,7 +53,7 @@ def rotated(
             for reader in readers:
                 found[f"{reader}.weight"] = _read(found[f"{reader}.weight"], found[gain], q_DD)
             found[gain] = torch.ones_like(found[gain])
-        for writer in (block.attention_output, block.mlp_product):
+        for writer in (block.attention_product, block.mlp_product):
             for name in (f"{writer}.weight", f"{writer}.bias"):
                 if name in found:
                     found[name] = _written(found[name], q_DD)

@@ -71,7 +71,7 @@ def _pair(shape: LlamaShape, layer: int, kind: str) -> tuple[str, str]:
     return (
         (f"{block.mlp}.up_proj", block.mlp_product)
         if kind == "mlp"
-        else (f"{block.attention}.v_proj", block.attention_output)
+        else (f"{block.attention}.v_proj", block.attention_product)
     )
 
 
