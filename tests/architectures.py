@@ -307,6 +307,7 @@ WRAPPED: dict[str, tuple[str, dict[str, Any]]] = {
 """Multimodal types: the type of their text part, and the entries of what reads images."""
 
 EYES = {
+    "exaone4_5": "exaone4_5_vision",
     "glm46v": "glm4v_vision",
     "hyperclovax_vision_v2": "qwen2_5_vl_vision",
     "llava": "clip_vision_model",

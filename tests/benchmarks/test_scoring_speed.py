@@ -97,19 +97,11 @@ def lm_eval_scorer(loaded, corpus, batch_size):
     return scored
 
 
-def products(loaded, dtype, tokens, *, packed=False):
-    """Return a function that multiplies what scoring `tokens` (a count per language) multiplies, and nothing else.
-
-    `packed`: with weights laid out for oneDNN beforehand, which torch otherwise does at each product.
-    """
+def products(loaded, dtype, tokens):
+    """Return a function that multiplies what scoring `tokens` (a count per language) multiplies, and nothing else."""
     import torch
     from evenbits.scoring.head import TILE_TOKENS, TILE_VOCABULARY
     from torch.nn import functional
-
-    def linear(x, weight):
-        if packed:
-            return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-        return functional.linear(x, weight)
 
     model = loaded.model
     layers = [model.get_submodule(linear.name) for linear in loaded.anatomy.linears]
@@ -120,18 +112,15 @@ def products(loaded, dtype, tokens, *, packed=False):
     inputs = torch.randn(max(tokens), width, generator=torch.Generator().manual_seed(0)).to(dtype)
     by_width = {size: inputs[:, :size].contiguous() for size in {weight.shape[1] for weight in [*weights, head]}}
     tiles = head.split(TILE_VOCABULARY)
-    if packed:
-        pack = torch.ops.mkldnn._reorder_linear_weight
-        weights, tiles = [pack(one, max(tokens)) for one in weights], [pack(one, TILE_TOKENS) for one in tiles]
 
     def multiply():
         with torch.inference_mode():
             for count in tokens:
                 for weight in weights:
-                    linear(by_width[weight.shape[1]][:count], weight)
+                    functional.linear(by_width[weight.shape[1]][:count], weight)
                 for tile in tiles:
                     for rows in by_width[head.shape[1]][:count].split(TILE_TOKENS):
-                        linear(rows, tile)
+                        functional.linear(rows, tile)
 
     return multiply
 

@@ -7,7 +7,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -280,7 +281,8 @@ def speed_of_a_sweep(loaded: Any, texts: Mapping[str, Sequence[str]]) -> dict[st
 def speed_on_a_cpu_with_matrix_units(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Scoring on two threads of a CPU with AMX against lm-eval and the bare products: medians of interleaved rounds.
 
-    A quarter of the languages that the benchmark has, and as many tokens of each: products of as many rows.
+    Two languages, with as many tokens each as the benchmark's have: products of as many rows. Beside it what other
+    sizes of a batch take, and where the time goes.
     """
     import torch
     from evenbits.models.device import CPU
@@ -296,19 +298,22 @@ def speed_on_a_cpu_with_matrix_units(texts: Mapping[str, Sequence[str]]) -> dict
     torch.set_num_threads(2)
     try:
         loaded = random_model(LlamaConfig(**SMALL if REHEARSED else LITTLE, tie_word_embeddings=True), CPU)
-        some = _corpus({tag: texts[tag][: 2 if REHEARSED else 20] for tag in list(texts)[::4]})
+        some = _corpus({tag: texts[tag][: 2 if REHEARSED else 20] for tag in list(texts)[::8]})
 
-        def scored() -> list[int]:
-            return [
-                int(score(loaded, tag, some.segment_ids, some.texts[tag])[0].tokens.sum()) for tag in some.languages
+        def scored(batch: int | None = None) -> list[int]:
+            found = [
+                score(loaded, tag, some.segment_ids, some.texts[tag], batch_tokens=batch)[0] for tag in some.languages
             ]
+            return [int(losses.tokens.sum()) for losses in found]
 
         tokens = scored()
+        by_batch = {batch: timed(partial(scored, batch), rounds=3) for batch in (128, 256, 512, 1024)}
+        with torch.profiler.profile(record_shapes=True) as profile:
+            scored()
         work = {
             "evenbits": scored,
             "lm_eval": lm_eval_scorer(loaded, some, 1),
             "products": products(loaded, torch.bfloat16, tokens),
-            "packed_products": products(loaded, torch.bfloat16, tokens, packed=True),  # what laying out costs each time
         }
         seconds: dict[str, list[float]] = {name: [] for name in work}
         for number in range(2 if REHEARSED else 6):
@@ -325,8 +330,25 @@ def speed_on_a_cpu_with_matrix_units(texts: Mapping[str, Sequence[str]]) -> dict
     return {
         "tokens": sum(tokens),
         "seconds": seconds,
+        "seconds_by_batch": by_batch,
+        "seconds_by_operation": _largest(profile.key_averages()),
+        "seconds_by_product": _largest(
+            [one for one in profile.key_averages(group_by_input_shape=True) if one.key == "aten::mm"]
+        ),
         "times_lm_eval": faster,
         "reached_lm_eval": faster >= TIMES_LM_EVAL,
         "times_products": slower,
         "reached_products": slower <= TIMES_PRODUCTS,
+    }
+
+
+def _largest(events: Iterable[Any]) -> dict[str, list[float]]:
+    """Return calls and seconds of the twelve operations of a profile that took longest, by name and sizes of inputs."""
+    longest = sorted(events, key=lambda event: -event.self_cpu_time_total)[:12]
+    return {
+        " ".join([event.key, *map(str, filter(None, event.input_shapes or ()))]): [
+            event.count,
+            event.self_cpu_time_total / 1e6,
+        ]
+        for event in longest
     }
