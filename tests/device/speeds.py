@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -282,7 +283,7 @@ def speed_on_a_cpu_with_matrix_units(texts: Mapping[str, Sequence[str]]) -> dict
     """Scoring on two threads of a CPU with AMX against lm-eval and the bare products: medians of interleaved rounds.
 
     Two languages, with as many tokens each as the benchmark's have: products of as many rows. Beside it what other
-    sizes of a batch take, and where the time goes.
+    sizes of a batch take, with both threads on one language and on one each, and where the time goes.
     """
     import torch
     from evenbits.models.device import CPU
@@ -300,14 +301,18 @@ def speed_on_a_cpu_with_matrix_units(texts: Mapping[str, Sequence[str]]) -> dict
         loaded = random_model(LlamaConfig(**SMALL if REHEARSED else LITTLE, tie_word_embeddings=True), CPU)
         some = _corpus({tag: texts[tag][: 2 if REHEARSED else 20] for tag in list(texts)[::8]})
 
-        def scored(batch: int | None = None) -> list[int]:
-            found = [
-                score(loaded, tag, some.segment_ids, some.texts[tag], batch_tokens=batch)[0] for tag in some.languages
-            ]
-            return [int(losses.tokens.sum()) for losses in found]
+        def scored(batch: int | None = None, *, each: Any = map) -> list[int]:
+            def tokens_of(tag: str) -> int:
+                losses, _ = score(loaded, tag, some.segment_ids, some.texts[tag], batch_tokens=batch)
+                return int(losses.tokens.sum())
+
+            return list(each(tokens_of, some.languages))
 
         tokens = scored()
-        by_batch = {batch: timed(partial(scored, batch), rounds=3) for batch in (128, 256, 512, 1024)}
+        batches = (256, 512)
+        by_batch = {batch: timed(partial(scored, batch), rounds=3) for batch in batches}
+        with ThreadPoolExecutor(2, initializer=partial(torch.set_num_threads, 1)) as pool:
+            apart = {batch: timed(partial(scored, batch, each=pool.map), rounds=3) for batch in batches}
         with torch.profiler.profile(record_shapes=True) as profile:
             scored()
         work = {
@@ -331,6 +336,7 @@ def speed_on_a_cpu_with_matrix_units(texts: Mapping[str, Sequence[str]]) -> dict
         "tokens": sum(tokens),
         "seconds": seconds,
         "seconds_by_batch": by_batch,
+        "seconds_by_batch_of_a_language_per_thread": apart,
         "seconds_by_operation": _largest(profile.key_averages()),
         "seconds_by_product": _largest(
             [one for one in profile.key_averages(group_by_input_shape=True) if one.key == "aten::mm"]
