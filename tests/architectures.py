@@ -249,7 +249,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "first_k_dense_replace": None,
         "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp", "linear_attention"],
         "moe_shared_expert_intermediate_size": 48,
-        "moe_latent_size": 24,
+        "moe_latent_size": 32,
         "ssm_state_size": 16,
         "mamba_num_heads": 4,
         "mamba_head_dim": 16,
@@ -301,6 +301,7 @@ WRAPPED: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_5": ("qwen3_5_text", QWEN_EYES),
     "qwen3_5_moe": ("qwen3_5_moe_text", QWEN_EYES),
     "qwen3_vl": ("qwen3", QWEN_EYES),
+    "qwen3_vl_moe": ("qwen3_moe", QWEN_EYES),
     "smolvlm": ("llama", PIXELS),
     "hyperclovax_vision_v2": ("hyperclovax", QWEN_EYES),
 }
@@ -374,4 +375,22 @@ def build(architecture: str, folder: Path) -> Path:
                     buffer.add_(0.5 * torch.rand_like(buffer))
         model.save_pretrained(folder)
         tiny_models.build_tokenizer().save_pretrained(folder)
+    if architecture in TURNED:
+        _turn_experts(folder / "model.safetensors")
     return folder
+
+
+TURNED = ("qwen3_vl_moe",)
+"""Types whose published checkpoints hold experts input x output, which transformers reads, but does not write."""
+
+
+def _turn_experts(file: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    held = load_file(file)
+    turned = {
+        name: value.transpose(1, 2).contiguous()
+        for name, value in held.items()
+        if ".experts." in name and value.dim() == 3
+    }
+    save_file(held | turned, file, metadata={"format": "pt"})

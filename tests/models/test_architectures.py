@@ -219,28 +219,30 @@ def test_a_parameter_of_experts_that_nobody_knows_is_refused_by_name(tmp_path):
         anatomy_of(model)
 
 
-@pytest.mark.parametrize("architecture", ["qwen3_moe", "gpt_oss"])
+@pytest.mark.parametrize("architecture", ["qwen3_moe", "gpt_oss", "qwen3_vl_moe"])
 def test_statistics_of_experts_are_those_of_all_their_rows(architecture, tmp_path, store):
+    """Qwen3's lie one by one, gpt_oss's in one tensor as in the model, those of Qwen3-VL the other way round."""
+    import torch
+    from evenbits.models.headers import entries
     from evenbits.models.loading import load
     from evenbits.models.references import parse_model
     from evenbits.models.sources import resolve
     from evenbits.observe.weights.checkpoint import weight_statistics
+    from evenbits.variants.quantization.patching import checkpoint_source
     from scipy import stats
 
     local = resolve(parse_model(str(architectures.build(architecture, tmp_path / "model"))), store=store)
-    loaded = load(local, dtype=torch_float32())
-    found = weight_statistics(local, store=store)
+    loaded, narrow = (load(local, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    found, source, held = weight_statistics(local, store=store), checkpoint_source(narrow), entries(local.folder)
     for linear in loaded.anatomy.linears:
-        w_OI = linear.matrix(loaded.model.get_parameter(linear.parameter)).double().numpy()
+        parameter = loaded.model.get_parameter(linear.parameter)
+        w_OI = linear.matrix(parameter).double().numpy()
         assert found[linear.name].shape == w_OI.shape
         assert found[linear.name].kurtosis == pytest.approx(stats.kurtosis(w_OI, axis=None), rel=1e-9)
         assert found[linear.name].row_absmax == pytest.approx(abs(w_OI).max(axis=1))
-
-
-def torch_float32():
-    import torch
-
-    return torch.float32
+        assert torch.equal(source(linear.name), torch.tensor(w_OI).float())
+        if linear.experts and architecture == "qwen3_vl_moe":
+            assert held[linear.parameter].shape == parameter.transpose(1, 2).shape != parameter.shape
 
 
 def test_the_table_of_models_lists_what_is_supported_and_what_is_refused():

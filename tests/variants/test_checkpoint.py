@@ -585,7 +585,9 @@ def test_the_text_round_trips_and_needs_a_model():
         parse("checkpoint:")
 
 
-@pytest.mark.parametrize(("architecture", "bits"), [("qwen3_moe", 32), ("gpt_oss", 32), ("granitemoe", 32)])
+@pytest.mark.parametrize(
+    ("architecture", "bits"), [("qwen3_moe", 32), ("gpt_oss", 32), ("granitemoe", 32), ("qwen3_vl_moe", 32)]
+)
 def test_bits_of_experts_are_counted_however_they_are_stored(architecture, bits, tmp_path):
     """Qwen3's lie one by one, gpt_oss's in one tensor beside their biases; granite's names do not say experts."""
     folder, store = architectures.build(architecture, tmp_path / "model"), Store(tmp_path / "store")

@@ -187,15 +187,17 @@ def test_a_tied_pair_that_is_stored_twice_comes_back(extra, tiny_llama, tmp_path
     assert np.array_equal(score(again, "en", ("a", "b"), TEXTS)[0].nll, expected)
 
 
-@pytest.mark.parametrize("architecture", ["qwen3_moe", "gpt_oss", pytest.param("llama4", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "architecture", ["qwen3_moe", "gpt_oss", "qwen3_vl_moe", pytest.param("llama4", marks=pytest.mark.slow)]
+)
 def test_experts_come_back_however_they_are_stored(architecture, tmp_path):
-    """Qwen3's lie in the file one by one, gpt_oss's in one tensor, inputs x outputs."""
+    """Qwen3's lie in the file one by one, gpt_oss's in one tensor, inputs x outputs; Qwen3-VL's only in the file."""
     folder = architectures.build(architecture, tmp_path / "model")
     loaded = load(resolve(parse_model(str(folder)), store=Store(tmp_path / "store")), dtype=torch.float32)
     spec = parse_spec("int4-g16+keep1%:magnitude")
     done = write_quantized(loaded, spec, tmp_path / "out")
     assert done.matrices == len(loaded.anatomy.linears)
-    assert done.size < 0.6 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    assert done.size < 0.7 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     again = load_quantized(tmp_path / "out", dtype=torch.float32)
     with quantized(loaded, spec):
         expected = score(loaded, "en", ("a", "b"), TEXTS)[0].nll

@@ -18,7 +18,7 @@ from evenbits.store import Store
 
 __all__ = ["Blueprint", "blueprint"]
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,13 +26,15 @@ class Blueprint:
     """What is known of a model without its weights.
 
     `shapes`: O x I of every product of the layers, the embedding and the head, by its name. `tensors`: the checkpoint's
-    tensors that hold a parameter, by its path in the model: one, or those whose rows make up fused experts. `share`: of
-    the experts of a layer that a token is sent to; 1 where the configuration does not say.
+    tensors that hold a parameter, by its path in the model: one, or those whose rows make up fused experts. `turned`:
+    parameters of experts that are stored the other way round. `share`: of the experts of a layer that a token is sent
+    to; 1 where the configuration does not say.
     """
 
     anatomy: Anatomy
     shapes: Mapping[str, tuple[int, int]]
     tensors: Mapping[str, tuple[str, ...]]
+    turned: frozenset[str] = frozenset()
     share: float = 1.0
 
     @property
@@ -64,22 +66,35 @@ def blueprint(local: LocalModel, *, store: Store) -> Blueprint:
         anatomy=_anatomy(meta["anatomy"]),
         shapes={name: (rows, columns) for name, rows, columns in meta["shapes"]},
         tensors={name: tuple(tensors) for name, tensors in meta["tensors"]},
+        turned=frozenset(meta["turned"]),
         share=meta["share"],
     )
 
 
 def _made(local: LocalModel) -> dict[str, Any]:
     from evenbits.models.layout import anatomy_of, text_config
-    from evenbits.models.outline import outline, stored_parameters
+    from evenbits.models.outline import outline, stored_parameters, turned
 
     model = outline(local.folder, allow_code=local.allow_code)
     anatomy = anatomy_of(model)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     linears = (*anatomy.linears, anatomy.product(anatomy.embedding), anatomy.head_linear)
     shapes = [[linear.name, *linear.matrix(parameters[linear.parameter]).shape] for linear in linears]
-    tensors = [[name, list(held)] for name, held in stored_parameters(model, entries(local.folder)).items()]
+    held = entries(local.folder)
+    tensors = {name: list(found) for name, found in stored_parameters(model, held).items()}
+    swapped = [
+        name
+        for name, found in tensors.items()
+        if len(found) == 1 and name in parameters and turned(held[found[0]].shape, parameters[name].shape)
+    ]
     share = _chosen_share(text_config(model), max((linear.experts for linear in anatomy.linears), default=0))
-    return {"anatomy": asdict(anatomy), "shapes": shapes, "tensors": tensors, "share": share}
+    return {
+        "anatomy": asdict(anatomy),
+        "shapes": shapes,
+        "tensors": list(tensors.items()),
+        "turned": swapped,
+        "share": share,
+    }
 
 
 def _chosen_share(config: Any, experts: int) -> float:

@@ -146,6 +146,7 @@ WRAPPERS = (
     "qwen3_5",
     "qwen3_5_moe",
     "qwen3_vl",
+    "qwen3_vl_moe",
     "smolvlm",
 )
 """Multimodal models: their text part is measured, what reads images is left as it is."""
@@ -164,7 +165,6 @@ REFUSED: Mapping[str, str] = {
     "kimi_k25": "its checkpoints hold what reads images in a way that is not understood yet",
     "laguna": "gates of attention have one number per head or per channel, and their name does not say which",
     "longcat_flash": "a layer holds two attention and two feed-forward parts",
-    "qwen3_vl_moe": "its checkpoints hold experts input x output, its modules output x input, which is not undone yet",
     "recurrent_gemma": "its layers are not found among its modules",
     "rwkv": "mixing along the text has parameters that are neither quantized nor kept by a rule yet",
 }

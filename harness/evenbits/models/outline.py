@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from evenbits.models.headers import entries
 from evenbits.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from evenbits.models.anatomy import Anatomy
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 __all__ = [
     "LOGIT_SCALES",
     "class_of",
+    "in_place",
     "outline",
     "outline_anatomy",
     "parameter_names",
     "parameters_by_tensor",
     "stored_parameters",
+    "turned",
     "weight_names",
 ]
 
@@ -136,8 +139,9 @@ def parameter_names(model: PreTrainedModel, available: Iterable[str]) -> dict[st
 def stored_parameters(model: PreTrainedModel, available: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return name of a parameter, or saved buffer, of `model` -> the tensors among `available` that hold it.
 
-    One tensor, as the model has it; or the tensors whose rows make up the parameter, first to last, each output x
-    input: experts that are stored one by one, parts that the model has in one. Names are those that transformers'
+    One tensor, as the model has it, or with its last two dimensions swapped (see `turned`); or the tensors whose rows
+    make up the parameter, first to last, each output x input: experts that are stored one by one, parts that the model
+    has in one. `in_place` puts them together. Names are those that transformers'
     loading gives them. A buffer that is not found is left out: loading leaves it as it is made. Raises `ModelError`
     for parameters not found, or stored in a way that is not one of these two.
     """
@@ -161,6 +165,24 @@ def stored_parameters(model: PreTrainedModel, available: Iterable[str]) -> dict[
             f"model: {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
         )
     return {name: found[name] for name in values if name in found}
+
+
+def turned(stored: Sequence[int], parameter: Sequence[int]) -> bool:
+    """Return whether fused experts are stored input x output where their parameter is output x input, by both shapes.
+
+    Equal shapes are not: so transformers has it for the types in which that may be (`check_dims` of its `Transpose`).
+    """
+    return (
+        len(stored) == 3 and tuple(stored) != tuple(parameter) and (stored[0], stored[2], stored[1]) == tuple(parameter)
+    )
+
+
+def in_place(read: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """Return a parameter of `shape`, given the tensors that hold it as `stored_parameters` names them."""
+    import torch
+
+    value = read[0] if len(read) == 1 else torch.cat(list(read))
+    return value.transpose(1, 2).contiguous() if turned(value.shape, shape) else value.reshape(tuple(shape))
 
 
 def parameters_by_tensor(model: PreTrainedModel, available: Iterable[str]) -> dict[str, str]:
@@ -214,7 +236,7 @@ def _rows(name: str, by_pattern: Mapping[str, list[str]], converter: Any) -> tup
         [("MergeModulelist", 0)],
         [("MergeModulelist", 0), ("Concatenate", 1)],
         [("Concatenate", 0)],
-    )
+    ) or all(getattr(step, "check_dims", False) and (step.dim0, step.dim1) == (1, 2) for step in converter.operations)
     columns = [by_pattern.get(pattern, []) for pattern in converter.source_patterns]
     if not plain or len({len(column) for column in columns}) != 1:
         raise ModelError(

@@ -21,7 +21,7 @@ from evenbits.models.device import CPU, Device, set_up
 from evenbits.models.families import check_type
 from evenbits.models.layout import anatomy_of, text_config
 from evenbits.models.loading import attention_for, read_tokenizer
-from evenbits.models.outline import class_of, stored_parameters
+from evenbits.models.outline import class_of, in_place, stored_parameters
 from evenbits.models.quiet import quiet_transformers
 from evenbits.models.records import LoadedModel, LocalModel
 
@@ -114,11 +114,9 @@ class Skeleton:
                 _put(model, name, value)
 
     def _read(self, name: str, absent: torch.Tensor) -> torch.Tensor:
-        stored = self._tensors[name]
-        read = [checkpoint.read(self._folder, tensor) for tensor in stored]
-        value = read[0] if len(read) == 1 else torch.cat(read)
+        value = in_place([checkpoint.read(self._folder, tensor) for tensor in self._tensors[name]], absent.shape)
         dtype = torch.float32 if self._wide is not None and self._wide.search(name) else absent.dtype
-        value = value.reshape(absent.shape).to(device=self._device.name, dtype=dtype)
+        value = value.to(device=self._device.name, dtype=dtype)
         return nn.Parameter(value, requires_grad=False) if isinstance(absent, nn.Parameter) else value
 
 

@@ -44,7 +44,8 @@ class Plain(nn.Module):
         super().__init__()
         self.turned = architecture in {"gpt_oss", "llama4_text"}
         self.oss, self.act = architecture == "gpt_oss", getattr(fused, "act_fn", None)
-        self.fused = {"gate_up_proj": fused.gate_up_proj, "down_proj": fused.down_proj}
+        self.first = "gate_up_proj" if hasattr(fused, "gate_up_proj") else "up_proj"
+        self.fused = {name: getattr(fused, name) for name in (self.first, "down_proj")}
         self.count = len(fused.down_proj)
         for name, held in self.fused.items():
             weights = [nn.Parameter(one.T.clone() if self.turned else one.clone()) for one in held.detach()]
@@ -66,11 +67,13 @@ class Plain(nn.Module):
         if self.oss:
             gate, up = y[:, ::2].clamp(max=7.0), y[:, 1::2].clamp(-7.0, 7.0)
             return (up + 1) * gate * torch.sigmoid(1.702 * gate)
+        if self.first == "up_proj":
+            return self.act(y)
         gate, up = y.chunk(2, dim=1)
         return up * self.act(gate)
 
     def expert(self, number, x, tokens):
-        return self.multiply("down_proj", number, self.inner(self.multiply("gate_up_proj", number, x, tokens)), tokens)
+        return self.multiply("down_proj", number, self.inner(self.multiply(self.first, number, x, tokens)), tokens)
 
     def forward(self, hidden, index=None, weights=None, **named):
         if index is None and not named:  # Llama 4

@@ -102,7 +102,7 @@ def weight_statistics(
 def places_of(drawn: Blueprint) -> dict[str, Place]:
     """Return the matrices that are measured, by name: those inside the layers first."""
     anatomy = drawn.anatomy
-    found = [_place(linear, drawn.tensors) for linear in (*anatomy.linears, *anatomy.projections)]
+    found = [_place(linear, drawn) for linear in (*anatomy.linears, *anatomy.projections)]
     found.append(_place_outside(anatomy.embedding, "embedding", drawn.tensors))
     if not anatomy.tied:
         found.append(_place_outside(anatomy.head, "head", drawn.tensors))
@@ -114,15 +114,15 @@ def matrix_key(local: LocalModel, place: Place) -> dict[str, Any]:
     return {"model": local.fingerprint, "schema": SCHEMA, "matrix": place.to_json()}
 
 
-def _place(linear: Linear, tensors: Mapping[str, tuple[str, ...]]) -> Place:
-    held = tensors[linear.parameter]
+def _place(linear: Linear, drawn: Blueprint) -> Place:
+    held = drawn.tensors[linear.parameter]
     return Place(
         name=linear.name,
         layer=linear.layer,
         part=linear.part,
         role=linear.role,
         tensor=held[0],
-        transposed=linear.transposed,
+        transposed=linear.transposed != (linear.parameter in drawn.turned),
         experts=linear.experts,
         rows=held if len(held) > 1 else (),
     )

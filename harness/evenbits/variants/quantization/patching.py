@@ -134,11 +134,10 @@ def checkpoint_source(loaded: LoadedModel) -> Source:
     A model in the checkpoint's own dtype, or in float32, holds them. Any other dtype has rounded them, so they are read
     from the checkpoint, and moved to where the model has the weight.
     """
+    from evenbits.models.outline import in_place, stored_parameters
 
     @cache
     def stored_names() -> dict[str, tuple[str, ...]]:
-        from evenbits.models.outline import stored_parameters
-
         return stored_parameters(loaded.model, checkpoint.tensor_names(loaded.local.folder))
 
     def source(name: str) -> Tensor:
@@ -150,8 +149,7 @@ def checkpoint_source(loaded: LoadedModel) -> Source:
         if checkpoint.dtype_of(loaded.local.folder, tensors[0]) == held.dtype:
             return linear.matrix(held).contiguous()
         read = [checkpoint.read(loaded.local.folder, tensor) for tensor in tensors]
-        w_OI = linear.matrix(read[0]) if len(read) == 1 else torch.cat(read)
-        return w_OI.to(held.device).contiguous()
+        return linear.matrix(in_place(read, held.shape)).to(held.device).contiguous()
 
     return source
 
