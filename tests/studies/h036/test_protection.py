@@ -297,6 +297,17 @@ def test_a_part_that_a_layer_does_not_have_is_no_unit(architecture, labels, tmp_
     assert held == [f"{layer}.mixer" for layer in anatomy.layers]  # of no names, a spec would be on the whole model
 
 
+@pytest.mark.parametrize("architecture", ["falcon_h1", "granitemoehybrid", "opt", "mixtral", "nemotron_h"])
+def test_the_parts_of_a_layer_hold_each_of_its_products_once(architecture, tmp_path):
+    """Falcon-H1 has a state space beside attention, Granite's hybrid two feed-forward parts beside each other."""
+    from evenbits.models.outline import outline_anatomy
+
+    anatomy = outline_anatomy(architectures.build(architecture, tmp_path / "model"))
+    names = [name for unit in units_of(anatomy, "part") for name in unit.names]
+    for linear in anatomy.linears:
+        assert sum(linear.name == name or linear.name.startswith(f"{name}.") for name in names) == 1, linear.name
+
+
 def test_rules_take_first_and_last_and_three_quarters():
     units = tuple(Unit(label=str(i), layer=i, names=(str(i),)) for i in range(8))
     assert by_rule(units, 8, three_quarters=False) == (0, 7)

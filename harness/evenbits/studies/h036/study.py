@@ -211,16 +211,12 @@ def units_of(anatomy: Anatomy, kind: Kind) -> tuple[Unit, ...]:
         )
     units: list[Unit] = []
     for block in anatomy.blocks:
-        products = [one.name for one in anatomy.linears_of(block.index) if one.part == "mlp"]
-        parts = {
-            "attention": () if block.attention is None else (block.attention,),
-            "mlp": tuple(products) if block.mlp is None else (block.mlp,),
-        }
-        units += [
-            Unit(label=f"{block.index}.{part}", layer=block.index, names=names)
-            for part, names in parts.items()
-            if names  # of no names would be the whole model
-        ]
+        for part, module in (("attention", block.attention), ("mlp", block.mlp)):
+            names = tuple(one.name for one in anatomy.linears_of(block.index) if one.part == part)
+            if module is not None and all(name.startswith(f"{module}.") for name in names):
+                names = (module,)
+            if names:  # a unit without names would be the whole model
+                units.append(Unit(label=f"{block.index}.{part}", layer=block.index, names=names))
     return tuple(units)
 
 
