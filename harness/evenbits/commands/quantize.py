@@ -60,7 +60,7 @@ def quantize(
 
         languages = counted(len(probe.languages), "language")
         note(f"statistics come from {counted(len(probe), 'probe segment')} in {languages}")
-        importance = ActivationImportance(loaded, probe, store=subject.store)
+        importance = ActivationImportance(loaded, probe, store=subject.store, progress=subject.progress)
     done = write_quantized(loaded, chosen, output, importance=importance, seed=settings.seed)
     if as_json:
         say_json(done.to_json())

@@ -95,7 +95,9 @@ class GgufRounding:
 
             importance = None
             if self.imatrix and original.probe is not None:
-                importance = ActivationImportance(loaded, original.probe, store=original.store)
+                importance = ActivationImportance(
+                    loaded, original.probe, store=original.store, progress=original.progress
+                )
             with rounded(loaded, self, importance=importance):
                 yield
 

@@ -86,4 +86,4 @@ def _importance(loaded: LoadedModel, spec: QuantSpec, original: Original) -> Imp
         return None
     from evenbits.observe.activations.importance import ActivationImportance
 
-    return ActivationImportance(loaded, original.probe, store=original.store)
+    return ActivationImportance(loaded, original.probe, store=original.store, progress=original.progress)

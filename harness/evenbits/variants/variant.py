@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from evenbits.models.device import Device
 from evenbits.models.records import LoadedModel, LocalModel, OnDemand
+from evenbits.progress import Progress
 from evenbits.records import Corpus, Losses
 from evenbits.store import Store
 
@@ -40,6 +41,7 @@ class Original(Protocol):
     context: int
     probe: Corpus | None
     device: Device
+    progress: Progress
 
     def loaded(self, dtype: str | None = None) -> LoadedModel: ...
 

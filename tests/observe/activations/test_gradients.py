@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -149,6 +151,35 @@ def test_asking_twice_gives_the_same_importance_and_measures_once(load_tiny, sto
     again = ActivationImportance(load_tiny(), CORPUS, store=store)
     assert torch.equal(again.gradient_square(name, ("en",)), importance.gradient_square(name, ("en",)))
     assert store.misses == misses
+
+
+class Heard:
+    """A progress that remembers what it was told."""
+
+    def __init__(self):
+        self.said = []
+
+    @contextmanager
+    def task(self, description, total=None):
+        self.said.append((description.rpartition("  ")[2], total))
+        yield self
+
+    def doing(self, what):
+        self.said.append(what)
+
+    def advance(self, n=1):
+        self.said.append(n)
+
+
+def test_whoever_waits_is_told_which_language_is_measured(load_tiny, store):
+    heard = Heard()
+    importance = ActivationImportance(load_tiny(), CORPUS, store=store, progress=heard)
+    name = "model.layers.0.self_attn.q_proj"
+    for _ in range(2):  # the second time nothing is measured
+        importance.gradient_square(name, None)
+        importance.input_rms(name, None)
+    languages = ["de", 1, "en", 1]
+    assert heard.said == [("gradients", 2), *languages, ("activations", 2), *languages]
 
 
 def test_importance_fits_what_quantization_asks_for(load_tiny, store):

@@ -27,6 +27,7 @@ from evenbits.models.device import room_on
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import Sequenced, sequences_of
 from evenbits.observe.activations.lookup import GRADIENTS, HELD_BYTES, gradient_key
+from evenbits.progress import Progress, Silent
 from evenbits.scoring.arithmetic import WidenedAttention
 from evenbits.store import Store
 
@@ -47,7 +48,9 @@ class GradientSquares:
         return torch.from_numpy(np.load(path))
 
 
-def gradient_squares(loaded: LoadedModel, texts: Mapping[str, Sequence[str]], *, store: Store) -> GradientSquares:
+def gradient_squares(
+    loaded: LoadedModel, texts: Mapping[str, Sequence[str]], *, store: Store, progress: Progress | None = None
+) -> GradientSquares:
     """Return the mean over languages of the mean squared gradients over their `texts`.
 
     Measured once per model, texts and dtype, some products at a time, so that memory is bounded and the disk holds one
@@ -57,13 +60,18 @@ def gradient_squares(loaded: LoadedModel, texts: Mapping[str, Sequence[str]], *,
     def fill(folder: Path) -> None:
         # the totals of some products, and those of a language
         sizes = {linear.name: 2 * 4 * _weight(loaded.model, linear).numel() for linear in loaded.anatomy.linears}
-        for names in in_rounds(sizes, HELD_BYTES):
-            totals: dict[str, torch.Tensor] = {}
-            for tag, lines in texts.items():
-                for name, squares in measure_gradients(loaded, lines, language=tag, names=names).items():
-                    totals[name] = totals[name].add_(squares) if name in totals else squares
-            for name, total in totals.items():
-                np.save(folder / f"{name}.npy", total.div_(len(texts)).cpu().numpy())
+        rounds = in_rounds(sizes, HELD_BYTES)
+        shown = (progress or Silent()).task(f"{loaded.local.text}  gradients", total=len(rounds) * len(texts))
+        with shown as task:
+            for names in rounds:
+                totals: dict[str, torch.Tensor] = {}
+                for tag, lines in texts.items():
+                    task.doing(tag)
+                    for name, squares in measure_gradients(loaded, lines, language=tag, names=names).items():
+                        totals[name] = totals[name].add_(squares) if name in totals else squares
+                    task.advance()
+                for name, total in totals.items():
+                    np.save(folder / f"{name}.npy", total.div_(len(texts)).cpu().numpy())
 
     return GradientSquares(store.folder(GRADIENTS, gradient_key(loaded, texts.values()), fill))
 

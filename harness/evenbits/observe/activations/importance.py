@@ -20,11 +20,12 @@ from evenbits.observe.activations.lookup import (
     GRADIENT_SEGMENTS,
     PEAK_TEXTS,
     PEAKS,
-    activation_statistics,
+    activations,
     peak_key,
 )
 from evenbits.observe.activations.spikes import Peaks, spike_peaks
 from evenbits.observe.activations.statistics import ActivationStatistics
+from evenbits.progress import Progress
 from evenbits.records import Corpus
 from evenbits.store import Store
 
@@ -39,9 +40,15 @@ class ActivationImportance:
     """
 
     def __init__(
-        self, loaded: LoadedModel, corpus: Corpus, *, store: Store, gradient_segments: int = GRADIENT_SEGMENTS
+        self,
+        loaded: LoadedModel,
+        corpus: Corpus,
+        *,
+        store: Store,
+        gradient_segments: int = GRADIENT_SEGMENTS,
+        progress: Progress | None = None,
     ) -> None:
-        self._loaded, self._corpus, self._store = loaded, corpus, store
+        self._loaded, self._corpus, self._store, self._progress = loaded, corpus, store, progress
         self._gradient_segments = gradient_segments
         self._statistics: dict[str, ActivationStatistics] = {}
         self._gradients: dict[tuple[str, ...], GradientSquares] = {}
@@ -52,7 +59,13 @@ class ActivationImportance:
 
         Languages in which an expert got no token take no part in its mean.
         """
-        found = [self._statistics_of(tag) for tag in self._chosen(languages)]
+        chosen = self._chosen(languages)
+        lacking = [tag for tag in chosen if tag not in self._statistics]
+        if lacking:
+            self._statistics |= activations(
+                self._loaded, self._corpus, store=self._store, languages=lacking, progress=self._progress
+            )
+        found = [self._statistics[tag] for tag in chosen]
         total: Any = sum(one.input_square[name] for one in found)
         counted: Any = sum((one.routed[name] > 0)[:, None] if name in one.routed else 1 for one in found)
         return torch.from_numpy(np.sqrt(total / np.maximum(counted, 1))).float()
@@ -62,7 +75,7 @@ class ActivationImportance:
         chosen = self._chosen(languages)
         if chosen not in self._gradients:
             texts = {tag: self._corpus.texts[tag][: self._gradient_segments] for tag in chosen}
-            self._gradients[chosen] = gradient_squares(self._loaded, texts, store=self._store)
+            self._gradients[chosen] = gradient_squares(self._loaded, texts, store=self._store, progress=self._progress)
         return self._gradients[chosen][name]
 
     def peaks(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,13 +99,6 @@ class ActivationImportance:
                 f"{', '.join(self._corpus.languages)}"
             )
         return chosen
-
-    def _statistics_of(self, language: str) -> ActivationStatistics:
-        if language not in self._statistics:
-            self._statistics[language] = activation_statistics(
-                self._loaded, self._corpus.texts[language], language=language, store=self._store
-            )
-        return self._statistics[language]
 
     def _measured_peaks(self) -> Mapping[str, Peaks]:
         texts = [text for tag in self._corpus.languages for text in self._corpus.texts[tag][:PEAK_TEXTS]]
