@@ -203,6 +203,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mellum": {**LOCAL, **TURNS, "moe_intermediate_size": 48},
     "deepseek_v2": {**ROUTED, **LATENT},
     "deepseek_v3": {**ROUTED, **LATENT},
+    # Few heads of the indexer would often score zero together, and equal scores are chosen in any order.
+    "deepseek_v32": {**ROUTED, **LATENT, "index_n_heads": 8, "index_head_dim": 16, "index_topk": 16},
     "dots1": ROUTED,
     "glm4_moe": ROUTED,
     "ernie4_5_moe": {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 48, "moe_num_shared_experts": 1},

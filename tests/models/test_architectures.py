@@ -22,16 +22,16 @@ batched with, also for texts longer than the attention window. This table is wri
 (`EVENBITS_WRITE_DOCS=1 pytest tests/models/test_architectures.py -m slow`), from the modules of each model.
 
 Every parameter of two and more dimensions in a decoder layer is quantized, or kept in high precision by a rule
-(routers, convolutions along the text, gates of one number per head or expert, decays of state spaces, biases of
-experts), or the model is refused with the parameter's name. Experts share a parameter: their matrices count as one
-tensor, one below the other, so rows and groups are each expert's own, and `tensor` grids and kept shares are over all
-experts of a layer. Of a multimodal model the text part is measured. Activations of experts are those of the tokens
-sent to each of them, by expert and input; a test holds them, and gradients, rounding errors and what is kept by them,
-to the same experts as plain products. Where a state space, a convolution or linear attention mixes the tokens of some
-layers, or nothing does (layers of Nemotron-H that are a feed-forward part alone), and in Falcon, whose weights
-transformers does not hand out, attention sinks are not known: E-4 is not applicable, and two features of H-038 are
-undefined; heads are dropped where there are some. Writes by layer, and critical layers, are refused where a layer
-has two feed-forward parts beside each other, or adds something else.
+(routers, indexers that choose what is attended to, convolutions along the text, gates of one number per head or expert,
+decays of state spaces, biases of experts), or the model is refused with the parameter's name. Experts share a
+parameter: their matrices count as one tensor, one below the other, so rows and groups are each expert's own, and
+`tensor` grids and kept shares are over all experts of a layer. Of a multimodal model the text part is measured.
+Activations of experts are those of the tokens sent to each of them, by expert and input; a test holds them, and
+gradients, rounding errors and what is kept by them, to the same experts as plain products. Where a state space, a
+convolution or linear attention mixes the tokens of some layers, or nothing does (layers of Nemotron-H that are a
+feed-forward part alone), and in Falcon, whose weights transformers does not hand out, attention sinks are not known:
+E-4 is not applicable, and two features of H-038 are undefined; heads are dropped where there are some. Writes by layer,
+and critical layers, are refused where a layer has two feed-forward parts beside each other, or adds something else.
 
 | type | state | attention products | feed-forward products | experts | kept in high precision |
 |---|---|---|---|---|---|"""
@@ -41,7 +41,7 @@ TOLERANCE = 1e-3  # bits per segment
 TEXTS = ("a", "the inner thing an inner thing", "Привет! Kaixo, zer moduz? " * 3, "they went in the tent and then " * 4)
 TRANSPOSED = ("gpt_oss", "llama4", "llama4_text")  # experts stored input x output
 KEPT = re.compile(
-    r"\.gate\.(weight|wg|moe)|router|shared_expert_gate|conv1d|conv\.conv|in_proj_(a|b|ba)\.|linear_attn\.[ab]_proj|A_log|_bias$"
+    r"\.gate\.(weight|wg|moe)|router|shared_expert_gate|indexer|conv1d|conv\.conv|in_proj_(a|b|ba)\.|linear_attn\.[ab]_proj|A_log|_bias$"
 )
 
 

@@ -90,6 +90,7 @@ EXPERTS = (
     "cohere2_moe",
     "deepseek_v2",
     "deepseek_v3",
+    "deepseek_v32",
     "dots1",
     "ernie4_5_moe",
     "exaone_moe",
@@ -154,14 +155,12 @@ WRAPPERS = (
 SUPPORTED: tuple[str, ...] = tuple(sorted((*DENSE, *HYBRID, *EXPERTS, *WRAPPERS)))
 
 UNHEEDED = "transformers ignores the logit scale of its text part, so that its scores are not those of the text part"
-CHOSEN = "an indexer chooses what is attended to, and its products are neither quantized nor kept by a rule yet"
 
 REFUSED: Mapping[str, str] = {
     "aya_vision": UNHEEDED,
     "cohere2_vision": UNHEEDED,
-    "deepseek_v32": CHOSEN,
     "gemma3n_text": "its layers mix several streams and low-rank paths, and the losses differ from transformers' own",
-    "glm_moe_dsa": CHOSEN,
+    "glm_moe_dsa": "some layers attend to what an earlier one has chosen, so that none can be run or changed alone",
     "kimi_k25": "its checkpoints hold what reads images in a way that is not understood yet",
     "laguna": "gates of attention have one number per head or per channel, and their name does not say which",
     "longcat_flash": "a layer holds two attention and two feed-forward parts",

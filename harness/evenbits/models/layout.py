@@ -49,6 +49,7 @@ MLP_OUTPUTS = ("down_proj", "c_proj", "fc2", "fc_out", "dense_4h_to_h", "w2")
 KEPT: Mapping[str, str] = {
     r"(mlp|feed_forward|block_sparse_moe|mixer)\.(gate|router)\..*": "router",
     r"mlp\.shared_expert_gate\.weight": "gate of one number",
+    r"self_attn\.indexer\..*": "chooses what is attended to",
     r"linear_attn\.(in_proj_(a|b|ba)|(a|b)_proj)\.weight": "gates of one number per head",
     r"(mamba|mixer)\.A_log": "decay of each state",
     r".*\.conv(1d)?\.weight": "convolution along the text",

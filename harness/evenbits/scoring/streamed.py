@@ -88,7 +88,13 @@ def _proven(
         dry: Literal["tensor", "tuple"] = "tuple" if boxed[0] else "tensor"
         try:
             ours_ND = one_by_one(ReplayLayers(there, dry=dry), there, batch, held)
-        except (RuntimeError, LookupError, TypeError, AttributeError) as error:  # a layer that asks its neighbours
+        except (
+            RuntimeError,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:  # a layer that asks its neighbours
             if isinstance(error, RuntimeError) and lacks_room(error):
                 raise
             return None
