@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import architectures
 import pytest
+from evenbits.models.families import SUPPORTED
 
 TEXTS = {
     "de": ("Der Hund schläft unter dem Tisch.", "Nein.", "Speichern unter einem anderen Namen"),
@@ -51,6 +53,27 @@ def test_a_sweep_gives_the_losses_of_scoring_from_the_start(architecture, tiny_m
     [swept] = sweep(loaded, IDS, TEXTS, changes)
     for tag, texts in TEXTS.items():
         assert swept.full[tag].nll == pytest.approx(score(loaded, tag, IDS, texts)[0].nll, rel=1e-5)
+    for change, found in zip(changes, swept.changed, strict=True):
+        expected = from_the_start(loaded, change)
+        for tag in TEXTS:
+            assert found[tag].nll == pytest.approx(expected[tag].nll, rel=1e-5)
+            assert abs(found[tag].nll - swept.full[tag].nll).max() > 1e-4  # the change did something
+
+
+QUICK = ("gemma4_text", "mamba2", "nemotron_h", "qwen3_moe")
+
+
+@pytest.mark.parametrize(
+    "architecture", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SUPPORTED]
+)
+def test_a_sweep_of_every_type_gives_the_losses_of_scoring_from_the_start(architecture, tmp_path, monkeypatch):
+    """Keys that later layers share, experts, state spaces: what a layer is given may come from those before it."""
+    from evenbits.scoring import sweep as module
+
+    loaded = load_tiny(architectures.build(architecture, tmp_path / "model"), tmp_path)
+    changes = single_layer_changes(loaded)
+    monkeypatch.delattr(module, "_from_the_start")  # the layers are called one by one, whatever the type
+    [swept] = module.sweep(loaded, IDS, TEXTS, changes)
     for change, found in zip(changes, swept.changed, strict=True):
         expected = from_the_start(loaded, change)
         for tag in TEXTS:
