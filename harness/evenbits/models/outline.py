@@ -236,9 +236,10 @@ def _rows(name: str, by_pattern: Mapping[str, list[str]], converter: Any) -> tup
         [("MergeModulelist", 0)],
         [("MergeModulelist", 0), ("Concatenate", 1)],
         [("Concatenate", 0)],
-    ) or all(getattr(step, "check_dims", False) and (step.dim0, step.dim1) == (1, 2) for step in converter.operations)
+    )
+    swapped = [getattr(step, "check_dims", False) and (step.dim0, step.dim1) == (1, 2) for step in converter.operations]
     columns = [by_pattern.get(pattern, []) for pattern in converter.source_patterns]
-    if not plain or len({len(column) for column in columns}) != 1:
+    if not (plain or swapped == [True]) or len({len(column) for column in columns}) != 1:
         raise ModelError(
             f"{name} is put together from {sum(map(len, columns))} tensors of the checkpoint in a way that is not "
             f"understood ({', '.join(kind for kind, _ in steps)})"

@@ -27,6 +27,10 @@ from evenbits.scoring.sweep import Layers, PackedLayers, ReplayLayers, Text, clo
 __all__ = ["Passage", "layers_of", "same_way", "stream"]
 
 
+ASKS_ITS_NEIGHBOURS = (RuntimeError, LookupError, TypeError, ValueError, AttributeError)
+"""What a layer that is called alone may end in where it needs something of another."""
+
+
 @dataclass(kw_only=True, eq=False)
 class Passage:
     """Text that is read under one change. `batches`: its windows; `change(loaded, layer)` holds while a layer runs.
@@ -88,13 +92,7 @@ def _proven(
         dry: Literal["tensor", "tuple"] = "tuple" if boxed[0] else "tensor"
         try:
             ours_ND = one_by_one(ReplayLayers(there, dry=dry), there, batch, held)
-        except (
-            RuntimeError,
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-        ) as error:  # a layer that asks its neighbours
+        except ASKS_ITS_NEIGHBOURS as error:
             if isinstance(error, RuntimeError) and lacks_room(error):
                 raise
             return None
