@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from machine import DEVICE, REHEARSED
 
 MODELS = ("a1", "a2", "eq")
@@ -86,122 +85,116 @@ def compare_with_cpu(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
 def spread_and_whole(texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """A model spread over all GPUs, over the GPU and the CPU where there is one, against the CPU, float32."""
     import torch
-    from evenbits.models.device import CPU, Device, parse_device
-    from evenbits.models.loading import load
+    from evenbits.models.device import Device, parse_device
     from evenbits.models.references import parse_model
     from evenbits.models.sources import resolve
-    from evenbits.observe.activations.collection import measure
-    from evenbits.observe.activations.gradients import measure_gradients
-    from evenbits.scoring import score
     from evenbits.store import Store
-    from evenbits.variants.quantization.patching import quantized
-    from evenbits.variants.quantization.spec import parse_spec
 
     first = parse_device(DEVICE)
     others = [f"cuda:{index}" for index in range(1, 0 if REHEARSED else torch.cuda.device_count())]
     spread = Device(name=first.name, label=f"spread {first.label}", beside=tuple(others or ["cpu"]))
-    some, ids = texts["fi"][:6], [str(number) for number in range(6)]
     found: dict[str, Any] = {"devices": str(spread)}
     with tempfile.TemporaryDirectory() as folder:
         local = resolve(parse_model("reference:a1"), store=Store(Path(folder)))
         for architecture, model in (("reference:a1", local), *experts_in(Path(folder))):
-            numbers: list[dict[str, Any]] = []
-            for device in (CPU, spread):
-                loaded = load(model, dtype=torch.float32, device=device)
-                full, _ = score(loaded, "fi", ids, some)
-                with quantized(loaded, parse_spec("int4-g16")):
-                    changed, _ = score(loaded, "fi", ids, some)
-                moments = measure(loaded, some[:3], language="fi").input_square
-                gradients = measure_gradients(loaded, some[:1], language="fi")
-                numbers.append(
-                    {
-                        "bits": {"full": full.nll / math.log(2), "damage": (changed.nll - full.nll) / math.log(2)},
-                        "moments": moments,
-                        "gradients": {name: one.cpu().numpy() for name, one in gradients.items()},
-                    }
-                )
-            here, there = numbers
-            apart = {
-                kind: {name: float(abs(one - there[kind][name]).max()) for name, one in here[kind].items()}
-                for kind in here
-            }
-            found[architecture] = {
-                "largest_bits": max(apart["bits"].values()),
-                **{
-                    kind: max(value / float(abs(here[kind][name]).max()) for name, value in apart[kind].items())
-                    for kind in ("moments", "gradients")
-                },
-            }
+            found[architecture] = apart(model, spread, texts["fi"][:6], "int4-g16")
     named = [one for one in found.values() if isinstance(one, dict)]
     found["reached"] = all(one["largest_bits"] <= TOLERANCE for one in named)
     return found
 
 
-TEXTS = ("a", "the inner thing an inner thing", "Привет! Kaixo, zer moduz? " * 3, "they went in the tent and then " * 4)
+def apart(model: Any, device: Any, texts: Sequence[str], spec: str) -> dict[str, float]:
+    """How far a model on `device` is from itself on the CPU, float32: bits per segment at most, of losses and of the
+    damage of `spec`, and the largest part by which input moments and gradients differ."""
+    import torch
+    from evenbits.models.device import CPU
+    from evenbits.models.loading import load
+    from evenbits.observe.activations.collection import measure
+    from evenbits.observe.activations.gradients import measure_gradients
+
+    numbers: list[dict[str, Any]] = []
+    for where in (CPU, device):
+        loaded = load(model, dtype=torch.float32, device=where)
+        gradients = measure_gradients(loaded, texts[:1], language="fi")
+        numbers.append(
+            {
+                "bits": bits_of(loaded, texts, spec),
+                "moments": measure(loaded, texts[:3], language="fi").input_square,
+                "gradients": {name: one.cpu().numpy() for name, one in gradients.items()},
+            }
+        )
+    here, there = numbers
+    differences = {
+        kind: {name: float(abs(one - there[kind][name]).max()) for name, one in here[kind].items()} for kind in here
+    }
+    return {
+        "largest_bits": max(differences["bits"].values()),
+        **{
+            kind: max(
+                value / float(abs(here[kind][name]).max())
+                for name, value in differences[kind].items()
+                if here[kind][name].any()
+            )
+            for kind in ("moments", "gradients")
+        },
+    }
+
+
+def bits_of(loaded: Any, texts: Sequence[str], spec: str) -> dict[str, Any]:
+    """Losses in bits per segment, and what `spec` adds to them."""
+    from evenbits.scoring import score
+    from evenbits.variants.quantization.patching import quantized
+    from evenbits.variants.quantization.spec import parse_spec
+
+    ids = [str(number) for number in range(len(texts))]
+    full, _ = score(loaded, "fi", ids, texts)
+    with quantized(loaded, parse_spec(spec)):
+        changed, _ = score(loaded, "fi", ids, texts)
+    return {"full": full.nll / math.log(2), "damage": (changed.nll - full.nll) / math.log(2)}
+
+
+TEXTS = ("the inner thing an inner thing", "Привет! Kaixo, zer moduz? " * 3, "they went in the tent and then " * 4, "a")
 
 
 def every_type() -> dict[str, Any]:
-    """A tiny model of each supported type on both devices, float32: bits per segment, and the largest part by which
-    input moments and gradients differ from the CPU's; bfloat16 there gives finite losses."""
+    """A tiny model of each supported type on both devices, float32; in bfloat16 there its losses are finite."""
     import architectures
     import torch
-    from evenbits.models.device import CPU, parse_device
+    from evenbits.models.device import parse_device
     from evenbits.models.families import SUPPORTED
     from evenbits.models.loading import load
     from evenbits.models.references import parse_model
     from evenbits.models.sources import resolve
-    from evenbits.observe.activations.collection import measure
-    from evenbits.observe.activations.gradients import measure_gradients
-    from evenbits.scoring import score
     from evenbits.store import Store
-    from evenbits.variants.quantization.patching import quantized
-    from evenbits.variants.quantization.spec import parse_spec
     from transformers import CONFIG_MAPPING
 
-    ids, spec = [str(number) for number in range(len(TEXTS))], parse_spec("int4-row")
-
-    def bits(loaded: Any) -> Any:
-        full, _ = score(loaded, "en", ids, TEXTS)
-        with quantized(loaded, spec):
-            changed, _ = score(loaded, "en", ids, TEXTS)
-        return np.stack([full.nll, changed.nll - full.nll]) / math.log(2)
-
-    def apart(here: Mapping[str, Any], there: Mapping[str, Any]) -> float:
-        return max(float(abs(one - there[name]).max() / abs(one).max()) for name, one in here.items() if one.any())
-
     device = parse_device(DEVICE)
-    found: dict[str, Any] = {"types": {}, "errors": {}, "not_in_this_transformers": []}
+    types: dict[str, dict[str, float]] = {}
+    errors: dict[str, str] = {}
+    chosen = SUPPORTED[: 4 if REHEARSED else None]
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store")
-        for name in SUPPORTED[: 4 if REHEARSED else None]:
+        for name in chosen:
             if name not in CONFIG_MAPPING:
-                found["not_in_this_transformers"].append(name)
                 continue
             try:
                 local = resolve(parse_model(str(architectures.build(name, Path(folder) / name))), store=store)
-                pair = [load(local, dtype=torch.float32, device=where) for where in (CPU, device)]
-                here, there = (bits(loaded) for loaded in pair)
-                moments = [measure(loaded, TEXTS[1:], language="en").input_square for loaded in pair]
-                gradients = [
-                    {part: one.cpu().numpy() for part, one in measured.items()}
-                    for measured in (measure_gradients(loaded, TEXTS[1:2], language="en") for loaded in pair)
-                ]
-                narrow = bits(load(local, dtype=torch.bfloat16, device=device))
+                types[name] = apart(local, device, TEXTS, "int4-row")
+                bits_of(load(local, dtype=torch.bfloat16, device=device), TEXTS, "int4-row")
             except Exception:  # noqa: BLE001 - the other types are to run whatever happened to this one
-                found["errors"][name] = traceback.format_exc()[-1500:]
-                continue
-            found["types"][name] = {
-                "bits": float(abs(here - there).max()),
-                "moments": apart(*moments),
-                "gradients": apart(*gradients),
-                "bfloat16_bits": float(abs(narrow[0] - here[0]).max()),
-            }
-    types = found["types"].values()
-    found["count"] = len(types)
-    for kind in ("bits", "moments", "gradients", "bfloat16_bits"):
-        found[f"largest_{kind}"] = max((one[kind] for one in types), default=None)
-    found["reached"] = bool(types) and not found["errors"] and found["largest_bits"] <= TOLERANCE
-    return found
+                errors[name] = traceback.format_exc()[-1500:]
+    largest = {
+        kind: max((one[kind] for one in types.values()), default=math.inf)
+        for kind in ("largest_bits", "moments", "gradients")
+    }
+    return {
+        "count": len(types),
+        **largest,
+        "errors": errors,
+        "not_in_this_transformers": [name for name in chosen if name not in CONFIG_MAPPING],
+        "types": types,
+        "reached": not errors and largest["largest_bits"] <= TOLERANCE,
+    }
 
 
 def experts_in(folder: Path) -> list[tuple[str, Any]]:

@@ -137,8 +137,7 @@ class Subject:
         loaded = self.loaded()
         peaks, source = spike_peaks(loaded, texts), checkpoint_source(loaded)
         profiles = []
-        products = [(layer, product) for layer, some in loaded.anatomy.feeding().items() for product in some]
-        for layer, product in products:
+        for layer, product in loaded.anatomy.feeding():
             inputs = np.atleast_2d(peaks[product.name].inputs)  # of each expert, where there are any
             outputs = peaks[product.name].outputs.reshape(len(inputs), -1)
             profiles += [

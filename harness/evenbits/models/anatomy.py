@@ -146,20 +146,19 @@ class Anatomy:
                 found.append(self.product(block.attention_product))
         return tuple(found)
 
-    def feeding(self) -> dict[int, tuple[Linear, ...]]:
-        """Return by layer the products by which its feed-forward part writes: one, or those of experts and beside.
+    def feeding(self) -> tuple[tuple[int, Linear], ...]:
+        """Return layer and product of each by which feed-forward parts write: one a layer, or of experts and beside.
 
         Layers without such a part are left out; `ModelError` where no layer has one, or what it writes by is not known.
         """
-        found: dict[int, tuple[Linear, ...]] = {}
+        found: list[tuple[int, Linear]] = []
         for block in self.blocks:
             among = [linear for linear in self.linears_of(block.index) if linear.part == "mlp"]
-            if block.mlp_output is not None:
-                found[block.index] = (self.product(block.mlp_output),)
-            elif among:
-                fed = tuple(one for one in among if one.role in FED)
-                found[block.index] = fed or (self.product(block.mlp_product),)
-        return found or {0: (self.product(self.blocks[0].mlp_product),)}
+            if not among:
+                continue
+            of_experts = [one for one in among if one.role in FED] if block.mlp_output is None else []
+            found += [(block.index, one) for one in of_experts or [self.product(block.mlp_product)]]
+        return tuple(found) or ((0, self.product(self.blocks[0].mlp_product)),)
 
     def product(self, name: str) -> Linear:
         """Return the product called `name`; embedding and head count as plain ones, stored output x input."""

@@ -141,9 +141,9 @@ def stored_parameters(model: PreTrainedModel, available: Iterable[str]) -> dict[
 
     One tensor, as the model has it, or with its last two dimensions swapped (see `turned`); or the tensors whose rows
     make up the parameter, first to last, each output x input: experts that are stored one by one, parts that the model
-    has in one. `in_place` puts them together. Names are those that transformers'
-    loading gives them. A buffer that is not found is left out: loading leaves it as it is made. Raises `ModelError`
-    for parameters not found, or stored in a way that is not one of these two.
+    has in one. `in_place` puts them together. Names are those that transformers' loading gives them. A buffer that is
+    not found is left out: loading leaves it as it is made. Raises `ModelError` for parameters not found, or stored in
+    another way.
     """
     values = model.state_dict(keep_vars=True)
     parameters = dict(model.named_parameters(remove_duplicate=False))

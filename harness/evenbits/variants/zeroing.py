@@ -5,7 +5,6 @@ None of them measures divergence: ablations compare likelihoods.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -130,8 +129,7 @@ def dropping(loaded: LoadedModel, *, kind: Dropped, seed: Iterable[int]) -> Abst
     rng = np.random.default_rng(list(seed))
     places = {}
     anatomy = loaded.anatomy
-    by_layer = anatomy.feeding().values() if kind == "channel" else (anatomy.attending(),)
-    products = tuple(itertools.chain.from_iterable(by_layer))
+    products = [one for _, one in anatomy.feeding()] if kind == "channel" else anatomy.attending()
     if not products:
         raise ModelError(f"this {anatomy.model_type} model has no heads of attention to drop")
     for product in products:
