@@ -6,7 +6,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tiny_models
+from evenbits.models.families import SUPPORTED
 
 TOKENS = {"vocab_size": tiny_models.VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
 PLAIN = {
@@ -329,6 +331,11 @@ CHANGED: dict[str, dict[str, Any]] = {
     "qwen3_vl": MROPE,
 }
 """Entries of the text part that differ from those of the type alone."""
+
+
+def every_type(*quick: str) -> list[Any]:
+    """Return every supported type as a parameter of a test; all but the `quick` ones are slow."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in SUPPORTED]
 
 
 def config_of(architecture: str) -> Any:

@@ -2,11 +2,11 @@
 
 from contextlib import contextmanager
 
+import architectures
 import pytest
 from evenbits.cells import Subject, measure_damage
 from evenbits.cells.streaming import Streamed
 from evenbits.errors import NotApplicableError
-from evenbits.models.families import SUPPORTED
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.records import Corpus
@@ -77,8 +77,6 @@ def test_a_floor_by_a_models_own_layers_is_that_of_a_second_model_to_the_bit(arc
 
 @pytest.mark.parametrize("architecture", ["qwen3_moe", "gemma4_text"])
 def test_a_floor_of_experts_and_of_inputs_by_layer_needs_no_second_model(architecture, tmp_path, subject):
-    import architectures
-
     streamed = subject(architectures.build(architecture, tmp_path / "model"), "streamed", dtype="bfloat16")
     measure_damage(streamed, parse_specs("int4-row"), corpus_of())
     assert list(streamed._loaded) == ["bfloat16"]
@@ -144,12 +142,8 @@ def test_the_noise_floor_in_float32_never_loads_a_second_model(tiny_model, subje
 QUICK = ("gptj", "glm4_moe", "gemma4_text", "llama4")  # tables by position, buffers, shared keys, a wrapper
 
 
-@pytest.mark.parametrize(
-    "architecture", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SUPPORTED]
-)
+@pytest.mark.parametrize("architecture", architectures.every_type(*QUICK))
 def test_every_type_is_streamed_as_it_is_measured_in_memory_to_the_bit(architecture, tmp_path, same_streamed):
-    import architectures
-
     folder = architectures.build(architecture, tmp_path / "model")
     assert not same_streamed(folder, parse_specs("int4-row,int8-row"), runner=Streamed())._loaded
 

@@ -45,10 +45,6 @@ KEPT = re.compile(
 )
 
 
-def types():
-    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SUPPORTED]
-
-
 def rounded_rows(w_OI):
     """int4-row by its definition: absmax / 7 in FP16, round half to even."""
     scale = (w_OI.abs().amax(1, keepdim=True) / 7).clamp(2**-24, 65504).half().float()
@@ -125,7 +121,7 @@ def ours(folder, store):
     return loaded, torch.tensor(full.nll) / nats_per_bit, torch.tensor(changed.nll) / nats_per_bit
 
 
-@pytest.mark.parametrize("architecture", types())
+@pytest.mark.parametrize("architecture", architectures.every_type(*QUICK))
 def test_losses_and_damage_are_those_of_an_independent_computation(architecture, tmp_path, store):
     folder = architectures.build(architecture, tmp_path / "model")
     full, changed, count = independent(folder, architecture)
@@ -219,9 +215,9 @@ def test_a_parameter_of_experts_that_nobody_knows_is_refused_by_name(tmp_path):
         anatomy_of(model)
 
 
-@pytest.mark.parametrize("architecture", ["qwen3_moe", "gpt_oss", "qwen3_vl_moe"])
-def test_statistics_of_experts_are_those_of_all_their_rows(architecture, tmp_path, store):
-    """Qwen3's lie one by one, gpt_oss's in one tensor as in the model, those of Qwen3-VL the other way round."""
+@pytest.mark.parametrize("architecture", architectures.every_type("gpt2", "gpt_oss", "qwen3_moe", "qwen3_vl_moe"))
+def test_what_is_read_of_every_type_from_disk_are_the_matrices_of_the_model(architecture, tmp_path, store):
+    """Experts of Qwen3 lie one by one, of gpt_oss in one tensor as in the model, of Qwen3-VL the other way round."""
     import torch
     from evenbits.models.headers import entries
     from evenbits.models.loading import load

@@ -20,7 +20,6 @@ from evenbits.cells.streaming import Streamed
 from evenbits.errors import DeviceError, GapError
 from evenbits.models import device as module
 from evenbits.models.device import CPU, Device, describe, device_for, device_of_run, lacks_room, parse_device
-from evenbits.models.families import SUPPORTED
 from evenbits.models.loading import load
 from evenbits.models.placement import homes_of
 from evenbits.models.references import parse_model
@@ -230,9 +229,7 @@ def test_a_sweep_and_ablations_are_those_of_the_cpu(pair):
         close(here, there, absolute=1e-4)
 
 
-@pytest.mark.parametrize(
-    "architecture", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SUPPORTED]
-)
+@pytest.mark.parametrize("architecture", architectures.every_type(*QUICK))
 def test_every_type_gives_over_two_devices_what_it_gives_on_the_cpu(architecture, tmp_path):
     store = Store(tmp_path / "store")
     local = resolve(parse_model(str(architectures.build(architecture, tmp_path / "model"))), store=store)

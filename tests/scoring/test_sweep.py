@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import architectures
 import pytest
-from evenbits.models.families import SUPPORTED
 
 TEXTS = {
     "de": ("Der Hund schläft unter dem Tisch.", "Nein.", "Speichern unter einem anderen Namen"),
@@ -67,9 +66,7 @@ def check_changes(loaded, changes, swept):
 QUICK = ("gemma4_text", "mamba2", "nemotron_h", "qwen3_moe")
 
 
-@pytest.mark.parametrize(
-    "architecture", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SUPPORTED]
-)
+@pytest.mark.parametrize("architecture", architectures.every_type(*QUICK))
 def test_a_sweep_of_every_type_gives_the_losses_of_scoring_from_the_start(architecture, tmp_path, monkeypatch):
     """Keys that later layers share, experts, state spaces: what a layer is given may come from those before it."""
     from evenbits.scoring import sweep as module

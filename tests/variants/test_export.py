@@ -14,6 +14,8 @@ from evenbits.errors import ExportError, IntegrityError, ModelError, SpecError, 
 from evenbits.models.loading import load
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
+from evenbits.observe.activations.importance import ActivationImportance
+from evenbits.records import Corpus
 from evenbits.scoring import score
 from evenbits.store import Store
 from evenbits.variants.export import dequantized, load_quantized, read_manifest, write_quantized
@@ -187,23 +189,41 @@ def test_a_tied_pair_that_is_stored_twice_comes_back(extra, tiny_llama, tmp_path
     assert np.array_equal(score(again, "en", ("a", "b"), TEXTS)[0].nll, expected)
 
 
-@pytest.mark.parametrize(
-    "architecture", ["qwen3_moe", "gpt_oss", "qwen3_vl_moe", pytest.param("llama4", marks=pytest.mark.slow)]
-)
-def test_experts_come_back_however_they_are_stored(architecture, tmp_path):
-    """Qwen3's lie in the file one by one, gpt_oss's in one tensor, inputs x outputs; Qwen3-VL's only in the file."""
+@pytest.mark.parametrize("architecture", architectures.every_type("gpt_oss", "jamba", "qwen3_moe", "qwen3_vl_moe"))
+@pytest.mark.parametrize("text", ["int4-row+keep1%:magnitude", "int3-row+keep1%:superweight+clip:mse"])
+def test_every_type_is_rounded_where_it_should_be_and_comes_back_from_disk(architecture, text, tmp_path):
+    """Qwen3's experts lie in the file one by one, gpt_oss's in one tensor, inputs x outputs; Qwen3-VL's only there."""
     folder = architectures.build(architecture, tmp_path / "model")
-    loaded = load(resolve(parse_model(str(folder)), store=Store(tmp_path / "store")), dtype=torch.float32)
-    spec = parse_spec("int4-g16+keep1%:magnitude")
-    done = write_quantized(loaded, spec, tmp_path / "out")
+    store, spec = Store(tmp_path / "store"), parse_spec(text)
+    loaded = load(resolve(parse_model(str(folder)), store=store), dtype=torch.float32)
+    probe = Corpus(name="c", source="test", languages=("en",), segment_ids=("a", "b"), texts={"en": TEXTS})
+    importance = ActivationImportance(loaded, probe, store=store)
+    before = {name: parameter.detach().clone() for name, parameter in loaded.model.named_parameters()}
+    done = write_quantized(loaded, spec, tmp_path / "out", importance=importance)
     assert done.matrices == len(loaded.anatomy.linears)
-    assert done.size < 0.7 * sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     again = load_quantized(tmp_path / "out", dtype=torch.float32)
-    with quantized(loaded, spec):
+    with quantized(loaded, spec, importance=importance):
         expected = score(loaded, "en", ("a", "b"), TEXTS)[0].nll
-        for name, parameter in loaded.model.named_parameters():
-            assert torch.equal(parameter, again.model.get_parameter(name)), name
+        rounded = {name: parameter.detach().clone() for name, parameter in loaded.model.named_parameters()}
     assert np.array_equal(score(again, "en", ("a", "b"), TEXTS)[0].nll, expected)
+    inside = {linear.parameter: linear for linear in loaded.anatomy.linears}
+    for name, parameter in rounded.items():
+        assert torch.equal(parameter, again.model.get_parameter(name)), name
+        assert torch.equal(before[name], loaded.model.get_parameter(name)), name
+        assert torch.equal(before[name], parameter) == (name not in inside), name
+        if name in inside and "superweight" not in text:
+            here, there = (inside[name].matrix(one).float() for one in (before[name], parameter))
+            assert torch.equal(rounded_beside_the_largest(here), there), name
+
+
+def rounded_beside_the_largest(w_OI):
+    """int4-row+keep1%:magnitude by its definition."""
+    flat = w_OI.reshape(-1)
+    kept = flat.abs().sort(descending=True, stable=True).indices[: round(len(flat) / 100)]
+    rest_OI = flat.index_fill(0, kept, 0).view_as(w_OI)
+    scale_O1 = (rest_OI.abs().amax(1, keepdim=True) / 7).clamp(2**-24, 65504).half().float()
+    on_grid = (rest_OI / scale_O1).round().clamp(-7, 7) * scale_O1
+    return on_grid.reshape(-1).index_copy(0, kept, flat[kept].half().float()).view_as(w_OI)
 
 
 def test_the_file_is_as_small_as_the_bits_say(loaded_tiny, tmp_path):

@@ -9,8 +9,7 @@ import architectures
 import numpy as np
 import pytest
 import torch
-from evenbits.errors import CorpusError, NonFiniteError, NotApplicableError
-from evenbits.models.families import SUPPORTED
+from evenbits.errors import CorpusError, ModelError, NonFiniteError, NotApplicableError
 from evenbits.models.loading import load
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
@@ -20,10 +19,14 @@ from evenbits.observe.activations.collection import measure
 from evenbits.observe.activations.features import aligned_similarity, language_features, participation_ratio
 from evenbits.observe.activations.hooks import packs, read
 from evenbits.observe.activations.lookup import activation_statistics, activations
+from evenbits.observe.activations.spikes import spike_peaks
 from evenbits.observe.activations.statistics import token_parity
 from evenbits.observe.activations.writes import WriteSums
 from evenbits.records import Corpus
 from evenbits.store import Store
+from evenbits.studies.h035.rounding import measure_errors
+from evenbits.variants.quantization.grids import quantize
+from evenbits.variants.quantization.spec import parse_spec
 
 ARCHITECTURES = (
     "llama",
@@ -183,25 +186,77 @@ weights out."""
 
 
 @pytest.fixture
-def measured(tmp_path):
-    """`measured(architecture)`: statistics of a tiny model."""
+def of_type(tmp_path):
+    """`of_type(architecture)`: a tiny model in float32."""
 
     def make(architecture):
-        store = Store(tmp_path / "store")
-        loaded = load(
-            resolve(parse_model(str(architectures.build(architecture, tmp_path / "m"))), store=store),
-            dtype=torch.float32,
-        )
-        return measure(loaded, TEXTS, language="xx")
+        folder = architectures.build(architecture, tmp_path / "m")
+        return load(resolve(parse_model(str(folder)), store=Store(tmp_path / "store")), dtype=torch.float32)
 
     return make
 
 
+def inputs_of(loaded, architecture):
+    """What every product reads, each text on its own; Mamba's steps, whose module nobody calls, by another way."""
+    quantized = architecture in {"falcon_mamba", "jamba"}
+    if quantized:
+        loaded.model.config._is_quantized = True  # then these call the module
+    plain = Recorded(loaded, TEXTS)
+    if quantized:
+        del loaded.model.config._is_quantized
+
+    def of(name):
+        path, _, product = name.rpartition(".")
+        if architecture == "mamba" and product == "dt_proj":
+            return plain.output(f"{path}.x_proj")[:, : loaded.model.get_parameter(f"{name}.weight").shape[1]]
+        return plain.input(name)
+
+    return of
+
+
 @pytest.mark.parametrize(
-    "architecture", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in SUPPORTED]
+    "architecture", architectures.every_type("falcon_mamba", "jamba", "mamba", "olmo2", "qwen3_moe")
 )
-def test_writes_of_every_type_are_what_its_layers_add_or_are_refused(architecture, measured):
-    found = measured(architecture)
+def test_inputs_and_errors_of_every_product_of_every_type_are_those_of_a_plain_computation(architecture, of_type):
+    loaded = of_type(architecture)
+    found, peaks = measure(loaded, TEXTS, language="xx"), spike_peaks(loaded, TEXTS)
+    deltas = {linear.name: rounding_error(loaded, linear) for linear in loaded.anatomy.linears}
+    errors = dict(zip(deltas, measure_errors(loaded, TEXTS, "xx", {"s": deltas})["s"].relative, strict=True))
+    inputs = inputs_of(loaded, architecture)
+    names = {linear.name for linear in loaded.anatomy.linears}
+    assert set(found.input_square) == set(found.input_peak) == set(peaks) == names
+    for linear in loaded.anatomy.linears:
+        assert errors[linear.name] > 0
+        if linear.experts:  # see test_experts.py
+            continue
+        x_NI, name = inputs(linear.name), linear.name
+        w_OI = linear.matrix(loaded.model.get_parameter(linear.parameter)).double().numpy()
+        np.testing.assert_allclose(found.input_square[name], (x_NI**2).mean(axis=0), rtol=2e-4, atol=1e-8)
+        np.testing.assert_allclose(found.input_peak[name], np.abs(x_NI).max(axis=0), rtol=2e-4, atol=1e-5)
+        lost = ((x_NI @ deltas[name].double().numpy().T) ** 2).sum() / ((x_NI @ w_OI.T) ** 2).sum()
+        assert errors[name] == pytest.approx(lost, rel=1e-3)
+        assert peaks[name].inputs.shape == (w_OI.shape[1],)
+        assert peaks[name].outputs.shape == (w_OI.shape[0],)
+        assert (peaks[name].inputs >= found.input_peak[name] * (1 - 1e-4)).all()
+
+
+def rounding_error(loaded, linear):
+    w_OI = linear.matrix(loaded.model.get_parameter(linear.parameter)).detach().contiguous()
+    return w_OI - quantize(w_OI, parse_spec("int4-row").grid).values
+
+
+def test_a_product_that_does_not_run_is_named_and_not_measured_as_nothing(of_type, monkeypatch):
+    loaded = of_type("mamba")
+    monkeypatch.setattr("evenbits.observe.activations.hooks.UNCALLED", ())
+    with pytest.raises(
+        ModelError, match=r"layers\.0\.mixer\.dt_proj.* of a MambaForCausalLM did not run as modules do"
+    ):
+        measure(loaded, TEXTS, language="xx")
+
+
+@pytest.mark.parametrize("architecture", architectures.every_type(*QUICK))
+def test_writes_of_every_type_are_what_its_layers_add_or_are_refused(architecture, of_type):
+    found = measure(of_type(architecture), TEXTS, language="xx")
     assert (found.sink_mass is None) == (found.head_norm is None) == (architecture in WITHOUT_WEIGHTS)
     if architecture in WRITE_OTHERWISE:
         assert (found.unexplained > 0.05).any()

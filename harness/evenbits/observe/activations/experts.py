@@ -10,25 +10,23 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from evenbits.errors import ModelError
 from evenbits.models.anatomy import Linear
 from evenbits.models.records import LoadedModel
+from evenbits.observe.activations.stand_in import StandIn
 
 __all__ = ["Look", "listening_to_experts"]
 
 Look = Callable[[str, int, torch.Tensor, torch.Tensor], None]
 """Is told the product's name, the expert, what it reads (N x I) and what it gives (N x O, without a bias)."""
-
-PRODUCTS = (functional.linear, torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm)
 
 
 @contextmanager
@@ -78,7 +76,7 @@ def _again(
     with ExitStack() as stack:
         for linear in linears:
             attribute = linear.name.rpartition(".")[2]
-            module.__dict__[attribute] = _StandIn(module.get_parameter(attribute), partial(tell, linear.name))
+            module.__dict__[attribute] = StandIn(module.get_parameter(attribute), partial(tell, linear.name))
             stack.callback(module.__dict__.pop, attribute)
         chosen = partial(_chosen, count=count, rows=rows, experts=linears[0].experts)
         named = {name: chosen(value) for name, value in kwargs.items()}
@@ -98,27 +96,3 @@ def _chosen(value: Any, *, count: int, rows: torch.Tensor, experts: int) -> Any:
     if len(value) == experts * count:  # Llama 4: every expert reads all positions, zeros where it was not chosen
         return value.view(experts, count, -1).index_select(1, here).flatten(0, 1)
     raise ModelError(f"experts read a tensor of {tuple(value.shape)} for {count} positions, which is not understood")
-
-
-class _StandIn:
-    """Stands where the parameter of experts stood; of one expert where it was asked for that."""
-
-    def __init__(self, weight: torch.Tensor, tell: Callable[..., None], expert: int | None = None) -> None:
-        self.weight, self.tell, self.expert = weight, tell, expert
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.weight, name)
-
-    def __getitem__(self, number: Any) -> _StandIn:
-        return _StandIn(self.weight[number], self.tell, int(number))
-
-    @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        del types
-        own = next(one for one in args if isinstance(one, cls))
-        y = func(*(one.weight if one is own else one for one in args), **(kwargs or {}))
-        if func in PRODUCTS:
-            own.tell(own.expert, args[0], y)
-        return y

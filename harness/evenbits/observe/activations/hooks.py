@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from evenbits.errors import ModelError
 from evenbits.models.anatomy import Block
 from evenbits.models.layout import decoder_of, text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import CONTEXT, Batch
+from evenbits.observe.activations.stand_in import StandIn
 from evenbits.scoring import packed
 from evenbits.scoring.arithmetic import products_for
 from evenbits.scoring.batches import context_limit
@@ -27,6 +30,9 @@ SANDWICHES = (
 )
 """Norms between attention and the stream, and between MLP and the stream, by the names they have in a layer."""
 
+UNCALLED = ("dt_proj",)
+"""Products of which only the weight is used, so that hooks of the module would not fire: the steps of Mamba."""
+
 Before = Callable[[torch.Tensor], None]
 After = Callable[[Any], None]
 
@@ -37,16 +43,51 @@ def listening(
 ) -> Iterator[None]:
     """Call `before[path](input)` and `after[path](output)` whenever the module at `path` runs, inside the context.
 
-    Hooks only look: the model computes what it always does, and they are removed whatever happens.
+    Hooks only look: the model computes what it always does, and they are removed whatever happens. `ModelError` where
+    one of the modules did not run.
     """
+    silent = dict.fromkeys([*(before or {}), *(after or {})])
+
+    def heard(path: str, look: Callable[[Any], None], x: Any) -> None:
+        silent.pop(path, None)
+        look(x)
+
     with ExitStack() as stack:
-        for path, look in (before or {}).items():
-            handle = model.get_submodule(path).register_forward_pre_hook(_on_input(look), with_kwargs=True)
-            stack.callback(handle.remove)
-        for path, watch in (after or {}).items():
-            handle = model.get_submodule(path).register_forward_hook(_on_output(watch))
-            stack.callback(handle.remove)
+        for path in list(silent):
+            module = model.get_submodule(path)
+            look, watch = (
+                partial(heard, path, looks[path]) if looks and path in looks else None for looks in (before, after)
+            )
+            if path.rpartition(".")[2] in UNCALLED:
+                stack.enter_context(_by_weight(module, look, watch))
+                continue
+            if look is not None:
+                stack.callback(module.register_forward_pre_hook(_on_input(look), with_kwargs=True).remove)
+            if watch is not None:
+                stack.callback(module.register_forward_hook(_on_output(watch)).remove)
         yield
+    if silent:
+        raise ModelError(
+            f"{', '.join(silent)} of a {type(model).__name__} did not run as modules do, so that what they read cannot "
+            "be measured; what needs no activations (damage, statistics of weights) can."
+        )
+
+
+@contextmanager
+def _by_weight(module: nn.Module, look: Before | None, watch: After | None) -> Iterator[None]:
+    """Listen to what is multiplied with the weight of `module`, which is not called itself."""
+
+    def tell(_: int | None, x: torch.Tensor, y: torch.Tensor) -> None:
+        if look is not None:
+            look(x)
+        if watch is not None:
+            watch(y)
+
+    module.__dict__["weight"] = StandIn(module.get_parameter("weight"), tell)
+    try:
+        yield
+    finally:
+        del module.__dict__["weight"]
 
 
 def packs(loaded: LoadedModel) -> bool:

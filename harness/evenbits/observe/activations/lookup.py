@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 KIND = "activations"
-SCHEMA = 3
+SCHEMA = 4
 
 GRADIENTS = "gradients"
 GRADIENT_SCHEMA = 3
@@ -39,7 +39,7 @@ HELD_BYTES = 4 << 30
 """Squared gradients held at once; a larger model takes a round of passes for each part of that size."""
 
 PEAKS = "peaks"
-PEAK_SCHEMA = 2
+PEAK_SCHEMA = 3
 PEAK_TEXTS = 2
 """Segments per language on which spikes are looked for."""
 

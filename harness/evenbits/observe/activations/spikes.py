@@ -32,7 +32,8 @@ Float64 = NDArray[np.float64]
 class Peaks:
     """Largest |activation| of every channel of one product over all texts: `inputs` [I], `outputs` [O], float64.
 
-    Of experts the inputs are [E, I], the outputs (without a bias) [E * O]; 0 where an expert was never chosen.
+    Of experts the inputs are [E, I], the outputs [E * O]; 0 where an expert was never chosen. Outputs of experts and of
+    Mamba's steps are those without a bias.
     """
 
     inputs: Float64

@@ -24,7 +24,7 @@ __all__ = ["FISHER_SEGMENTS", "GRADIENT_SEGMENTS", "HELD_BYTES", "KIND", "LocalE
 Float64 = NDArray[np.float64]
 
 KIND = "rounding-errors"
-SCHEMA = 5
+SCHEMA = 6
 GRADIENT_SEGMENTS = 16
 """Segments per language for the mean gradient, as many as the shipped calibration has: backward passes over batches."""
 FISHER_SEGMENTS = 2

@@ -105,14 +105,17 @@ def measure_errors(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: 
 def _relative(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Deltas) -> dict[str, Float64]:
     """Return the relative error of every product by spec, [M]."""
     names = _names(deltas)
-    matrices = {name: loaded.anatomy.product(name) for name in names}
+    products = {name: loaded.anatomy.product(name) for name in names}
+    matrices = {
+        name: product.matrix(_weight(loaded, name)) for name, product in products.items() if not product.experts
+    }
     signal = dict.fromkeys(names, 0.0)
     error = {spec: dict.fromkeys(by_name, 0.0) for spec, by_name in deltas.items()}
     real = torch.empty(0, dtype=torch.long)
 
     def look(name: str, x: torch.Tensor) -> None:
         x_NI = x.reshape(-1, x.shape[-1]).index_select(0, real.to(x.device))
-        add(name, x_NI, functional.linear(x_NI, matrices[name].matrix(_weight(loaded, name))), slice(None))
+        add(name, x_NI, functional.linear(x_NI, matrices[name]), slice(None))
 
     def look_at_expert(name: str, expert: int, x_NI: torch.Tensor, y_NO: torch.Tensor) -> None:
         outputs = y_NO.shape[1]
@@ -125,7 +128,7 @@ def _relative(loaded: LoadedModel, texts: Sequence[str], tag: str, deltas: Delta
                 error[spec][name] += _squares(functional.linear(x_NI, by_name[name][rows]))
 
     sequences = sequences_of(loaded, texts, language=tag)
-    before = {name: partial(look, name) for name in names if not matrices[name].experts}
+    before = {name: partial(look, name) for name in matrices}
     with torch.inference_mode():
         for batch in batches_of(loaded, sequences, packed=packs(loaded)):
             real = batch.real
