@@ -149,7 +149,7 @@ class Anatomy:
     def feeding(self) -> tuple[tuple[int, Linear], ...]:
         """Return layer and product of each by which feed-forward parts write: one a layer, or of experts and beside.
 
-        Layers without such a part are left out; `ModelError` where no layer has one, or what it writes by is not known.
+        Layers without such a part are left out; `ModelError` where what one writes by is not known.
         """
         found: list[tuple[int, Linear]] = []
         for block in self.blocks:
@@ -158,7 +158,7 @@ class Anatomy:
                 continue
             of_experts = [one for one in among if one.role in FED] if block.mlp_output is None else []
             found += [(block.index, one) for one in of_experts or [self.product(block.mlp_product)]]
-        return tuple(found) or ((0, self.product(self.blocks[0].mlp_product)),)
+        return tuple(found)
 
     def product(self, name: str) -> Linear:
         """Return the product called `name`; embedding and head count as plain ones, stored output x input."""

@@ -17,11 +17,13 @@ from evenbits.errors import ModelError
 from evenbits.variants.variant import Variant
 
 if TYPE_CHECKING:
+    from evenbits.models.anatomy import Anatomy, Linear
     from evenbits.models.records import LoadedModel
 
 __all__ = [
     "DROPPED_SHARE",
     "Dropped",
+    "droppable",
     "dropping",
     "without_largest",
     "without_parts",
@@ -33,6 +35,8 @@ Dropped = Literal["channel", "head"]
 
 DROPPED_SHARE: dict[Dropped, float] = {"channel": 0.1, "head": 0.125}
 """Dropped of each layer's MLP channels, and of its heads (at least one)."""
+
+WHAT: dict[Dropped, str] = {"channel": "feed-forward channels", "head": "heads of attention"}
 
 
 def without_largest(
@@ -116,6 +120,11 @@ def _without_weight(loaded: LoadedModel, *, name: str, row: int, column: int) ->
     return zeroed(loaded, {name: torch.tensor([row * width + column])})
 
 
+def droppable(anatomy: Anatomy, kind: Dropped) -> tuple[Linear, ...]:
+    """Return the products that read feed-forward channels, or heads of attention; none where there are none."""
+    return tuple(product for _, product in anatomy.feeding()) if kind == "channel" else anatomy.attending()
+
+
 def dropping(loaded: LoadedModel, *, kind: Dropped, seed: Iterable[int]) -> AbstractContextManager[None]:
     """Drop random channels or heads of every layer that has them while the context lasts; `seed` draws them.
 
@@ -129,9 +138,9 @@ def dropping(loaded: LoadedModel, *, kind: Dropped, seed: Iterable[int]) -> Abst
     rng = np.random.default_rng(list(seed))
     places = {}
     anatomy = loaded.anatomy
-    products = [one for _, one in anatomy.feeding()] if kind == "channel" else anatomy.attending()
+    products = droppable(anatomy, kind)
     if not products:
-        raise ModelError(f"this {anatomy.model_type} model has no heads of attention to drop")
+        raise ModelError(f"this {anatomy.model_type} model has no {WHAT[kind]} to drop")
     for product in products:
         rows, columns = shapes[product.name]
         matrices = max(1, product.experts)  # each expert has channels of its own

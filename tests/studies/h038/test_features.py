@@ -6,13 +6,15 @@ import pytest
 import torch
 from evenbits.cells import Subject
 from evenbits.errors import ModelError
+from evenbits.estimates import Verdict
 from evenbits.models.loading import load
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.observe.activations.features import aligned_similarity, language_features
 from evenbits.observe.activations.lookup import activations
 from evenbits.records import Corpus
-from evenbits.studies.h038 import EXPECTED, loss_increase, measured_features
+from evenbits.studies.h037 import find_super_weights, super_weights
+from evenbits.studies.h038 import EXPECTED, FeatureTable, loss_increase, measured_features
 from evenbits.studies.h038.features import similarity_to_others
 from evenbits.studies.h038.redundancy import DRAWS, KINDS
 from evenbits.variants.variant import FULL_PRECISION
@@ -62,8 +64,20 @@ def test_heads_of_a_models_text_part_are_dropped_and_a_model_without_any_says_so
         for block in seen.anatomy.blocks:
             weight = seen.model.get_submodule(block.attention_output).weight
             assert int((weight == 0).all(dim=0).sum()) == 16
-    with pytest.raises(ModelError, match="mamba2 model has no heads of attention to drop"):
-        dropping(loaded("mamba2"), kind="head", seed=(0, 0))
+    for kind, what in (("head", "heads of attention"), ("channel", "feed-forward channels")):
+        with pytest.raises(ModelError, match=f"mamba2 model has no {what} to drop"):
+            dropping(loaded("mamba2"), kind=kind, seed=(0, 0))
+
+
+def test_a_state_space_has_nothing_to_drop_and_no_super_weights_and_says_so(tmp_path, store, probe):
+    local = resolve(parse_model(str(architectures.build("mamba", tmp_path / "model"))), store=store)
+    model = Subject(local=local, store=store, dtype="float32", probe=probe)
+    found = loss_increase(model, probe)
+    assert found == {kind: dict.fromkeys(probe.languages) for kind in KINDS}
+    table = FeatureTable(values={"head_drop_increase": found["head"]})
+    assert table.over(probe.languages).left_out == {"head_drop_increase": "undefined in this model"}
+    assert model.super_weight_candidates() == ()
+    assert super_weights(find_super_weights(model, (), probe)).verdict is Verdict.NOT_APPLICABLE
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ def find_super_weights(
     """Zero each candidate on its own and return them with their factor on perplexity, largest first."""
     sample = ablation_sample(corpus)
     strongest = list(candidates)[:CANDIDATES]
+    if not strongest:
+        return ()
     variants = {one.place: without_weight(one.name, one.row, one.column) for one in strongest}
     damage = measure(model, variants, sample)
     found = []

@@ -65,7 +65,9 @@ class FeatureTable:
         for name, by_language in self.values.items():
             column = [by_language.get(tag) for tag in languages]
             known = np.array([value for value in column if value is not None], dtype=np.float64)
-            if len(known) < len(column):
+            if not len(known):
+                left_out[name] = "undefined in this model"
+            elif len(known) < len(column):
                 left_out[name] = "undefined in " + ", ".join(
                     tag for tag, value in zip(languages, column, strict=True) if value is None
                 )
@@ -81,7 +83,7 @@ class FeatureTable:
 
 
 def measured_features(
-    statistics: Mapping[str, ActivationStatistics], increase: Mapping[str, Mapping[str, float]]
+    statistics: Mapping[str, ActivationStatistics], increase: Mapping[str, Mapping[str, float | None]]
 ) -> FeatureTable:
     """Return every feature of `EXPECTED`; `increase`: loss increase by kind (`channel`, `head`) and language."""
     plain = {tag: language_features(one) for tag, one in statistics.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evenbits.cells.spread import spread
 from evenbits.studies.h038.contrasts import name_in_contrasts
-from evenbits.studies.h038.redundancy import DRAWS, KINDS, SEGMENTS
+from evenbits.studies.h038.redundancy import DRAWS, SEGMENTS, kinds_of
 from evenbits.studies.study import Inputs, Wants, activations_on, damage_of
 from evenbits.variants.variant import FULL_PRECISION
 from evenbits.variants.zeroing import without_parts
@@ -30,6 +30,8 @@ def trained_models(given: Inputs) -> Wants:
 def language_features(given: Inputs) -> Wants:
     """Random channels and heads dropped, beside the statistics of activations."""
     sample = given.probe.select(indices=spread(len(given.probe), SEGMENTS))
-    dropped = [without_parts(kind, seed=given.seed, draw=draw) for kind in KINDS for draw in range(DRAWS)]
+    dropped = [
+        without_parts(kind, seed=given.seed, draw=draw) for kind in kinds_of(given.subject) for draw in range(DRAWS)
+    ]
     cells = tuple(cell for one in (FULL_PRECISION, *dropped) for cell in given.subject.cells(one, sample))
     return Wants(cells=cells, observations=activations(given).observations)
