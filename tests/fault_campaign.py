@@ -93,7 +93,7 @@ def start(arguments: list[str], where: Path) -> Running:
 
 
 def _become(arguments: list[str], out: Path, error: Path) -> None:
-    """Be the command from here on: what `python -m evenbits.commands.app` is, with pytest in the same process."""
+    """Be the command from here on: what `python -m evenbits` is, with pytest in the same process."""
     import pytest
     import torch
     from evenbits.commands import run

@@ -208,7 +208,10 @@ def test_one_segment_has_no_interval_and_the_caption_says_why(tiny_llama, texts)
 
 
 def test_version_and_help():
-    assert run("--version").stdout == f"evenbits {version('evenbits')}\n"
+    said = f"evenbits {version('evenbits')}\n"
+    assert run("--version").stdout == said
+    as_module = [sys.executable, "-m", "evenbits", "--version"]
+    assert subprocess.run(as_module, capture_output=True, text=True, check=True).stdout == said
     help_text = run("--help").stdout
     assert "damage" in help_text
     assert "run" in help_text

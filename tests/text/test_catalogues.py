@@ -157,7 +157,15 @@ def test_segments_are_the_messages_of_every_chosen_language(package):
 
 def test_nothing_in_common_is_refused_with_the_languages(package):
     text = package({"app/de": po(*translated("German", [1])), "app/fr": po(*translated("French", [2]))})
-    with pytest.raises(CorpusError, match=r"no message .* is usable in all of de, en, fr; choose fewer"):
+    said = r"no message .* is usable in all of de, en, fr; choose fewer with --languages \(without de there are 1\)"
+    with pytest.raises(CorpusError, match=said):
+        load_corpus(text)
+
+
+def test_where_no_single_language_is_in_the_way_those_with_the_fewest_messages_are_named(package):
+    numbers = {"de": [1, 2, 3], "fr": [4, 5], "it": [6], "es": [7, 8, 9, 10]}
+    text = package({f"app/{tag}": po(*translated(tag, those)) for tag, those in numbers.items()})
+    with pytest.raises(CorpusError, match=r"\(fewest are usable in it: 1, fr: 2, de: 3\)"):
         load_corpus(text)
 
 

@@ -63,7 +63,3 @@ for command in (corpora, models):
 def main() -> None:
     """Run the command; the entry point of the package."""
     app()
-
-
-if __name__ == "__main__":
-    app()

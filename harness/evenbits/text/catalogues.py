@@ -117,7 +117,8 @@ def read(ref: CorpusRef, choice: LanguageChoice, *, store: Store | None, offline
     source = f"message catalogues of {place.title}"
     if not kept:
         raise CorpusError(
-            f"no message among the {source} is usable in all of {', '.join(languages)}; choose fewer with --languages"
+            f"no message among the {source} is usable in all of {', '.join(languages)}; choose fewer with "
+            f"--languages{_in_the_way(used)}"
         )
     for count, reason in (
         (len(messages) - len(kept) - repeated, "not usable in every chosen language"),
@@ -404,6 +405,17 @@ def _common(catalogues: Mapping[str, _Catalogue], messages: Iterable[str]) -> tu
     for key in common:
         first.setdefault(_text(key, None), key)
     return list(first.values()), len(common) - len(first)
+
+
+def _in_the_way(catalogues: Mapping[str, _Catalogue]) -> str:
+    """Return which language to leave out, where that alone would help, else which have the fewest usable messages."""
+    rest = {tag: {other: one for other, one in catalogues.items() if other != tag} for tag in catalogues}
+    left = {tag: len(_common(others, next(iter(others.values())).usable)[0]) for tag, others in rest.items() if others}
+    if any(left.values()):
+        best = max(left, key=lambda tag: left[tag])
+        return f" (without {best} there are {left[best]})"
+    fewest = sorted(catalogues, key=lambda tag: len(catalogues[tag].usable))[:3]
+    return f" (fewest are usable in {', '.join(f'{tag}: {len(catalogues[tag].usable)}' for tag in fewest)})"
 
 
 def _text(key: str, catalogue: _Catalogue | None) -> str:

@@ -32,7 +32,7 @@ def test_every_test_of_the_hypothesis_gives_a_verdict_and_a_sentence(tiny_llama,
         [
             sys.executable,
             "-m",
-            "evenbits.commands.app",
+            "evenbits",
             "run",
             "test_h038_language_resilience.py",
             f"--model={tiny_llama}",
