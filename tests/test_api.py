@@ -70,7 +70,7 @@ def test_rows_are_those_of_the_command(tiny_llama, options, tmp_path):
         [
             sys.executable,
             "-m",
-            "evenbits.commands.app",
+            "evenbits",
             "damage",
             str(tiny_llama),
             "--spec=int4-g32,int3-row",

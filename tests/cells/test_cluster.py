@@ -297,7 +297,7 @@ def damage(folder, tmp_path, *words):
     texts.mkdir(exist_ok=True)
     for tag in ("de", "fr"):
         (texts / f"{tag}.txt").write_text(f"the inner {tag}\nan apple\n", encoding="utf-8")
-    command = [sys.executable, "-m", "evenbits.commands.app", "damage", str(folder), "--spec=int4-g32", "--json"]
+    command = [sys.executable, "-m", "evenbits", "damage", str(folder), "--spec=int4-g32", "--json"]
     return subprocess.Popen(
         [*command, f"--corpus=dir:{texts}", f"--store={tmp_path / 'store'}", *words],
         stdout=subprocess.PIPE,

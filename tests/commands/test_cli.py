@@ -237,7 +237,7 @@ def test_a_recorded_run_asks_the_installed_evals_or_those_that_were_in_the_folde
 
 def test_run_refuses_what_it_cannot_understand_before_it_writes_anything(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "evenbits.commands.app", "run", "--model=org/name", "--spec=int9-row"],
+        [sys.executable, "-m", "evenbits", "run", "--model=org/name", "--spec=int9-row"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -262,7 +262,7 @@ def test_a_model_in_the_place_of_a_test_is_told_where_it_belongs(command, tmp_pa
 def test_a_run_that_decides_nothing_has_exit_code_two(command, words, tmp_path):
     """pytest has 4 for its own usage errors and 5 for an empty selection."""
     done = subprocess.run(
-        [sys.executable, "-m", "evenbits.commands.app", command, *words],
+        [sys.executable, "-m", "evenbits", command, *words],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -50,7 +50,7 @@ def evaluate(tiny_llama, texts, tmp_path_factory):
         command = [
             sys.executable,
             "-m",
-            "evenbits.commands.app",
+            "evenbits",
             "run",
             *FILES,
             "-p",
@@ -129,7 +129,7 @@ def test_no_eval_ends_in_an_error_on_a_model_with_experts(architecture, texts, t
     folder = architectures.build(architecture, tmp_path / "model")
     options = ["--spec=int4-g16", f"--corpus=dir:{texts}", "--languages=all", "--dtype=float32", "--robustness"]
     done = subprocess.run(
-        [sys.executable, "-m", "evenbits.commands.app", "run", "--advisory", f"--model={folder}", *options],
+        [sys.executable, "-m", "evenbits", "run", "--advisory", f"--model={folder}", *options],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -84,7 +84,7 @@ def joined(pytester):
     """`joined(*names)` -> the report that `evenbits merge` makes of runs, which it is given by the folders' names."""
 
     def join(*names, out="joined"):
-        command = [sys.executable, "-m", "evenbits.commands.app", "merge", *names, "-o", out]
+        command = [sys.executable, "-m", "evenbits", "merge", *names, "-o", out]
         done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True, check=False, timeout=300)
         join.printed, join.said = done.stdout, done.stdout + done.stderr
         assert done.returncode in {0, 1}, join.said
@@ -168,7 +168,7 @@ def test_a_project_with_evals_of_its_own_merges_shards_of_the_installed_gate(joi
     what = (f"--model={models[2]}", f"--corpus=dir:{texts}", "--languages=de,yo", "--spec=int3-row", "--dtype=float32")
     for shard in ("1", "2"):
         options = (*what, "--policy=policy.toml", f"--shard={shard}/2", f"--report=s{shard}", f"--store=s{shard}-store")
-        command = [sys.executable, "-m", "evenbits.commands.app", "gate", "--advisory", "-q", *options]
+        command = [sys.executable, "-m", "evenbits", "gate", "--advisory", "-q", *options]
         subprocess.run(command, cwd=pytester.path, check=True, capture_output=True, timeout=300)
     merged = joined("s1", "s2")
     assert {row["data"]["language"] for row in merged["measurements"]} == {"de", "yo"}

@@ -38,7 +38,7 @@ def run(tiny_llama, tagged_texts, tmp_path_factory):
         model = [str(tiny_llama)] if command == "damage" else [f"--model={tiny_llama}"]
         words = [*model, *common, *words] if command in {"damage", "gate"} else words
         return subprocess.run(
-            [sys.executable, "-m", "evenbits.commands.app", command, *words],
+            [sys.executable, "-m", "evenbits", command, *words],
             cwd=here,
             capture_output=True,
             text=True,

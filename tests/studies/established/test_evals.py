@@ -56,7 +56,7 @@ def run(texts, checkpoints, tmp_path_factory):
     command = [
         sys.executable,
         "-m",
-        "evenbits.commands.app",
+        "evenbits",
         "run",
         "test_established_findings.py",
         "--advisory",

@@ -30,7 +30,7 @@ def finished(tiny_llama, texts, tmp_path_factory):
     command = [
         sys.executable,
         "-m",
-        "evenbits.commands.app",
+        "evenbits",
         "run",
         "test_h035_degradation_predictor.py",
         f"--model={tiny_llama}",
