@@ -128,7 +128,7 @@ def test_what_a_notebook_shows_of_a_value_is_a_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "found"), [({}, "30000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
+    ("given", "found"), [({}, "2000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
 )
 def test_threads_of_torch_wait_without_spinning_away_what_others_need_unless_told_otherwise(given, found):
     kept = {name: value for name, value in os.environ.items() if name not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}

@@ -34,5 +34,5 @@ __all__ = [
 
 if "OMP_WAIT_POLICY" not in os.environ:
     # Read when torch is imported, which nothing above does: how long a thread of torch spins until the others are done.
-    # The default is ten times as long; where other programs are busy, too, it spins away the time that those need.
-    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    # The default is 150 times as long; where other programs are busy, too, it spins away the time that those need.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
