@@ -338,6 +338,12 @@ def every_type(*quick: str) -> list[Any]:
     return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in SUPPORTED]
 
 
+def rounded_rows(w_OI: Any) -> Any:
+    """int4-row by its definition: absmax / 7 in FP16, round half to even."""
+    scale = (w_OI.abs().amax(1, keepdim=True) / 7).clamp(2**-24, 65504).half().float()
+    return (w_OI / scale).round().clamp(-7, 7) * scale
+
+
 def config_of(architecture: str) -> Any:
     """The configuration of a tiny model of `architecture`."""
     from transformers import AutoConfig

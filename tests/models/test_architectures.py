@@ -45,12 +45,6 @@ KEPT = re.compile(
 )
 
 
-def rounded_rows(w_OI):
-    """int4-row by its definition: absmax / 7 in FP16, round half to even."""
-    scale = (w_OI.abs().amax(1, keepdim=True) / 7).clamp(2**-24, 65504).half().float()
-    return (w_OI / scale).round().clamp(-7, 7) * scale
-
-
 def round_layers(model, architecture):
     """Round every matrix of the decoder layers by its name alone; what stays is listed in KEPT."""
     import torch
@@ -66,12 +60,12 @@ def round_layers(model, architecture):
             if parameter.dim() == 3:
                 turn = architecture in TRANSPOSED
                 w_EOI = parameter.transpose(1, 2) if turn else parameter
-                rows = rounded_rows(w_EOI.reshape(-1, w_EOI.shape[2])).view_as(w_EOI)
+                rows = architectures.rounded_rows(w_EOI.reshape(-1, w_EOI.shape[2])).view_as(w_EOI)
                 parameter.copy_(rows.transpose(1, 2) if turn else rows)
             elif isinstance(owner, Conv1D):
-                parameter.copy_(rounded_rows(parameter.T.contiguous()).T)
+                parameter.copy_(architectures.rounded_rows(parameter.T.contiguous()).T)
             else:
-                parameter.copy_(rounded_rows(parameter))
+                parameter.copy_(architectures.rounded_rows(parameter))
             count += 1
     return count
 

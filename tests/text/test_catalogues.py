@@ -169,6 +169,12 @@ def test_where_no_single_language_is_in_the_way_those_with_the_fewest_messages_a
         load_corpus(text)
 
 
+def test_english_alone_without_messages_names_no_language_in_the_way(package):
+    text = package({"app/de": po(("short", "kurz"))})
+    with pytest.raises(CorpusError, match=r"usable in all of en; choose fewer with --languages$"):
+        load_corpus(text, languages="en")
+
+
 def test_context_and_application_are_part_of_a_message(package):
     entry = f'msgctxt "{{}}"\nmsgid "{message(1)}"\nmsgstr "{{}} Fassung dieser langen Nachricht."\n'
     text = package(

@@ -409,6 +409,8 @@ def _common(catalogues: Mapping[str, _Catalogue], messages: Iterable[str]) -> tu
 
 def _in_the_way(catalogues: Mapping[str, _Catalogue]) -> str:
     """Return which language to leave out, where that alone would help, else which have the fewest usable messages."""
+    if not catalogues:
+        return ""
     rest = {tag: {other: one for other, one in catalogues.items() if other != tag} for tag in catalogues}
     left = {tag: len(_common(others, next(iter(others.values())).usable)[0]) for tag, others in rest.items() if others}
     if any(left.values()):

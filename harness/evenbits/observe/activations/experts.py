@@ -21,7 +21,7 @@ from torch import nn
 from evenbits.errors import ModelError
 from evenbits.models.anatomy import Linear
 from evenbits.models.records import LoadedModel
-from evenbits.observe.activations.stand_in import StandIn
+from evenbits.observe.activations.stand_in import standing_in
 
 __all__ = ["Look", "listening_to_experts"]
 
@@ -76,8 +76,7 @@ def _again(
     with ExitStack() as stack:
         for linear in linears:
             attribute = linear.name.rpartition(".")[2]
-            module.__dict__[attribute] = StandIn(module.get_parameter(attribute), partial(tell, linear.name))
-            stack.callback(module.__dict__.pop, attribute)
+            stack.enter_context(standing_in(module, attribute, partial(tell, linear.name)))
         chosen = partial(_chosen, count=count, rows=rows, experts=linears[0].experts)
         named = {name: chosen(value) for name, value in kwargs.items()}
         inspect.unwrap(type(module).forward)(module, *map(chosen, args), **named)

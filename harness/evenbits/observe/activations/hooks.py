@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from evenbits.models.anatomy import Block
 from evenbits.models.layout import decoder_of, text_config
 from evenbits.models.records import LoadedModel
 from evenbits.observe.activations.batches import CONTEXT, Batch
-from evenbits.observe.activations.stand_in import StandIn
+from evenbits.observe.activations.stand_in import standing_in
 from evenbits.scoring import packed
 from evenbits.scoring.arithmetic import products_for
 from evenbits.scoring.batches import context_limit
@@ -73,8 +73,7 @@ def listening(
         )
 
 
-@contextmanager
-def _by_weight(module: nn.Module, look: Before | None, watch: After | None) -> Iterator[None]:
+def _by_weight(module: nn.Module, look: Before | None, watch: After | None) -> AbstractContextManager[None]:
     """Listen to what is multiplied with the weight of `module`, which is not called itself."""
 
     def tell(_: int | None, x: torch.Tensor, y: torch.Tensor) -> None:
@@ -83,11 +82,7 @@ def _by_weight(module: nn.Module, look: Before | None, watch: After | None) -> I
         if watch is not None:
             watch(y)
 
-    module.__dict__["weight"] = StandIn(module.get_parameter("weight"), tell)
-    try:
-        yield
-    finally:
-        del module.__dict__["weight"]
+    return standing_in(module, "weight", tell)
 
 
 def packs(loaded: LoadedModel) -> bool:

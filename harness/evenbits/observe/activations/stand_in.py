@@ -5,31 +5,38 @@ Shapes: E experts, N rows that a product reads, I inputs, O outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
-__all__ = ["StandIn"]
+__all__ = ["standing_in"]
 
 PRODUCTS = (functional.linear, torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm)
 
 
+Tell = Callable[[int | None, torch.Tensor, torch.Tensor], None]
+"""Is told after every product the expert, what it read [..., N, I] and what it gave [..., N, O], without a bias; the
+expert is None where the whole parameter was multiplied."""
+
+
+@contextmanager
+def standing_in(module: nn.Module, attribute: str, tell: Tell) -> Iterator[None]:
+    """Put a `StandIn` in the place of a parameter of `module` while the context lasts."""
+    module.__dict__[attribute] = StandIn(module.get_parameter(attribute), tell)
+    try:
+        yield
+    finally:
+        del module.__dict__[attribute]
+
+
 class StandIn:
-    """Stands where a parameter stood, in everything that is done with it; of one expert where it was asked for that.
+    """Stands where a parameter stood, in everything that is done with it; of one expert where it was asked for that."""
 
-    `tell(expert, x, y)` is called after every product, with what it read [..., N, I] and gave [..., N, O], without a
-    bias; `expert` is None where the whole parameter was multiplied.
-    """
-
-    def __init__(
-        self,
-        weight: torch.Tensor,
-        tell: Callable[[int | None, torch.Tensor, torch.Tensor], None],
-        *,
-        expert: int | None = None,
-    ) -> None:
+    def __init__(self, weight: torch.Tensor, tell: Tell, *, expert: int | None = None) -> None:
         self.weight, self.tell, self.expert = weight, tell, expert
 
     def __getattr__(self, name: str) -> Any:
