@@ -124,6 +124,7 @@ def disparities(
         rng=rng,
         groups=groups,
         families=families,
+        confidence=confidence,
         resamples=resamples,
         aligned=aligned,
     )
@@ -289,7 +290,13 @@ def group_contrast(
         return np.concatenate([numbers, two[:, 0] - two[:, 1]], axis=1)
 
     drawn = crossed_bootstrap(
-        {tag: damage[tag] for tag in groups}, contrast, rng=rng, groups=groups, families=families, resamples=resamples
+        {tag: damage[tag] for tag in groups},
+        contrast,
+        rng=rng,
+        groups=groups,
+        families=families,
+        confidence=confidence,
+        resamples=resamples,
     )
     value, numbers = float(drawn.value[-1]), drawn.value[:-1]
     clusters = tuple(groups) if families is None else tuple(families[tag] for tag in groups)
@@ -304,6 +311,7 @@ def paired_disparity(
     *,
     rng: np.random.Generator,
     families: Mapping[str, str] | None = None,
+    noise_floor: float = 0.0,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Estimate:
@@ -311,7 +319,8 @@ def paired_disparity(
 
     `damage`: by language [2, S], with little and with much training text, in models that mirror each other. The mean
     over languages of the first over that of the second; what makes a language hard as such is in both and cancels, so
-    that it needs a fraction of the languages that two tiers of one model need. Undefined where a mean is not above 0.
+    that it needs a fraction of the languages that two tiers of one model need. Undefined where a mean is not above 0,
+    or that of the second not above `noise_floor`, in the unit of damage.
     """
     tags, method = list(damage), "log disparity ratio, each language its own control"
 
@@ -321,10 +330,13 @@ def paired_disparity(
         logs = np.log(np.where(known, low, 1.0) / np.where(known, high, 1.0))
         return np.column_stack([means.reshape(len(means), -1), np.where(known, logs, np.nan)])
 
-    drawn = crossed_bootstrap(damage, log_ratio, rng=rng, families=families, resamples=resamples)
+    drawn = crossed_bootstrap(damage, log_ratio, rng=rng, families=families, confidence=confidence, resamples=resamples)
     value, means_L2 = float(drawn.value[-1]), drawn.value[:-1].reshape(-1, 2)
     if not math.isfinite(value):
         return Estimate.undefined("a mean over languages is not above 0", n=len(tags), method=method)
+    if (below := float(means_L2[:, 1].mean())) <= noise_floor:
+        reason = f"the mean with much training text, {below:.4g}, is not above its noise floor, {noise_floor:.4g}"
+        return Estimate.undefined(reason, n=len(tags), method=method)
     relative = means_L2[:, 0] / means_L2[:, 0].mean() - means_L2[:, 1] / means_L2[:, 1].mean()
     wide = over_all(tags, families).widened(
         value, drawn.replicates[:, -1], relative, shared=False, confidence=confidence
@@ -352,8 +364,8 @@ def language_mean(
         numbers = means[:, :, 0] if change is None else change(means)
         return np.concatenate([numbers, numbers.mean(axis=1, keepdims=True)], axis=1)
 
-    drawn = crossed_bootstrap(damage, mean, rng=rng, families=families, resamples=resamples)
-    return drawn.widened((len(tags),), over_all(tags, families), drawn.value[:-1], confidence=confidence, what=what)
+    drawn = crossed_bootstrap(damage, mean, rng=rng, families=families, confidence=confidence, resamples=resamples)
+    return drawn.widened((len(tags),), over_all(tags, families), drawn.value[:-1], what=what)
 
 
 def over_all(tags: Sequence[str], families: Mapping[str, str] | None) -> Design:

@@ -5,11 +5,12 @@ who is resilient, and their distribution. Small groups, in which no feature of t
 """
 
 import math
+from dataclasses import replace
 from functools import cache, partial
 
 import numpy as np
 import pytest
-from drawn_damage import ALPHA, around, by_family, cells, grid, no_more_often_than, real_languages, rng
+from drawn_damage import ALPHA, around, by_family, cells, grid, no_more_often_than, real_languages, replicates, rng
 from evenbits.cells.damage import Column, Damage
 from evenbits.estimates import Estimate, Threshold, Verdict, judge
 from evenbits.statistics import cliffs_delta, nested_selection_auc
@@ -153,13 +154,16 @@ def test_features_that_follow_resilience_are_found():
 # -- training recommendations ------------------------------------------------------------------------------------------
 
 
-def pairs_drawn(draw, pairs, *, between):
-    """Return pairs of runs that lose alike but for their luck, of SD `between`, and who was shown more by lot."""
-    tags, _ = real_languages((11, 11))
+def pairs_drawn(draw, pairs, *, between, sides=(11, 11)):
+    """Return pairs of runs that lose alike but for their luck, of SD `between`, and who was shown more by lot.
+
+    `sides`: in how many languages it was the one, and in how many the other.
+    """
+    tags = real_languages((11, 11))[0][: sum(sides)]
     level = 5 + 0.5 * by_family(draw, tags, 0.3)
     models = {}
     for pair in range(pairs):
-        much = draw.permutation(len(tags)) < len(tags) // 2
+        much = draw.permutation(len(tags)) < sides[0]
         for name, shown in ((f"with{pair}", much), (f"without{pair}", ~much)):
             lost = level + between * draw.standard_normal() + 0.5 * by_family(draw, tags, 0.3)
             losses_L4 = np.column_stack([lost, np.full(len(tags), 100.0), 100 + lost, lost / 100])
@@ -187,3 +191,22 @@ def test_fault_7_luck_of_the_runs_alone_is_recommended_no_more_often_than_the_le
         recommended += any(p < ALPHA for p in adjusted)
         assert pairs >= MIN_PAIRS or choice.damage.adjusted_p is None
     assert no_more_often_than(recommended, trials, ALPHA)
+
+
+@pytest.mark.parametrize("trials", replicates(120))
+@pytest.mark.parametrize("sides", [(10, 2), (3, 17), (10, 10)])
+def test_exposure_without_effect_has_its_level_however_unevenly_it_was_dealt(sides, trials):
+    # signs of each language flipped by themselves, p was below .05 in .15 and .18 of such pairs with uneven sides
+    question = Contrast(name="e", advice="Do", pairs=(("with0", "without0"), ("with1", "without1")), by="exposure")
+    significant = 0
+    for seed in range(trials):
+        draw = rng(67, *sides, seed)
+        much = draw.permutation(sum(sides)) < sides[0]
+        models = pairs_drawn(draw, 2, between=0.4, sides=sides)
+        for name, one in models.items():
+            shown = much if name.startswith("with") and not name.startswith("without") else ~much
+            dealt = dict(zip(one.losses, np.where(shown, 100_000, 3_000).tolist(), strict=True))
+            models[name] = replace(one, exposure=dealt)
+        (found,) = contrasted(models, rng=draw, contrasts=[question])
+        significant += found.damage.p_value < ALPHA
+    assert no_more_often_than(significant, trials, ALPHA)

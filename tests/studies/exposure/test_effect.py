@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evenbits.estimates import Threshold, Verdict, judge
+from evenbits.estimates import Estimate, Threshold, Verdict, judge
 from evenbits.studies.exposure import SPECS, exposure_effect, exposure_findings
 from evenbits.studies.exposure.effect import ExposedModel
 from exposed_tables import LANGUAGES, SPEC, TURNED, of_language, tables
@@ -67,6 +67,20 @@ def test_every_spec_has_a_verdict_of_its_own_with_the_ratio_and_the_other_metric
         assert finding.estimate.n == len(LANGUAGES)
         assert "10 languages in 2 models" in finding.summary
         assert "Leaving one family out gives" in finding.because
+
+
+def test_damage_below_three_noise_floors_at_high_exposure_enters_no_ratio():
+    high = np.mean([of_language(at) for at in range(len(LANGUAGES))])
+    noisy = {
+        name: replace(
+            one, columns={SPEC: replace(one.columns[SPEC], floor_bits=Estimate(value=high, method="test", n=1))}
+        )
+        for name, one in tables(5.0).items()
+    }
+    found = exposure_effect(noisy, SPEC, TURNED, rng=np.random.default_rng(0))
+    assert found.excess_ratio.value is None
+    assert "is not above its noise floor" in found.excess_ratio.reason
+    assert found.excess_bits.value == pytest.approx(5.0)
 
 
 def test_a_spec_whose_engine_is_not_there_is_not_applicable_and_the_others_are_decided():

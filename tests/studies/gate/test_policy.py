@@ -82,6 +82,18 @@ def test_the_waiver_that_names_most_of_a_case_applies():
     assert found.waivers[1].expires == dt.date(2031, 1, 31)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_of_two_waivers_that_name_as_much_the_one_that_is_valid_longer_applies_wherever_it_stands(reverse):
+    own = {"metric": "excess_bits", "language": "sw", "reason": "known"}
+    waivers = [
+        {**own, "model": "m", "owner": "Ada", "expires": dt.date(2020, 1, 1)},
+        {**own, "spec": "int4-g64", "owner": "Bo", "expires": dt.date(2099, 1, 1)},
+    ]
+    content = {**tomllib.loads(TEXT), "waiver": waivers[::-1] if reverse else waivers}
+    found = Policy.parse(content).waiver("excess_bits", language="sw", model="m", spec="int4-g64")
+    assert found.owner == "Bo"
+
+
 def test_the_json_form_gives_the_same_policy_back():
     found = policy()
     assert Policy.parse(json.loads(json.dumps(found.content))) == found

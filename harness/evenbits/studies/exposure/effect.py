@@ -132,7 +132,12 @@ def exposure_effect(
         language_mean(paired, rng=rng, what=f"{what}, low minus high", families=families, change=change)
         for what, change in CONTRASTS.items()
     )
-    log_ratio = paired_disparity({tag: one[[0, 3]] for tag, one in paired.items()}, rng=rng, families=families)
+    log_ratio = paired_disparity(
+        {tag: one[[0, 3]] for tag, one in paired.items()},
+        rng=rng,
+        families=families,
+        noise_floor=max(table.columns[spec].floor for table in tables.values()),
+    )
     differences = {tag: float(one[0].mean() - one[3].mean()) for tag, one in paired.items()}
     return ExposureEffect(
         excess_bits=bits,

@@ -177,9 +177,9 @@ class Policy:
         )
 
     def waiver(self, metric: str, *, language: str | None, model: str, spec: str) -> Waiver | None:
-        """Return the waiver that covers a case: of several, the one that names most of it."""
+        """Return the waiver that covers a case: of several, the one that names most of it, and is valid longest."""
         found = [one for one in self.waivers if one.covers(metric, language, model, spec)]
-        return max(found, key=lambda one: sum(part is not None for part in one.case), default=None)
+        return max(found, key=lambda one: (sum(part is not None for part in one.case), one.expires), default=None)
 
 
 def load_policy(path: Path | str) -> Policy:

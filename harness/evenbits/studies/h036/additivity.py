@@ -41,11 +41,10 @@ def additivity(study: LayerStudy, *, rng: np.random.Generator) -> Finding:
             summary=lacking,
         )
     pairs = {tag: np.stack([sums_LS[place], study.full_bits[place]]) for place, tag in enumerate(study.languages)}
-    drawn = crossed_bootstrap(
-        pairs, _explained, rng=rng, families=dict(zip(study.languages, study.families, strict=True))
-    )
+    families = dict(zip(study.languages, study.families, strict=True))
+    drawn = crossed_bootstrap(pairs, _explained, rng=rng, families=families, confidence=study.confidence)
     explained, ratio, r_squared = (
-        drawn.estimate((place,), what=what, confidence=study.confidence)
+        drawn.estimate((place,), what=what)
         for place, what in enumerate(
             (
                 "share of variance explained by the sum of single layers",

@@ -25,6 +25,8 @@ outliers (1 %): their geometric mean, .1 %, divides sparse from dense."""
 
 HOLDS = 0.95
 """Share of resamples in which a class has to come out to be one."""
+BOTH_SIDES = 2 * HOLDS - 1
+"""Confidence of the interval that leaves as much on either side as `HOLDS` does on one."""
 RESAMPLES = 1000
 
 CONCENTRATED = 2.0
@@ -66,7 +68,8 @@ def clear_pattern(
     ablated = class_by_ablation(ablations)
     agrees = ablated == held.label
     share = held.estimate.value or 0.0
-    verdict, why = _agreement(held.label, ablated, ablation_stability(ablations, held.label, rng=rng))
+    stable = ablation_stability(ablations, held.label, rng=rng)
+    verdict, why = _agreement(held.label, ablated, stable)
     return Finding(
         estimate=held.estimate,
         verdict=verdict,
@@ -93,11 +96,14 @@ def clear_pattern(
     )
 
 
-def ablation_stability(ablations: Mapping[float, Ablation], label: str, *, rng: np.random.Generator) -> float:
+def ablation_stability(ablations: Mapping[float, Ablation], label: str, *, rng: np.random.Generator) -> float | None:
     """Return the share of resamples of segments, families and languages in which the class by ablation is `label`.
 
     Resampled concentrations are moved to the spread that few languages or families call for, on the scale of the log.
+    None of a single segment, which has no spread.
     """
+    if ablations[SHARES[0]].top.shape[1] == 1:
+        return None
     languages = ablations[SHARES[0]].languages
     both = [table for share in SHARES for table in (ablations[share].top, ablations[share].random)]
     families = families_of(languages)
@@ -106,6 +112,7 @@ def ablation_stability(ablations: Mapping[float, Ablation], label: str, *, rng: 
         lambda means_BLK: np.concatenate([means_BLK, means_BLK.mean(axis=1, keepdims=True)], axis=1),
         rng=rng,
         families=families,
+        confidence=BOTH_SIDES,
         resamples=RESAMPLES,
     )
     design = over_all(languages, families)
@@ -123,14 +130,16 @@ def ablation_stability(ablations: Mapping[float, Ablation], label: str, *, rng: 
         relative = own_L2[:, 0] / top - (own_L2[:, 1] / random if random > one.floor_bits else 0.0)
         # a resample without measurable damage of the largest weights has no log, and stays what it is
         with np.errstate(divide="ignore", invalid="ignore"):
-            moved = design.widened(float(np.log(value)), np.log(means_B), relative)
+            moved = design.widened(float(np.log(value)), np.log(means_B), relative, confidence=BOTH_SIDES)
         return np.exp(moved)
 
     few_B, many_B = (found(share, place) for share, place in zip(SHARES, (0, 2), strict=True))
     return float((_classes(few_B, many_B) == label).mean())
 
 
-def _agreement(label: str, ablated: str, share: float) -> tuple[Verdict | None, str]:
+def _agreement(label: str, ablated: str, share: float | None) -> tuple[Verdict | None, str]:
+    if share is None:
+        return Verdict.UNDERPOWERED, "Ablation of one segment tells nothing of others: add segments. "
     if label == ablated == "no outliers" and share >= HOLDS:
         return Verdict.NOT_APPLICABLE, "There are no outliers by either way, so none to be sparse or dense. "
     if share >= HOLDS:

@@ -8,7 +8,7 @@ import numpy as np
 
 from evenbits.estimates import Estimate, Finding, Verdict
 from evenbits.observe.weights.statistics import WeightStatistics
-from evenbits.statistics import CrossedBootstrap, crossed_bootstrap
+from evenbits.statistics import crossed_bootstrap, over_all
 from evenbits.studies.h037.ablation import SHARES, Ablation, FloatArray
 from evenbits.studies.h037.classes import SIGMA
 from evenbits.text.languages import families_of
@@ -27,12 +27,10 @@ def outliers_by_size(
     if float(many.top.mean()) <= many.floor_bits:
         reason = "zeroing the largest 1 % does no measurable damage"
         return Finding(estimate=Estimate.undefined(reason), verdict=Verdict.NOT_APPLICABLE, because=f"{reason}.")
-    damage = {tag: np.stack([few.top[place], many.top[place]]) for place, tag in enumerate(few.languages)}
-    ratio = _ratio(damage, rng)
     layers = _layers_holding_half(statistics)
     total = len({tensor.layer for tensor in statistics.tensors})
     return Finding(
-        estimate=ratio.estimate(what="ratio of mean damages"),
+        estimate=_ratio(few, many, rng),
         because=_where(layers, total),
         summary=f"largest .01 % cost {float(few.top.mean()):.1f} bits per segment, "
         f"largest 1 % {float(many.top.mean()):.1f}"
@@ -47,12 +45,17 @@ def _where(layers: int, total: int) -> str:
     return f"Half of all weights beyond {SIGMA} sigma sit in {layers} of {total} layers."
 
 
-def _ratio(damage: Mapping[str, FloatArray], rng: np.random.Generator) -> CrossedBootstrap:
+def _ratio(few: Ablation, many: Ablation, rng: np.random.Generator) -> Estimate:
     def of_means(means_BLK: FloatArray) -> FloatArray:
         both = means_BLK.mean(axis=1)
         return np.asarray(np.divide(both[:, 0], both[:, 1], out=np.full(len(both), np.nan), where=both[:, 1] > 0))
 
-    return crossed_bootstrap(damage, of_means, rng=rng, families=families_of(damage))
+    damage = {tag: np.stack([few.top[place], many.top[place]]) for place, tag in enumerate(few.languages)}
+    families = families_of(damage)
+    drawn = crossed_bootstrap(damage, of_means, rng=rng, families=families)
+    few_L, many_L = few.top.mean(axis=1), many.top.mean(axis=1)
+    moved_L = (few_L - float(drawn.value) * many_L) / many_L.mean()  # what each language moves it by, to first order
+    return drawn.widened((), over_all(few.languages, families), moved_L, what="ratio of mean damages")
 
 
 def _layers_holding_half(statistics: WeightStatistics) -> int:

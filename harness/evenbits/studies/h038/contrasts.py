@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from evenbits.cells.damage import Damage
 from evenbits.estimates import Estimate
 from evenbits.models.references import reference_name
-from evenbits.statistics import Outcome, holm, language_mean, mean_interval, paired_difference
+from evenbits.statistics import Outcome, holm, language_mean, mean_interval, permutation_p, rearrangements
 from evenbits.text.languages import families_of
 
 __all__ = [
@@ -173,15 +173,17 @@ def _measured(contrast: Contrast, models: Mapping[str, TrainedModel], rng: np.ra
         for first, second in contrast.pairs
         if first in models and second in models and models[first].fingerprint != models[second].fingerprint
     ]
-    differences = {f"{a.name} against {b.name}": _difference(contrast, a, b) for a, b in pairs}
-    differences = {name: found for name, found in differences.items() if found}
-    if not differences:
+    compared = [(*pair, sides) for pair in pairs if (sides := _sides(contrast, *pair))]
+    if not compared:
         return None
-    languages = tuple(sorted(set.intersection(*(set(found) for found in differences.values()))))
-    if len(languages) < 2:
+    languages = tuple(sorted(set.intersection(*(set(sides) for *_, sides in compared))))
+    raw_PL4 = np.array([[np.subtract(a.losses[tag], b.losses[tag]) for tag in languages] for a, b, _ in compared])
+    sides_PL = np.array([[sides[tag] for tag in languages] for *_, sides in compared])
+    if len(languages) < 2 or (contrast.by == "exposure" and not _both(sides_PL)):
         return None
-    by_pair = {name: float(np.mean([found[tag][0] for tag in languages])) for name, found in differences.items()}
-    values_PL4 = np.array([[found[tag] for tag in languages] for found in differences.values()])
+    values_PL4 = raw_PL4 if contrast.by == "model" else _of_exposure(raw_PL4, sides_PL)
+    names = (f"{a.name} against {b.name}" for a, b, _ in compared)
+    by_pair = dict(zip(names, values_PL4[:, :, 0].mean(axis=1).tolist(), strict=True))
     if contrast.by == "model":
         # a pair is one unit, however many languages it was measured in
         columns = [values_PL4[:, :, column].mean(axis=1) for column in range(4)]
@@ -190,10 +192,8 @@ def _measured(contrast: Contrast, models: Mapping[str, TrainedModel], rng: np.ra
     else:
         # a language is one unit, however many pairs of models it was measured in
         mean_L4 = values_PL4.mean(axis=0)
-        damage = paired_difference(mean_L4[:, 0], np.zeros(len(languages)), rng=rng)
-        estimates = [_over_languages(languages, mean_L4[:, column], rng) for column in range(4)]
-        damage = replace(damage, estimate=estimates[0])
-        full, quantized, relative = estimates[1:]
+        bits, full, quantized, relative = (_over_languages(languages, mean_L4[:, column], rng) for column in range(4))
+        damage = _dealt_otherwise(bits, raw_PL4[:, :, 0], sides_PL, rng)
     return Contrasted(
         contrast=contrast,
         damage=damage,
@@ -220,31 +220,54 @@ def _over_pairs(values_P: Float64, rng: np.random.Generator) -> Outcome:
 
 def _over_languages(languages: Sequence[str], values_L: Float64, rng: np.random.Generator) -> Estimate:
     return language_mean(
-        {tag: [value] for tag, value in zip(languages, values_L.tolist(), strict=True)},
+        dict(zip(languages, values_L.tolist(), strict=True)),
         rng=rng,
         families=families_of(languages),
         what="mean over languages",
     )
 
 
-def _difference(
-    contrast: Contrast, first: TrainedModel, second: TrainedModel
-) -> dict[str, tuple[float, float, float, float]]:
-    """Return first minus second by language: excess bits, NLL full and quantized in bits, relative increase.
+def _dealt_otherwise(bits: Estimate, raw_PL: Float64, sides_PL: Float64, rng: np.random.Generator) -> Outcome:
+    """Return `bits` with p of the effect if the same languages had been dealt to the sides in another order.
 
-    By exposure, the side that was shown more minus the other; what the two runs differ by in all languages alike is
-    taken out, half-way between the languages of either sign. Nothing where only one sign occurs.
+    Which language was shown more was drawn by lot, so every order was as likely. The sides of a language in all pairs
+    stay together; how many languages a side has stays, too, as what runs differ by is taken from both sides.
+    """
+    drawn = rearrangements(raw_PL.shape[1], rng=rng)
+    if drawn is None:
+        return Outcome(estimate=bits, p_value=None, p_method="none: one language")
+    more_PL, less_PL = sides_PL > 0, sides_PL < 0
+    weights_PL = more_PL / more_PL.sum(axis=1, keepdims=True) - less_PL / less_PL.sum(axis=1, keepdims=True)
+    effects_M = sum(weights_L[drawn.rows] @ raw_L for weights_L, raw_L in zip(weights_PL, raw_PL, strict=True))
+    p = permutation_p(float((weights_PL * raw_PL).sum()), np.asarray(effects_M), exact=drawn.exact)
+    return Outcome(estimate=bits, p_value=p, p_method=f"{drawn.method} of who was shown more")
+
+
+def _of_exposure(raw_PL4: Float64, sides_PL: Float64) -> Float64:
+    """Return the side that was shown more minus the other, by pair and language.
+
+    What the two runs differ by in all languages alike is taken out, half-way between the languages of either side.
+    """
+    means_2P4 = [
+        (raw_PL4 * side[:, :, None]).sum(axis=1) / side.sum(axis=1)[:, None] for side in (sides_PL > 0, sides_PL < 0)
+    ]
+    return np.asarray(sides_PL[:, :, None] * (raw_PL4 - np.mean(means_2P4, axis=0)[:, None]))
+
+
+def _both(sides_PL: Float64) -> bool:
+    return bool((sides_PL > 0).any(axis=1).all() and (sides_PL < 0).any(axis=1).all())
+
+
+def _sides(contrast: Contrast, first: TrainedModel, second: TrainedModel) -> dict[str, float]:
+    """Return 1 or -1 for every language that is compared: by exposure, which model was shown more of it.
+
+    Nothing where all of them are on one side.
     """
     shared = [tag for tag in first.losses if tag in second.losses]
-    raw = {tag: np.subtract(first.losses[tag], second.losses[tag]) for tag in shared}
     if contrast.by == "model":
-        return {tag: tuple(values.tolist()) for tag, values in raw.items()}
-    signs = {tag: sign for tag in shared if (sign := _shown_more(tag, first, second))}
-    sides = [[raw[tag] for tag, sign in signs.items() if sign == side] for side in (1.0, -1.0)]
-    if not all(sides):
-        return {}
-    between_runs = (np.mean(sides[0], axis=0) + np.mean(sides[1], axis=0)) / 2
-    return {tag: tuple((sign * (raw[tag] - between_runs)).tolist()) for tag, sign in signs.items()}
+        return dict.fromkeys(shared, 1.0)
+    sides = {tag: side for tag in shared if (side := _shown_more(tag, first, second))}
+    return sides if len(set(sides.values())) > 1 else {}
 
 
 def _shown_more(tag: str, first: TrainedModel, second: TrainedModel) -> float:

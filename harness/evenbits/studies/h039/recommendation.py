@@ -168,7 +168,15 @@ def _resampled(
         return np.stack([logs, means_BLK.mean(axis=1), high], axis=2)
 
     families = study.families
-    drawn = crossed_bootstrap(by_language, statistic, rng=rng, groups=groups, families=families, resamples=resamples)
+    drawn = crossed_bootstrap(
+        by_language,
+        statistic,
+        rng=rng,
+        groups=groups,
+        families=families,
+        confidence=study.confidence,
+        resamples=resamples,
+    )
     means_LK = damage_KLS.mean(axis=2).T
     sides = {tier: labels == tier for tier in ("low", "high")}
     contrast = sides["low"] / sides["low"].sum() - sides["high"] / sides["high"].sum()

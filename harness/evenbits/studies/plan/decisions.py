@@ -308,7 +308,7 @@ def _sparse(pilot: Pilot) -> Decides:
             )
             for share in SHARES
         }
-        return ablation_stability(ablations, "sparse", rng=draw) >= HOLDS
+        return (ablation_stability(ablations, "sparse", rng=draw) or 0.0) >= HOLDS
 
     return decides
 
