@@ -19,8 +19,9 @@ from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.records import Corpus, Losses
 from evenbits.scoring import beside
-from evenbits.store import DamagedEntryWarning, Store
+from evenbits.store import SEAL, DamagedEntryWarning, Store
 from evenbits.variants.quantization.spec import parse_spec, parse_specs
+from evenbits.variants.registry import parse
 from evenbits.variants.rounding import rounded
 from evenbits.variants.variant import FULL_PRECISION
 
@@ -408,3 +409,17 @@ def test_each_document_is_one_column_and_the_mean_over_segments_stays(bench):
         for one in ((0, 3), (1, 2, 4, 5))
     ]
     assert joined(parts).documents == ("x", "y", "x", "x", "y", "z")
+
+
+@pytest.mark.parametrize("beside", [(), ("int4-g32",)])
+def test_a_checkpoint_is_judged_from_what_was_measured_as_it_was_judged_where_it_is(bench, tiny_llama, beside):
+    """A merge has no artefact at hand: how one is run, and so which full precision it is held against, comes along."""
+    specs = [parse(text) for text in (*beside, f"checkpoint:{tiny_llama}")]
+    subject = bench(dtype="bfloat16")
+    there = measure_damage(subject, specs, corpus_of())
+    np.testing.assert_array_equal(there.excess_bits(str(specs[-1])), 0.0)
+    parts = subject.store.root.parent / "parts"
+    subject.store.keep(parts)
+    (parts / SEAL).write_text("")
+    here = measure_damage(bench(dtype="bfloat16", store=Store(parts)), specs, corpus_of())
+    assert here.rows(seed=0) == there.rows(seed=0)

@@ -1,12 +1,9 @@
 """`served:` specs against a server in this process that holds a tiny model, honest or not."""
 
-import json
 import re
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import urllib.error
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from evenbits.cells import Subject, measure_damage
@@ -15,8 +12,9 @@ from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.records import Corpus
 from evenbits.store import Store
-from evenbits.variants import served
+from evenbits.variants import endpoint, served
 from evenbits.variants.registry import parse
+from model_server import serving
 
 TEXTS = {
     "de": ("the inner thing an other", "er hat in an", "an inn on the river " * 12),
@@ -24,116 +22,10 @@ TEXTS = {
 }
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `model`; `shape`: vllm, echo or sglang; `lie`: what is done to true log-probabilities before they go."""
-
-    daemon_threads = True
-
-    def __init__(self, model, *, shape="vllm", lie=None, failures=0, room=256):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.model, self.shape, self.lie, self.failures, self.room = model, shape, lie, failures, room
-        self.build = "engine-1"
-        self.requests = []
-        self.kept = {}
-        self.lock = threading.Lock()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def values(self, ids):
-        """Return (log-probabilities of the tokens, of the most likely ones), as `lie` has them; for several threads."""
-        with torch.inference_mode():
-            rows = torch.log_softmax(self.model(torch.tensor([ids])).logits[0].double(), dim=1)
-        tops = [None, *(float(rows[place].max()) for place in range(len(ids) - 1))]
-        true = [None, *(float(rows[place, token]) for place, token in enumerate(ids[1:]))]
-        if self.lie == "after itself":  # llama-cpp-python 0.3.36 where no BOS is added: what comes after a token, of it
-            true = [None, *(float(rows[place, ids[place]]) for place in range(1, len(ids)))]
-            tops = [None, *(float(rows[place].max()) for place in range(1, len(ids)))]
-        if self.lie == "stale":  # the first answer of that length, whatever is asked next
-            return self.kept.setdefault(len(ids), true), tops
-        return LIES[self.lie](true) if self.lie in LIES else true, tops
-
-
-NOISE = np.random.default_rng(0)
-LIES = {
-    "zeros": lambda true: [None, *[0.0] * (len(true) - 1)],
-    "generated only": lambda _true: [-1.5],
-    "off by one": lambda true: [None, *true[2:], -3.0],
-    "early": lambda true: [*true[1:], -3.0],
-    "positive": lambda true: [None, *(-value for value in true[1:])],
-    "not finite": lambda true: [None, float("nan"), *true[2:]],
-    "random": lambda true: [None, *(value + NOISE.normal() * 0.1 - 5 for value in true[1:])],
-}
-
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *_args):
-        pass
-
-    def do_GET(self):
-        self.answer({"data": [{"id": "tiny", "owned_by": "here", "max_model_len": self.server.room}]})
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        server = self.server
-        with server.lock:
-            server.requests.append(body)
-            if server.failures:
-                server.failures -= 1
-                self.send_error(503)
-                return
-        self.answer(getattr(self, server.shape)(body))
-
-    def vllm(self, body):
-        if "prompt_logprobs" not in body:
-            return {"choices": [{"text": "x"}]}
-        server, ids = self.server, body["prompt"]
-        values, likely = server.values(ids)
-        rows = [
-            None
-            if value is None
-            else {
-                "-1": {"logprob": top, "rank": 1, "decoded_token": "?"},
-                str(token): {"logprob": value, "rank": 2, "decoded_token": "?"},
-            }
-            for token, value, top in zip(ids, values, likely, strict=False)
-        ]
-        return {"choices": [{"text": "x", "prompt_logprobs": rows}], "system_fingerprint": server.build}
-
-    def echo(self, body):
-        server = self.server
-        values, likely = server.values(body["prompt"])
-        tops = [None if top is None else {"?": top} for top in likely]
-        if not body.get("echo"):
-            return {"choices": [{"logprobs": {"token_logprobs": [-0.5]}}]}
-        if server.lie == "no tops":
-            return {"choices": [{"logprobs": {"token_logprobs": [*values, -0.5]}}]}
-        return {"choices": [{"logprobs": {"token_logprobs": [*values, -0.5], "top_logprobs": [*tops, {"?": -0.1}]}}]}
-
-    def sglang(self, body):
-        if "input_ids" not in body:
-            return {"object": "error"}
-        server, ids = self.server, body["input_ids"]
-        values, likely = server.values(ids)
-        rows = [[value, token, None] for value, token in zip(values, ids, strict=False)]
-        meta = {"input_token_logprobs": rows, "output_token_logprobs": [[-0.5, 3, None]]}
-        if body.get("top_logprobs_num"):
-            meta["input_top_logprobs"] = [None if top is None else [[top, 7, None]] for top in likely]
-        return {"text": "x", "meta_info": meta}
-
-    def answer(self, content):
-        data = json.dumps(content).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch):
     """A server is asked again at once: how long a run waits is no matter of these tests."""
-    monkeypatch.setattr(served.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(endpoint.time, "sleep", lambda _seconds: None)
 
 
 @pytest.fixture(scope="module")
@@ -152,20 +44,6 @@ def subject(tiny_llama, tmp_path):
 @pytest.fixture
 def corpus():
     return Corpus(name="t", source="here", languages=("de", "en"), segment_ids=("1", "2", "3"), texts=TEXTS)
-
-
-@contextmanager
-def serving(model, **options):
-    served._PROBES.clear()
-    server = Server(model, **options)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.mark.parametrize("shape", ["vllm", "echo", "sglang"])
@@ -225,6 +103,87 @@ def test_a_window_longer_than_the_server_takes_is_a_sentence_with_the_length_to_
         measure_damage(subject, [parse(f"served:{server.url}")], corpus)
 
 
+def test_a_number_that_stands_for_infinity_fails_its_spec_and_not_the_others(model, subject, corpus):
+    with serving(model, lie="no infinity", honest=8) as server:
+        found = measure_damage(subject, [parse("int4-g32"), parse(spec := f"served:{server.url}")], corpus)
+    assert list(found.columns) == ["int4-g32"]
+    assert "a log-probability in de is not finite" in found.failed[spec]
+
+
+def test_a_prompt_that_the_server_cuts_by_a_token_is_refused_though_as_many_entries_come(model, subject, corpus):
+    """The window of 128 inputs and its last token make 129: what is generated would pass as the last of them."""
+    with serving(model, shape="echo", cut=128) as server, pytest.raises(EngineError, match=r"128 log-prob.* for 129"):
+        measure_damage(subject, [parse(f"served:{server.url}")], corpus)
+
+
+def test_a_model_that_is_changed_for_another_in_the_middle_is_refused(model, subject, corpus):
+    said = "another model stands behind the name"
+    with serving(model, lie="another model", honest=12) as server, pytest.raises(EngineError, match=said):
+        measure_damage(subject, [parse(f"served:{server.url}")], corpus)
+    with serving(model, named="tiny") as server:
+        spec = parse(f"served:{server.url}")
+        assert "answers_as" not in measure_damage(subject, [spec], corpus).rows(seed=0)[0]["artefact"]
+        server.named = "fallback"
+        other = replace(corpus, texts={tag: tuple(reversed(lines)) for tag, lines in corpus.texts.items()})
+        with pytest.raises(EngineError, match="'fallback', build 'engine-1' answered, where model 'tiny'"):
+            measure_damage(subject, [spec], other)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x15\x03\x01\x00\x02\x02\x16",  # TLS
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{",
+        b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n40\r\nno",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+    ],
+)
+def test_what_is_no_whole_answer_is_a_sentence(raw, model, subject, corpus):
+    with (
+        serving(model, raw=raw) as server,
+        pytest.raises(EngineError, match="gave no answer in 4 tries"),
+    ):
+        measure_damage(subject, [parse(f"served:{server.url}")], corpus)
+
+
+def test_an_answer_that_drips_is_given_up_in_the_time_that_a_whole_one_has():
+    class Dripping:
+        def read1(self, _size):
+            return b" "
+
+    with pytest.raises(TimeoutError, match="not whole in time"):
+        endpoint._whole_body(Dripping(), deadline=0.0)
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("7", 7.0), ("3600", 60.0), ("-1", 0.0), ("Sat, 28 Nov 2026", 0.0)])
+def test_a_busy_server_is_asked_again_when_it_says_but_within_a_minute(said, seconds):
+    error = urllib.error.HTTPError("http://x", 429, "busy", {"Retry-After": said}, None)
+    assert endpoint._asked_pause(error) == seconds
+
+
+def test_a_redirect_is_refused_and_the_key_goes_nowhere_else(model, subject, corpus, monkeypatch):
+    monkeypatch.setenv("EVENBITS_SERVED_KEY", "secret-123\r\n")
+    with serving(model) as elsewhere:
+        raw = f"HTTP/1.1 302 Found\r\nLocation: {elsewhere.url}/v1/models\r\n\r\n".encode()
+        with serving(model, raw=raw) as server:
+            with pytest.raises(EngineError, match=f"answered HTTP 302 to {elsewhere.url}"):
+                measure_damage(subject, [parse(f"served:{server.url}")], corpus)
+            assert server.heard[0]["Authorization"] == "Bearer secret-123"
+        assert elsewhere.heard == []
+
+
+def test_a_key_is_never_shown(model, subject, corpus, monkeypatch):
+    monkeypatch.setenv("EVENBITS_SERVED_KEY", "secret\x01-123")
+    with serving(model) as server, pytest.raises(EngineError, match="a character that no header may have") as refusal:
+        measure_damage(subject, [parse(f"served:{server.url}")], corpus)
+    assert "secret" not in str(refusal.value)
+    monkeypatch.setenv("EVENBITS_SERVED_KEY", "secret-123")
+    raw = b"HTTP/1.1 401 No\r\nContent-Length: 23\r\n\r\nno such key: secret-123"
+    with serving(model, raw=raw) as server, pytest.raises(EngineError, match=r"no such key: \(the key\)"):
+        measure_damage(subject, [parse(f"served:{server.url}")], corpus)
+
+
 def test_nobody_at_the_address_is_a_sentence(subject, corpus):
     with pytest.raises(EngineError, match=r"gave no answer in 4 tries.*Is the server up"):
         measure_damage(subject, [parse("served:http://127.0.0.1:9")], corpus)
@@ -274,6 +233,7 @@ def test_a_run_resumes_from_the_store_and_another_model_behind_the_name_is_measu
         "served:http://[",
         "served:http://[]",
         "served:http://h:99999",
+        "served:http://h/a b",
     ],
 )
 def test_what_is_no_url_is_refused(text):

@@ -24,7 +24,7 @@ from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.records import Corpus
 from evenbits.store import Store
-from evenbits.variants import served
+from evenbits.variants import endpoint, served
 from evenbits.variants.registry import parse
 
 VLLM = os.environ.get("EVENBITS_VLLM", "")
@@ -144,7 +144,7 @@ def llama_cpp(local, tmp_path_factory):
 def test_it_takes_no_token_ids_and_is_refused_in_its_own_words_before_anything_is_measured(
     llama_cpp, subject, monkeypatch
 ):
-    monkeypatch.setattr(served.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(endpoint.time, "sleep", lambda _seconds: None)
     with pytest.raises(EngineError, match="cannot be measured") as refusal:
         measure_damage(subject, [parse(f"served:{llama_cpp}#a1")], corpus({"en": (TEXT,)}))
     assert "Input should be a valid string" in str(refusal.value) or "HTTP 500" in str(refusal.value)

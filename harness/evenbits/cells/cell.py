@@ -86,7 +86,11 @@ def cells_of(
     device: Device = CPU,
     small_batches: bool = False,
 ) -> tuple[Cell, ...]:
-    """Return the cells of `variant` on every language of `corpus`, in its order; `dtype` and `device` are the run's."""
+    """Return the cells of `variant` on every language of `corpus`, in its order; `dtype` and `device` are the run's.
+
+    What runs elsewhere and has a divergence is held against full precision here, so that the device counts there, too.
+    """
+    here = variant.in_memory or variant.divergence
     return tuple(
         Cell(
             model=model,
@@ -97,7 +101,7 @@ def cells_of(
             dtype=variant.dtype or dtype,
             context=context,
             small_batches=small_batches,
-            device=device.key(variant.dtype or dtype) if variant.in_memory else text_libraries(),
+            device=device.key(variant.dtype or dtype) if here else text_libraries(),
         )
         for tag in corpus.languages
     )

@@ -10,7 +10,7 @@ from evenbits.cells.damage import Column, Damage
 from evenbits.cells.floor import floor_cells, noise_floor
 from evenbits.cells.subject import Subject
 from evenbits.cells.tasks import Tasks, measure_tasks
-from evenbits.errors import EngineError
+from evenbits.errors import EngineError, EvenbitsError, NonFiniteError
 from evenbits.estimates import Estimate
 from evenbits.records import Corpus
 from evenbits.variants.registry import Spec, bare, bits_of, facts_of, variant_of
@@ -51,14 +51,16 @@ def measure_damage(
         # they share full precision's logits; what runs elsewhere may fail, each for itself
         subject.measure([cell for variant in ours for cell in subject.cells(variant, part)])
     columns: dict[str, Column] = {}
-    failed: dict[str, EngineError] = {}
+    failed: dict[str, EvenbitsError] = {}
     with subject.progress.task(f"{subject.local.text}  damage", total=len(chosen)) as task:
         for spec in sorted(chosen, key=lambda spec: variants[str(spec)].dtype == "float32"):
             text = str(spec)
             task.doing(text)
             try:
                 changed = subject.losses(variants[text], part)
-            except EngineError as error:  # what died was a process or a server, not the run
+            except (EngineError, NonFiniteError) as error:  # of a process or a server, not of the run
+                if variants[text].in_memory:
+                    raise
                 failed[text] = error
                 task.advance()
                 continue

@@ -41,7 +41,7 @@ MODULES: Mapping[str, str] = {
 """Text before the colon -> module of this package; imported when such a spec is named."""
 
 KIND = "artefacts"
-DESCRIBED = ("label", "key", "dtype", "divergence", "first_layer")
+DESCRIBED = ("label", "key", "dtype", "divergence", "first_layer", "lean")
 
 
 @runtime_checkable
