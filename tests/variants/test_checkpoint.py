@@ -10,6 +10,18 @@ import architectures
 import numpy as np
 import pytest
 import torch
+from deployed_checkpoints import (
+    GROUP,
+    copied,
+    four_bit_floats,
+    fp8,
+    is_linear,
+    needs_compressed_tensors,
+    nvfp4,
+    rounded,
+    values_of_four_bit_floats,
+    w4a16,
+)
 from evenbits.cells import Subject, measure_damage
 from evenbits.errors import EvenbitsError, ModelError, SpecError, UnsafeModelError
 from evenbits.models.references import parse_model
@@ -26,7 +38,6 @@ TEXTS = {
     "de": ("the inner thing an other", "er hat in an", "an inn on the river"),
     "en": ("he is in the inn", "an inner one", "the other one on the hill"),
 }
-GROUP = 32
 
 
 @pytest.fixture
@@ -48,130 +59,6 @@ def subject(folder, tmp_path):
 def rows_of(subject, corpus, *specs):
     found = measure_damage(subject, [parse(spec) for spec in specs], corpus).rows(seed=0)
     return {(row["spec"], row["language"]): row for row in found}
-
-
-def copied(folder, target, *, tensors=None, config=None):
-    """A copy of a model folder with other tensors, or entries added to its config."""
-    shutil.copytree(folder, target)
-    if tensors is not None:
-        save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
-    described = json.loads((target / "config.json").read_text(encoding="utf-8"))
-    (target / "config.json").write_text(json.dumps(described | (config or {})), encoding="utf-8")
-    return target
-
-
-def rounded(weight):
-    """Codes -8 to 7 in groups of 32 inputs, and their scales in bfloat16."""
-    rows, columns = weight.shape
-    groups = weight.view(rows, columns // GROUP, GROUP)
-    scale = (groups.abs().amax(2) / 7).bfloat16()
-    codes = (groups / scale.float()[..., None]).round().clamp(-8, 7).view(rows, columns)
-    return codes, scale
-
-
-def is_linear(name):
-    return name.endswith("_proj.weight")
-
-
-def w4a16(folder, target):
-    """compressed-tensors' packed 4-bit codes, eight in an int32, offset 8."""
-    tensors = {}
-    for name, weight in load_file(folder / "model.safetensors").items():
-        if not is_linear(name):
-            tensors[name] = weight
-            continue
-        codes, scale = rounded(weight.float())
-        eights = (codes + 8).to(torch.int32).view(codes.shape[0], -1, 8)
-        base = name.removesuffix(".weight")
-        tensors[f"{base}.weight_packed"] = sum(eights[:, :, i] << (4 * i) for i in range(8)).to(torch.int32)
-        tensors[f"{base}.weight_scale"] = scale
-        tensors[f"{base}.weight_shape"] = torch.tensor(codes.shape)
-    weights = {
-        "num_bits": 4,
-        "type": "int",
-        "symmetric": True,
-        "strategy": "group",
-        "group_size": GROUP,
-        "dynamic": False,
-    }
-    return copied(
-        folder, target, tensors=tensors, config={"quantization_config": compressed("pack-quantized", weights)}
-    )
-
-
-def fp8(folder, target):
-    """compressed-tensors' FP8 weights, a scale for each row, with activations to be quantized as they come."""
-    tensors = {}
-    for name, weight in load_file(folder / "model.safetensors").items():
-        tensors[name] = weight
-        if is_linear(name):
-            scale = weight.float().abs().amax(1, keepdim=True) / 448
-            tensors[name] = (weight / scale).to(torch.float8_e4m3fn)
-            tensors[f"{name}_scale"] = scale.bfloat16()
-    weights = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "channel", "dynamic": False}
-    inputs = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "token", "dynamic": True}
-    config = compressed("float-quantized", weights, inputs)
-    return copied(folder, target, tensors=tensors, config={"quantization_config": config})
-
-
-FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
-
-
-def four_bit_floats(weight):
-    """NVFP4 of a matrix: codes (place in `FP4`, 8 more for minus), a scale in FP8 for 16 inputs, one for the matrix."""
-    groups = weight.float().view(weight.shape[0], -1, 16)
-    whole = 448 * 6 / groups.abs().max()
-    scale = (groups.abs().amax(2) / 6 * whole).to(torch.float8_e4m3fn)
-    steps = groups / (scale.float() / whole)[..., None]
-    codes = (steps.abs()[..., None] - FP4).abs().argmin(-1) + 8 * (steps < 0)
-    return codes.flatten(1), scale, whole
-
-
-def values_of_four_bit_floats(codes, scale, whole):
-    """The numbers that NVFP4's codes stand for, rounded to the bfloat16 that they are read in."""
-    signed = torch.where(codes < 8, 1.0, -1.0) * FP4[codes % 8]
-    return (signed.view(*scale.shape, 16) * (scale.float() / whole)[..., None]).flatten(1).bfloat16()
-
-
-def nvfp4(folder, target):
-    """compressed-tensors' NVFP4 weights, two codes in a byte, the first in its low half."""
-    tensors = {}
-    for name, weight in load_file(folder / "model.safetensors").items():
-        if not is_linear(name):
-            tensors[name] = weight
-            continue
-        codes, scale, whole = four_bit_floats(weight)
-        base = name.removesuffix(".weight")
-        tensors[f"{base}.weight_packed"] = (codes[:, ::2] + 16 * codes[:, 1::2]).to(torch.uint8)
-        tensors[f"{base}.weight_scale"] = scale
-        tensors[f"{base}.weight_global_scale"] = whole.reshape(1)
-    weights = {
-        "num_bits": 4,
-        "type": "float",
-        "symmetric": True,
-        "strategy": "tensor_group",
-        "group_size": 16,
-        "dynamic": False,
-    }
-    config = compressed("nvfp4-pack-quantized", weights)
-    return copied(folder, target, tensors=tensors, config={"quantization_config": config})
-
-
-def compressed(form, weights, inputs=None):
-    group = {"targets": ["Linear"], "weights": weights, "input_activations": inputs, "output_activations": None}
-    return {
-        "quant_method": "compressed-tensors",
-        "format": form,
-        "quantization_status": "compressed",
-        "ignore": ["lm_head"],
-        "config_groups": {"group_0": group},
-    }
-
-
-needs_compressed_tensors = pytest.mark.skipif(
-    __import__("importlib.util").util.find_spec("compressed_tensors") is None,
-    reason="needs compressed-tensors: pip install 'evenbits[backends]'",
-)
 
 
 def test_the_same_weights_elsewhere_lose_nothing(subject, corpus, folder, tmp_path):

@@ -7,8 +7,8 @@ its tokenizer: bits per segment always, KL and top-1 only where its tokens are t
 
 from __future__ import annotations
 
-import inspect
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "activations_of", "parse"]
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised whenever the same checkpoint would be loaded otherwise."""
 
 READERS: Mapping[str, tuple[str, ...]] = {
@@ -54,6 +54,10 @@ READERS: Mapping[str, tuple[str, ...]] = {
 
 EXPERTS = ".experts."
 """In the names of tensors of experts, one by one or all in one."""
+DECODED = ("compressed-tensors", "fp8")
+"""Methods whose codes `evenbits.variants.codes` decodes."""
+NOT_ALWAYS = ("bias", "weight_zero_point")
+"""Parts that a matrix may have in one layer and lack in another."""
 ONLY_BFLOAT16 = ("nvfp4", "mxfp4", "fp4")
 """Formats whose reading fails in float32."""
 
@@ -236,7 +240,9 @@ def _bits_per_weight(folder: Path, *, allow_code: bool) -> float | None:
     places = parameters_by_tensor(model, {*weights, *weights.values()})
     found, bits = set(), 0
     for name, entry in held.items():
-        place = places.get(name) or places.get(weights[name]) or (EXPERTS if EXPERTS in name else None)
+        place = places.get(name) or places.get(weights[name])
+        if place is None and EXPERTS in name and any(f".{layer}." in f".{name}" for layer in anatomy.layers):
+            place = EXPERTS  # of a layer that the model has; some files hold more, for drafting tokens
         if (place in experts or place == EXPERTS) and not name.endswith("bias"):
             found.add(place)
             bits += 8 * (entry.end - entry.begin)
@@ -290,12 +296,13 @@ def _check_parts(spec: Checkpoint, folder: Path) -> None:
     parts: dict[str, set[str]] = {}
     for name, entry in entries(folder).items():
         module, _, part = name.rpartition(".")
-        parts.setdefault(module, set()).add(f"{part} ({entry.dtype})" if part == "weight" else part)
+        if part not in NOT_ALWAYS:
+            parts.setdefault(module, set()).add(f"{part} ({entry.dtype})" if part == "weight" else part)
     by_role: dict[str, set[frozenset[str]]] = {}
     for module, found in parts.items():
-        by_role.setdefault(module.rpartition(".")[2], set()).add(frozenset(found))
+        by_role.setdefault(_in_any_layer(module), set()).add(frozenset(found))
     for module, found in sorted(parts.items()):
-        whole = max(by_role[module.rpartition(".")[2]], key=lambda other: (found < other, len(other)))
+        whole = max(by_role[_in_any_layer(module)], key=lambda other: (found < other, len(other)))
         if found < whole:
             raise ModelError(
                 f"{spec}: {module} has no {', '.join(sorted(whole - found))}, which that of other layers has. "
@@ -303,16 +310,9 @@ def _check_parts(spec: Checkpoint, folder: Path) -> None:
             )
 
 
-def _configured(folder: Path, *, allow_code: bool) -> Any:
-    """Return the configuration, asking compressed-tensors for plain weights: its own unpacks at its own forward."""
-    import transformers
-
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=allow_code)
-    form = getattr(config, "quantization_config", None)
-    if isinstance(form, dict) and form.get("quant_method") == "compressed-tensors":
-        known = inspect.signature(transformers.CompressedTensorsConfig).parameters
-        form |= {"dequantize": True} if "dequantize" in known else {"run_compressed": False}
-    return config
+def _in_any_layer(module: str) -> str:
+    """Return what the same matrix of all layers, and of all experts, is called: numbers say which of them it is."""
+    return re.sub(r"(?<=\.)\d+(?=\.|$)", "N", module)
 
 
 def _quantized(spec: Checkpoint, folder: Path, dtype: Any, original: Original) -> LoadedModel:
@@ -321,7 +321,7 @@ def _quantized(spec: Checkpoint, folder: Path, dtype: Any, original: Original) -
 
     from evenbits.models.device import set_up
     from evenbits.models.loading import tokenizer_of
-    from evenbits.models.outline import outline_anatomy
+    from evenbits.models.outline import class_of, outline, outline_anatomy
     from evenbits.models.quiet import quiet_transformers
     from evenbits.models.records import LoadedModel as Loaded
     from evenbits.models.records import LocalModel
@@ -331,10 +331,21 @@ def _quantized(spec: Checkpoint, folder: Path, dtype: Any, original: Original) -
     _check_parts(spec, folder)
     try:
         with quiet_transformers(), redirect_stdout(sys.stderr):  # gptqmodel greets there, and would do so in JSON
-            maker: Any = transformers.AutoModelForCausalLM
+            config = transformers.AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=allow_code
+            )
+            maker: Any = class_of(config)
+            where: dict[str, Any] = {"pretrained_model_name_or_path": folder}
+            if _method(folder) in DECODED:
+                from evenbits.variants.codes import plain_weights
+
+                weights = plain_weights(folder, _quantization(folder) or {}, dtype=dtype)
+                del config.quantization_config
+                maker = type(outline(folder, allow_code=allow_code))
+                where = {"pretrained_model_name_or_path": None, "state_dict": weights}
             model, info = maker.from_pretrained(
-                folder,
-                config=_configured(folder, allow_code=allow_code),
+                **where,
+                config=config,
                 device_map={"": original.device.name},
                 dtype=dtype,
                 local_files_only=True,

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from evenbits.errors import SpecError
 from evenbits.models.gguf_census import GgufCensus, census_of
 from evenbits.variants.gguf_types import ALIASES, FILE_TYPES, GgufShape, TensorRow, choose_types
+from evenbits.variants.quantization.spec import checked_tags
 from evenbits.variants.variant import Original, Variant
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def parse_gguf_rounding(text: str) -> GgufRounding | None:
     name = None if found is None else ALIASES.get(found[1], found[1])
     if found is None or name not in FILE_TYPES:
         return None
-    tags = tuple(tag for tag in (found[3] or "").split(",") if tag)
+    tags = () if found[3] is None else checked_tags(tuple(found[3].split(",")))
     names = tuple(part for part in found[4].split("+protect:") if part)
     return GgufRounding(file_type=name, imatrix=found[2] is not None, languages=tags, protect=names)
 

@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from evenbits.errors import EngineError, SpecError
-from evenbits.variants.recipes import protected_modules, recipes
+from evenbits.variants.recipes import kept_modules, protected_modules, recipes
 from evenbits.variants.variant import Original, Variant
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LibrarySpec", "parse", "quantized_copy"]
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised whenever the same library would be asked to do something else."""
 
 PACKAGES = {"bnb": "bitsandbytes", "torchao": "torchao"}
@@ -41,7 +41,7 @@ UNPACKED = "bits are counted as packed; torchao keeps such codes in whole bytes 
 BNB_BLOCK = 64
 """bitsandbytes' block of 4-bit weights that share a float32 scale."""
 
-_GROUPED = re.compile(r"intx?([2-8])-g(\d+)")
+_GROUPED = re.compile(r"intx?([2-8])-g([1-9][0-9]*)")
 
 
 def parse(text: str) -> LibrarySpec:
@@ -197,6 +197,7 @@ def quantized_copy(original: Original, spec: LibrarySpec) -> LoadedModel:
 def _bitsandbytes(original: Original, spec: LibrarySpec, anatomy: Anatomy, dtype: Any) -> Any:
     """Return the model as transformers loads it with bitsandbytes; its skip list replaces the default one."""
     transformers: Any = import_module("transformers")
+    from evenbits.models.outline import class_of
     from evenbits.models.quiet import quiet_transformers
 
     left = recipes(anatomy, spec.protect)["bitsandbytes"]["llm_int8_skip_modules"]
@@ -211,7 +212,10 @@ def _bitsandbytes(original: Original, spec: LibrarySpec, anatomy: Anatomy, dtype
         )
     )
     with quiet_transformers():
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        settings = transformers.AutoConfig.from_pretrained(
+            original.local.folder, local_files_only=True, trust_remote_code=original.local.allow_code
+        )
+        model = class_of(settings).from_pretrained(
             original.local.folder,
             dtype=dtype,
             quantization_config=config,
@@ -247,7 +251,7 @@ def _torchao(original: Original, spec: LibrarySpec, anatomy: Anatomy, dtype: Any
 
 
 def _check_extent(model: Any, anatomy: Anatomy, spec: LibrarySpec) -> None:
-    """Raise `EngineError` unless exactly the linears of the layers are the library's."""
+    """Raise `EngineError` unless exactly the linears of the layers are the library's, and nothing kept by rule is."""
     import torch
 
     def plain(name: str) -> bool:
@@ -259,6 +263,11 @@ def _check_extent(model: Any, anatomy: Anatomy, spec: LibrarySpec) -> None:
     taken = [name for name in kept if not plain(name)]
     if taken:
         raise EngineError(f"{spec}: the library quantized {taken[0]}, which was to be protected")
+    package = PACKAGES[spec.library]
+    for name in kept_modules(anatomy):
+        module = model.get_submodule(name)
+        if any(type(part).__module__.startswith(package) for part in (module, module.weight, module.weight.data)):
+            raise EngineError(f"{spec}: the library quantized {name}, which stays in high precision by rule")
     if left:
         raise EngineError(f"{spec}: the library left {len(left)} linears as they were, such as {left[0]}")
     if not plain(anatomy.head):

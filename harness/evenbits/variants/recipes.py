@@ -20,7 +20,7 @@ from evenbits.variants.gguf_rounding import gguf_names
 if TYPE_CHECKING:
     from evenbits.models.anatomy import Anatomy
 
-__all__ = ["protected_modules", "recipes", "shell", "tensor_types"]
+__all__ = ["kept_modules", "protected_modules", "recipes", "shell", "tensor_types"]
 
 
 def protected_modules(anatomy: Anatomy, names: Sequence[str]) -> tuple[str, ...]:
@@ -35,13 +35,18 @@ def protected_modules(anatomy: Anatomy, names: Sequence[str]) -> tuple[str, ...]
     return tuple(module for module in modules if any(_covers(name, module) for name in names))
 
 
+def kept_modules(anatomy: Anatomy) -> tuple[str, ...]:
+    """Return the modules of the layers that stay in high precision by rule, such as routers: tools would take them."""
+    return tuple(name.removesuffix(".weight") for name in anatomy.kept if name.endswith(".weight"))
+
+
 def recipes(anatomy: Anatomy, names: Sequence[str]) -> dict[str, Any]:
     """Return, by tool, what keeps the modules that `names` cover in high precision.
 
     llama.cpp is None, with its reason beside it, for an architecture that GGUF has no names for.
     """
     modules = protected_modules(anatomy, names)
-    left = [anatomy.head, *(linear.name for linear in anatomy.projections), *modules]
+    left = [anatomy.head, *(linear.name for linear in anatomy.projections), *kept_modules(anatomy), *modules]
     found: dict[str, Any] = {
         "llm-compressor": {"ignore": left},
         "bitsandbytes": {"llm_int8_skip_modules": left},

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Literal, TypeVar, get_args
 
 from evenbits.errors import CorpusError, SpecError
@@ -49,6 +49,7 @@ _INT = re.compile(r"int(\d{1,9})-(tensor|row|g(\d{1,9}))(-asym)?")
 _NF4 = re.compile(r"nf4-b(\d{1,9})")
 _KEEP = re.compile(r"keep([^%]*)%:([^\[@]*)(?:\[([^\]]*)\])?(?:@(.*))?")
 _CLIP = re.compile(r"clip:([^\[]*)(?:\[([^\]]*)\])?")
+_PERCENT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?")
 _TAG = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")
 _NAME = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
 
@@ -124,7 +125,7 @@ class Keep:
         if self.scope not in {"tensor", "global"}:
             raise SpecError(f"@{self.scope}: the scope of keep is @tensor (the default) or @global")
         object.__setattr__(self, "percent", self.percent.normalize())
-        object.__setattr__(self, "languages", _languages(self.languages))
+        object.__setattr__(self, "languages", checked_tags(self.languages))
 
     def __str__(self) -> str:
         scope = "@global" if self.scope == "global" else ""
@@ -145,7 +146,7 @@ class Clip:
     languages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "languages", _languages(self.languages))
+        object.__setattr__(self, "languages", checked_tags(self.languages))
 
     def __str__(self) -> str:
         return f"clip:mse{_bracket(self.languages)}"
@@ -356,13 +357,13 @@ def _once(part: str, earlier: Modifier | None, now: Modifier) -> Modifier:
 
 
 def _percent(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise SpecError(f"keep{text}%: {text!r} is not a number of percent, such as 0.1") from None
+    if not _PERCENT.fullmatch(text):
+        raise SpecError(f"keep{text}%: {text!r} is not a number of percent above 0, such as 0.1")
+    return Decimal(text)
 
 
-def _languages(tags: tuple[str, ...]) -> tuple[str, ...]:
+def checked_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """Return language tags in their normal form, each once, in order; `SpecError` for one that is none."""
     if not tags:
         return ()
     from evenbits.text.languages import normalise
