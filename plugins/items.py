@@ -18,7 +18,7 @@ from evenbits.errors import EvenbitsError, UsageError
 from evenbits.report.channel import CONTRIBUTION, IDENTITY, sealed
 
 from .hiding import definitions_of, hidden, is_ours
-from .options import end_with_usage_error, is_controller, settings
+from .options import end_with_usage_error, is_controller, only_fixtures, settings
 
 __all__ = ["CATALOGUE_FOLDER", "Catalogue", "Identity", "belongs", "catalogue", "identity"]
 
@@ -175,7 +175,7 @@ def read_workers(config: pytest.Config, folder: Path) -> Catalogue:
 
 def _stop_on_problems(config: pytest.Config) -> None:
     problems = catalogue(config).problems
-    if problems:
+    if problems and not only_fixtures(config):
         end_with_usage_error(problems[0])
 
 

@@ -14,7 +14,16 @@ from evenbits.errors import EvenbitsError, UsageError
 from evenbits.printable import printable
 from evenbits.settings import OPTIONS, Settings, read_settings
 
-__all__ = ["EVALS_INI", "USAGE", "Settings", "end_with_usage_error", "is_controller", "settings"]
+__all__ = [
+    "EVALS_INI",
+    "USAGE",
+    "Settings",
+    "end_with_usage_error",
+    "is_controller",
+    "only_fixtures",
+    "only_looks",
+    "settings",
+]
 
 USAGE = 2
 """Exit code for what cannot be understood. pytest's own usage errors give 4; the harness uses one code everywhere."""
@@ -82,6 +91,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def is_controller(config: pytest.Config) -> bool:
     """Return whether this process writes and decides: the only one, or the controller of xdist's workers."""
     return not hasattr(config, "workerinput")
+
+
+def only_looks(config: pytest.Config) -> bool:
+    """Return whether pytest is asked what there is, so that nothing is measured and nothing may be written."""
+    return bool(config.option.collectonly) or only_fixtures(config)
+
+
+def only_fixtures(config: pytest.Config) -> bool:
+    """Return whether pytest is asked for fixtures or the order of set-ups, for which nothing need be named."""
+    names = ("showfixtures", "show_fixtures_per_test", "setupplan", "setuponly")
+    return any(getattr(config.option, name, False) for name in names)
 
 
 def end_with_usage_error(error: Exception | str) -> NoReturn:

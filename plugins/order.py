@@ -34,6 +34,30 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | Non
             who = catalogue(config).items.get(nodeid)
             return given if given != nodeid or who is None or who.model is None else f"model {who.model}"
 
+        def remove_node(self, node: Any) -> str | None:
+            """Return the test at which a worker died, which is not run again, and give its others away.
+
+            xdist 3.8 hands it to the next worker, and the next, and waits for ever where it was the last of a group
+            (its issues 1323, 1327 and 1378).
+            """
+            workload: dict[str, dict[str, bool]] = self.assigned_work.pop(node)
+            left = [(tests, nodeid) for tests in workload.values() for nodeid, done in tests.items() if not done]
+            if not left:
+                return None
+            tests, crashed = left[0]
+            tests[crashed] = True
+            self.workqueue.update({scope: tests for scope, tests in workload.items() if not all(tests.values())})
+            for other in self.assigned_work:
+                self._reschedule(other)
+            return crashed
+
+        def schedule(self) -> None:
+            """Hand out the first groups; where none is left, workers need not wait for a second one."""
+            super().schedule()
+            if not self.workqueue:
+                for node in self.nodes:
+                    node.shutdown()
+
     return ByModel(config, log)
 
 

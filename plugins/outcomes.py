@@ -30,6 +30,7 @@ The row of that measurement then says it all; any other failure gives a row of i
 ADVISORY = "evenbits_advisory"
 """Attribute of a call report that --advisory let pass: the verdict it would have failed for."""
 
+_RUNNING = pytest.StashKey[bool]()
 _FAILED = pytest.StashKey[list[pytest.TestReport]]()
 
 MUST_ASSERT = ("criterion", "gate")
@@ -58,7 +59,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Settle the outcome of an eval; every other test keeps its own."""
     who = identity(item)
-    if who is None:
+    if who is None or item.stash.get(_RUNNING, False):  # a subtest is judged with the test around it
         return (yield)
     with _short_tracebacks(item.config):
         report = yield
@@ -80,6 +81,16 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Note that the test function runs: a report that is made meanwhile is that of a subtest."""
+    item.stash[_RUNNING] = True
+    try:
+        return (yield)
+    finally:
+        item.stash[_RUNNING] = False
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
     """Show an advised verdict as what it is: neither a pass nor a failure."""
@@ -93,13 +104,18 @@ def _short_tracebacks(config: pytest.Config) -> Iterator[None]:
 
     They are whole studies: printing one takes half a second, in every eval that does not support its claim.
     """
-    chosen = config.option.tbstyle
+    chosen = _style(config)
     if chosen == "auto":
         config.option.tbstyle = "short"
     try:
         yield
     finally:
         config.option.tbstyle = chosen
+
+
+def _style(config: pytest.Config) -> str:
+    """Return the style of tracebacks; without the terminal plugin there is no such option."""
+    return str(getattr(config.option, "tbstyle", "auto"))
 
 
 def _settle_pass(report: pytest.TestReport, who: Identity, measurements: Sequence[Measurement]) -> None:
@@ -133,7 +149,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """
     failed = config.stash[_FAILED] = terminalreporter.stats.get("failed", [])
     written = getattr(config.pluginmanager.get_plugin("evenbits-results"), "document", None) is not None
-    if written and config.option.tbstyle == "auto":
+    if written and _style(config) == "auto":
         _keep(terminalreporter, [one for one in failed if not getattr(one, BY_VERDICT, False)])
     try:
         return (yield)
@@ -143,7 +159,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def give_back_claims(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Let the short summary name the tests of claims that failed, once the section of failures is written."""
-    if config.option.tbstyle == "auto":
+    if _style(config) == "auto":
         _keep(terminalreporter, [one for one in config.stash[_FAILED] if not _of_the_gate(one, config)])
 
 
@@ -163,7 +179,7 @@ def _say_why(report: pytest.TestReport, config: pytest.Config, measurements: Seq
 
     JUnit and the short summary take it from there. Who asks for a style of traceback (--tb) gets the traceback.
     """
-    if config.option.tbstyle == "auto":
+    if _style(config) == "auto":
         report.longrepr = printable(next(row.explain() for row in measurements if not row.supported))
 
 

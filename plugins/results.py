@@ -25,7 +25,7 @@ from evenbits.report.channel import CONTRIBUTION, IDENTITY, NAMES, payloads
 from .additions import add_measurements, add_sections
 from .items import CATALOGUE_FOLDER, Identity, catalogue, read_workers
 from .junit import close_case, name_case, numbered, reopen_case, start_junit
-from .options import end_with_usage_error, is_controller, settings
+from .options import end_with_usage_error, is_controller, only_looks, settings
 from .outcomes import BY_VERDICT, recorded
 
 __all__ = ["RESULTS", "Results"]
@@ -35,15 +35,19 @@ LONGEST_MESSAGE = 500
 
 PHASES = {"setup": "set-up: ", "teardown": "tear-down: "}
 
+SUBTESTS: Any = getattr(pytest, "SubtestReport", ())
+"""Parts of a test (pytest 9): the test around them is the eval, and fails where they do."""
+
 NOT_LIFTED = "no condition is given that would lift this skip"
 
 
 @dataclass(kw_only=True)
 class Log:
-    """What has been reported of one eval so far."""
+    """What has been reported of one eval so far. `parts`: messages of its subtests that failed."""
 
     properties: Sequence[tuple[str, object]] = ()
     errors: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
     skipped: str | None = None
     seconds: float = 0.0
     done: bool = False
@@ -67,6 +71,7 @@ class Results:
         self.note: str | None = None
         self.problems: list[str] = []
         self._logs: dict[str, Log] = {}
+        self._contributed: list[Any] = []
         self._workers: Path | None = None
         self._began = time.perf_counter()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -97,7 +102,7 @@ class Results:
         from evenbits.report.document import require_writable
 
         option = self.config.option
-        if not catalogue(self.config).items or option.collectonly:
+        if not catalogue(self.config).items or only_looks(self.config):
             return
         try:
             folder = settings(self.config).report
@@ -117,25 +122,36 @@ class Results:
         for row in payloads(report.user_properties, IDENTITY):
             book.items.setdefault(report.nodeid, Identity(**row))
         if report.nodeid not in book.items:
+            if report.when == "teardown":  # the first test to ask for a session's fixture need not be an eval
+                self._contributed += payloads(report.user_properties, CONTRIBUTION)
+        elif isinstance(report, SUBTESTS):
+            if report.failed:
+                self._logs.setdefault(report.nodeid, Log()).parts.append(_message(report))
+        else:
+            self._take(report, book.items[report.nodeid])
             return
+        report.user_properties = [pair for pair in report.user_properties if pair[0] not in NAMES]
+
+    def _take(self, report: pytest.TestReport, who: Identity) -> None:
         log = self._logs.setdefault(report.nodeid, Log())
         if report.when == "setup" and log.done:  # another attempt at the test: only the last one counts
             log = self._logs[report.nodeid] = Log(seconds=log.seconds)
             reopen_case(self.config, report.nodeid)
-        name_case(self.config, report, book.items[report.nodeid])
+        name_case(self.config, report, who)
         if len(report.user_properties) >= len(log.properties):
             log.properties = report.user_properties
         log.seconds += getattr(report, "duration", 0.0)
         log.done, log.last = True, report
-        if report.failed and not getattr(report, BY_VERDICT, False):
+        if report.when == "call" and log.parts:  # whose number is all that the test around them says
+            log.errors += log.parts
+        elif report.failed and not getattr(report, BY_VERDICT, False):
             log.errors.append(_message(report))
         elif report.skipped:
             log.skipped = _skip_reason(report)
         report.user_properties = [pair for pair in report.user_properties if pair[0] not in NAMES]
         if report.when == "teardown":
             known = len(recorded(log.properties))
-            made = _rows(book.items[report.nodeid], log)[known:]
-            report.user_properties += numbered(made, first=known + 1)
+            report.user_properties += numbered(_rows(who, log)[known:], first=known + 1)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
@@ -147,12 +163,27 @@ class Results:
             file = error.filename or self.config.option.xmlpath or "a file"
             what = f"{file} cannot be written: {error.strerror or error}."
             self.problem = what if self.problem is None else f"{self.problem} {what}"
-        if (self.problem or self.problems) and session.exitstatus == pytest.ExitCode.OK:
+        refused = self.problem or self.problems or self._held_back()
+        if refused and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self.document is not None and session.exitstatus == pytest.ExitCode.INTERRUPTED and self._enough(session):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _held_back(self) -> bool:
+        """Return whether the gate lets nothing through although no test failed: its policy limits nothing of it."""
+        from evenbits.studies.gate.decision import lets_through
+
+        return self.document is not None and not lets_through(self.document) and not settings(self.config).advisory
+
+    def _enough(self, session: pytest.Session) -> bool:
+        """Return whether -x or --maxfail stopped workers: tests failed, which xdist tells as an interruption."""
+        most = self.config.option.maxfail
+        workers = self.config.pluginmanager.get_plugin("dsession")
+        return bool(0 < most <= session.testsfailed + getattr(workers, "countfailures", 0))
 
     def _finish(self) -> None:
         book = catalogue(self.config)
-        if not book.items or book.problems or self.config.option.collectonly:
+        if not book.items or book.problems or only_looks(self.config):
             return
         for nodeid in sorted(book.items):
             log = self._logs.get(nodeid, Log())
@@ -180,6 +211,8 @@ class Results:
         chosen = settings(self.config)
         book = catalogue(self.config)
         contributions = Contributions()
+        for part in self._contributed:
+            contributions.add(part["section"], part["payload"])
         rows: list[Measurement] = []
         for nodeid in sorted(book.items):
             log = self._logs.get(nodeid, Log())

@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evenbits.numbers import estimate
+from evenbits.numbers import counted, estimate
 from evenbits.printable import capital
 from evenbits.report.answer import Answer, listed
 from evenbits.report.compare import CHANGE
-from evenbits.studies.gate.decision import Case, cases, lets_through
+from evenbits.studies.gate.decision import Case, cases, decided, lets_through
 
-__all__ = ["gated", "may_ship", "of_the_gate"]
+__all__ = ["NOT_SELECTED", "gated", "may_ship", "of_the_gate"]
+
+NOT_SELECTED = "not selected: "
+"""How the reason begins for which `inputs.not_run` leaves out cases of the gate."""
 
 REASONS = 6
 """Reasons of a refusal that are told; the others are counted."""
@@ -42,8 +45,10 @@ REMEDIES = {
 def may_ship(document: Mapping[str, Any]) -> str:
     """Return `may ship`, or `may not ship: sw, yo` with what stands in the way, each once."""
     if lets_through(document):
-        return "May ship"
+        return "May ship, as far as was selected" if _unselected(document) else "May ship"
     blocking = _blocking(document)
+    if not blocking:
+        return "May not ship: the policy limits nothing that was measured"
     pairs = list(dict.fromkeys(_pair(case) for case in blocking))
     named = [f"{f'{pair}: ' if len(pairs) > 1 and pair else ''}{listed(_subjects(blocking, pair))}" for pair in pairs]
     return f"May not ship: {'; '.join(named) or 'the gate came to no decision'}"
@@ -58,17 +63,25 @@ def of_the_gate(document: Mapping[str, Any]) -> Iterator[Answer]:
     """Yield whether it may ship, what was compared with, why not, and what to do."""
     every = cases(document)
     blocking = _blocking(document)
+    if not blocking and not lets_through(document):
+        unlimited = listed(_subjects(every))
+        text = f"{may_ship(document)}: it sets no limit for {unlimited}."
+        yield Answer(label="may it ship", question="May it ship?", text=text, tone="bad")
+        advice = "Give a metric a limit of its own, which holds where neither a tier nor a language has one."
+        yield Answer(label="next", question="What next?", text=advice)
+        return
     if not blocking:
         compared = [case for case in every if case.row["metric"] == CHANGE]
         limited = [case for case in every if case not in compared]
         found = [*([_within(limited)] if limited else []), *([_no_worse(compared)] if compared else [])]
+        found += filter(None, [_unselected(document)])
         text = f"{may_ship(document)}: {'; '.join(found)}."
         yield Answer(label="may it ship", question="May it ship?", text=text, tone="good")
         yield from _baseline(document)
         return
     outcomes = Counter(_outcome(case) for case in blocking)
-    counted = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-    refused = f"{may_ship(document)}. {len(blocking)} of {len(every)} checks stand in the way: {counted}."
+    said = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+    refused = f"{may_ship(document)}. {len(blocking)} of {len(every)} checks stand in the way: {said}."
     yield Answer(label="may it ship", question="May it ship?", text=refused, tone="bad")
     yield from _baseline(document)
     reasons = _reasons(blocking)
@@ -78,7 +91,7 @@ def of_the_gate(document: Mapping[str, Any]) -> Iterator[Answer]:
         yield Answer(
             label="why not",
             question="Why not?",
-            text=f"{len(reasons) - REASONS} more reasons stand under the gate's cases.",
+            text=f"{counted(len(reasons) - REASONS, 'more reason')} under the gate's cases.",
         )
     todo = " ".join(_todo(blocking))
     if todo:
@@ -87,9 +100,17 @@ def of_the_gate(document: Mapping[str, Any]) -> Iterator[Answer]:
 
 def _within(limited: Sequence[Case]) -> str:
     passed = sum(case.row["verdict"] == "supported" for case in limited)
-    excused = [case for case in limited if case.row["verdict"] == "not_applicable"]
+    free = [case for case in limited if not decided(case.row)]
+    excused = [case for case in limited if case.row["verdict"] == "not_applicable" and case not in free]
     more = f", {len(excused)} excused by it ({listed(_subjects(excused))})" if excused else ""
+    more += f", {len(free)} without a limit ({listed(_subjects(free))})" if free else ""
     return f"{passed} of {len(limited)} checks are shown to be within the policy{more}"
+
+
+def _unselected(document: Mapping[str, Any]) -> str:
+    """Return which cases of the gate the run left out, empty where it took all of them."""
+    reasons = [str(row["reason"]) for row in document["inputs"].get("not_run") or ()]
+    return next((reason for reason in reasons if reason.startswith(NOT_SELECTED)), "")
 
 
 def _no_worse(compared: Sequence[Case]) -> str:

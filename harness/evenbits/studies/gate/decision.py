@@ -37,6 +37,7 @@ __all__ = [
     "cases",
     "decide_disparity",
     "decide_language",
+    "decided",
     "disparity_estimates",
     "estimate_of",
     "floor_bits_of",
@@ -291,9 +292,20 @@ def baseline_warning(document: Mapping[str, Any]) -> str:
 
 
 def lets_through(document: Mapping[str, Any]) -> bool:
-    """Return whether the gate of a report lets the deployment through; true where no gate ran."""
+    """Return whether the gate of a report lets the deployment through; true where no gate ran.
+
+    A gate whose every case was skipped for want of a limit has decided nothing, and lets nothing through.
+    """
     found = document["verdicts"].get("gate")
-    return found is None or Verdict(found["verdict"]) in LET_THROUGH
+    if found is None:
+        return True
+    rows = [row for row in document["measurements"] if row.get("role") == "gate"]
+    return Verdict(found["verdict"]) in LET_THROUGH and any(map(decided, rows))
+
+
+def decided(row: Mapping[str, Any]) -> bool:
+    """Return whether a measurement row of the gate is a decision, and no test that was skipped."""
+    return "outcome" in (row.get("data") or {})
 
 
 def _decide(

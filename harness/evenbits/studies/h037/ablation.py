@@ -67,7 +67,8 @@ class Ablation:
         """Return the same for other means of the damage than those measured, NaN for None."""
         above, beside = np.asarray(top, dtype=np.float64), np.maximum(random, self.floor_bits)
         measured = above > self.floor_bits
-        ratio = np.divide(above, beside, out=np.full(above.shape, np.nan), where=measured)
+        with np.errstate(divide="ignore"):  # random weights that cost nothing in a resample
+            ratio = np.divide(above, beside, out=np.full(above.shape, np.nan), where=measured)
         return np.asarray(ratio / normal_energy_ratio(self.share))
 
     def to_json(self) -> dict[str, Any]:
