@@ -66,6 +66,8 @@ def test_a_device_is_one_of_the_known_forms(device, tmp_path):
             "'ray://h:10001' is for clients outside .* --ray-address auto",
         ),
         ({"ray-address": "auto"}, "--ray-address 'auto' names a cluster: add --runner ray"),
+        ({"most": "3"}, "--most 3 ends --until-decided, which was not given"),
+        ({"report": ""}, "--report '' names no folder"),
         ({"dtype": "float16"}, "--dtype 'float16' is unknown; use bfloat16 or float32"),
         ({"full": True, "segments": "3"}, "--full takes all segments and --segments only some"),
         ({"shard": "3/2"}, "--shard '3/2' is not understood; write I/N"),
@@ -84,6 +86,20 @@ def test_the_table_is_searched_upwards_from_the_first_folder_on(tmp_path):
     table(tmp_path, "seed = 1")
     found = read_defaults([near, far], KEYS)
     assert (found.values, found.file) == ({"seed": 1}, tmp_path / "pyproject.toml")
+
+
+def test_what_is_no_table_or_no_text_is_refused_and_a_report_is_named_by_its_folder_too(tmp_path):
+    file = tmp_path / "pyproject.toml"
+    file.write_text("[tool]\nevenbits = 3\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"\[tool\.evenbits\] must be a table of options, not 3"):
+        read_defaults([tmp_path], KEYS)
+    file.write_bytes(b'[tool.evenbits]\nspec = "int3-row" # \xff\n')
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        read_defaults([tmp_path], KEYS)
+    file.unlink()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json").write_text("{}", encoding="utf-8")
+    assert read_settings({"baseline": "out"}, here=tmp_path).baseline == tmp_path / "out" / "report.json"
 
 
 @pytest.mark.parametrize(

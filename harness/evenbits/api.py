@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from evenbits.errors import UsageError
 from evenbits.records import Corpus
 
 if TYPE_CHECKING:
@@ -127,12 +129,16 @@ def protect(
     from evenbits.commands.protect import protected
     from evenbits.report.table import table_of
 
+    if not isinstance(budget, int | float):
+        raise UsageError(f"budget is a number of bits per weight, such as .25, not {budget!r}")
     settings, corpus = _asked([model], spec, options)
     _, found = protected(settings, budget, unit, corpus)
     return table_of(found.pop("plans"), **found)
 
 
-def rank(models: Sequence[str], spec: str = "int4-g64", *, measure: bool = True, **options: Unpack[Options]) -> Table:
+def rank(
+    models: str | Sequence[str], spec: str = "int4-g64", *, measure: bool = True, **options: Unpack[Options]
+) -> Table:
     """Return models as candidates for quantization, the best first; those that cannot be told apart share a rank.
 
     `measure`: by measured damage, else by the weights alone, of which `about["worth_of_weights"]` says the worth.
@@ -140,7 +146,7 @@ def rank(models: Sequence[str], spec: str = "int4-g64", *, measure: bool = True,
     from evenbits.commands.rank import about, ranked
     from evenbits.report.table import table_of
 
-    settings, corpus = _asked(models, spec, options)
+    settings, corpus = _asked([models] if isinstance(models, str) else models, spec, options)
     ranking, worth, text = ranked(settings, measure=measure, given=corpus)
     rows = [one.to_json() for one in ranking.models]
     return table_of(rows, by=ranking.by, worth_of_weights=worth.to_json(), corpus=about(text))
@@ -160,13 +166,13 @@ def plan(
     components. A decision that cannot be made has one row, without a number and with the reason in `power_reason`.
     `about` has the pilot, and the cost of measuring on the largest number of segments, as far as it is not stored.
     """
-    from evenbits.commands.plan import powers
+    from evenbits.commands.plan import checked_sizes, powers
     from evenbits.estimates import Estimate
     from evenbits.paths import expanded
     from evenbits.report.table import table_of
 
     settings, corpus = _asked([model], spec, options)
-    found, decisions, cost = powers(settings, None if pilot is None else expanded(pilot), sorted(set(at)), corpus)
+    found, decisions, cost = powers(settings, None if pilot is None else expanded(pilot), checked_sizes(at), corpus)
     rows = []
     for one in decisions:
         undefined = Estimate.undefined(one.lacking or "not tried")
@@ -203,9 +209,13 @@ def open_report(path: str | Path) -> Report:
 
 def _asked(models: Sequence[str], spec: str | Sequence[str] | None, options: Options) -> tuple[Settings, Corpus | None]:
     """Return the settings, checked as a command line is, and the text where it was handed over."""
-    from evenbits.errors import UsageError
     from evenbits.settings import read_settings
 
+    unknown = [name for name in options if name not in Options.__annotations__]
+    if unknown:
+        close = get_close_matches(unknown[0], Options.__annotations__, n=1)
+        meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(Options.__annotations__)}."
+        raise UsageError(f"there is no option {unknown[0]!r}; {meant}")
     typed: dict[str, Any] = {name.replace("_", "-"): value for name, value in options.items() if value is not None}
     corpus = typed.get("corpus")
     if isinstance(corpus, Corpus):

@@ -46,14 +46,16 @@ def read_defaults(folders: Iterable[Path], keys: Mapping[str, tuple[type, ...]])
 
 def _table(file: Path) -> Mapping[str, Any] | None:
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        content = file.read_bytes()
+    except OSError:
         return None
-    if "evenbits" not in text:  # most files on the way up: spare them the parsing
+    if b"evenbits" not in content:  # most files on the way up: spare them the parsing
         return None
-    tool = parse_toml(text.encode(), source=str(file), error=UsageError).get("tool", {})
+    tool = parse_toml(content, source=str(file), error=UsageError).get("tool", {})
     table = tool.get("evenbits") if isinstance(tool, dict) else None
-    return table if isinstance(table, dict) else None
+    if table is not None and not isinstance(table, dict):
+        raise UsageError(f"{file}: [tool.evenbits] must be a table of options, not {table!r:.80}.")
+    return table
 
 
 def _checked(table: Mapping[str, Any], keys: Mapping[str, tuple[type, ...]], file: Path) -> Mapping[str, Any]:

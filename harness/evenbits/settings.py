@@ -137,6 +137,8 @@ def read_settings(
         checked["segments"] = None
     if not checked["tasks"] and (checked["task_folder"] or checked["task_limit"]):
         raise UsageError("--task-folder and --task-limit say how --tasks are run, and no task was named.")
+    if "most" in given and not checked["until_decided"]:
+        raise UsageError(f"--most {given['most']} ends --until-decided, which was not given; --segments takes so many.")
     if "ray-address" in given and checked["runner"] != "ray":
         raise UsageError(f"--ray-address {given['ray-address']!r} names a cluster: add --runner ray, or leave it out.")
     made = Settings(**checked, typed=frozenset(given), stated=frozenset(stated))

@@ -173,6 +173,8 @@ def as_folder(value: Value) -> Path | None:
     """Return the path of a folder, which need not exist."""
     if value.value is None:
         return None
+    if not str(value.value).strip():
+        raise UsageError(f"--{value.name} {value.value!r} names no folder.")
     folder = value.folder / expanded(value.value)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--{value.name} {value.value!r} is a file; name a folder.")
@@ -194,7 +196,10 @@ def as_baseline(value: Value, saved: Path) -> Path | None:
     if value.value is None:
         return None
     found = find_report(value.value, saved)
-    return found if found.parent == saved else as_file(value)
+    if found.parent == saved:
+        return found
+    inside = value.folder / found / "report.json"
+    return inside if inside.is_file() else as_file(value)
 
 
 def as_shard(value: Value) -> tuple[int, int] | None:

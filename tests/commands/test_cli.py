@@ -7,12 +7,14 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from evenbits.commands import run as run_module
 from evenbits.commands.app import app
 from evenbits.commands.damage import _signs
 from evenbits.commands.options import interval
-from evenbits.commands.run import _inside, _package, pytest_command
+from evenbits.commands.run import _inside, _package, _pytest, pytest_command
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,6 +235,54 @@ def test_a_recorded_run_asks_the_installed_evals_or_those_that_were_in_the_folde
     theirs = pytest_command(["evals", "test_deployment_gate.py"])
     assert theirs[-2:] == ["evals", "test_deployment_gate.py"]
     assert "-c" not in theirs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["test_h037_outlier_sparsity.py"], ["{evals}/test_h037_outlier_sparsity.py"]),
+        (["--deselect", "test_h036_x.py::a"], ["{evals}", "--deselect", "test_h036_x.py::a"]),
+        (
+            ["--ignore", "test_h037_outlier_sparsity.py"],
+            ["{evals}", "--ignore", "{evals}/test_h037_outlier_sparsity.py"],
+        ),
+        (["--junitxml", "evals", "-k", "evals"], ["{evals}", "--junitxml", "evals", "-k", "evals"]),
+    ],
+)
+def test_the_value_of_an_option_chooses_no_test(arguments, expected, monkeypatch):
+    """Taken for a test it left the evals out, and pytest ran whatever lies in the folder."""
+    asked = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: asked.append(command) or SimpleNamespace(returncode=0))
+    assert _pytest(arguments) == 0
+    evals = str(_package("evenbits.evals"))
+    assert asked[0][-len(expected) :] == [one.replace("{evals}", evals) for one in expected]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("--cost",), "--collect-only"), (("--json",), "report.json"), (("-n", "2"), 'pip install "evenbits[xdist]"')],
+)
+def test_options_of_other_commands_and_of_what_is_not_installed_are_told_what_does_the_same(
+    arguments, words, tmp_path, monkeypatch
+):
+    found = run_module.find_spec
+    monkeypatch.setattr(run_module, "find_spec", lambda name: None if name == "xdist" else found(name))
+    refused(run("run", "--model", "reference:a1", *arguments), tmp_path, words)
+
+
+def test_modules_in_the_folder_at_hand_are_not_taken_for_pythons(tmp_path):
+    (tmp_path / "json.py").write_text("raise SystemExit(1)\n", encoding="utf-8")
+    command = [sys.executable, "-P", "-m", "evenbits", "run", "--collect-only", "-q", "--model=reference:a1"]
+    done = subprocess.run(
+        [*command, "test_h037_outlier_sparsity.py", "--languages=de,en"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_run_refuses_what_it_cannot_understand_before_it_writes_anything(tmp_path):

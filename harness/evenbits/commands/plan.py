@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from evenbits.records import Corpus
     from evenbits.studies.plan import Pilot, Planned
 
-__all__ = ["plan", "powers"]
+__all__ = ["checked_sizes", "plan", "powers"]
 
 PILOT_SEGMENTS = 6
 AT = "10,20,40,80"
+MOST = 10_000
+"""Segments that are planned for at most: more than corpora have, and as many as a simulation has room for."""
 
 
 @configured("spec", *MEASURING, argument="model")
@@ -42,7 +44,7 @@ def plan(
     A pilot measures the model under the first spec on --segments segments (default: 6) of each language; --pilot takes
     an earlier report in its place. Power is simulated from its variance components.
     """
-    sizes = _sizes(at)
+    sizes = checked_sizes(at.split(","))
     if just_cost:
         _say_cost(settings, pilot, as_json=as_json)
         return
@@ -71,14 +73,17 @@ def powers(
     return pilot, planned(pilot, sizes, rng=np.random.default_rng(settings.seed)), cost
 
 
-def _sizes(text: str) -> list[int]:
+def checked_sizes(sizes: Iterable[int | str]) -> list[int]:
+    """Return numbers of segments, each once and in order; `UsageError` where one is none that can be planned for."""
+    given = list(sizes)
     try:
-        sizes = sorted({int(part) for part in text.split(",")})
+        found = sorted({int(size) for size in given})
     except ValueError:
-        sizes = []
-    if not sizes or sizes[0] < 2:
-        raise UsageError(f"--at {text!r} is not understood; write numbers of segments from 2 on, such as {AT}.")
-    return sizes
+        found = []
+    if not found or found[0] < 2 or found[-1] > MOST:
+        said = ",".join(map(str, given))
+        raise UsageError(f"--at {said!r} is not understood; write numbers of segments, 2 to {MOST:,}, such as {AT}.")
+    return found
 
 
 def _say_cost(settings: Settings, report: Path | None, *, as_json: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,6 +26,18 @@ PYTEST_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 MODELS = ("reference:", "wheel:")
 """How arguments begin that name a model and cannot be a test."""
+
+WITH_VALUE = (
+    *("--deselect", "--ignore", "--ignore-glob", "--junitxml", "--rootdir", "--confcutdir", "--basetemp"),
+    *("-c", "-k", "-m", "-o", "-p", "-W"),
+)
+"""Options of pytest whose value may look like a test and chooses none."""
+
+ELSEWHERE = {
+    "--cost": "what a run takes, and its tests, is what --collect-only says; nothing is measured",
+    "--json": "a run writes report.json into the folder of --report, with everything that it found",
+}
+"""Options of other commands, and what does the same here."""
 
 DECIDED, NOTHING_COLLECTED = (0, 1), 5
 """Exit codes of pytest. All but those where its tests ran are 2 here: what was not decided must not look decided."""
@@ -58,13 +72,29 @@ def _refuse_models(arguments: Sequence[str]) -> None:
 
 def _pytest(arguments: list[str]) -> int:
     """Run pytest on the evals installed with this package and return our exit code."""
+    _refuse_what_pytest_lacks(arguments)
     evals = _package(INSTALLED_EVALS)
-    inside = [_inside(evals, one) for one in arguments]
-    chosen = inside if inside != arguments else [str(evals), *arguments]
-    code = subprocess.run(pytest_command(chosen), check=False).returncode  # noqa: S603 - our own interpreter
+    inside, chosen = [], False
+    for before, one in zip(["", *arguments], arguments, strict=False):
+        inside.append(_inside(evals, one) if before not in WITH_VALUE or before == "--ignore" else one)
+        chosen = chosen or (inside[-1] != one and before not in WITH_VALUE)
+    command = pytest_command(inside if chosen else [str(evals), *inside])
+    # what lies in the folder at hand must not be imported in place of a module of Python's
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    code = subprocess.run(command, check=False, env=environment).returncode  # noqa: S603 - our own interpreter
     if code == NOTHING_COLLECTED:
         typer.secho("evenbits: no test was selected, so nothing was decided.", err=True, fg="red")
     return code if code in DECIDED else 2
+
+
+def _refuse_what_pytest_lacks(arguments: Sequence[str]) -> None:
+    """Raise `UsageError` for options that are known from elsewhere: pytest would call them unrecognized."""
+    for one in arguments:
+        name = one.partition("=")[0]
+        if name in ELSEWHERE:
+            raise UsageError(ELSEWHERE[name])
+        if re.fullmatch("-n[0-9]*|--numprocesses|--dist", name) and find_spec("xdist") is None:
+            raise UsageError(f'{one} needs pytest-xdist: pip install "evenbits[xdist]"')
 
 
 def pytest_command(arguments: Sequence[str]) -> list[str]:
