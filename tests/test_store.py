@@ -10,13 +10,16 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from evenbits import store as store_module
 from evenbits.errors import StoreError
-from evenbits.store import MANIFEST, DamagedEntryWarning, Store
+from evenbits.store import MANIFEST, DamagedEntryWarning, Store, WaitingWarning
 from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
@@ -421,3 +424,24 @@ def test_an_error_of_what_fills_a_folder_stays_its_own(store):
 def test_a_home_is_expanded(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Store("~/zz").root == tmp_path / "zz"
+
+
+def test_whoever_waits_for_another_run_for_long_says_for_which_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "PATIENCE", 0.05)
+    store, key = Store(tmp_path), {"a": 1}
+    file = tmp_path / "locks" / f"{store._path('x', key).name}.lock"
+    file.parent.mkdir(parents=True)
+    begun = threading.Event()
+
+    def hold():
+        with FileLock(file):
+            begun.set()
+            time.sleep(0.5)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    begun.wait()
+    with pytest.warns(WaitingWarning, match=re.escape(str(file))):
+        store.compute("x", key, lambda: ({}, {"b": 2}))
+    other.join()
+    assert store.get("x", key).meta == {"b": 2}

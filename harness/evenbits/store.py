@@ -33,7 +33,7 @@ from evenbits.errors import GapError, StoreError
 from evenbits.paths import expanded
 from evenbits.records import digest_of
 
-__all__ = ["SEAL", "Contents", "DamagedEntryWarning", "Entry", "Store", "contents"]
+__all__ = ["SEAL", "Contents", "DamagedEntryWarning", "Entry", "Store", "WaitingWarning", "contents"]
 
 Arrays = Mapping[str, NDArray[Any]]
 Key = Mapping[str, Any]
@@ -47,6 +47,13 @@ GAP_NAMES = ("text", "model", "variant", "spec", "language", "languages", "dtype
 
 FORMAT = 2
 """Version of what an entry holds. An entry of another version is measured again, without a word: it is no damage."""
+
+
+PATIENCE = 600.0  # seconds until a run says whom it waits for: few entries take as long to compute
+
+
+class WaitingWarning(UserWarning):
+    """Another run holds what this one needs."""
 
 
 class DamagedEntryWarning(UserWarning):
@@ -266,7 +273,15 @@ class Store:
         with _explained(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             with suppress(Timeout):
-                lock.acquire(blocking=wait)
+                lock.acquire(timeout=PATIENCE if wait else 0)
+            if wait and not lock.is_locked:
+                warnings.warn(
+                    f"{PATIENCE / 60:.0f} minutes waited for another run that holds {file}. Where none is at work, one "
+                    "was killed on another machine whose disk knows no better locks: remove that file.",
+                    WaitingWarning,
+                    stacklevel=3,
+                )
+                lock.acquire()
         try:
             yield lock.is_locked
         finally:

@@ -54,6 +54,10 @@ def test_nothing_flipped_is_no_evidence():
         ("global_mmlu_full_hi", "hi"),
         ("arc_easy", None),
         ("xcopa_zh", "zh-Hans"),
+        ("agieval_lsat_ar", None),
+        ("mmlu_professional_law", None),
+        ("crows_pairs_english_age", None),
+        ("leaderboard_bbh", None),
     ],
 )
 def test_the_language_is_read_from_the_name(task, tag):

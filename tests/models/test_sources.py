@@ -311,6 +311,9 @@ def test_code_of_a_part_of_the_model_is_refused_too(model, refuse):
 
 
 def test_a_folder_without_config_or_with_a_broken_one_is_refused(model, refuse, tmp_path):
+    (model / "adapter_config.json").write_text("{}")
+    refuse(model, ModelError, "an adapter beside its model")
+    (model / "adapter_config.json").unlink()
     (model / "config.json").write_text('{"model_type": ')
     refuse(model, IntegrityError, r"config\.json is not JSON at byte 15")
     (model / "config.json").write_text("{}")

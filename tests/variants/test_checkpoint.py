@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import architectures
 import numpy as np
@@ -24,6 +25,7 @@ from deployed_checkpoints import (
 )
 from evenbits.cells import Subject, measure_damage
 from evenbits.errors import EvenbitsError, ModelError, SpecError, UnsafeModelError
+from evenbits.models import hub
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.records import Corpus
@@ -203,6 +205,17 @@ def test_our_own_export_is_the_spec_it_was_written_from(subject, corpus, tmp_pat
         assert ours["nll_quantized"] == pytest.approx(simulated["nll_quantized"], rel=1e-6)
         assert ours["bits_per_weight"] == pytest.approx(4.5)
         assert ours["artefact"]["format"] == "evenbits"
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_checkpoint_of_the_hub_is_fetched_over_the_network_only_where_the_run_may(offline, subject, monkeypatch):
+    asked = []
+    monkeypatch.setattr(hub, "fetch", lambda _ref, **options: asked.append(options["offline"]) or subject.local.folder)
+    run = replace(subject, local=replace(subject.local, offline=offline))
+    assert Checkpoint(model="org/name")._folder(run) == subject.local.folder
+    assert asked == [offline]
+    local = resolve(parse_model(str(subject.local.folder)), store=subject.store, offline=offline)
+    assert local.offline is offline
 
 
 def bits_of_checkpoint(made, subject):

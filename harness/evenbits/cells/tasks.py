@@ -28,6 +28,9 @@ from evenbits.variants.variant import FULL_PRECISION, Variant, full_beside, in_d
 
 __all__ = ["Answers", "TaskDamage", "Tasks", "compare_documents", "language_of", "measure_tasks"]
 
+NO_LANGUAGE = ("agieval_lsat_ar",)
+"""Tasks whose names end as those of a language do: analytical reasoning, in English."""
+
 SCHEMA = 1
 """Raised whenever the same task would be scored otherwise."""
 
@@ -188,10 +191,16 @@ def _loss(full: Scores, quantized: Scores, lost: int, gained: int, rng: np.rando
 
 
 def language_of(task: str) -> str | None:
-    """Return the language that a task's name ends in: `belebele_deu_Latn` -> de, `xnli_sw` -> sw, `piqa` -> None."""
+    """Return the language that a task's name ends in: `belebele_deu_Latn` -> de, `xnli_sw` -> sw, `piqa` -> None.
+
+    A code alone counts only where the table of languages has it: `mmlu_professional_law` is in no language called Law.
+    """
     import langcodes
 
-    from evenbits.text.languages import normalise
+    from evenbits.text.languages import known_languages, normalise
+
+    if task in NO_LANGUAGE:
+        return None
 
     parts = task.split("_")
     for count in (3, 2, 1):
@@ -200,7 +209,8 @@ def language_of(task: str) -> str | None:
         if len(parts) <= count or code is None or not all(re.fullmatch(r"[A-Z][a-z]{3}|[A-Z]{2}", p) for p in tail[1:]):
             continue
         if langcodes.tag_is_valid("-".join(tail)):
-            return normalise("-".join(tail))
+            tag = normalise("-".join(tail))
+            return tag if count > 1 or tag.partition("-")[0] in known_languages() else None
     return None
 
 

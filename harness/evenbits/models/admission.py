@@ -66,6 +66,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         inside = sorted(file.name for file in folder.glob("*.gguf"))
         hint = f" It holds {inside[0]}: give the path of that file." if inside else ""
         raise ModelError(f"{folder} has no config.json, so it is not a model folder of transformers.{hint}")
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder} holds an adapter beside its model, which some libraries would load and others leave out: merge "
+            "it into the weights, or measure the model without adapter_config.json"
+        )
     config = read_json(path, error=fetch_again, infinite=True)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{path} names no model_type; {SUPPORTED_TEXT}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,7 +26,8 @@ class LocalModel:
     numbers, tied weights counted once. `allow_code`: the user allowed the repository's own code to run. `exposure`:
     training bytes by language tag, from a file `exposure.json` beside the weights; None where there is none.
     `precision`: in which formats of less than 16 bits the file had the weights, None where it had none in such; what is
-    measured of such a model comes on top of that, and whatever names the model says so.
+    measured of such a model comes on top of that, and whatever names the model says so. `offline`: the run uses no
+    network, nor does what is measured beside the model.
     """
 
     text: str
@@ -37,6 +38,7 @@ class LocalModel:
     allow_code: bool = False
     exposure: Mapping[str, int] | None = None
     precision: str | None = None
+    offline: bool = field(default=False, compare=False)
 
     def nbytes(self, dtype: str) -> int:
         """Return the bytes of its weights in `dtype`."""

@@ -30,7 +30,7 @@ from evenbits.store import Store
 __all__ = ["folder_without_fetching", "is_here", "resolve"]
 
 KNOWN = "models"
-FACTS = tuple(one.name for one in fields(LocalModel) if one.name != "folder")
+FACTS = tuple(one.name for one in fields(LocalModel) if one.name not in {"folder", "offline"})
 NOWHERE = Path("(its files are not needed)")
 ACCOUNTED = 4  # of what is held to its configuration: raise it when more is refused
 VERSION = 2  # of what is written into the store: raise it when dequantized or converted folders change
@@ -83,6 +83,7 @@ def resolve(
         allow_code=allow_code,
         exposure=read_exposure(folder),
         precision=precision,
+        offline=offline,
     )
     store.known(KNOWN, {"text": ref.text}, lambda: {name: plain(getattr(found, name)) for name in FACTS})
     return found

@@ -134,7 +134,8 @@ class Checkpoint:
             move(loaded.model, loaded.anatomy, original.device)
             return loaded
         if _quantization(folder) is None:
-            return load(resolve(self._ref(), store=original.store), dtype=dtype, device=original.device)
+            local = resolve(self._ref(), store=original.store, offline=original.local.offline)
+            return load(local, dtype=dtype, device=original.device)
         return _quantized(self, folder, dtype, original)
 
     def bits_per_weight(self, original: Original) -> float | None:
@@ -162,7 +163,7 @@ class Checkpoint:
         activations = activations_of(config)
         found: dict[str, Any] = {
             "engine": "torch",
-            "device": str(original.device),
+            "device": original.device.make,
             "format": config.get("quant_method", "not quantized") if config else "not quantized",
             "loaders": _loaders(folder),
             "tensor_types": dict(sorted(counts.items())),
@@ -183,8 +184,8 @@ class Checkpoint:
             from evenbits.models import hub
             from evenbits.progress import Silent
 
-            return hub.fetch(ref, store=original.store, offline=False, progress=Silent())
-        return resolve(ref, store=original.store).folder
+            return hub.fetch(ref, store=original.store, offline=original.local.offline, progress=Silent())
+        return resolve(ref, store=original.store, offline=original.local.offline).folder
 
 
 def activations_of(config: Mapping[str, Any]) -> str | None:

@@ -142,7 +142,7 @@ class LibrarySpec:
             "engine": PACKAGES[self.library],
             "version": self.version,
             "build": f"torch {version('torch')}",
-            "device": str(original.device),
+            "device": original.device.make,
             **({"storage": UNPACKED} if self.group and self.bits < BYTE else {}),
         }
 

@@ -159,9 +159,11 @@ def engine_here(library: str | None = None) -> Engine:
         "from evenbits.variants.llama_cpp.library import engine_at; "
         "sys.stderr.write(''); print(json.dumps(asdict(engine_at(Path(sys.argv[1])))))"
     )
-    done = subprocess.run(  # noqa: S603 - our own module
-        [sys.executable, "-c", code, str(_found(library))], capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [sys.executable, "-c", code, str(_found(library))]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603 - ours
+    except subprocess.TimeoutExpired:
+        raise EngineError("llama.cpp cannot be loaded here: it did not say its version in two minutes") from None
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
         raise EngineError(f"llama.cpp cannot be loaded here: {last[0]}")
