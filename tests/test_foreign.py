@@ -137,3 +137,7 @@ def test_a_name_is_shown_as_it_is_without_what_a_terminal_would_act_on():
 def test_what_is_no_object_is_refused():
     with pytest.raises(ModelError, match=r"f: x must be an object, not \[1\]"):
         Entries.of([1], source="f: x", error=ModelError)
+
+
+def test_a_byte_order_mark_before_toml_is_no_part_of_it():
+    assert parse_toml(b"\xef\xbb\xbfa = 1\n", source="x", error=ModelError) == {"a": 1}

@@ -7,6 +7,7 @@ asks an `Entries` for a key gets a value of the type asked for, or a sentence wi
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -105,7 +106,7 @@ def parse_json(content: bytes, *, source: str, error: Refusal, infinite: bool = 
 def parse_toml(content: bytes, *, source: str, error: Refusal) -> dict[str, Any]:
     """Return the table of a TOML text in UTF-8; raises `error` as `parse_json` does."""
     try:
-        table = tomllib.loads(_decoded(content, source, error))
+        table = tomllib.loads(_decoded(content.removeprefix(codecs.BOM_UTF8), source, error))
     except tomllib.TOMLDecodeError as reason:
         raise error(f"{source} is not TOML: {reason}") from reason
     except ValueError:

@@ -285,6 +285,16 @@ def test_modules_in_the_folder_at_hand_are_not_taken_for_pythons(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_a_disk_that_is_full_when_results_are_printed_is_a_sentence():
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        command = [sys.executable, "-m", "evenbits", "models", "--json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("evenbits: the disk is full")
+    assert "Traceback" not in done.stderr
+
+
 def test_run_refuses_what_it_cannot_understand_before_it_writes_anything(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "evenbits", "run", "--model=org/name", "--spec=int9-row"],

@@ -104,7 +104,7 @@ def test_every_protection_is_named_with_what_it_protects_on_any_terminal(columns
     ("changes", "words"),
     [
         (("--budget", "much"), ("--budget 'much'", "0.25bpw")),
-        (("--budget", "-1"), ("between 0 and 16",)),
+        (("--budget", "-1"), ("above 0 and below 16",)),
         (("--budget", "0.001"), ("buys nothing", "smallest matrix")),
         (("--budget", "1", "--unit", "head"), ("--unit head", "auto")),
         (("--budget", "1", "--spec", "none"), ("nothing is quantized",)),

@@ -37,6 +37,14 @@ def test_a_task_and_its_texts_for_each_language_and_a_group(corpus, tmp_path):
     assert task_name("flores", "zh-Hans") == "flores_zh_Hans"
 
 
+def test_tasks_of_an_earlier_call_are_not_left_to_be_run_beside_those_of_this_one(corpus, tmp_path):
+    write_tasks(corpus, tmp_path)
+    (tmp_path / "mine.yaml").write_text("task: mine\n", encoding="utf-8")
+    write_tasks(corpus.select(languages=("ka",)), tmp_path)
+    found = sorted(file.name for file in tmp_path.iterdir())
+    assert found == ["evenbits_segments.py", "ka.jsonl", "ka.yaml", "mine.yaml"]
+
+
 def test_a_folder_that_cannot_be_written_is_a_sentence(corpus, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ExportError, match="cannot be written into"):

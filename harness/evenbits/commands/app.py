@@ -5,6 +5,9 @@ Heavy modules are imported inside the commands that need them, so that `--help` 
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from importlib.metadata import version
 from typing import Annotated
 
@@ -62,4 +65,11 @@ for command in (corpora, models):
 
 def main() -> None:
     """Run the command; the entry point of the package."""
-    app()
+    try:
+        app()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes out as it ends
+        typer.secho(f"evenbits: the disk is full, and what was to be printed is lost: {error}", err=True, fg="red")
+        sys.exit(2)

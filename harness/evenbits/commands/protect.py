@@ -142,7 +142,7 @@ def _budget(text: str) -> float:
     except ValueError:
         raise UsageError(f"--budget {text!r}: write extra bits per weight, such as 0.25bpw") from None
     if not 0 < value < 16:
-        raise UsageError(f"--budget {text}: extra bits per weight lie between 0 and 16")
+        raise UsageError(f"--budget {text}: extra bits per weight are above 0 and below 16")
     return value
 
 

@@ -26,9 +26,12 @@ def segments(language, **_):
     return load_dataset("json", data_files={"test": str(Path(__file__).parent / f"{language}.jsonl")})
 '''
 
+MARK = "custom_dataset: !function evenbits_segments.segments"
+"""By which a task of ours is known."""
+
 TASK = """task: {name}
 tag: {group}
-custom_dataset: !function evenbits_segments.segments
+{mark}
 dataset_kwargs:
   language: {language}
 test_split: test
@@ -51,10 +54,15 @@ def task_name(group: str, language: str) -> str:
 def write_tasks(corpus: Corpus, folder: Path, *, group: str = "evenbits") -> tuple[str, ...]:
     """Write the tasks of `corpus` into `folder`, and return their names; `ExportError` where it cannot be written.
 
-    `group` names all of them for `lm_eval --tasks`, too.
+    `group` names all of them for `lm_eval --tasks`, too. What an earlier call left there of other languages is removed:
+    it would be run with them, on other text.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for task in folder.glob("*.yaml"):
+            if task.stem not in corpus.languages and MARK in task.read_text(encoding="utf-8"):
+                task.unlink()
+                task.with_suffix(".jsonl").unlink(missing_ok=True)
         (folder / "evenbits_segments.py").write_text(LOADER, encoding="utf-8")
         for tag in corpus.languages:
             rows = [
@@ -63,7 +71,7 @@ def write_tasks(corpus: Corpus, folder: Path, *, group: str = "evenbits") -> tup
             ]
             (folder / f"{tag}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
             name = json.dumps(task_name(group, tag))
-            described = TASK.format(name=name, group=json.dumps(group), language=json.dumps(tag))
+            described = TASK.format(mark=MARK, name=name, group=json.dumps(group), language=json.dumps(tag))
             (folder / f"{tag}.yaml").write_text(described, encoding="utf-8")
     except OSError as error:
         raise ExportError(f"the tasks cannot be written into {folder}: {error}") from error

@@ -136,6 +136,7 @@ def test_what_is_wrong_is_named_with_its_key(text, sentence):
         ({"metric": "disparity"}, "waiver 1 names a language, but disparity is taken over all of them"),
         ({"until": "2030-01-01"}, "waiver 1 has the unknown key 'until'"),
         ({"language": "??"}, "language of waiver 1 names '??'"),
+        ({"spec": "int4-g65x"}, "spec of waiver 1 is no spec: "),
     ],
 )
 def test_an_impossible_waiver_is_refused(change, sentence):

@@ -14,7 +14,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from evenbits.errors import CorpusError, PolicyError
+from evenbits.errors import CorpusError, EvenbitsError, PolicyError
 from evenbits.foreign import read_toml
 from evenbits.text.languages import normalise
 
@@ -258,11 +258,21 @@ def _waiver(value: object, place: int, source: str) -> Waiver:
         metric=table["metric"],
         language=_tag(table["language"], source, f"language of {where}") if "language" in table else None,
         model=table.get("model"),
-        spec=table.get("spec"),
+        spec=_spec(table["spec"], source, f"spec of {where}") if "spec" in table else None,
         owner=table["owner"],
         reason=table["reason"],
         expires=_date(table["expires"], source, f"expires of {where}"),
     )
+
+
+def _spec(text: str, source: str, where: str) -> str:
+    """Return a spec in the form that reports have: one that is none would never cover anything."""
+    from evenbits.variants.registry import parse
+
+    try:
+        return str(parse(text))
+    except EvenbitsError as error:
+        raise PolicyError(f"{source}: {where} is no spec: {error}") from None
 
 
 def _distinct(waivers: list[Waiver], source: str) -> tuple[Waiver, ...]:

@@ -64,7 +64,8 @@ class Planned:
         if self.lacking:
             return f"{self.decision}: cannot be decided: {self.lacking}"
         at = max(self.power) if segments is None else segments
-        said = f"{self.decision}: made in {self.power[at].value or 0.0:.0%} at {self._taken(at)}, if {self.truth}"
+        often = round(self.power[at].value or 0.0, 2)  # as tables have it
+        said = f"{self.decision}: made in {often:.0%} at {self._taken(at)}, if {self.truth}"
         if self.enough is not None:
             return f"{said}; {self.enough} segments are enough"
         if self.over == "segments":

@@ -191,7 +191,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
     except SafetensorError as error:
         raise ExportError(f"{folder} cannot be written: {error}. Nothing partial was kept.") from error
     except OSError as error:
-        if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+        if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR} and folder.exists():
             raise UsageError(f"{folder} appeared meanwhile; nothing was overwritten, name another folder") from error
         raise ExportError(
             f"{folder} cannot be written: {error.strerror or error}. Nothing partial was kept; free some space or name "

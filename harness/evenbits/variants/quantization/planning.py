@@ -178,7 +178,7 @@ def _planned(spec: QuantSpec, name: str, part: str, shapes: Mapping[str, tuple[i
     try:
         spec.grid.scales(shape)
     except SpecError as error:
-        fitting = [size for size in (256, 128, 64, 32, 16, 8) if shape[1] % size == 0]
+        fitting = [size for size in (256, 128, 64, 32, 16, 8, 4, 2) if shape[1] % size == 0]
         remedy = f"sizes that do: {', '.join(map(str, fitting))}" if fitting else "use one scale per row"
         raise SpecError(
             f"spec {str(spec)!r}: {name} has {shape[1]} inputs, and {error} ({remedy}); "
