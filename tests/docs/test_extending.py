@@ -46,6 +46,7 @@ def test_a_hypothesis_is_two_files_and_a_backend_one():
     assert len(BACKEND) == 1  # and a line of the registry
 
 
+@pytest.mark.slow
 def test_the_built_in_hypothesis_is_measured_judged_and_shown_by_its_folder_alone(here, tiny_llama, tagged_texts):
     inserted = (
         "import evenbits.studies\n"

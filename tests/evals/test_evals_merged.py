@@ -98,6 +98,7 @@ def text(document):
     return dump({key: value for key, value in document.items() if key not in {"timing", "environment"}})
 
 
+@pytest.mark.slow
 def test_the_gate_and_the_findings_over_models_in_shards_by_model(run, joined, models):
     files, specs, policy = (
         ("test_established_findings.py", "test_deployment_gate.py"),
