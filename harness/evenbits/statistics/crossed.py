@@ -9,7 +9,8 @@ bootstrap (Owen, Annals of Applied Statistics 2007), whose variance is slightly 
 
 Resamples of few segments are too narrow, whatever is computed of them: with 3 a mean over one language that is zero was
 shown not to be in .20 instead of .05, and over 33 languages, of whose spread segments share half, in .24. So below
-`FEW_SEGMENTS` what segments add is not drawn from them: it is normal, as wide as Student's t of their mean.
+`FEW_SEGMENTS` what segments add is not drawn from them: it is normal, as wide as Student's t of their mean. Ratios are
+but drawn (`CrossedBootstrap.drawn`).
 
 Languages of one family move together. A family that lies in one group is drawn as a whole, then its languages; one with
 languages in both is not, as its effect cancels. What few languages or families understate is put right by the
@@ -23,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -38,6 +40,8 @@ __all__ = ["CrossedBootstrap", "Design", "MeansStatistic", "bounded_estimate", "
 FEW_SEGMENTS = 20
 """Below so many, segments are not resampled: their part is Student's t, as in `means.mean_interval`."""
 
+STUDENT = ", few segments by Student's t"
+
 MeansStatistic = Callable[[FloatArray], FloatArray]
 """Maps language means [B, L, K], languages in the order of the input, to values [B, ...]."""
 
@@ -46,12 +50,15 @@ MeansStatistic = Callable[[FloatArray], FloatArray]
 class CrossedBootstrap:
     """A statistic of language means: `value` [...] on the data, `replicates` [B, ...] under resampling.
 
-    `confidence`: of the intervals that it is read for.
+    `confidence`: of the intervals that it is read for. `drawn` [B, ...]: replicates with segments drawn however few
+    they are. Ratios take these: in them what segments share cancels, languages say how wide their interval is, and
+    segments spread beyond what was seen would only take them to where a ratio is not near linear.
     """
 
     languages: tuple[str, ...]
     value: FloatArray = field(repr=False, compare=False)
     replicates: FloatArray = field(repr=False, compare=False)
+    drawn: FloatArray = field(repr=False, compare=False)
     method: str
     confidence: float
 
@@ -134,22 +141,29 @@ def crossed_bootstrap(
     if groups is not None and set(languages) - set(groups):
         raise ValueError(f"groups does not name {', '.join(sorted(set(languages) - set(groups)))}")
     means = np.stack([table.mean(axis=1) for table in tables])[None]
-    drawn, levels, few = np.repeat(means, resamples, axis=0), list[str](), ""
-    if any(np.ndim(values) for values in damage.values()):
-        drawn = _segment_means(tables, resamples, rng, aligned=aligned, confidence=confidence)
-        levels.append(f"segments {'shared by' if aligned else 'within'} languages")
-        few = ", few segments by Student's t" if min(table.shape[1] for table in tables) < FEW_SEGMENTS else ""
+    sizes = [table.shape[1] for table in tables] if any(np.ndim(values) for values in damage.values()) else []
+    few = 0 < min(sizes, default=0) < FEW_SEGMENTS
+    drawn = np.repeat(means, resamples, axis=0)
+    if sizes:
+        drawn = _segment_means(tables, partial(_drawn, resamples=resamples, rng=rng), aligned=aligned)
+    sets, levels = [drawn], [f"segments {'shared by' if aligned else 'within'} languages"] if sizes else []
+    chosen = np.broadcast_to(np.arange(len(languages)), (resamples, len(languages)))
     if resample_languages:
         chosen = _drawn_languages(languages, groups, families, rng=rng, resamples=resamples)
-        drawn = drawn[np.arange(resamples)[:, None], chosen]
         levels += ["languages"] if families is None else ["families", "languages"]
-    value, replicates = np.asarray(statistic(means))[0], np.asarray(statistic(drawn))
+    if few:
+        spread = partial(_spread, resamples=resamples, rng=rng, confidence=confidence)
+        sets.append(_segment_means(tables, spread, aligned=aligned))
+    value, *replicates = (
+        np.asarray(statistic(one)) for one in (means, *(one[np.arange(resamples)[:, None], chosen] for one in sets))
+    )
     over = " and ".join(filter(None, (", ".join(levels[:-1]), *levels[-1:])))
     return CrossedBootstrap(
         languages=languages,
-        value=value,
-        replicates=replicates,
-        method=f"bootstrap over {over}{few}, {resamples} resamples",
+        value=value[0],
+        replicates=replicates[-1],
+        drawn=replicates[0],
+        method=f"bootstrap over {over}{STUDENT if few else ''}, {resamples} resamples",
         confidence=confidence,
     )
 
@@ -194,33 +208,34 @@ def _tables(damage: Mapping[str, ArrayLike], *, aligned: bool) -> list[FloatArra
     return tables
 
 
-def _segment_means(
-    tables: list[FloatArray], resamples: int, rng: np.random.Generator, *, aligned: bool, confidence: float
-) -> FloatArray:
-    """Return language means under resampled segments: [B, L, K]."""
+def _segment_means(tables: list[FloatArray], weights: Callable[[int], FloatArray], *, aligned: bool) -> FloatArray:
+    """Return language means under weights of segments, [B, L, K]; `weights`: of so many segments, rows sum to 1."""
     if aligned:
         cube = np.stack(tables)
-        weights = _weights(cube.shape[2], resamples, rng, confidence)
-        return np.asarray((weights @ cube.reshape(-1, cube.shape[2]).T).reshape(resamples, *cube.shape[:2]))
-    return np.stack([_weights(t.shape[1], resamples, rng, confidence) @ t.T for t in tables], axis=1)
+        weighed = weights(cube.shape[2]) @ cube.reshape(-1, cube.shape[2]).T
+        return np.asarray(weighed.reshape(len(weighed), *cube.shape[:2]))
+    return np.stack([weights(table.shape[1]) @ table.T for table in tables], axis=1)
 
 
-def _weights(n: int, resamples: int, rng: np.random.Generator, confidence: float) -> FloatArray:
-    """Return the weights of `n` segments in each resample, [B, n]; rows sum to 1.
+def _drawn(n: int, *, resamples: int, rng: np.random.Generator) -> FloatArray:
+    """Return the weights [B, n] of `n` segments that are drawn with replacement."""
+    return resample_counts(n, resamples, rng) / n
 
-    Of few segments they are normal, with the standard deviation by which the mean's normal limits at `confidence` are
-    those of Student's t; of one nothing is known.
+
+def _spread(n: int, *, resamples: int, rng: np.random.Generator, confidence: float) -> FloatArray:
+    """Return weights [B, n] that spread a mean of few segments as widely as Student's t does.
+
+    They are normal, with the standard deviation by which the mean's limits at `confidence` are Student's. Of a single
+    segment nothing is known: NaN.
     """
-    if n >= FEW_SEGMENTS:
-        return resample_counts(n, resamples, rng) / n
     if n == 1:
         return np.full((resamples, 1), np.nan)
     from scipy.special import ndtri, stdtrit
 
     tail = (1 + confidence) / 2
-    spread = float(stdtrit(n - 1, tail) / ndtri(tail)) * math.sqrt(n / (n - 1))
+    scale = float(stdtrit(n - 1, tail) / ndtri(tail)) * math.sqrt(n / (n - 1))
     drawn = rng.standard_normal((resamples, n))
-    return np.asarray((1 + spread * (drawn - drawn.mean(axis=1, keepdims=True))) / n)
+    return np.asarray((1 + scale * (drawn - drawn.mean(axis=1, keepdims=True))) / n)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -173,10 +173,11 @@ def _one(
     n = len(design.groups)
     languages, (low, high) = drawn.value[:n, k], (float(drawn.value[place, k]) for place in (-2, -1))
     lows, highs = drawn.replicates[:, -2, k], drawn.replicates[:, -1, k]
+    low_B, high_B = drawn.drawn[:, -2, k], drawn.drawn[:, -1, k]
     is_low = np.array([group == "low" for group in design.groups])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a resampled mean may be all but zero
-        ratios = np.where(highs > 0, lows / highs, np.where(lows > 0, np.inf, np.nan))
-        logs = np.where(ratios > 0, np.log(ratios), np.where(highs > 0, -np.inf, np.nan))
+        ratios = np.where(high_B > 0, low_B / high_B, np.where(low_B > 0, np.inf, np.nan))
+        logs = np.where(ratios > 0, np.log(ratios), np.where(high_B > 0, -np.inf, np.nan))
         relative = languages / np.where(is_low, low, high)
 
     def mean(name: str) -> Estimate:
@@ -300,9 +301,7 @@ def group_contrast(
     )
     value, numbers = float(drawn.value[-1]), drawn.value[:-1]
     clusters = tuple(groups) if families is None else tuple(families[tag] for tag in groups)
-    wide = _design(groups, clusters).widened(
-        value, drawn.replicates[:, -1], numbers, shared=False, confidence=confidence
-    )
+    wide = _design(groups, clusters).widened(value, drawn.drawn[:, -1], numbers, shared=False, confidence=confidence)
     return bounded_estimate(value, wide, n=len(groups), method=f"{what}; {drawn.method}", confidence=confidence)
 
 
@@ -338,9 +337,7 @@ def paired_disparity(
         reason = f"the mean with much training text, {below:.4g}, is not above its noise floor, {noise_floor:.4g}"
         return Estimate.undefined(reason, n=len(tags), method=method)
     relative = means_L2[:, 0] / means_L2[:, 0].mean() - means_L2[:, 1] / means_L2[:, 1].mean()
-    wide = over_all(tags, families).widened(
-        value, drawn.replicates[:, -1], relative, shared=False, confidence=confidence
-    )
+    wide = over_all(tags, families).widened(value, drawn.drawn[:, -1], relative, shared=False, confidence=confidence)
     return bounded_estimate(value, wide, n=len(tags), method=f"{method}; {drawn.method}", confidence=confidence)
 
 

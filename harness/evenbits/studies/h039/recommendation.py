@@ -116,8 +116,8 @@ def recommend(
     floor = study.table.columns[study.base].floor
     allowed_K = np.array([k < BELOW and k not in harmful for k in percents])
     tested_K = allowed_K & np.isfinite(logs_K) & (high_K > floor)
-    shown_BK = _shown(drawn.replicates[:, :, 0], logs_K, tested=tested_K, alpha=study.alpha)
-    chosen_B = _first_or_least(shown_BK, drawn.replicates[:, :, 1])
+    shown_BK = _shown(drawn.drawn[:, :, 0], logs_K, tested=tested_K, alpha=study.alpha)
+    chosen_B = _first_or_least(shown_BK, drawn.drawn[:, :, 1])
     shown_K = allowed_K & np.array([k in shown for k in percents])
     best, because = _decided(shown_K, damage_K)
     k_K = np.array([float(k) for k in percents])
@@ -184,8 +184,8 @@ def _resampled(
     for place, value in enumerate(drawn.value[:, 0]):
         own = np.where(sides["low"], means_LK[sides["low"], place].mean(), means_LK[sides["high"], place].mean())
         if np.isfinite(value):
-            drawn.replicates[:, place, 0] = design.widened(
-                float(value), drawn.replicates[:, place, 0], means_LK[:, place] / own, confidence=study.confidence
+            drawn.drawn[:, place, 0] = design.widened(
+                float(value), drawn.drawn[:, place, 0], means_LK[:, place] / own, confidence=study.confidence
             )
     return drawn
 
