@@ -104,6 +104,16 @@ def test_a_candidate_is_compared_with_the_model_it_replaces_and_what_has_no_part
     assert compare(document(), then).unmatched == ("reference:b3 int3-row only here",)
 
 
+def test_languages_that_only_one_report_has_are_named():
+    then = document()
+    first = then["damage"][0]
+    then["damage"] = [row for row in then["damage"] if row["language"] != first["language"]]
+    pairs = {f"{row['model']} {row['spec']}" for row in document()["damage"] if row["language"] == first["language"]}
+    now, before = compare(document(), then), compare(then, document())
+    assert set(now.unmatched) == {f"{pair} in {first['language']} only here" for pair in pairs}
+    assert set(before.unmatched) == {f"{pair} in {first['language']} only in the baseline" for pair in pairs}
+
+
 def test_all_forms_give_every_language_the_same_numbers(worse):
     markdown, page = comparison_markdown(worse), comparison_html(worse, after="new.json", before="old.json")
     sw = next(one for one in worse.changes if one.language == "sw" and one.spec == "int4-g64")

@@ -82,7 +82,7 @@ class Change(Row):
 class Comparison:
     """All changes, worst first within model and spec. `pairs`: (model, spec) now -> in the baseline.
 
-    `warnings`: differences between the environments. `unmatched`: models and specs that only one report has.
+    `warnings`: differences between the environments. `unmatched`: models, specs and languages that one report lacks.
     """
 
     changes: tuple[Change, ...]
@@ -109,17 +109,28 @@ def compare(after: Mapping[str, Any], before: Mapping[str, Any]) -> Comparison:
             f"the reports have no model and spec in common: {_names(now)} here, {_names(then)} in the baseline."
         )
     found: list[Change] = []
+    lost = [f"{' '.join(pair)} only here" for pair in now if pair not in pairs]
+    lost += [f"{' '.join(pair)} only in the baseline" for pair in then if pair not in pairs.values()]
     for mine, its in pairs.items():
         some = changes(now[mine], then[its], seed=after["environment"]["seed"])
         found += sorted(some, key=lambda one: (-(one.difference.value or 0.0), one.language))
-    lost = [f"{' '.join(pair)} only here" for pair in now if pair not in pairs]
-    lost += [f"{' '.join(pair)} only in the baseline" for pair in then if pair not in pairs.values()]
+        lost += _lost_languages(mine, now[mine], then[its])
     return Comparison(
         changes=tuple(found),
         pairs=pairs,
         warnings=tuple(environment_differences(after["environment"], before["environment"])),
         unmatched=tuple(lost),
     )
+
+
+def _lost_languages(pair: Pair, now: Iterable[Mapping[str, Any]], then: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return which languages of a model and spec only one report has."""
+    here, there = (sorted(str(row["language"]) for row in rows) for rows in (now, then))
+    sides = (
+        ("only here", [tag for tag in here if tag not in there]),
+        ("only in the baseline", [tag for tag in there if tag not in here]),
+    )
+    return [f"{' '.join(pair)} in {', '.join(tags)} {side}" for side, tags in sides if tags]
 
 
 def changes(

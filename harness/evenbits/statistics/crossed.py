@@ -9,8 +9,8 @@ bootstrap (Owen, Annals of Applied Statistics 2007), whose variance is slightly 
 
 Resamples of few segments are too narrow, whatever is computed of them: with 3 a mean over one language that is zero was
 shown not to be in .20 instead of .05, and over 33 languages, of whose spread segments share half, in .24. So below
-`FEW_SEGMENTS` what segments add is not drawn from them: it is normal, as wide as Student's t of their mean. Ratios are
-but drawn (`CrossedBootstrap.drawn`).
+`FEW_SEGMENTS` what segments add is not drawn from them: it is normal, as wide as Student's t of their mean. For ratios
+they are drawn all the same (`CrossedBootstrap.drawn`).
 
 Languages of one family move together. A family that lies in one group is drawn as a whole, then its languages; one with
 languages in both is not, as its effect cancels. What few languages or families understate is put right by the
@@ -125,10 +125,10 @@ def crossed_bootstrap(
     """Bootstrap `statistic` of language means over segments and languages at once.
 
     `damage`: per language an array [K, S] (or [S] for one condition), or a number that no segments stand behind.
-    `groups`: language -> group; languages are drawn
-    with replacement within their group, so that position l of the means always belongs to the group of language l;
-    None: one group. `families`: language -> family; a family within one group is drawn first, then its languages.
-    `confidence`: of the intervals that replicates are meant for. A single segment has no spread: all are NaN.
+    `groups`: language -> group; languages are drawn with replacement within their group, so that position l of the
+    means always belongs to the group of language l; None: one group. `families`: language -> family; a family within
+    one group is drawn first, then its languages. `confidence`: of the intervals that replicates are meant for. A single
+    segment has no spread: its replicates are NaN.
     `aligned`: segments are shared by all languages (see above); then S must be equal.
     `resample_languages=False` holds the languages fixed: the interval then speaks of these languages only.
     """
