@@ -14,7 +14,7 @@ from controls.recovery import count_supported, within_band
 pytestmark = pytest.mark.control
 
 ABOVE_HALF = Threshold(metric="pearson_r", op=">", bound=0.5, why="as in the eval")
-REPLICATES = 200
+REPLICATES = 100
 
 
 @pytest.fixture(autouse=True)

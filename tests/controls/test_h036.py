@@ -14,7 +14,7 @@ from controls.recovery import count_supported, permuted_tiers, rejections, repli
 pytestmark = pytest.mark.control
 
 ABOVE_ZERO = Threshold(metric="x", op=">", bound=0.0, why="as in the eval")
-REPLICATES = 200
+REPLICATES = 100
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.control
 
 PARITY = Threshold(metric="disparity_ratio", op="<", bound=1.25, why="as in the eval")
 TIER = dict.fromkeys(LOW, "low") | dict.fromkeys(HIGH, "high")
-REPLICATES = 200
+REPLICATES = 100
 
 
 @pytest.fixture(autouse=True)

@@ -130,6 +130,7 @@ def test_shards_that_divide_the_languages_of_the_gate_and_repeat_all_other_evals
     assert text(joined("s1", "s2")) == text(whole)
 
 
+@pytest.mark.slow
 def test_segments_are_added_until_criteria_are_decided_and_a_merge_stops_at_the_same_look(
     run, joined, models, tagged_texts
 ):
@@ -163,6 +164,7 @@ def test_a_gate_that_limits_disparity_gets_segments_in_all_languages_at_once_unt
     assert text(joined("whole")) == text(whole)
 
 
+@pytest.mark.slow
 def test_a_project_with_evals_of_its_own_merges_shards_of_the_installed_gate(joined, models, texts, pytester):
     (pytester.mkdir("evals") / "test_theirs.py").write_text("def test_theirs(): assert False\n", encoding="utf-8")
     pytester.makefile(".toml", policy="[metric.excess_bits]\nlimit = 500\n")
