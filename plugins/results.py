@@ -130,7 +130,7 @@ class Results:
         else:
             self._take(report, book.items[report.nodeid])
             return
-        report.user_properties = [pair for pair in report.user_properties if pair[0] not in NAMES]
+        report.user_properties = _readable(report)
 
     def _take(self, report: pytest.TestReport, who: Identity) -> None:
         log = self._logs.setdefault(report.nodeid, Log())
@@ -148,7 +148,7 @@ class Results:
             log.errors.append(_message(report))
         elif report.skipped:
             log.skipped = _skip_reason(report)
-        report.user_properties = [pair for pair in report.user_properties if pair[0] not in NAMES]
+        report.user_properties = _readable(report)
         if report.when == "teardown":
             known = len(recorded(log.properties))
             report.user_properties += numbered(_rows(who, log)[known:], first=known + 1)
@@ -314,6 +314,11 @@ def _row(who: Identity, verdict: Verdict, reason: str) -> Measurement:
 
 def _role(name: str) -> Role:
     return next(role for role in ROLES if role == name)
+
+
+def _readable(report: pytest.TestReport) -> list[tuple[str, object]]:
+    """Return the properties that are for people: what evals hand over is sealed, and stays here."""
+    return [pair for pair in report.user_properties if pair[0] not in NAMES]
 
 
 def _message(report: pytest.TestReport) -> str:

@@ -34,19 +34,28 @@ def is_linear(name):
     return name.endswith("_proj.weight")
 
 
-def w4a16(folder, target):
-    """compressed-tensors' packed 4-bit codes, eight in an int32, offset 8."""
+def coded(folder, parts_of):
+    """The tensors of a model folder, each linear's weight replaced by `parts_of(weight)`: tensors by part."""
     tensors = {}
     for name, weight in load_file(folder / "model.safetensors").items():
-        if not is_linear(name):
+        if is_linear(name):
+            base = name.removesuffix("weight")
+            tensors |= {f"{base}{part}": tensor for part, tensor in parts_of(weight.float()).items()}
+        else:
             tensors[name] = weight
-            continue
-        codes, scale = rounded(weight.float())
+    return tensors
+
+
+def w4a16(folder, target):
+    """compressed-tensors' packed 4-bit codes, eight in an int32, offset 8."""
+
+    def parts_of(weight):
+        codes, scale = rounded(weight)
         eights = (codes + 8).to(torch.int32).view(codes.shape[0], -1, 8)
-        base = name.removesuffix(".weight")
-        tensors[f"{base}.weight_packed"] = sum(eights[:, :, i] << (4 * i) for i in range(8)).to(torch.int32)
-        tensors[f"{base}.weight_scale"] = scale
-        tensors[f"{base}.weight_shape"] = torch.tensor(codes.shape)
+        packed = sum(eights[:, :, i] << (4 * i) for i in range(8)).to(torch.int32)
+        return {"weight_packed": packed, "weight_scale": scale, "weight_shape": torch.tensor(codes.shape)}
+
+    tensors = coded(folder, parts_of)
     weights = {
         "num_bits": 4,
         "type": "int",
@@ -62,13 +71,12 @@ def w4a16(folder, target):
 
 def fp8(folder, target):
     """compressed-tensors' FP8 weights, a scale for each row, with activations to be quantized as they come."""
-    tensors = {}
-    for name, weight in load_file(folder / "model.safetensors").items():
-        tensors[name] = weight
-        if is_linear(name):
-            scale = weight.float().abs().amax(1, keepdim=True) / 448
-            tensors[name] = (weight / scale).to(torch.float8_e4m3fn)
-            tensors[f"{name}_scale"] = scale.bfloat16()
+
+    def parts_of(weight):
+        scale = weight.abs().amax(1, keepdim=True) / 448
+        return {"weight": (weight / scale).to(torch.float8_e4m3fn), "weight_scale": scale.bfloat16()}
+
+    tensors = coded(folder, parts_of)
     weights = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "channel", "dynamic": False}
     inputs = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "token", "dynamic": True}
     config = compressed("float-quantized", weights, inputs)
@@ -96,16 +104,13 @@ def values_of_four_bit_floats(codes, scale, whole):
 
 def nvfp4(folder, target):
     """compressed-tensors' NVFP4 weights, two codes in a byte, the first in its low half."""
-    tensors = {}
-    for name, weight in load_file(folder / "model.safetensors").items():
-        if not is_linear(name):
-            tensors[name] = weight
-            continue
+
+    def parts_of(weight):
         codes, scale, whole = four_bit_floats(weight)
-        base = name.removesuffix(".weight")
-        tensors[f"{base}.weight_packed"] = (codes[:, ::2] + 16 * codes[:, 1::2]).to(torch.uint8)
-        tensors[f"{base}.weight_scale"] = scale
-        tensors[f"{base}.weight_global_scale"] = whole.reshape(1)
+        packed = (codes[:, ::2] + 16 * codes[:, 1::2]).to(torch.uint8)
+        return {"weight_packed": packed, "weight_scale": scale, "weight_global_scale": whole.reshape(1)}
+
+    tensors = coded(folder, parts_of)
     weights = {
         "num_bits": 4,
         "type": "float",

@@ -37,6 +37,19 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def started(*arguments, cwd, python=()):
+    """The command in a process of its own, in the folder `cwd`; `python`: options of the interpreter."""
+    return subprocess.run(
+        [sys.executable, *python, "-m", "evenbits", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+
+
 def refused(result, tmp_path, *words):
     """The command ended with exit code 2, one sentence on stderr, no traceback, and measured nothing."""
     assert result.exit_code == 2, result.output
@@ -272,16 +285,8 @@ def test_options_of_other_commands_and_of_what_is_not_installed_are_told_what_do
 
 def test_modules_in_the_folder_at_hand_are_not_taken_for_pythons(tmp_path):
     (tmp_path / "json.py").write_text("raise SystemExit(1)\n", encoding="utf-8")
-    command = [sys.executable, "-P", "-m", "evenbits", "run", "--collect-only", "-q", "--model=reference:a1"]
-    done = subprocess.run(
-        [*command, "test_h037_outlier_sparsity.py", "--languages=de,en"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+    options = ("--collect-only", "-q", "--model=reference:a1", "--languages=de,en")
+    done = started("run", "test_h037_outlier_sparsity.py", *options, cwd=tmp_path, python=("-P",))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -296,15 +301,7 @@ def test_a_disk_that_is_full_when_results_are_printed_is_a_sentence():
 
 
 def test_run_refuses_what_it_cannot_understand_before_it_writes_anything(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "evenbits", "run", "--model=org/name", "--spec=int9-row"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+    done = started("run", "--model=org/name", "--spec=int9-row", cwd=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "int9" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -321,15 +318,7 @@ def test_a_model_in_the_place_of_a_test_is_told_where_it_belongs(command, tmp_pa
 @pytest.mark.parametrize("words", [("--no-such-option",), ("--collect-only", "-k", "nothing", "--model=reference:a1")])
 def test_a_run_that_decides_nothing_has_exit_code_two(command, words, tmp_path):
     """pytest has 4 for its own usage errors and 5 for an empty selection."""
-    done = subprocess.run(
-        [sys.executable, "-m", "evenbits", command, *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+    done = started(command, *words, cwd=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     said = "unrecognized arguments" if len(words) == 1 else "evenbits: no test was selected, so nothing was decided."
     assert said in done.stderr

@@ -10,7 +10,6 @@ from evenbits.statistics import (
     binomial_band,
     cliffs_delta,
     holm,
-    paired_difference,
     paired_differences,
     stability,
     wilson,
@@ -180,6 +179,10 @@ def test_stability_is_the_share_of_resamples_with_the_same_class():
     assert "single item" in stability(majority, ["a"], rng=rng()).estimate.reason
     with pytest.raises(ValueError, match="items is empty"):
         stability(majority, [], rng=rng())
+
+
+def paired_difference(after, before, **options):
+    return paired_differences({"": after}, {"": before}, **options)[""]
 
 
 def test_paired_difference_has_an_exact_sign_permutation_p():

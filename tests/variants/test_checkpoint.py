@@ -13,6 +13,7 @@ import pytest
 import torch
 from deployed_checkpoints import (
     GROUP,
+    coded,
     copied,
     four_bit_floats,
     fp8,
@@ -334,19 +335,20 @@ def test_a_format_whose_reader_is_not_here_names_the_package(case, subject, fold
 
 def gptq(folder, target):
     """GPTQ's layout: codes of eight inputs in an int32, zero points one less than they are, scales by group."""
-    tensors = {}
-    for name, weight in load_file(folder / "model.safetensors").items():
-        if not is_linear(name):
-            tensors[name] = weight
-            continue
-        codes, scale = rounded(weight.float())
-        base, rows, columns = name.removesuffix(".weight"), *codes.shape
+
+    def parts_of(weight):
+        codes, scale = rounded(weight)
+        rows, columns = codes.shape
         unsigned = (codes + 8).to(torch.int64).T.contiguous().view(columns // 8, 8, rows)  # inputs x outputs
-        tensors[f"{base}.qweight"] = packed(unsigned, 1)
         zeros = torch.full((columns // GROUP, rows // 8, 8), 7, dtype=torch.int64)
-        tensors[f"{base}.qzeros"] = packed(zeros, 2)
-        tensors[f"{base}.scales"] = scale.T.contiguous().half()
-        tensors[f"{base}.g_idx"] = (torch.arange(columns) // GROUP).to(torch.int32)
+        return {
+            "qweight": packed(unsigned, 1),
+            "qzeros": packed(zeros, 2),
+            "scales": scale.T.contiguous().half(),
+            "g_idx": (torch.arange(columns) // GROUP).to(torch.int32),
+        }
+
+    tensors = coded(folder, parts_of)
     config = {
         "quant_method": "gptq",
         "bits": 4,
@@ -361,17 +363,15 @@ def gptq(folder, target):
 def awq(folder, target):
     """AWQ's layout (gemm): codes of eight outputs in an int32, in its interleaved order."""
     order = [0, 2, 4, 6, 1, 3, 5, 7]
-    tensors = {}
-    for name, weight in load_file(folder / "model.safetensors").items():
-        if not is_linear(name):
-            tensors[name] = weight
-            continue
-        codes, scale = rounded(weight.float())
-        base, rows, columns = name.removesuffix(".weight"), *codes.shape
+
+    def parts_of(weight):
+        codes, scale = rounded(weight)
+        rows, columns = codes.shape
         unsigned = (codes + 8).to(torch.int64).T.contiguous().view(columns, rows // 8, 8)[:, :, order]
-        tensors[f"{base}.qweight"] = packed(unsigned, 2)
-        tensors[f"{base}.qzeros"] = packed(torch.full((columns // GROUP, rows // 8, 8), 8, dtype=torch.int64), 2)
-        tensors[f"{base}.scales"] = scale.T.contiguous().half()
+        zeros = torch.full((columns // GROUP, rows // 8, 8), 8, dtype=torch.int64)
+        return {"qweight": packed(unsigned, 2), "qzeros": packed(zeros, 2), "scales": scale.T.contiguous().half()}
+
+    tensors = coded(folder, parts_of)
     config = {"quant_method": "awq", "bits": 4, "group_size": GROUP, "zero_point": True, "version": "gemm"}
     return copied(folder, target, tensors=tensors, config={"quantization_config": config})
 

@@ -101,7 +101,7 @@ def of_the_gate(document: Mapping[str, Any]) -> Iterator[Answer]:
 def _within(limited: Sequence[Case]) -> str:
     passed = sum(case.row["verdict"] == "supported" for case in limited)
     free = [case for case in limited if not decided(case.row)]
-    excused = [case for case in limited if case.row["verdict"] == "not_applicable" and case not in free]
+    excused = [case for case in limited if case.row["verdict"] == "not_applicable" and decided(case.row)]
     more = f", {len(excused)} excused by it ({listed(_subjects(excused))})" if excused else ""
     more += f", {len(free)} without a limit ({listed(_subjects(free))})" if free else ""
     return f"{passed} of {len(limited)} checks are shown to be within the policy{more}"

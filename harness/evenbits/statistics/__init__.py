@@ -14,7 +14,7 @@ from evenbits.statistics.bootstrap import (
     percentile_interval,
 )
 from evenbits.statistics.clusters import by_cluster
-from evenbits.statistics.comparison import paired_difference, paired_differences
+from evenbits.statistics.comparison import paired_differences
 from evenbits.statistics.correlation import cluster_means, leave_group_out, pearson, spearman
 from evenbits.statistics.crossed import CrossedBootstrap, Design, MeansStatistic, crossed_bootstrap
 from evenbits.statistics.disparity import (
@@ -95,7 +95,6 @@ __all__ = [
     "nested_selection_auc",
     "no_harm",
     "over_all",
-    "paired_difference",
     "paired_differences",
     "paired_disparity",
     "paired_proportions",

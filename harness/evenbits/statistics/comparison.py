@@ -16,33 +16,7 @@ from evenbits.statistics.outcomes import Alternative, Outcome, checked_alternati
 from evenbits.statistics.permutation import PERMUTATIONS
 from evenbits.statistics.samples import paired
 
-__all__ = ["paired_difference", "paired_differences"]
-
-
-def paired_difference(
-    after: ArrayLike,
-    before: ArrayLike,
-    *,
-    rng: np.random.Generator,
-    alternative: Alternative = "two-sided",
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    permutations: int = PERMUTATIONS,
-) -> Outcome:
-    """Return the mean of after - before with its interval and the p-value of random signs.
-
-    Null hypothesis: each difference is as likely to have the other sign. Identical measurements give p = 1.
-    """
-    found = paired_differences(
-        {"": after},
-        {"": before},
-        rng=rng,
-        alternative=alternative,
-        confidence=confidence,
-        resamples=resamples,
-        permutations=permutations,
-    )[""]
-    return replace(found, adjusted_p=None)
+__all__ = ["paired_differences"]
 
 
 def paired_differences(

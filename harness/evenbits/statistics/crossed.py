@@ -143,10 +143,10 @@ def crossed_bootstrap(
     means = np.stack([table.mean(axis=1) for table in tables])[None]
     sizes = [table.shape[1] for table in tables] if any(np.ndim(values) for values in damage.values()) else []
     few = 0 < min(sizes, default=0) < FEW_SEGMENTS
-    drawn = np.repeat(means, resamples, axis=0)
+    sets, levels = [np.repeat(means, resamples, axis=0)], list[str]()
     if sizes:
-        drawn = _segment_means(tables, partial(_drawn, resamples=resamples, rng=rng), aligned=aligned)
-    sets, levels = [drawn], [f"segments {'shared by' if aligned else 'within'} languages"] if sizes else []
+        sets = [_segment_means(tables, partial(_drawn, resamples=resamples, rng=rng), aligned=aligned)]
+        levels.append(f"segments {'shared by' if aligned else 'within'} languages")
     chosen = np.broadcast_to(np.arange(len(languages)), (resamples, len(languages)))
     if resample_languages:
         chosen = _drawn_languages(languages, groups, families, rng=rng, resamples=resamples)

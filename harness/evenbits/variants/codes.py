@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from evenbits.errors import EngineError, ModelError
-from evenbits.models.headers import entries
+from evenbits.models.checkpoint import stream
 
 __all__ = ["plain_weights"]
 
@@ -35,7 +35,7 @@ def plain_weights(folder: Path, config: Mapping[str, Any], *, dtype: torch.dtype
     `config`: its `quantization_config`. `ModelError` names a matrix that lacks a part or whose parts do not fit.
     """
     modules: dict[str, Tensors] = {}
-    for name, tensor in _tensors(folder):
+    for name, tensor in stream(folder):
         module, _, part = name.rpartition(".")
         if not ACTIVATIONS.fullmatch(part):
             modules.setdefault(module, {})[part] = tensor
@@ -46,18 +46,6 @@ def plain_weights(folder: Path, config: Mapping[str, Any], *, dtype: torch.dtype
         for part, tensor in decode(module, parts, dtype).items():
             plain[f"{module}.{part}" if module else part] = tensor
     return plain
-
-
-def _tensors(folder: Path) -> Any:
-    from safetensors import safe_open
-
-    by_file: dict[Path, list[str]] = {}
-    for name, entry in entries(folder).items():
-        by_file.setdefault(entry.file, []).append(name)
-    for file, names in by_file.items():
-        with safe_open(file, framework="pt") as opened:
-            for name in names:
-                yield name, opened.get_tensor(name)
 
 
 def _fp8(config: Mapping[str, Any]) -> Any:

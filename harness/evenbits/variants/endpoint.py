@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from evenbits.errors import EngineError
@@ -100,11 +100,10 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {key}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(address, data=data, headers=headers)  # noqa: S310 - http or https, see parse
-        opener = urllib.request.build_opener(_Unredirected)
         for attempt in range(1, TRIES + 1):
             pause = self.pause * 2 ** (attempt - 1)
             try:
-                with opener.open(request, timeout=self.timeout) as answer:
+                with _opener().open(request, timeout=self.timeout) as answer:
                     found = json.loads(_whole_body(answer, time.monotonic() + self.timeout))
             except urllib.error.HTTPError as error:
                 last = f"HTTP {error.code}{_refusal(error, key)}"
@@ -122,6 +121,11 @@ class Endpoint:
         raise EngineError(
             f"{address} gave no answer in {TRIES} tries: {last}. Is the server up, and the address right?"
         )
+
+
+@cache
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_Unredirected)
 
 
 def _key() -> str:
@@ -232,7 +236,8 @@ def sglang(endpoint: Endpoint, ids: Sequence[int]) -> Answer:
     )
 
 
-WAYS: Mapping[str, Callable[[Endpoint, Sequence[int]], Answer]] = {
+Asking = Callable[[Endpoint, Sequence[int]], Answer]
+WAYS: Mapping[str, Asking] = {
     "prompt_logprobs": vllm,
     "echo": partial(echo, generated=1),
     "echo without what is generated": partial(echo, generated=0),
@@ -299,9 +304,7 @@ def probe(endpoint: Endpoint, prompts: Sequence[Sequence[int]]) -> tuple[str, li
     )
 
 
-def _asked(
-    endpoint: Endpoint, ask: Callable[[Endpoint, Sequence[int]], Answer], prompts: Sequence[Sequence[int]]
-) -> tuple[list[Answer], str | None]:
+def _asked(endpoint: Endpoint, ask: Asking, prompts: Sequence[Sequence[int]]) -> tuple[list[Answer], str | None]:
     """Return the answers to one way of asking, and what is wrong with them, None where nothing is."""
     first = [ask(endpoint, ids) for ids in prompts]
     for ids, answer in zip(prompts, first, strict=True):
@@ -330,9 +333,7 @@ def _malformed(ids: Sequence[int], values: Values) -> str | None:
     return None
 
 
-def _misplaced(
-    endpoint: Endpoint, ask: Callable[[Endpoint, Sequence[int]], Answer], ids: Sequence[int], answer: Answer
-) -> str | None:
+def _misplaced(endpoint: Endpoint, ask: Asking, ids: Sequence[int], answer: Answer) -> str | None:
     """Return what is wrong with the places of the values: what stands before a change must not change, the rest must.
 
     The last token but one is exchanged for another of the prompt. Entries before it depend on neither; its own and the

@@ -106,13 +106,11 @@ class Served:
     def facts(self, original: Original) -> Mapping[str, Any]:
         """Return what the server says of itself, and why there is no KL."""
         endpoint = self.endpoint()
-        by = dict(_probed(self, endpoint, original).answers[0].by)
-        if by.get("model") == endpoint.model:
-            del by["model"]
+        by = _probed(self, endpoint, original).answers[0].by
         return {
             "engine": "endpoint",
-            **({"answers_as": by.pop("model")} if "model" in by else {}),
-            **by,
+            **({"answers_as": by["model"]} if by.get("model", endpoint.model) != endpoint.model else {}),
+            **({"build": by["build"]} if "build" in by else {}),
             **endpoint.identity(),
             "no_kl": "an endpoint gives no full distributions",
         }

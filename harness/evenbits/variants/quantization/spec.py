@@ -27,7 +27,7 @@ from typing import Literal, TypeVar, get_args
 
 from evenbits.errors import CorpusError, SpecError
 
-__all__ = ["Clip", "Criterion", "Grid", "Keep", "QuantSpec", "parse_spec", "parse_specs"]
+__all__ = ["Clip", "Criterion", "Grid", "Keep", "QuantSpec", "checked_tags", "parse_spec", "parse_specs"]
 
 Criterion = Literal["magnitude", "activation", "sensitivity", "superweight", "random"]
 Extra = Literal["embedding", "head"]
