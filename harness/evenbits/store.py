@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
@@ -268,6 +267,8 @@ class Store:
     @contextmanager
     def _locked(self, kind: str, key: Key, *, wait: bool = True) -> Iterator[bool]:
         """Hold the entry's lock; yields whether it is held, which it always is where one waits."""
+        from filelock import FileLock, Timeout
+
         file = self.root / "locks" / f"{self._path(kind, key).name}.lock"
         lock = FileLock(file)
         with _explained(file):

@@ -174,7 +174,8 @@ def plain_nll(model, tokenizer, text):
     return float(-logits.log_softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)].sum())
 
 
-def plain_excess_bits(folder, corpus, bits, size):
+def plain_bits(folder, corpus, bits, size):
+    """Bits of each segment in full precision and rounded, both languages x segments, multiplied in float64."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -184,11 +185,16 @@ def plain_excess_bits(folder, corpus, bits, size):
     def table():
         return np.array([[plain_nll(model, tokenizer, t) for t in corpus.texts[tag]] for tag in corpus.languages])
 
+    changed = {
+        module: torch.from_numpy(rounded(module.weight.detach().numpy(), bits, size))
+        for name, module in model.named_modules()
+        if ".layers." in name and name.rsplit(".", 1)[-1] in LINEARS
+    }
+    model.double()
     before = table()
-    for name, module in model.named_modules():
-        if ".layers." in name and name.rsplit(".", 1)[-1] in LINEARS:
-            module.weight.data = torch.from_numpy(rounded(module.weight.detach().numpy(), bits, size))
-    return (table() - before) / LN2
+    for module, weight in changed.items():
+        module.weight.data = weight.double()
+    return before / LN2, table() / LN2
 
 
 SENTENCES = {
@@ -232,9 +238,12 @@ def compare(local, store, specs):
     table = measure_damage(model, [parse_spec(text) for text in specs], corpus)
     model.release()
     for text, (bits, size) in specs.items():
-        expected = plain_excess_bits(local.folder, corpus, bits, size)
-        assert np.abs(expected).max() > 0.1  # there is damage to agree on
-        np.testing.assert_allclose(table.excess_bits(text), expected, rtol=0, atol=1e-3, err_msg=text)
+        full, quantized = plain_bits(local.folder, corpus, bits, size)
+        assert np.abs(quantized - full).max() > 0.1  # there is damage to agree on
+        # Float32 itself is about 3e-6 of a segment's bits away from float64 where rounding has ruined a model, in
+        # transformers as here: .0025 of the 725 bits that SmolLM2 takes for a Yoruba segment after int3-row.
+        allowed = np.maximum(1e-3, 5e-6 * quantized)
+        assert (np.abs(table.excess_bits(text) - (quantized - full)) < allowed).all(), text
 
 
 def test_the_table_agrees_with_one_computed_by_plain_transformers(tiny_llama, store):

@@ -332,7 +332,7 @@ def test_run_from_another_folder_writes_its_report_there(tiny_llama, texts, tmp_
         [
             sys.executable,
             "-m",
-            "evenbits.commands.app",
+            "evenbits",
             "run",
             "test_h037_outlier_sparsity.py",
             f"--model={tiny_llama}",
