@@ -47,10 +47,12 @@ def test_every_column_of_a_table_is_documented_and_nothing_else(table):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_completes_the_commands(shell):
+def test_a_shell_completes_the_commands(shell, monkeypatch):
     from evenbits.commands.app import app
-    from typer.completion import get_completion_inspect_parameters  # noqa: F401 - typer offers completion at all
     from typer.testing import CliRunner
+
+    # Else typer looks for the shell above this process, of which a detached run has none, and takes no name.
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
 
     result = CliRunner().invoke(app, ["--show-completion", shell], prog_name="evenbits")
     assert result.exit_code == 0, result.output
