@@ -105,8 +105,9 @@ def _become(arguments: list[str], out: Path, error: Path) -> None:
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.environ.update({"HF_HUB_OFFLINE": "1", "NO_COLOR": "1"})
 
-    def here(command: list[str], *, check: bool) -> SimpleNamespace:
+    def here(command: list[str], *, check: bool, env: dict[str, str]) -> SimpleNamespace:
         assert not check
+        os.environ.update(env)
         assert command[1:3] == ["-m", "pytest"]
         return SimpleNamespace(returncode=int(pytest.main(command[3:])))
 

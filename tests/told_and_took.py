@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import resident_memory
 from evenbits.commands.app import app
 from evenbits.studies import speeds
 from typer.testing import CliRunner
@@ -60,16 +60,10 @@ def forget_speeds() -> None:
 def took(words: list[str], *, cwd: Path, written: Path) -> dict[str, float]:
     """Return what the command WORDS takes: seconds of the processor, its peak of memory, bytes more in `written`."""
     before = _size(written)
-    with (cwd / "said.txt").open("w") as said:
-        process = subprocess.Popen(words, env={**os.environ, **THREADS}, cwd=cwd, stdout=said, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode in {0, 1, 2}, (cwd / "said.txt").read_text()
-    return {
-        "seconds": usage.ru_utime + usage.ru_stime,
-        "memory_bytes": 1024 * usage.ru_maxrss,
-        "disk_bytes": _size(written) - before,
-    }
+    said = cwd / "said.txt"
+    taken = resident_memory.run(words, cwd=cwd, environment={**os.environ, **THREADS}, said=said)
+    assert taken.code in {0, 1, 2}, said.read_text()
+    return {"seconds": taken.seconds, "memory_bytes": taken.peak, "disk_bytes": _size(written) - before}
 
 
 def assert_alike(said: dict[str, float], taken: dict[str, float], *names: str) -> None:

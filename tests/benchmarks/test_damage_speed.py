@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from resident_memory import RESIDENT
 
 pytestmark = [pytest.mark.slow, pytest.mark.bench]
 
@@ -23,7 +24,9 @@ ROUNDS = int(os.environ.get("EVENBITS_BENCH_ROUNDS", "5"))
 GROWTH = 1.4  # of size ** p; with 4 % of noise a p of 1 comes out at 1.35 at most, a p of 2 at 1.65 at least
 GROWN = 0.5  # of the largest size's seconds grow with it: else sizes are too small to tell
 
-PEAK = """
+PEAK = (
+    RESIDENT
+    + """
 import json, sys
 from pathlib import Path
 from evenbits.cells import Subject, measure_damage, noise_floor
@@ -35,20 +38,17 @@ from evenbits.text import load_corpus
 from evenbits.variants.quantization.spec import parse_spec
 from evenbits.variants.registry import variant_of
 
-def resident(field):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
-
 local = resolve(parse_model(sys.argv[1]), store=Store(sys.argv[2]))
 subject = Subject(local=local, store=Store(sys.argv[3]))
 corpus = load_corpus("gettext", languages="de,el,fi,fr,ja,ko,ru,uk", segments=12)
 spec = parse_spec("int4-g64")
 subject.losses(variant_of(spec, subject), corpus)
 scoring = resident("VmHWM")
-Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+forget_peak()  # the peak starts anew
 noise_floor(subject, variant_of(spec, subject), corpus)
 print(json.dumps({"scoring": scoring, "floor": resident("VmHWM")}))
 """
+)
 
 
 @pytest.fixture

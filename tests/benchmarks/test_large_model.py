@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from resident_memory import RESIDENT
 
 pytestmark = pytest.mark.slow  # memory, whatever else the machine does; `tox run -e bench` has minutes, not these
 
@@ -21,15 +22,18 @@ TEXT = {
     "de": "das innere Ding ein Apfel sagt\nund noch eine Zeile Text fuer das Modell\n",
     "en": "the inner thing an apple says\nand one more line of text for the model\n",
 }
-RUN = """
-import resource, sys
+RUN = (
+    RESIDENT
+    + """
+import sys
 from evenbits.commands.app import app
 sys.argv = ["evenbits", *sys.argv[1:]]
 try:
     app()
 finally:
-    sys.stderr.write(f"PEAK {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}\\n")
+    sys.stderr.write(f"PEAK {resident('VmHWM'):.0f}\\n")
 """
+)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
 from evenbits.observe.weights.checkpoint import weight_statistics
 from evenbits.store import Store
+from resident_memory import RESIDENT
 
 pytestmark = [pytest.mark.slow, pytest.mark.bench]
 
@@ -29,7 +30,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FASTER = 5.0
 ROUNDS = int(os.environ.get("EVENBITS_BENCH_ROUNDS", "5"))
 
-PEAK = """
+PEAK = (
+    RESIDENT
+    + """
 import json, sys
 from pathlib import Path
 from evenbits.models.references import parse_model
@@ -38,18 +41,15 @@ from evenbits.models.outline import outline_anatomy
 from evenbits.store import Store
 from evenbits.observe.weights.checkpoint import weight_statistics
 
-def resident(field):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
-
 folder, store = Path(sys.argv[1]), Store(Path(sys.argv[2]))
 local = resolve(parse_model(str(folder)), store=store)
 outline_anatomy(folder)  # imports torch and transformers: not what is measured
-Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+forget_peak()  # the peak starts anew
 start = resident("VmRSS")
 weight_statistics(local, store=store)
 print(json.dumps({"start": start, "peak": resident("VmHWM")}))
 """
+)
 
 
 def write_checkpoint(folder, *, hidden, layers, vocabulary, dtype):

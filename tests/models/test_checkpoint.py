@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from evenbits.errors import IntegrityError, ModelError, NonFiniteError
+from resident_memory import RESIDENT
 
 
 def write_header(path, header, data=b""):
@@ -101,11 +102,11 @@ def test_streaming_needs_the_memory_of_one_tensor(tmp_path):
     write_header(tmp_path / "model.safetensors", header)
     with (tmp_path / "model.safetensors").open("r+b") as file:
         file.truncate(file.seek(0, 2) + 16 * size)
-    code = (
-        "import resource, sys, torch; from pathlib import Path; from evenbits.models import checkpoint;"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; torch.ones(9).sum(); start = peak();"
+    code = RESIDENT + (
+        "import sys, torch; from evenbits.models import checkpoint;"
+        "torch.ones(9).sum(); start = resident('VmHWM');"
         "total = sum(float(tensor.sum()) for _, tensor in checkpoint.stream(Path(sys.argv[1])));"
-        "print(total, (peak() - start) // 1024)"
+        "print(total, round(resident('VmHWM') - start))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     total, mebibytes = done.stdout.split()

@@ -21,6 +21,7 @@ from evenbits.studies import cost as module
 from evenbits.studies.cost import cost_of, lacking
 from evenbits.studies.study import Inputs, Wants, activations_on
 from evenbits.variants.quantization.spec import parse_specs
+from resident_memory import RESIDENT
 from typer.testing import CliRunner
 
 LANGUAGES = ("de", "fr", "yo")
@@ -396,8 +397,10 @@ def test_time_memory_and_size_of_a_large_quantized_model_are_within_a_factor_of_
     compared(words, tmp_path, "seconds", "memory_bytes", "disk_bytes", written=tmp_path / "out")
 
 
-MEASURED = """
-import json, resource, sys, time
+MEASURED = (
+    RESIDENT
+    + """
+import json, sys, time
 from evenbits.cells import Subject, measure_damage
 from evenbits.models.references import parse_model
 from evenbits.models.sources import resolve
@@ -415,8 +418,9 @@ told = cost_of(subject, lacking(damage_of(subject, specs, corpus), store).values
 begun = time.perf_counter()
 measure_damage(subject, specs, corpus)
 print(json.dumps({"told": told.to_json(), "seconds": time.perf_counter() - begun,
-                  "memory": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+                  "memory": 2**20 * resident("VmHWM")}))
 """
+)
 
 
 @pytest.mark.slow
