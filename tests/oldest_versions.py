@@ -1,7 +1,7 @@
 """The oldest versions that pyproject.toml allows, as constraints for pip: `python tests/oldest_versions.py FILE`.
 
-Of what a run imports: the dependencies, and the extras that the default tests use. The tools of development stay as new
-as there are, and torch stays the pinned one: its older versions come for CUDA alone.
+Of what a run imports: the dependencies, and the extras that the default tests and those of backends use. The tools of
+development stay as new as there are, and torch stays the pinned one: its older versions come for CUDA alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def oldest() -> list[str]:
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     used = next(found for one in extras["dev"] if (found := re.fullmatch(r"evenbits\[(.+)\]", one)))[1].split(",")
-    requirements = [Requirement(text) for text in (*project["dependencies"], *(o for e in used for o in extras[e]))]
+    texts = [*project["dependencies"], *(text for extra in (*used, "backends", "gguf") for text in extras[extra])]
+    requirements = [one for one in map(Requirement, texts) if one.name != "evenbits"]
     pins = {one.name: next(bound.version for bound in one.specifier if bound.operator == ">=") for one in requirements}
     lines = PINNED.read_text(encoding="utf-8").splitlines()
     pins["torch"] = next(line.partition("==")[2] for line in lines if line.startswith("torch=="))
