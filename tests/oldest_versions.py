@@ -6,9 +6,9 @@ development stay as new as there are, and torch stays the pinned one: its older 
 
 from __future__ import annotations
 
-import re
 import sys
 import tomllib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -21,9 +21,16 @@ def oldest() -> list[str]:
     """Return `name==version` of each requirement, the version being its lower bound."""
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    used = next(found for one in extras["dev"] if (found := re.fullmatch(r"evenbits\[(.+)\]", one)))[1].split(",")
-    texts = [*project["dependencies"], *(text for extra in (*used, "backends", "gguf") for text in extras[extra])]
-    requirements = [one for one in map(Requirement, texts) if one.name != "evenbits"]
+
+    def needed(texts: Iterable[str]) -> Iterator[Requirement]:
+        for one in map(Requirement, texts):
+            if one.name != "evenbits":
+                yield one
+            for extra in sorted(one.extras if one.name == "evenbits" else ()):
+                yield from needed(extras[extra])
+
+    tested = [text for text in extras["dev"] if Requirement(text).name == "evenbits"]
+    requirements = needed([*project["dependencies"], *tested, "evenbits[backends]"])
     pins = {one.name: next(bound.version for bound in one.specifier if bound.operator == ">=") for one in requirements}
     lines = PINNED.read_text(encoding="utf-8").splitlines()
     pins["torch"] = next(line.partition("==")[2] for line in lines if line.startswith("torch=="))

@@ -44,7 +44,7 @@ corpus = load_corpus("gettext", languages="de,el,fi,fr,ja,ko,ru,uk", segments=12
 spec = parse_spec("int4-g64")
 subject.losses(variant_of(spec, subject), corpus)
 scoring = resident("VmHWM")
-forget_peak()  # the peak starts anew
+forget_peak()
 noise_floor(subject, variant_of(spec, subject), corpus)
 print(json.dumps({"scoring": scoring, "floor": resident("VmHWM")}))
 """

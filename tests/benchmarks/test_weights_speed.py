@@ -44,7 +44,7 @@ from evenbits.observe.weights.checkpoint import weight_statistics
 folder, store = Path(sys.argv[1]), Store(Path(sys.argv[2]))
 local = resolve(parse_model(str(folder)), store=store)
 outline_anatomy(folder)  # imports torch and transformers: not what is measured
-forget_peak()  # the peak starts anew
+forget_peak()
 start = resident("VmRSS")
 weight_statistics(local, store=store)
 print(json.dumps({"start": start, "peak": resident("VmHWM")}))

@@ -237,12 +237,10 @@ def compare(local, store, specs):
     model = Subject(local=local, store=store, dtype="float32")
     table = measure_damage(model, [parse_spec(text) for text in specs], corpus)
     model.release()
-    for text, (bits, size) in specs.items():
+    for text, (bits, size, relative) in specs.items():
         full, quantized = plain_bits(local.folder, corpus, bits, size)
         assert np.abs(quantized - full).max() > 0.1  # there is damage to agree on
-        # Float32 itself is about 3e-6 of a segment's bits away from float64 where rounding has ruined a model, in
-        # transformers as here: .0025 of the 725 bits that SmolLM2 takes for a Yoruba segment after int3-row.
-        allowed = np.maximum(1e-3, 5e-6 * quantized)
+        allowed = np.maximum(1e-3, relative * quantized)
         assert (np.abs(table.excess_bits(text) - (quantized - full)) < allowed).all(), text
 
 
@@ -251,7 +249,7 @@ def test_the_table_agrees_with_one_computed_by_plain_transformers(tiny_llama, st
     from evenbits.models.sources import resolve
 
     local = resolve(parse_model(str(tiny_llama)), store=store)
-    compare(local, store, {"int4-g32": (4, 32), "int3-row": (3, None)})
+    compare(local, store, {"int4-g32": (4, 32, 0), "int3-row": (3, None, 0)})
 
 
 @pytest.mark.slow  # a real checkpoint, downloaded once
@@ -265,4 +263,6 @@ def test_the_table_of_a_real_checkpoint_agrees_with_one_computed_by_plain_transf
 
     # the user's own store keeps the download; measurements go into an empty one
     local = resolve(parse_model(named), store=Store.default())
-    compare(local, store, {"int4-g64": (4, 64), "int3-row": (3, None)})
+    # Float32 itself is about 3e-6 of a segment's bits away from float64 where rounding has ruined a model, in
+    # transformers as here: .0025 of the 725 bits that SmolLM2 takes for a Yoruba segment after int3-row.
+    compare(local, store, {"int4-g64": (4, 64, 0), "int3-row": (3, None, 5e-6)})

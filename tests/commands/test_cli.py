@@ -37,7 +37,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def started(*arguments, cwd, python=()):
+def started(*arguments, cwd, python=(), timeout=120):
     """The command in a process of its own, in the folder `cwd`; `python`: options of the interpreter."""
     return subprocess.run(
         [sys.executable, *python, "-m", "evenbits", *arguments],
@@ -45,7 +45,7 @@ def started(*arguments, cwd, python=()):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=timeout,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
 
@@ -328,28 +328,19 @@ def test_a_run_that_decides_nothing_has_exit_code_two(command, words, tmp_path):
 def test_run_from_another_folder_writes_its_report_there(tiny_llama, texts, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n", encoding="utf-8")
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "evenbits",
-            "run",
-            "test_h037_outlier_sparsity.py",
-            f"--model={tiny_llama}",
-            f"--corpus=dir:{texts}",
-            "--languages=de,en,ig",
-            "--spec=int4-g32",
-            "--dtype=float32",
-            "--report=out",
-            "--advisory",
-            "-q",
-        ],
+    done = started(
+        "run",
+        "test_h037_outlier_sparsity.py",
+        f"--model={tiny_llama}",
+        f"--corpus=dir:{texts}",
+        "--languages=de,en,ig",
+        "--spec=int4-g32",
+        "--dtype=float32",
+        "--report=out",
+        "--advisory",
+        "-q",
         cwd=tmp_path / "elsewhere",
-        capture_output=True,
-        text=True,
-        check=False,
         timeout=600,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "elsewhere" / "out" / "report.json").read_text(encoding="utf-8"))
